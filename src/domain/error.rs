@@ -1,0 +1,113 @@
+//! What a caller is told when an operation cannot be done.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// The kind of an error, as a closed set; the API gives each one status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The request itself is wrong.
+    Invalid,
+    /// No valid API key.
+    Unauthenticated,
+    /// The key may not do this.
+    Forbidden,
+    /// What is asked for does not exist, or belongs to another project.
+    NotFound,
+    /// The request contradicts the present state.
+    Conflict,
+    /// The body is larger than allowed.
+    TooLarge,
+    /// The caller sends too many requests.
+    RateLimited,
+    /// A part that the service needs is away for now.
+    Unavailable,
+    /// No room is left to store what was sent.
+    OutOfStorage,
+    /// A fault of ours.
+    Internal,
+}
+
+/// An error with a message for the client. The source is for the log and never leaves the service.
+#[derive(Debug)]
+pub struct Error {
+    pub kind: ErrorKind,
+    pub message: String,
+    /// The JSON path, query parameter or form field that is at fault.
+    pub param: Option<String>,
+    /// A stable word for programs.
+    pub code: Option<&'static str>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// The result of an operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error of this kind.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), param: None, code: None, source: None }
+    }
+
+    /// The value of `param` is not acceptable.
+    pub fn invalid(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Invalid, message).param(param)
+    }
+
+    /// A fault of ours; the client sees no detail.
+    pub fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::new(ErrorKind::Internal, "The server had an error while processing your request. Sorry about that!")
+            .source(source)
+    }
+
+    /// A part of the service is away; the client may try again.
+    pub fn unavailable(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::new(ErrorKind::Unavailable, "The service is temporarily unavailable. Please try again shortly.")
+            .source(source)
+    }
+
+    /// The same error, naming the parameter at fault.
+    #[must_use]
+    pub fn param(mut self, param: impl Into<String>) -> Self {
+        self.param = Some(param.into());
+        self
+    }
+
+    /// The same error with a stable code.
+    #[must_use]
+    pub fn code(mut self, code: &'static str) -> Self {
+        self.code = Some(code);
+        self
+    }
+
+    /// The same error with what caused it.
+    #[must_use]
+    pub fn source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The error and its causes in one line, for the log.
+    pub fn chain(&self) -> String {
+        let mut text = self.message.clone();
+        let mut next = StdError::source(self);
+        while let Some(cause) = next {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            next = cause.source();
+        }
+        text
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}

@@ -1,0 +1,134 @@
+//! Hyperparameters, each defined once: name, rule, default and meaning. The request parser, the API's echo, the
+//! check against openapi.yaml and the README's table all come from [`DEFINITIONS`].
+
+mod definitions;
+mod resolve;
+
+use serde_json::{Map, Value};
+
+pub use definitions::{DEFINITIONS, DefaultValue, Definition, Rule};
+pub use resolve::{ClassWeights, DataFacts, Hyperparameters, Interval, LrSchedule, Precision, resolve};
+
+use super::error::{Error, Result};
+use super::method::Method;
+
+/// Hyperparameters as a client asked for them: only names of the method, only values within their rules.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Requested(Map<String, Value>);
+
+impl Requested {
+    /// Checks a `hyperparameters` object that stands at `path` of the request.
+    ///
+    /// # Errors
+    /// A name is unknown, a value breaks its rule, or two names exclude each other; the error names the JSON path.
+    pub fn parse(method: Method, values: Map<String, Value>, path: &str) -> Result<Self> {
+        for (name, value) in &values {
+            let at = format!("{path}.{name}");
+            let Some(definition) = definition(method, name) else {
+                let known: Vec<&str> = definitions(method).map(|definition| definition.name).collect();
+                return Err(Error::invalid(
+                    at,
+                    format!("Unknown hyperparameter '{name}' for {method}. Known: {}.", known.join(", ")),
+                ));
+            };
+            if !definition.accepts(value) {
+                let message = format!("Invalid value for '{name}': {}. Allowed: {}.", shown(value), definition.allowed());
+                return Err(Error::invalid(at, message));
+            }
+        }
+        let set = |name: &str| values.get(name).is_some_and(|value| value != "auto");
+        if set("learning_rate") && set("learning_rate_multiplier") {
+            return Err(Error::invalid(
+                format!("{path}.learning_rate"),
+                "'learning_rate' and 'learning_rate_multiplier' exclude each other; give one of them.",
+            ));
+        }
+        Ok(Self(values))
+    }
+
+    /// Reads what was stored by [`Self::as_map`].
+    pub fn from_stored(values: Map<String, Value>) -> Self {
+        Self(values)
+    }
+
+    /// The values by name.
+    pub fn as_map(&self) -> &Map<String, Value> {
+        &self.0
+    }
+
+    /// The value of `name`, or its default; null where it has none.
+    pub fn value(&self, definition: &Definition) -> Value {
+        self.0.get(definition.name).cloned().unwrap_or_else(|| definition.default.value())
+    }
+}
+
+/// The definitions that a method takes.
+pub fn definitions(method: Method) -> impl Iterator<Item = &'static Definition> {
+    DEFINITIONS.iter().filter(move |definition| definition.methods.contains(&method))
+}
+
+fn definition(method: Method, name: &str) -> Option<&'static Definition> {
+    definitions(method).find(|definition| definition.name == name)
+}
+
+/// A value as an error message shows it: short, whatever was sent.
+fn shown(value: &Value) -> String {
+    const LONGEST: usize = 60;
+    let text = value.to_string();
+    if text.chars().count() <= LONGEST { text } else { text.chars().take(LONGEST).chain(['…']).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, Value, json};
+
+    use super::Requested;
+    use crate::domain::method::Method;
+
+    fn parse(values: Value) -> Result<Requested, (String, String)> {
+        let Value::Object(values) = values else { panic!("an object") };
+        Requested::parse(Method::TextClassification, values, "hyperparameters")
+            .map_err(|error| (error.param.unwrap_or_default(), error.message))
+    }
+
+    #[test]
+    fn values_within_their_rules_are_kept_as_sent() {
+        let sent = json!({"n_epochs": "auto", "batch_size": 16, "learning_rate": 3e-4, "eval_interval": 50});
+        assert_eq!(Value::Object(parse(sent.clone()).unwrap().as_map().clone()), sent);
+        assert_eq!(parse(json!({})), Ok(Requested(Map::new())));
+    }
+
+    #[test]
+    fn the_error_names_the_path_and_what_is_allowed() {
+        for (sent, param, hint) in [
+            (json!({"n_epoch": 3}), "hyperparameters.n_epoch", "Known: n_epochs"),
+            (json!({"n_epochs": 0}), "hyperparameters.n_epochs", "\"auto\" or an integer from 1 to 50"),
+            (json!({"n_epochs": 1.5}), "hyperparameters.n_epochs", "integer"),
+            (json!({"batch_size": 257}), "hyperparameters.batch_size", "1 to 256"),
+            (json!({"learning_rate": 0}), "hyperparameters.learning_rate", "above 0"),
+            (json!({"learning_rate": "auto"}), "hyperparameters.learning_rate", "number"),
+            (json!({"lr_schedule": "step"}), "hyperparameters.lr_schedule", "\"linear\", \"cosine\", \"constant\""),
+            (json!({"eval_interval": "never"}), "hyperparameters.eval_interval", "\"epoch\" or"),
+            (json!({"precision": true}), "hyperparameters.precision", "\"auto\", \"fp32\", \"bf16\""),
+            (json!({"label_smoothing": 1}), "hyperparameters.label_smoothing", "below 1"),
+            (json!({"beta": 0.1}), "hyperparameters.beta", "Unknown hyperparameter"),
+        ] {
+            let (at, message) = parse(sent.clone()).unwrap_err();
+            assert_eq!(at, param);
+            assert!(message.contains(hint), "{sent}: {message}");
+        }
+    }
+
+    #[test]
+    fn learning_rate_excludes_its_multiplier() {
+        let both = json!({"learning_rate": 1e-4, "learning_rate_multiplier": 2});
+        assert!(parse(both).unwrap_err().1.contains("exclude"));
+        assert!(parse(json!({"learning_rate": 1e-4, "learning_rate_multiplier": "auto"})).is_ok());
+    }
+
+    #[test]
+    fn a_huge_value_is_cut_short_in_the_message() {
+        let (_, message) = parse(json!({"n_epochs": "x".repeat(10_000)})).unwrap_err();
+        assert!(message.len() < 300, "{}", message.len());
+    }
+}

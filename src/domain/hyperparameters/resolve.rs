@@ -1,0 +1,200 @@
+//! From requested to effective hyperparameters: every "auto" replaced by the value that will be used.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::super::error::{Error, Result};
+use super::super::model::ModelFacts;
+use super::{DEFINITIONS, Requested};
+
+/// How the learning rate falls after warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LrSchedule {
+    Linear,
+    Cosine,
+    Constant,
+}
+
+/// The type of matrix products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// Decided by the trainer when it sees its device.
+    Auto,
+    Fp32,
+    Bf16,
+}
+
+/// How often something happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Interval {
+    Epoch,
+    #[serde(untagged)]
+    Steps(u64),
+}
+
+impl Interval {
+    /// Whether it falls on `step` (from 1), given the steps of an epoch.
+    pub fn is_due(self, step: u64, steps_per_epoch: u64) -> bool {
+        match self {
+            Self::Epoch => step.is_multiple_of(steps_per_epoch.max(1)),
+            Self::Steps(steps) => step.is_multiple_of(steps.max(1)),
+        }
+    }
+}
+
+/// The values a run uses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hyperparameters {
+    pub n_epochs: u32,
+    pub batch_size: u32,
+    pub learning_rate_multiplier: f64,
+    pub learning_rate: f64,
+    pub lr_schedule: LrSchedule,
+    pub warmup_ratio: f64,
+    pub weight_decay: f64,
+    pub max_grad_norm: f64,
+    pub gradient_accumulation_steps: u32,
+    pub max_sequence_length: u32,
+    pub precision: Precision,
+    pub eval_interval: Interval,
+    pub checkpoint_interval: Interval,
+    pub keep_checkpoints: u32,
+    pub class_weights: ClassWeights,
+    pub label_smoothing: f64,
+}
+
+/// How classes weigh in the loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassWeights {
+    None,
+    Balanced,
+}
+
+/// What "auto" depends on besides the model.
+#[derive(Clone, Copy, Debug)]
+pub struct DataFacts {
+    pub training_examples: u64,
+}
+
+/// Replaces every "auto" and default. `path` is where the hyperparameters stand in the request.
+///
+/// # Errors
+/// A value does not fit the model; the error names the JSON path.
+pub fn resolve(requested: &Requested, model: &ModelFacts, data: DataFacts, path: &str) -> Result<Hyperparameters> {
+    let batch_size = auto_batch_size(data.training_examples);
+    let base_rate = base_learning_rate(model.hidden_size);
+    let mut values: Map<String, Value> =
+        DEFINITIONS.iter().map(|d| (d.name.to_owned(), requested.value(d))).collect();
+    let set_auto = |values: &mut Map<String, Value>, name: &str, value: Value| {
+        if values.get(name).is_none_or(|old| old == "auto" || old.is_null()) {
+            values.insert(name.to_owned(), value);
+        }
+    };
+    set_auto(&mut values, "batch_size", batch_size.into());
+    let step = number(&values, "batch_size") * number(&values, "gradient_accumulation_steps");
+    set_auto(&mut values, "n_epochs", auto_epochs(data.training_examples, step).into());
+    set_auto(&mut values, "max_sequence_length", model.max_positions.into());
+    if values.get("learning_rate").is_none_or(Value::is_null) {
+        set_auto(&mut values, "learning_rate_multiplier", 1.0.into());
+        let rate = base_rate * number(&values, "learning_rate_multiplier");
+        values.insert("learning_rate".to_owned(), rate.into());
+    } else {
+        let multiplier = number(&values, "learning_rate") / base_rate;
+        values.insert("learning_rate_multiplier".to_owned(), multiplier.into());
+    }
+    let resolved: Hyperparameters = serde_json::from_value(Value::Object(values)).map_err(Error::internal)?;
+    if resolved.max_sequence_length > model.max_positions {
+        return Err(Error::invalid(
+            format!("{path}.max_sequence_length"),
+            format!(
+                "Invalid value for 'max_sequence_length': {}. The model takes at most {} tokens.",
+                resolved.max_sequence_length, model.max_positions
+            ),
+        ));
+    }
+    Ok(resolved)
+}
+
+fn number(values: &Map<String, Value>, name: &str) -> f64 {
+    values.get(name).and_then(Value::as_f64).unwrap_or(1.0)
+}
+
+/// The peak rate at which an encoder of this width fine-tunes well: 5e-5 at BERT-base's 768, more for narrower
+/// models, in inverse proportion to the square of the width.
+fn base_learning_rate(hidden_size: u32) -> f64 {
+    let ratio = 768.0 / f64::from(hidden_size.max(1));
+    (5e-5 * ratio * ratio).clamp(1e-6, 1e-3)
+}
+
+/// About 300 batches an epoch, within 8 to 32.
+fn auto_batch_size(examples: u64) -> u64 {
+    (examples / 300).next_power_of_two().clamp(8, 32)
+}
+
+/// Enough epochs for about 1,000 steps, within 3 to 20.
+fn auto_epochs(examples: u64, examples_per_step: f64) -> u64 {
+    let steps_per_epoch = (examples as f64 / examples_per_step).ceil().max(1.0);
+    ((1000.0 / steps_per_epoch).ceil() as u64).clamp(3, 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{DataFacts, Hyperparameters, Interval, LrSchedule, Precision, resolve};
+    use crate::domain::error::Result;
+    use crate::domain::hyperparameters::Requested;
+    use crate::domain::method::Method;
+    use crate::domain::model::ModelFacts;
+
+    fn resolved(values: Value, hidden_size: u32, training_examples: u64) -> Result<Hyperparameters> {
+        let Value::Object(values) = values else { panic!("an object") };
+        let requested = Requested::parse(Method::TextClassification, values, "h")?;
+        resolve(&requested, &ModelFacts { hidden_size, max_positions: 512 }, DataFacts { training_examples }, "h")
+    }
+
+    #[test]
+    fn auto_depends_on_the_data_and_the_width_of_the_model() {
+        let large = resolved(json!({}), 768, 10_000).unwrap();
+        assert_eq!((large.n_epochs, large.batch_size, large.max_sequence_length), (4, 32, 512));
+        assert_eq!(large.learning_rate, 5e-5);
+        let small = resolved(json!({}), 384, 100).unwrap();
+        assert_eq!((small.n_epochs, small.batch_size), (20, 8));
+        assert_eq!(small.learning_rate, 2e-4);
+    }
+
+    #[test]
+    fn values_given_are_used_and_the_rest_follows_from_them() {
+        let h = resolved(json!({"learning_rate": 3e-4, "batch_size": 4, "eval_interval": 7}), 384, 100).unwrap();
+        assert_eq!(h.learning_rate, 3e-4);
+        assert!((h.learning_rate_multiplier - 1.5).abs() < 1e-12);
+        assert_eq!((h.batch_size, h.eval_interval, h.checkpoint_interval), (4, Interval::Steps(7), Interval::Epoch));
+        assert_eq!((h.lr_schedule, h.precision), (LrSchedule::Linear, Precision::Auto));
+        let doubled = resolved(json!({"learning_rate_multiplier": 2}), 768, 100).unwrap();
+        assert_eq!(doubled.learning_rate, 1e-4);
+    }
+
+    #[test]
+    fn a_length_beyond_the_model_is_refused() {
+        let error = resolved(json!({"max_sequence_length": 513}), 384, 100).unwrap_err();
+        assert_eq!(error.param.as_deref(), Some("h.max_sequence_length"));
+        assert!(error.message.contains("at most 512"), "{}", error.message);
+    }
+
+    #[test]
+    fn resolved_values_survive_storage() {
+        let h = resolved(json!({"checkpoint_interval": 3}), 384, 1000).unwrap();
+        let text = serde_json::to_string(&h).unwrap();
+        assert_eq!(serde_json::from_str::<Hyperparameters>(&text).unwrap(), h);
+    }
+
+    #[test]
+    fn intervals_fall_on_multiples() {
+        assert!(Interval::Epoch.is_due(20, 10) && !Interval::Epoch.is_due(21, 10));
+        assert!(Interval::Steps(3).is_due(9, 10) && !Interval::Steps(3).is_due(10, 10));
+    }
+}

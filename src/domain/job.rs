@@ -1,0 +1,247 @@
+//! Fine-tuning jobs and the moves they make.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Timestamp;
+use super::attempt::Attempt;
+use super::hyperparameters::{Hyperparameters, Requested};
+use super::id::{FileId, JobId, ModelId, ProjectId};
+use super::method::Method;
+use super::report::DataReport;
+
+/// Where a job stands, in OpenAI's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobStatus {
+    /// Its files are being read and checked.
+    ValidatingFiles,
+    /// Waiting for a free slot, for the first time or again.
+    Queued,
+    /// A worker holds its lease.
+    Running,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+impl JobStatus {
+    /// All statuses.
+    pub const ALL: [Self; 6] =
+        [Self::ValidatingFiles, Self::Queued, Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled];
+
+    /// The word on the wire and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ValidatingFiles => "validating_files",
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether it never changes again.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+
+    /// Whether a job may go from here to `next`. The database enforces the same moves.
+    pub fn may_become(self, next: Self) -> bool {
+        use JobStatus::{Cancelled, Failed, Queued, Running, Succeeded, ValidatingFiles};
+        match self {
+            ValidatingFiles => matches!(next, Queued | Failed | Cancelled),
+            Queued => matches!(next, Running | Cancelled),
+            Running => matches!(next, Queued | Succeeded | Failed | Cancelled),
+            Succeeded | Failed | Cancelled => false,
+        }
+    }
+}
+
+impl fmt::Display for JobStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for JobStatus {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text).ok_or(())
+    }
+}
+
+/// What a running job is doing just now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Loading the model and the data.
+    Loading,
+    Training,
+    Evaluating,
+    /// Writing the finished model.
+    Saving,
+}
+
+impl Phase {
+    /// The word on the wire and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Loading => "loading",
+            Self::Training => "training",
+            Self::Evaluating => "evaluating",
+            Self::Saving => "saving",
+        }
+    }
+}
+
+/// Why a job failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobError {
+    pub code: String,
+    pub message: String,
+    /// The field of the request that is at fault.
+    pub param: Option<String>,
+}
+
+impl JobError {
+    /// An error without `param`.
+    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into(), param: None }
+    }
+
+    /// The same error, naming the field at fault.
+    #[must_use]
+    pub fn param(mut self, param: impl Into<String>) -> Self {
+        self.param = Some(param.into());
+        self
+    }
+}
+
+/// How the data files of a job are to be read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DatasetOptions {
+    /// Key or column of the text, where it is not `text`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_column: Option<String>,
+    /// Key or column of the label, where it is none of `label`, `category` and `class`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label_column: Option<String>,
+    /// Share of the training examples held out where no validation file is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation_split: Option<f64>,
+}
+
+/// Share of the training examples held out for validation unless the job says otherwise.
+pub const DEFAULT_VALIDATION_SPLIT: f64 = 0.1;
+
+/// What a client asked for, checked.
+#[derive(Clone, Debug)]
+pub struct JobSpec {
+    /// The model as named in the request.
+    pub model: String,
+    pub base_model: ModelId,
+    pub training_file: FileId,
+    pub validation_file: Option<FileId>,
+    pub test_file: Option<FileId>,
+    pub method: Method,
+    pub hyperparameters: Requested,
+    pub dataset: DatasetOptions,
+    pub suffix: Option<String>,
+    pub seed: i64,
+    pub metadata: Option<BTreeMap<String, String>>,
+}
+
+/// What preparing the data settled: everything a run needs that the request left open.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prepared {
+    pub hyperparameters: Hyperparameters,
+    /// The labels in the order of their class numbers.
+    pub labels: Vec<String>,
+    pub report: DataReport,
+}
+
+/// How far the running attempt is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Progress {
+    pub phase: Phase,
+    pub step: u64,
+    pub total_steps: u64,
+    pub estimated_finish: Option<Timestamp>,
+}
+
+/// A fine-tuning job.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub id: JobId,
+    pub project: ProjectId,
+    pub created_at: Timestamp,
+    pub status: JobStatus,
+    pub spec: JobSpec,
+    /// The last part of the names of the models it makes.
+    pub name_tag: String,
+    pub prepared: Option<Prepared>,
+    /// What was found in files that did not pass.
+    pub report: Option<DataReport>,
+    pub progress: Option<Progress>,
+    pub error: Option<JobError>,
+    /// The name of the model it made.
+    pub fine_tuned_model: Option<String>,
+    pub result_file: Option<FileId>,
+    pub trained_tokens: Option<u64>,
+    /// Scores on the validation and test data at the end, as the trainer reported them.
+    pub evaluation: Option<serde_json::Value>,
+    pub finished_at: Option<Timestamp>,
+    pub attempts: Vec<Attempt>,
+}
+
+/// Bounds that OpenAI sets for `metadata`.
+pub const METADATA_PAIRS: usize = 16;
+pub const METADATA_KEY_CHARS: usize = 64;
+pub const METADATA_VALUE_CHARS: usize = 512;
+
+/// The longest suffix, in characters.
+pub const SUFFIX_CHARS: usize = 64;
+
+/// Whether `suffix` can be part of a model's name.
+pub fn is_suffix(suffix: &str) -> bool {
+    (1..=SUFFIX_CHARS).contains(&suffix.len())
+        && suffix.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+/// The fewest examples a training file may have, as at OpenAI.
+pub const MIN_EXAMPLES: u64 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::{JobStatus, is_suffix};
+
+    #[test]
+    fn statuses_read_back_from_their_words() {
+        for status in JobStatus::ALL {
+            assert_eq!(status.as_str().parse(), Ok(status));
+        }
+    }
+
+    #[test]
+    fn nothing_leaves_a_terminal_status_and_every_other_leads_to_one() {
+        for from in JobStatus::ALL {
+            let leads_on = JobStatus::ALL.into_iter().any(|to| from.may_become(to));
+            assert_eq!(leads_on, !from.is_terminal(), "{from}");
+            assert_eq!(from.may_become(JobStatus::Cancelled), !from.is_terminal(), "{from} can be cancelled");
+            assert!(!from.may_become(from) && !from.may_become(JobStatus::ValidatingFiles));
+        }
+    }
+
+    #[test]
+    fn suffixes_hold_no_colon() {
+        assert!(is_suffix("my-model_2.1"));
+        for bad in ["", "a:b", "a b", "ä", &"a".repeat(65)] {
+            assert!(!is_suffix(bad), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The words of the service: values and rules without I/O, async or any framework.
+
+pub mod attempt;
+pub mod checkpoint;
+pub mod error;
+pub mod event;
+pub mod file;
+pub mod hyperparameters;
+pub mod id;
+pub mod job;
+pub mod method;
+pub mod model;
+pub mod page;
+pub mod project;
+pub mod random;
+pub mod report;
+pub mod run;
+
+/// A point in time, with the offset UTC; the API shows it in unix seconds.
+pub type Timestamp = time::OffsetDateTime;

@@ -1,0 +1,170 @@
+//! Base models, fine-tuned models, and how they are called.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Timestamp;
+use super::id::{JobId, ModelId, ProjectId};
+
+/// A model architecture that the engine has; the word is `model_type` of `config.json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    Bert,
+}
+
+/// All families.
+pub const FAMILIES: [Family; 1] = [Family::Bert];
+
+impl Family {
+    /// The word in `config.json` and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bert => "bert",
+        }
+    }
+}
+
+impl FromStr for Family {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        FAMILIES.into_iter().find(|family| family.as_str() == text).ok_or(())
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a model is, besides its weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelKind {
+    /// Imported by the operator; every project sees it.
+    Base,
+    /// The result of a job.
+    FineTuned,
+    /// A job's model as it was at some step.
+    Checkpoint,
+}
+
+impl ModelKind {
+    /// The word in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::FineTuned => "fine_tuned",
+            Self::Checkpoint => "checkpoint",
+        }
+    }
+}
+
+impl FromStr for ModelKind {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        [Self::Base, Self::FineTuned, Self::Checkpoint].into_iter().find(|kind| kind.as_str() == text).ok_or(())
+    }
+}
+
+/// What job creation needs to know of a model, read from its `config.json` on import.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelFacts {
+    pub hidden_size: u32,
+    /// Tokens of the longest sequence it takes.
+    pub max_positions: u32,
+}
+
+/// A model.
+#[derive(Clone, Debug)]
+pub struct Model {
+    pub id: ModelId,
+    /// None for base models.
+    pub project: Option<ProjectId>,
+    pub name: String,
+    pub kind: ModelKind,
+    pub family: Family,
+    pub facts: ModelFacts,
+    /// The job that made it.
+    pub job: Option<JobId>,
+    pub created_at: Timestamp,
+}
+
+/// One file of a model directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelFile {
+    /// Relative, with forward slashes.
+    pub path: String,
+    pub bytes: u64,
+    pub sha256: [u8; 32],
+    pub object_key: String,
+}
+
+/// Files under this folder of a checkpoint serve resuming alone and are not part of the model.
+pub const TRAINING_STATE_FOLDER: &str = "training/";
+
+/// Whether `name` can be a base model's: one or two path-like segments, as on model hubs.
+pub fn is_base_model_name(name: &str) -> bool {
+    let segment = |part: &str| {
+        (1..=96).contains(&part.len())
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+            && !part.starts_with('.')
+    };
+    let parts: Vec<&str> = name.split('/').collect();
+    parts.len() <= 2 && parts.into_iter().all(segment)
+}
+
+/// The name of a fine-tuned model: `ft:{base}:{project}:{suffix}:{tag}`; the suffix may be empty.
+pub fn fine_tuned_name(base: &str, project: &str, suffix: Option<&str>, tag: &str) -> String {
+    format!("ft:{base}:{project}:{}:{tag}", suffix.unwrap_or_default())
+}
+
+/// The name of a checkpoint of a fine-tuned model.
+pub fn checkpoint_name(fine_tuned: &str, step: u64) -> String {
+    format!("{fine_tuned}:ckpt-step-{step}")
+}
+
+/// The base model's name in a fine-tuned model's name; any other name is its own base.
+pub fn root_of(name: &str) -> &str {
+    name.strip_prefix("ft:").and_then(|rest| rest.split(':').next()).unwrap_or(name)
+}
+
+/// The eight letters and digits that end a fine-tuned model's name, from random bytes.
+pub fn name_tag(random: [u8; 8]) -> String {
+    const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    random.iter().map(|&byte| char::from(ALPHABET[usize::from(byte) % ALPHABET.len()])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{checkpoint_name, fine_tuned_name, is_base_model_name, name_tag, root_of};
+
+    #[test]
+    fn names_follow_the_openai_form() {
+        assert_eq!(fine_tuned_name("m", "acme", Some("v1"), "7p4lURel"), "ft:m:acme:v1:7p4lURel");
+        assert_eq!(fine_tuned_name("org/m", "acme", None, "7p4lURel"), "ft:org/m:acme::7p4lURel");
+        assert_eq!(checkpoint_name("ft:m:acme::7p4lURel", 88), "ft:m:acme::7p4lURel:ckpt-step-88");
+        assert_eq!(root_of("ft:org/m:acme:v1:7p4lURel:ckpt-step-88"), "org/m");
+        assert_eq!(root_of("org/m"), "org/m");
+    }
+
+    #[test]
+    fn base_model_names_cannot_leave_a_folder_or_look_fine_tuned() {
+        assert!(is_base_model_name("all-MiniLM-L6-v2"));
+        assert!(is_base_model_name("Qwen/Qwen2.5-0.5B"));
+        for bad in ["", "/a", "a/", "a/b/c", "../a", ".a", "ft:a", "a b", "a\0", &"a".repeat(97)] {
+            assert!(!is_base_model_name(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_tag_is_eight_letters_or_digits() {
+        let tag = name_tag([0, 61, 62, 255, 10, 36, 1, 2]);
+        assert_eq!(tag.len(), 8);
+        assert!(tag.bytes().all(|b| b.is_ascii_alphanumeric()));
+    }
+}

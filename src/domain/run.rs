@@ -1,0 +1,170 @@
+//! The contract between worker and trainer: the spec that the worker writes, the messages that the trainer prints,
+//! the commands it reads. One JSON value per line each way; nothing else is shared.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint::Metrics;
+use super::hyperparameters::{Hyperparameters, Precision};
+use super::job::{JobError, Phase};
+use super::method::Method;
+use super::model::Family;
+use super::report::DataFormat;
+
+/// The version of this contract. A trainer refuses a spec of another version.
+pub const VERSION: u32 = 1;
+
+/// Everything one training run needs to know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunSpec {
+    pub version: u32,
+    /// For logs and the model card.
+    pub job: String,
+    pub method: Method,
+    pub family: Family,
+    /// The directory of the base model.
+    pub model: PathBuf,
+    /// Name of the base model, for the model card.
+    pub model_name: String,
+    pub training: DataFile,
+    pub validation: Option<DataFile>,
+    /// Share of the training examples to hold out where `validation` is absent.
+    pub validation_split: f64,
+    pub test: Option<DataFile>,
+    /// The labels in the order of their class numbers.
+    pub labels: Vec<String>,
+    pub hyperparameters: Hyperparameters,
+    pub seed: i64,
+    /// The checkpoint to go on from.
+    pub resume: Option<PathBuf>,
+    /// Where checkpoints are written, one folder each.
+    pub checkpoints: PathBuf,
+    /// Where the finished model is written.
+    pub output: PathBuf,
+    /// CPU threads to compute with; 0 means all cores.
+    pub threads: usize,
+}
+
+/// A data file and how to read it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataFile {
+    pub path: PathBuf,
+    pub format: DataFormat,
+    pub text_column: Option<String>,
+    pub label_column: Option<String>,
+    pub sha256: String,
+}
+
+/// What the trainer reports, one message per line of its standard output.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum TrainerMessage {
+    /// The model and the data are loaded.
+    Started(Started),
+    /// What it is doing now.
+    Phase { phase: Phase },
+    /// Something the job's owner should know.
+    Notice { warning: bool, message: String },
+    /// One optimizer step is done.
+    Step(Step),
+    /// The validation data was evaluated after `step`.
+    Evaluated { step: u64, metrics: Metrics },
+    /// A checkpoint lies complete in `directory`.
+    Checkpoint { step: u64, directory: PathBuf, metrics: Metrics },
+    /// The model lies complete in the output directory.
+    Finished(Finished),
+    /// It stopped as told.
+    Stopped { step: u64 },
+    /// It cannot go on; the message is for the job's owner.
+    Failed { error: JobError },
+}
+
+/// What a run starts with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Started {
+    /// The device's name, for people.
+    pub device: String,
+    /// The precision in use: never `auto`.
+    pub precision: Precision,
+    /// Where it goes on from; 0 is the beginning.
+    pub step: u64,
+    pub total_steps: u64,
+    pub training_examples: u64,
+    pub validation_examples: u64,
+    /// Texts that were cut to the maximal length.
+    pub truncated: u64,
+    pub mean_tokens: f64,
+    pub parameters: u64,
+}
+
+/// Measurements of one optimizer step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    pub step: u64,
+    pub epoch: f64,
+    /// Wall-clock time of the step. Everything else is the same in every run of the same spec.
+    pub seconds: f64,
+    pub metrics: Metrics,
+}
+
+/// The end of a successful run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finished {
+    pub step: u64,
+    /// Tokens seen by the forward pass in training, padding not counted.
+    pub trained_tokens: u64,
+    /// Scores on the validation and test data.
+    pub evaluation: serde_json::Value,
+}
+
+/// What the worker tells the trainer, one command per line of its standard input. The end of the input means that the
+/// worker is gone: the trainer exits at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum TrainerCommand {
+    /// Stop after the current step, with a checkpoint if asked.
+    Stop { checkpoint: bool },
+}
+
+/// What `finetuned-trainer devices` prints: one line of JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Devices {
+    /// CUDA devices that libtorch can use.
+    pub cuda: usize,
+    /// Whether the processor computes in bfloat16 natively.
+    pub cpu_bf16: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RunSpec, TrainerCommand, TrainerMessage, VERSION};
+
+    /// A spec and messages as version 1 writes them: later versions must still read them.
+    const SPEC_V1: &str = include_str!("../../tests/fixtures/run_spec_v1.json");
+    const MESSAGES_V1: &str = include_str!("../../tests/fixtures/trainer_messages_v1.jsonl");
+
+    #[test]
+    fn a_spec_of_version_1_still_reads() {
+        let spec: RunSpec = serde_json::from_str(SPEC_V1).unwrap();
+        assert_eq!(spec.version, VERSION);
+        let again = serde_json::to_value(&spec).unwrap();
+        assert_eq!(again, serde_json::from_str::<serde_json::Value>(SPEC_V1).unwrap());
+    }
+
+    #[test]
+    fn messages_of_version_1_still_read() {
+        for line in MESSAGES_V1.lines() {
+            let message: TrainerMessage = serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+            let again = serde_json::to_value(&message).unwrap();
+            assert_eq!(again, serde_json::from_str::<serde_json::Value>(line).unwrap());
+        }
+        assert_eq!(MESSAGES_V1.lines().count(), 9, "one of each");
+    }
+
+    #[test]
+    fn commands_are_tagged_objects() {
+        let text = serde_json::to_string(&TrainerCommand::Stop { checkpoint: true }).unwrap();
+        assert_eq!(text, r#"{"type":"stop","checkpoint":true}"#);
+    }
+}

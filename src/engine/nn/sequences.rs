@@ -1,0 +1,89 @@
+//! Where the sequences of a packed batch lie.
+
+use std::cell::OnceCell;
+
+use tch::{Device, Tensor};
+
+use super::super::error::{EngineError, Result};
+
+/// Sequences laid end to end: sequence `s` is tokens `offsets[s]..offsets[s + 1]`.
+pub struct Sequences {
+    /// Int32 `[S + 1]` on the CPU.
+    pub offsets: Tensor,
+    /// Tokens of the longest sequence, `L`.
+    pub longest: i64,
+    /// Int64 `[S]`: where each sequence's first token lies, on the model's device.
+    pub first: Tensor,
+    lengths: Vec<i64>,
+    padding: OnceCell<Padding>,
+}
+
+/// How to pad the packed tokens to `[S, L]` and back.
+pub struct Padding {
+    /// Int64 `[S L]`: the token at each padded place; padding reads the sequence's first token.
+    pub places: Tensor,
+    /// Bool `[S, 1, 1, L]`: which places are real.
+    pub mask: Tensor,
+    /// Int64 `[T]`: the padded place of each token.
+    pub kept: Tensor,
+}
+
+impl Sequences {
+    /// From the lengths of the sequences, in order.
+    ///
+    /// # Errors
+    /// A sequence is empty, or all together have over 2³¹ tokens.
+    pub fn from_lengths(lengths: Vec<i64>, device: Device) -> Result<Self> {
+        let mut offsets = vec![0_i32];
+        let mut end = 0_i64;
+        for &length in &lengths {
+            end += length;
+            let offset = i32::try_from(end).ok().filter(|_| length > 0);
+            offsets.push(offset.ok_or_else(|| EngineError::native("a packed batch has an empty or too long sequence"))?);
+        }
+        let first: Vec<i64> = offsets[..lengths.len()].iter().map(|&start| i64::from(start)).collect();
+        Ok(Self {
+            offsets: Tensor::f_from_slice(&offsets)?,
+            longest: lengths.iter().copied().max().unwrap_or(0),
+            first: Tensor::f_from_slice(&first)?.f_to_device(device)?,
+            lengths,
+            padding: OnceCell::new(),
+        })
+    }
+
+    /// The number of sequences, `S`.
+    pub fn count(&self) -> i64 {
+        self.lengths.len() as i64
+    }
+
+    /// The indices for padded operators, made once per batch.
+    pub fn padding(&self, device: Device) -> Result<&Padding> {
+        if self.padding.get().is_none() {
+            let padding = self.make_padding(device)?;
+            let _ = self.padding.set(padding);
+        }
+        self.padding.get().ok_or_else(|| EngineError::native("padding was not made"))
+    }
+
+    fn make_padding(&self, device: Device) -> Result<Padding> {
+        let (mut places, mut kept, mut real) = (Vec::new(), Vec::new(), Vec::new());
+        let mut start = 0;
+        for &length in &self.lengths {
+            for column in 0..self.longest {
+                let is_real = column < length;
+                if is_real {
+                    kept.push(places.len() as i64);
+                }
+                places.push(if is_real { start + column } else { start });
+                real.push(is_real);
+            }
+            start += length;
+        }
+        let mask = Tensor::f_from_slice(&real)?.f_view([self.count(), 1, 1, self.longest])?;
+        Ok(Padding {
+            places: Tensor::f_from_slice(&places)?.f_to_device(device)?,
+            mask: mask.f_to_device(device)?,
+            kept: Tensor::f_from_slice(&kept)?.f_to_device(device)?,
+        })
+    }
+}

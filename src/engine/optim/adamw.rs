@@ -1,0 +1,119 @@
+//! AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) as `torch.optim.AdamW` computes it.
+
+use std::collections::BTreeMap;
+
+use tch::{Kind, Tensor};
+
+use super::super::error::Result;
+use super::super::models::weights::Weights;
+use super::super::native::{self, AdamWItem, AdamWScalars, OptimizerKernel};
+use super::super::params::ParamTable;
+
+/// The constants of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamWConfig {
+    pub beta1: f64,
+    pub beta2: f64,
+    pub eps: f64,
+    /// Decay of matrices; biases and norms are exempt.
+    pub weight_decay: f64,
+    /// The L2 norm to which gradients are clipped; 0 means not at all.
+    pub max_grad_norm: f64,
+    pub kernel: OptimizerKernel,
+}
+
+impl AdamWConfig {
+    /// PyTorch's defaults with this decay and clipping.
+    pub fn new(weight_decay: f64, max_grad_norm: f64) -> Self {
+        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay, max_grad_norm, kernel: OptimizerKernel::Auto }
+    }
+}
+
+/// The optimizer's state: two float32 moments beside each parameter, and the number of updates done.
+pub struct AdamW {
+    config: AdamWConfig,
+    moments: Vec<(Tensor, Tensor)>,
+    updates: i64,
+}
+
+impl AdamW {
+    /// A fresh state for all parameters of `table`.
+    pub fn new(table: &ParamTable, config: AdamWConfig) -> Result<Self> {
+        let _guard = tch::no_grad_guard();
+        let zeros = |like: &Tensor| like.f_zeros_like();
+        let moments = table
+            .iter()
+            .map(|param| Ok((zeros(&param.master)?, zeros(&param.master)?)))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self { config, moments, updates: 0 })
+    }
+
+    /// The L2 norm of the present gradients.
+    pub fn grad_norm(&self, table: &ParamTable) -> Result<Tensor> {
+        let grads: Vec<Tensor> = table.iter().filter_map(super::super::params::Param::grad).collect();
+        native::grad_norm(&grads.iter().collect::<Vec<_>>(), self.config.kernel)
+    }
+
+    /// One update of every parameter that has a gradient, after clipping by the joint `norm`; forgets the gradients.
+    pub fn step(&mut self, table: &mut ParamTable, learning_rate: f64, norm: &Tensor) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        self.updates += 1;
+        let grads: Vec<Option<Tensor>> = table.iter().map(super::super::params::Param::grad).collect();
+        let items: Vec<AdamWItem<'_>> = table
+            .iter()
+            .zip(&grads)
+            .zip(&self.moments)
+            .filter_map(|((param, grad), moments)| {
+                Some(AdamWItem {
+                    parameter: &param.master,
+                    grad: grad.as_ref()?,
+                    moments: (&moments.0, &moments.1),
+                    low: param.low(),
+                    weight_decay: if param.decays { self.config.weight_decay } else { 0.0 },
+                })
+            })
+            .collect();
+        let scalars = AdamWScalars {
+            learning_rate,
+            beta1: self.config.beta1,
+            beta2: self.config.beta2,
+            eps: self.config.eps,
+            step: self.updates,
+            max_norm: self.config.max_grad_norm,
+        };
+        native::adamw(&items, norm, scalars, self.config.kernel)?;
+        table.clear_grads()
+    }
+
+    /// The moments by the names that `torch.optim` gives them, per parameter part: `exp_avg.{name}` and
+    /// `exp_avg_sq.{name}`.
+    pub fn named_state(&self, table: &ParamTable) -> Result<BTreeMap<String, Tensor>> {
+        let mut state = BTreeMap::new();
+        for (param, (first, second)) in table.iter().zip(&self.moments) {
+            for (kind, moment) in [("exp_avg", first), ("exp_avg_sq", second)] {
+                for (name, part) in param.split(moment)? {
+                    state.insert(format!("{kind}.{name}"), part);
+                }
+            }
+        }
+        Ok(state)
+    }
+
+    /// Goes on after `updates` updates with saved moments.
+    ///
+    /// # Errors
+    /// A moment is missing or has another shape.
+    pub fn restore(&mut self, table: &ParamTable, state: &Weights, updates: u64) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        for (param, (first, second)) in table.iter().zip(&self.moments) {
+            for (kind, moment) in [("exp_avg", first), ("exp_avg_sq", second)] {
+                for (name, mut part) in param.split(moment)? {
+                    let value = state.load(&format!("{kind}.{name}"), &part.size())?;
+                    part.f_copy_(&value.f_to_kind(Kind::Float)?)?;
+                }
+            }
+        }
+        self.updates = updates.cast_signed();
+        Ok(())
+    }
+}

@@ -1,0 +1,7 @@
+//! The optimizer and its learning rate.
+
+mod adamw;
+mod schedule;
+
+pub use adamw::{AdamW, AdamWConfig};
+pub use schedule::Schedule;

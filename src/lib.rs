@@ -1,0 +1,9 @@
+pub mod app;
+pub mod auth;
+pub mod config;
+pub mod dataset;
+pub mod db;
+pub mod domain;
+pub mod engine;
+pub mod store;
+pub mod telemetry;
