@@ -1,0 +1,193 @@
+//! Files: uploading, reading, deleting.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::io::AsyncWriteExt;
+
+use super::App;
+use crate::dataset::inspect;
+use crate::db::files;
+use crate::domain::Timestamp;
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::file::{EXPIRY_SECONDS, File, FilePurpose, MAX_FILENAME};
+use crate::domain::id::{FileId, ProjectId};
+use crate::domain::page::{Page, PageRequest};
+use crate::store::{is_full, out_of_storage};
+
+/// An upload on its way in: bytes go to disk as they come, with their hash. Dropped unfinished, it leaves nothing.
+pub struct Spool {
+    path: PathBuf,
+    file: tokio::fs::File,
+    hasher: Sha256,
+    bytes: u64,
+    limit: u64,
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Spool {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// The scratch folder takes no file.
+    pub async fn new(app: &App) -> Result<Self> {
+        let path = app.scratch().join(uuid::Uuid::new_v4().simple().to_string());
+        let file = tokio::fs::File::create_new(&path).await.map_err(write_failed)?;
+        Ok(Self { path, file, hasher: Sha256::new(), bytes: 0, limit: app.config.max_file_bytes })
+    }
+
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// The upload is larger than allowed, or the disk is full.
+    pub async fn write(&mut self, chunk: &[u8]) -> Result<()> {
+        self.bytes += chunk.len() as u64;
+        if self.bytes > self.limit {
+            let message = format!("The file is larger than the allowed {} bytes.", self.limit);
+            return Err(Error::new(ErrorKind::TooLarge, message).param("file").code("file_too_large"));
+        }
+        self.hasher.update(chunk);
+        self.file.write_all(chunk).await.map_err(write_failed)
+    }
+
+    async fn finish(&mut self) -> Result<[u8; 32]> {
+        self.file.flush().await.map_err(write_failed)?;
+        self.file.sync_all().await.map_err(write_failed)?;
+        Ok(std::mem::take(&mut self.hasher).finalize().into())
+    }
+}
+
+fn write_failed(error: std::io::Error) -> Error {
+    if is_full(&error) { out_of_storage(error) } else { Error::internal(error) }
+}
+
+/// What a client says about a file besides its bytes.
+pub struct NewFile {
+    pub purpose: FilePurpose,
+    pub filename: String,
+    /// Seconds from now.
+    pub expires_after: Option<i64>,
+}
+
+/// Keeps a complete upload. Files for fine-tuning are read once, and what is wrong with them is in the report.
+///
+/// # Errors
+/// The file is empty, or what is said about it is not allowed.
+pub async fn create(app: &App, project: ProjectId, mut spool: Spool, new: NewFile) -> Result<File> {
+    if spool.bytes == 0 {
+        return Err(Error::invalid("file", "The file is empty.").code("empty_file"));
+    }
+    let created_at = Timestamp::now_utc();
+    let expires_at = match new.expires_after {
+        None => None,
+        Some(seconds) if EXPIRY_SECONDS.contains(&seconds) => {
+            Some(created_at + Duration::from_secs(seconds.unsigned_abs()))
+        }
+        Some(seconds) => {
+            let (min, max) = (EXPIRY_SECONDS.start(), EXPIRY_SECONDS.end());
+            let message = format!("Invalid value for 'expires_after[seconds]': {seconds}. Allowed: {min} to {max}.");
+            return Err(Error::invalid("expires_after[seconds]", message));
+        }
+    };
+    let filename = clean_filename(&new.filename);
+    let sha256 = spool.finish().await?;
+    let report = if new.purpose == FilePurpose::FineTune {
+        Some(inspect_file(&spool.path, &filename).await?)
+    } else {
+        None
+    };
+    let id = FileId::new();
+    let file = File {
+        id,
+        project,
+        purpose: new.purpose,
+        filename,
+        bytes: spool.bytes,
+        sha256,
+        object_key: format!("files/{}", id.0.simple()),
+        report,
+        created_at,
+        expires_at,
+    };
+    app.store.put(&file.object_key, &spool.path).await?;
+    if let Err(error) = files::insert(app.db.pool(), &file).await {
+        let _ = app.store.delete(&file.object_key).await;
+        return Err(error);
+    }
+    metrics::counter!(crate::telemetry::UPLOADED_BYTES).increment(file.bytes);
+    Ok(file)
+}
+
+async fn inspect_file(path: &Path, filename: &str) -> Result<crate::domain::report::FileReport> {
+    let (path, filename) = (path.to_owned(), filename.to_owned());
+    tokio::task::spawn_blocking(move || inspect::inspect(&path, &filename))
+        .await
+        .map_err(Error::internal)?
+        .map_err(Error::internal)
+}
+
+/// A filename is shown and nothing else: its last segment, without control characters, not too long.
+fn clean_filename(name: &str) -> String {
+    let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    let mut clean: String = last.chars().filter(|c| !c.is_control()).collect();
+    while clean.len() > MAX_FILENAME {
+        clean.pop();
+    }
+    if clean.is_empty() { "upload".to_owned() } else { clean }
+}
+
+/// A project's file.
+///
+/// # Errors
+/// There is none of that id.
+pub async fn get(app: &App, project: ProjectId, id: &str) -> Result<File> {
+    let found = match id.parse() {
+        Ok(id) => files::find(app.db.pool(), project, id).await?,
+        Err(_) => None,
+    };
+    found.ok_or_else(|| not_found(id))
+}
+
+/// No such file.
+pub fn not_found(id: &str) -> Error {
+    Error::new(ErrorKind::NotFound, format!("No such File object: {id}")).param("id")
+}
+
+/// One page of a project's files.
+pub async fn list(
+    app: &App,
+    project: ProjectId,
+    purpose: Option<FilePurpose>,
+    page: PageRequest<FileId>,
+) -> Result<Page<File>> {
+    files::list(app.db.pool(), project, purpose, page).await
+}
+
+/// Makes a file invisible at once; its bytes go when no active job needs them.
+///
+/// # Errors
+/// There is none of that id.
+pub async fn delete(app: &App, project: ProjectId, id: &str) -> Result<FileId> {
+    let file = get(app, project, id).await?;
+    if files::delete(app.db.pool(), project, file.id).await? { Ok(file.id) } else { Err(not_found(id)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clean_filename;
+
+    #[test]
+    fn filenames_are_never_paths() {
+        assert_eq!(clean_filename("../../etc/passwd"), "passwd");
+        assert_eq!(clean_filename("C:\\data\\train.csv"), "train.csv");
+        assert_eq!(clean_filename("a\0b\n.csv"), "ab.csv");
+        assert_eq!(clean_filename("/"), "upload");
+        assert_eq!(clean_filename(&"ä".repeat(300)).len(), 254);
+    }
+}

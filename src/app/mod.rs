@@ -1,0 +1,47 @@
+//! Operations: what the API, the worker and the command line can do, each a function with its transaction in sight.
+
+pub mod checkpoints;
+pub mod files;
+pub mod jobs;
+pub mod keys;
+pub mod models;
+pub mod validation;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::db::Db;
+use crate::store::LocalStore;
+
+/// What operations work on.
+#[derive(Clone)]
+pub struct App {
+    pub db: Db,
+    pub store: LocalStore,
+    pub config: Arc<Config>,
+}
+
+impl App {
+    /// Opens the store and makes the folders of the state directory.
+    ///
+    /// # Errors
+    /// A folder cannot be made.
+    pub fn new(db: Db, config: Config) -> std::io::Result<Self> {
+        let store = LocalStore::open(&config.store_dir)?;
+        let app = Self { db, store, config: Arc::new(config) };
+        std::fs::create_dir_all(app.scratch())?;
+        std::fs::create_dir_all(app.runs())?;
+        Ok(app)
+    }
+
+    /// Where uploads are collected until they are whole.
+    pub fn scratch(&self) -> PathBuf {
+        self.config.state_dir.join("scratch")
+    }
+
+    /// Where training runs have their folders.
+    pub fn runs(&self) -> PathBuf {
+        self.config.state_dir.join("runs")
+    }
+}

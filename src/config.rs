@@ -1,0 +1,270 @@
+//! The service's settings: each defined once, read from flags and environment, all faults reported together.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// One setting.
+pub struct Setting {
+    /// The environment variable.
+    pub env: &'static str,
+    /// The command-line flag, without dashes; it wins over the environment.
+    pub flag: &'static str,
+    /// What holds where neither is given, for people.
+    pub default: &'static str,
+    pub doc: &'static str,
+}
+
+macro_rules! settings {
+    ($($name:ident = $env:literal, $flag:literal, $default:literal, $doc:literal;)*) => {
+        $(const $name: Setting = Setting { env: $env, flag: $flag, default: $default, doc: $doc };)*
+
+        /// All settings, in the order of the documentation.
+        pub const SETTINGS: &[Setting] = &[$($name),*];
+    };
+}
+
+settings! {
+    LISTEN = "FINETUNED_LISTEN", "listen", "127.0.0.1:8080", "Address and port of the API; port 0 takes a free one";
+    STATE_DIR = "FINETUNED_STATE_DIR", "state-dir", "$XDG_STATE_HOME/finetuned, or /var/lib/finetuned for root",
+        "Folder of everything the service keeps";
+    DATABASE_URL = "DATABASE_URL", "database-url", "a private PostgreSQL in the state folder",
+        "PostgreSQL to use, as postgres://user:password@host/database";
+    DATABASE_CONNECTIONS = "FINETUNED_DATABASE_CONNECTIONS", "database-connections", "16",
+        "Most connections to the database for requests";
+    POSTGRES_BIN = "FINETUNED_POSTGRES_BIN", "postgres-bin", "the newest found on the machine",
+        "Folder of the programs of the private PostgreSQL";
+    STORE_DIR = "FINETUNED_STORE_DIR", "store-dir", "objects/ in the state folder", "Folder of uploads and models";
+    TRAINER = "FINETUNED_TRAINER", "trainer", "finetuned-trainer beside this program", "The training program";
+    LIBTORCH = "FINETUNED_LIBTORCH", "libtorch", "where the trainer was built", "Folder of libtorch's libraries";
+    SLOTS = "FINETUNED_SLOTS", "slots", "auto", "Jobs that run at once: auto is one per GPU, or one on the CPU";
+    TRAINER_THREADS = "FINETUNED_TRAINER_THREADS", "trainer-threads", "0", "CPU threads of one job; 0 is all cores";
+    MAX_FILE_BYTES = "FINETUNED_MAX_FILE_BYTES", "max-file-bytes", "8589934592", "Largest upload";
+    RATE_LIMIT = "FINETUNED_RATE_LIMIT", "rate-limit", "6000", "Requests a minute for each API key; 0 is no limit";
+    LEASE_SECONDS = "FINETUNED_LEASE_SECONDS", "lease-seconds", "30",
+        "A worker that is silent for so long loses its jobs";
+    SHUTDOWN_SECONDS = "FINETUNED_SHUTDOWN_SECONDS", "shutdown-seconds", "60",
+        "How long a stopping service waits for running jobs to save a checkpoint";
+    LOG = "FINETUNED_LOG", "log", "info", "Which log lines to write, as in RUST_LOG";
+    LOG_FORMAT = "FINETUNED_LOG_FORMAT", "log-format", "text", "text or json";
+}
+
+/// The settings in force.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub state_dir: PathBuf,
+    pub database_url: Option<DatabaseUrl>,
+    pub database_connections: u32,
+    pub postgres_bin: Option<PathBuf>,
+    /// Where programs are looked for.
+    pub search_path: Option<OsString>,
+    pub store_dir: PathBuf,
+    pub trainer: PathBuf,
+    pub libtorch: Option<PathBuf>,
+    /// None is auto.
+    pub slots: Option<u32>,
+    pub trainer_threads: usize,
+    pub max_file_bytes: u64,
+    pub rate_limit: u32,
+    pub lease: Duration,
+    pub shutdown: Duration,
+    pub log: String,
+    pub log_json: bool,
+}
+
+/// A database URL. It may hold a password, so it has no `Debug` text.
+#[derive(Clone)]
+pub struct DatabaseUrl(pub String);
+
+impl std::fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DatabaseUrl(…)")
+    }
+}
+
+/// Everything that is wrong with the settings.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct ConfigError(pub Vec<String>);
+
+/// Reads flags (by name, without dashes) and the process's environment.
+///
+/// # Errors
+/// All settings that are malformed, together.
+pub fn load(flags: &HashMap<String, String>) -> Result<Config, ConfigError> {
+    read(flags, &|name| std::env::var(name).ok())
+}
+
+fn read(flags: &HashMap<String, String>, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
+    let mut reader = Reader { flags, env, faults: Vec::new() };
+    let state_dir = reader.path(&STATE_DIR).unwrap_or_else(|| default_state_dir(env));
+    let store_dir = reader.path(&STORE_DIR).unwrap_or_else(|| state_dir.join("objects"));
+    let config = Config {
+        listen: reader.parse(&LISTEN, "an address with a port, such as 127.0.0.1:8080"),
+        database_url: reader.database_url(),
+        database_connections: reader.within(&DATABASE_CONNECTIONS, 2, 1000),
+        postgres_bin: reader.path(&POSTGRES_BIN),
+        search_path: env("PATH").map(OsString::from),
+        store_dir,
+        trainer: reader.path(&TRAINER).unwrap_or_else(default_trainer),
+        libtorch: reader.path(&LIBTORCH),
+        slots: if reader.text(&SLOTS) == "auto" { None } else { Some(reader.within(&SLOTS, 1, 64)) },
+        trainer_threads: reader.within(&TRAINER_THREADS, 0, 1024),
+        max_file_bytes: reader.within(&MAX_FILE_BYTES, 1, 1 << 50),
+        rate_limit: reader.within(&RATE_LIMIT, 0, 10_000_000),
+        lease: Duration::from_secs(reader.within(&LEASE_SECONDS, 3, 3600)),
+        shutdown: Duration::from_secs(reader.within(&SHUTDOWN_SECONDS, 1, 3600)),
+        log: reader.text(&LOG),
+        log_json: reader.one_of(&LOG_FORMAT, &["text", "json"]) == "json",
+        state_dir,
+    };
+    if reader.faults.is_empty() { Ok(config) } else { Err(ConfigError(reader.faults)) }
+}
+
+struct Reader<'a> {
+    flags: &'a HashMap<String, String>,
+    env: &'a dyn Fn(&str) -> Option<String>,
+    faults: Vec<String>,
+}
+
+impl Reader<'_> {
+    /// The flag, else the variable; an empty one counts as not given.
+    fn given(&self, setting: &Setting) -> Option<String> {
+        self.flags.get(setting.flag).cloned().or_else(|| (self.env)(setting.env)).filter(|text| !text.is_empty())
+    }
+
+    fn text(&self, setting: &Setting) -> String {
+        self.given(setting).unwrap_or_else(|| setting.default.to_owned())
+    }
+
+    fn path(&self, setting: &Setting) -> Option<PathBuf> {
+        self.given(setting).map(|text| std::path::absolute(&text).unwrap_or_else(|_| text.into()))
+    }
+
+    fn fault(&mut self, setting: &Setting, text: &str, expected: &str) {
+        self.faults.push(format!("{} (--{}) is {text:?}; expected {expected}", setting.env, setting.flag));
+    }
+
+    /// Parses the value; on a fault, the default stands in until all faults are reported.
+    fn parse<T: FromStr>(&mut self, setting: &Setting, expected: &str) -> T {
+        let text = self.text(setting);
+        match text.parse() {
+            Ok(value) => value,
+            Err(_) => {
+                self.fault(setting, &text, expected);
+                match setting.default.parse() {
+                    Ok(value) => value,
+                    Err(_) => unreachable!("the default of {} parses", setting.env),
+                }
+            }
+        }
+    }
+
+    fn within<T: TryFrom<u64> + FromStr>(&mut self, setting: &Setting, min: u64, max: u64) -> T {
+        let text = self.text(setting);
+        let value = text.parse::<u64>().ok().filter(|value| (min..=max).contains(value));
+        match value.and_then(|value| T::try_from(value).ok()) {
+            Some(value) => value,
+            None => {
+                self.fault(setting, &text, &format!("a whole number from {min} to {max}"));
+                T::try_from(min).unwrap_or_else(|_| unreachable!("{min} fits every integer type in use"))
+            }
+        }
+    }
+
+    fn one_of(&mut self, setting: &Setting, words: &[&str]) -> String {
+        let text = self.text(setting);
+        if !words.contains(&text.as_str()) {
+            self.fault(setting, &text, &words.join(" or "));
+        }
+        text
+    }
+
+    fn database_url(&mut self) -> Option<DatabaseUrl> {
+        let url = self.given(&DATABASE_URL)?;
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            // The value may hold a password: not shown.
+            self.faults.push(format!("{} must start with postgres:// or postgresql://", DATABASE_URL.env));
+        }
+        Some(DatabaseUrl(url))
+    }
+}
+
+fn default_state_dir(env: &dyn Fn(&str) -> Option<String>) -> PathBuf {
+    if nix::unistd::geteuid().is_root() {
+        return PathBuf::from("/var/lib/finetuned");
+    }
+    let home = || PathBuf::from(env("HOME").unwrap_or_else(|| ".".to_owned())).join(".local/state");
+    env("XDG_STATE_HOME").map_or_else(home, PathBuf::from).join("finetuned")
+}
+
+fn default_trainer() -> PathBuf {
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("finetuned-trainer")));
+    beside.unwrap_or_else(|| PathBuf::from("finetuned-trainer"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::{ConfigError, SETTINGS, read};
+
+    fn with(flags: &[(&str, &str)], env: &[(&str, &str)]) -> Result<super::Config, ConfigError> {
+        let flags = flags.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect::<HashMap<_, _>>();
+        let env: HashMap<String, String> =
+            env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        read(&flags, &|name| env.get(name).cloned())
+    }
+
+    #[test]
+    fn nothing_given_is_a_working_configuration() {
+        let config = with(&[], &[]).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!((config.slots, config.max_file_bytes), (None, 8 << 30));
+        assert!(config.store_dir.starts_with(&config.state_dir));
+    }
+
+    #[test]
+    fn flags_win_over_the_environment() {
+        let env = [("FINETUNED_SLOTS", "2"), ("FINETUNED_RATE_LIMIT", "")];
+        let config = with(&[("slots", "3")], &env).unwrap();
+        assert_eq!((config.slots, config.rate_limit), (Some(3), 6000));
+    }
+
+    #[test]
+    fn all_faults_are_reported_together_and_no_password_is_shown() {
+        let env = [
+            ("FINETUNED_LISTEN", "8080"),
+            ("FINETUNED_SLOTS", "many"),
+            ("FINETUNED_LEASE_SECONDS", "1"),
+            ("FINETUNED_LOG_FORMAT", "xml"),
+            ("DATABASE_URL", "mysql://root:hunter2@db/x"),
+        ];
+        let ConfigError(faults) = with(&[], &env).unwrap_err();
+        assert_eq!(faults.len(), 5, "{faults:?}");
+        assert!(faults.iter().all(|fault| !fault.contains("hunter2")));
+    }
+
+    #[test]
+    fn settings_have_distinct_names() {
+        let mut names: Vec<&str> = SETTINGS.iter().flat_map(|setting| [setting.env, setting.flag]).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), 2 * SETTINGS.len());
+    }
+
+    #[test]
+    fn the_example_file_lists_every_setting() {
+        let example = include_str!("../.env.example");
+        let listed: Vec<&str> = example
+            .lines()
+            .filter_map(|line| line.trim_start_matches('#').split_once('=').map(|(name, _)| name))
+            .collect();
+        let defined: Vec<&str> = SETTINGS.iter().map(|setting| setting.env).collect();
+        assert_eq!(listed, defined);
+    }
+}

@@ -1,0 +1,165 @@
+//! Checkpoints of jobs.
+
+use sqlx::PgExecutor;
+use sqlx::types::Json;
+
+use super::{signed, to_json, unsigned};
+use crate::domain::checkpoint::{Checkpoint, Metrics};
+use crate::domain::error::Result;
+use crate::domain::id::{CheckpointId, JobId, ModelId};
+use crate::domain::model::TRAINING_STATE_FOLDER;
+use crate::domain::page::{Page, PageRequest};
+
+/// Records a checkpoint whose model is recorded.
+pub async fn insert(
+    db: impl PgExecutor<'_>,
+    checkpoint: &Checkpoint,
+    model: ModelId,
+    attempt: u32,
+) -> Result<()> {
+    sqlx::query!(
+        "insert into checkpoints (id, job_id, step, attempt, model_id, metrics) values ($1, $2, $3, $4, $5, $6)",
+        checkpoint.id.0,
+        checkpoint.job.0,
+        signed(checkpoint.step),
+        attempt.cast_signed(),
+        model.0,
+        to_json(&checkpoint.metrics)?
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// One page of a job's checkpoints, latest first.
+pub async fn list(db: impl PgExecutor<'_>, job: JobId, page: PageRequest<CheckpointId>) -> Result<Page<Checkpoint>> {
+    let rows = sqlx::query!(
+        r#"
+        select c.id, c.step, m.name, c.metrics as "metrics: Json<Metrics>", c.created_at
+        from checkpoints c join models m on m.id = c.model_id
+        where c.job_id = $1 and c.dropped_at is null and m.deleted_at is null
+          and ($2::uuid is null or c.step < (select step from checkpoints where id = $2 and job_id = $1))
+        order by c.step desc
+        limit $3
+        "#,
+        job.0,
+        page.after.map(|id| id.0),
+        page.rows()
+    )
+    .fetch_all(db)
+    .await?;
+    let checkpoints = rows
+        .into_iter()
+        .map(|row| Checkpoint {
+            id: CheckpointId(row.id),
+            job,
+            step: unsigned(row.step),
+            model: row.name,
+            metrics: row.metrics.0,
+            created_at: row.created_at,
+        })
+        .collect();
+    Ok(Page::from_rows(checkpoints, page.limit))
+}
+
+/// The checkpoints that an attempt at the job can go on from, latest first.
+pub async fn resumable(db: impl PgExecutor<'_>, job: JobId) -> Result<Vec<(u64, ModelId)>> {
+    let rows = sqlx::query!(
+        r#"
+        select step, model_id from checkpoints
+        where job_id = $1 and resumable and dropped_at is null order by step desc
+        "#,
+        job.0
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (unsigned(row.step), ModelId(row.model_id))).collect())
+}
+
+/// Drops the checkpoints of a job at this step and later: an attempt that goes on from before will make them again.
+pub async fn drop_from(db: impl PgExecutor<'_>, job: JobId, step: u64) -> Result<()> {
+    sqlx::query!(
+        r#"
+        with dropped as (
+            update checkpoints set dropped_at = now()
+            where job_id = $1 and step >= $2 and dropped_at is null returning model_id
+        )
+        update models set deleted_at = now() where id in (select model_id from dropped) and deleted_at is null
+        "#,
+        job.0,
+        signed(step)
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Drops all but the `keep` latest checkpoints of a job and the best one: the highest validation accuracy, the lower
+/// validation loss among equals. Training states behind the latest two are dropped too.
+pub async fn retain(db: impl PgExecutor<'_>, job: JobId, keep: u32) -> Result<()> {
+    sqlx::query!(
+        r#"
+        with ranked as (
+            select id, model_id,
+                   row_number() over (order by step desc) as age,
+                   row_number() over (
+                       order by (metrics ->> 'full_valid_accuracy')::float8 desc nulls last,
+                                (metrics ->> 'full_valid_loss')::float8 asc nulls last, step desc
+                   ) as place
+            from checkpoints where job_id = $1 and dropped_at is null
+        ),
+        dropped as (
+            update checkpoints set dropped_at = now(), resumable = false
+            where id in (select id from ranked where age > $2 and place > 1)
+            returning model_id
+        ),
+        aged as (
+            update checkpoints set resumable = false
+            where id in (select id from ranked where age > 2 and (age <= $2 or place = 1))
+        )
+        update models set deleted_at = now() where id in (select model_id from dropped) and deleted_at is null
+        "#,
+        job.0,
+        i64::from(keep)
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// A file of a checkpoint's training state that no attempt will go on from.
+pub struct SpentState {
+    pub model: ModelId,
+    pub path: String,
+    pub object_key: String,
+}
+
+/// Training states of ended jobs, and those behind the latest.
+pub async fn states_to_sweep(db: impl PgExecutor<'_>, limit: i64) -> Result<Vec<SpentState>> {
+    let rows = sqlx::query!(
+        r#"
+        select f.model_id, f.path, f.object_key
+        from checkpoints c
+        join jobs j on j.id = c.job_id
+        join model_files f on f.model_id = c.model_id and starts_with(f.path, $1)
+        where not c.resumable or j.status in ('succeeded', 'failed', 'cancelled')
+        limit $2
+        "#,
+        TRAINING_STATE_FOLDER,
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| SpentState { model: ModelId(row.model_id), path: row.path, object_key: row.object_key })
+        .collect())
+}
+
+/// Records that a file of a training state is gone from the store.
+pub async fn forget_state(db: impl PgExecutor<'_>, state: &SpentState) -> Result<()> {
+    sqlx::query!("delete from model_files where model_id = $1 and path = $2", state.model.0, state.path)
+        .execute(db)
+        .await?;
+    Ok(())
+}

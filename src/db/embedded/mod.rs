@@ -1,0 +1,261 @@
+//! The private PostgreSQL of a service without `DATABASE_URL`: found on the machine, run as our child on a unix socket,
+//! durable, and taken over again if an earlier service died without stopping it.
+
+mod system;
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sha2::{Digest, Sha256};
+use sqlx::{Connection, PgConnection};
+
+use system::{Owner, find_binaries, major_version};
+
+/// How long the server may take to accept connections: recovery after a crash reads its log first.
+const START: Duration = Duration::from_secs(60);
+/// How long it may take to stop before it is told to drop everything.
+const STOP: Duration = Duration::from_secs(20);
+const USER: &str = "finetuned";
+
+/// Why there is no private PostgreSQL.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddedError {
+    #[error("no PostgreSQL found: install it, set FINETUNED_POSTGRES_BIN to its bin folder, or set DATABASE_URL")]
+    NotFound,
+    #[error("{data} was made by PostgreSQL {made_by}, but {binaries} is PostgreSQL {found}", data = data.display(), binaries = binaries.display())]
+    Version { data: PathBuf, made_by: String, binaries: PathBuf, found: String },
+    #[error("PostgreSQL must not run as root, and the user {user} cannot enter {blocked}; choose another state directory (FINETUNED_STATE_DIR), such as /var/lib/finetuned", blocked = blocked.display())]
+    Unreachable { user: String, blocked: PathBuf },
+    #[error("neither the user postgres nor nobody exists, and PostgreSQL must not run as root")]
+    NoUser,
+    #[error("{program} failed: {output}")]
+    Failed { program: &'static str, output: String },
+    #[error("{what}: {source}")]
+    Io { what: String, source: io::Error },
+}
+
+fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> EmbeddedError {
+    let what = what.into();
+    move |source| EmbeddedError::Io { what, source }
+}
+
+/// A running private PostgreSQL.
+pub struct PrivatePostgres {
+    url: String,
+    process: Process,
+}
+
+enum Process {
+    Child(std::process::Child),
+    /// Left running by an earlier service.
+    Adopted(Pid),
+}
+
+impl PrivatePostgres {
+    /// Starts the server whose data lies in `folder`, making it first if need be, or takes over the one that runs.
+    /// The caller sees to it that no other process does the same for this folder.
+    ///
+    /// # Errors
+    /// No usable PostgreSQL is found, or it does not start; the message says what to do.
+    pub async fn open(
+        folder: &Path,
+        binaries: Option<&Path>,
+        search_path: Option<&OsStr>,
+    ) -> Result<Self, EmbeddedError> {
+        let owner = Owner::choose()?;
+        let binaries = find_binaries(binaries, search_path).ok_or(EmbeddedError::NotFound)?;
+        owner.check_reach(folder)?;
+        let data = folder.join("data");
+        let password = prepare(folder, &data, &binaries, &owner)?;
+        let socket = socket_folder(folder, &owner)?;
+        let url = url(&password, &socket);
+        let running = running_server(&data);
+        if let Some(pid) = running {
+            if wait_ready(&url, Duration::from_secs(5), || true).await {
+                return Ok(Self { url, process: Process::Adopted(pid) });
+            }
+            stop_process(pid).await;
+        }
+        let log = folder.join("postgres.log");
+        let mut child = spawn(&owner, &binaries, &data, &socket, &log)?;
+        if !wait_ready(&url, START, || matches!(child.try_wait(), Ok(None))).await {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(EmbeddedError::Failed { program: "postgres", output: tail(&log) });
+        }
+        Ok(Self { url, process: Process::Child(child) })
+    }
+
+    /// The URL of a server that runs in `folder`, if one was ever made there.
+    pub fn url_of_running(folder: &Path) -> Option<String> {
+        running_server(&folder.join("data"))?;
+        let password = fs::read_to_string(folder.join("password")).ok()?;
+        Some(url(password.trim(), &socket_path(folder)))
+    }
+
+    /// Where to connect.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Stops the server in an orderly way.
+    pub async fn stop(mut self) {
+        let pid = match &self.process {
+            Process::Child(child) => Pid::from_raw(child.id().cast_signed()),
+            Process::Adopted(pid) => *pid,
+        };
+        if let Process::Child(child) = &mut self.process {
+            let _ = kill(pid, Signal::SIGINT);
+            let deadline = Instant::now() + STOP;
+            while matches!(child.try_wait(), Ok(None)) {
+                if Instant::now() > deadline {
+                    let _ = kill(pid, Signal::SIGQUIT);
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        } else {
+            stop_process(pid).await;
+        }
+    }
+}
+
+/// Makes the data folder if it is not there, and returns the password. A half-made data folder never gets its name.
+fn prepare(folder: &Path, data: &Path, binaries: &Path, owner: &Owner) -> Result<String, EmbeddedError> {
+    let what = |path: &Path| path.display().to_string();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io_error(what(folder)))?;
+    owner.give(folder)?;
+    let password_file = folder.join("password");
+    let version_file = data.join("PG_VERSION");
+    if !version_file.exists() {
+        let fresh = folder.join("data.new");
+        if fresh.exists() {
+            fs::remove_dir_all(&fresh).map_err(io_error(what(&fresh)))?;
+        }
+        write_password(&password_file, owner)?;
+        let mut initdb = owner.command(&binaries.join("initdb"));
+        initdb.arg("-D").arg(&fresh).arg("--pwfile").arg(&password_file);
+        initdb.args(["-U", USER, "--auth=scram-sha-256", "--data-checksums", "--encoding=UTF8", "--locale=C"]);
+        let output = initdb.output().map_err(io_error("initdb"))?;
+        if !output.status.success() {
+            let output = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(EmbeddedError::Failed { program: "initdb", output });
+        }
+        fs::rename(&fresh, data).map_err(io_error(what(data)))?;
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error(what(folder)))?;
+    }
+    let made_by = fs::read_to_string(&version_file).map_err(io_error(what(&version_file)))?.trim().to_owned();
+    let found = major_version(owner, binaries)?;
+    if made_by != found {
+        return Err(EmbeddedError::Version { data: data.to_owned(), made_by, binaries: binaries.to_owned(), found });
+    }
+    let password = fs::read_to_string(&password_file).map_err(io_error(what(&password_file)))?;
+    Ok(password.trim().to_owned())
+}
+
+/// Writes a new random password where only the owner and root can read it.
+fn write_password(path: &Path, owner: &Owner) -> Result<(), EmbeddedError> {
+    let what = || io_error(path.display().to_string());
+    let mut random = [0; 24];
+    getrandom::fill(&mut random).map_err(|error| what()(io::Error::other(error)))?;
+    let password: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(path).map_err(what())?;
+    file.write_all(password.as_bytes()).and_then(|()| file.sync_all()).map_err(what())?;
+    owner.give(path)
+}
+
+fn url(password: &str, socket: &Path) -> String {
+    let host = socket.to_string_lossy().replace('%', "%25").replace('/', "%2F").replace(' ', "%20");
+    format!("postgres://{USER}:{password}@localhost/postgres?host={host}")
+}
+
+/// The longest path of a socket's folder: the whole name must fit the 107 bytes of a unix socket address.
+const LONGEST_SOCKET_FOLDER: usize = 90;
+
+fn socket_path(folder: &Path) -> PathBuf {
+    let inside = folder.join("socket");
+    if inside.as_os_str().len() <= LONGEST_SOCKET_FOLDER {
+        return inside;
+    }
+    let digest = Sha256::digest(folder.as_os_str().as_encoded_bytes());
+    let short: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    Path::new("/tmp").join(format!("finetuned-{short}"))
+}
+
+fn socket_folder(folder: &Path, owner: &Owner) -> Result<PathBuf, EmbeddedError> {
+    let path = socket_path(folder);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(io_error(path.display().to_string()))?;
+    owner.give(&path)?;
+    Ok(path)
+}
+
+fn spawn(
+    owner: &Owner,
+    binaries: &Path,
+    data: &Path,
+    socket: &Path,
+    log: &Path,
+) -> Result<std::process::Child, EmbeddedError> {
+    let open_log = || {
+        OpenOptions::new().create(true).append(true).mode(0o600).open(log).map_err(io_error(log.display().to_string()))
+    };
+    let mut command = owner.command(&binaries.join("postgres"));
+    command.arg("-D").arg(data).arg("-k").arg(socket);
+    for setting in
+        ["listen_addresses=", "max_connections=50", "shared_buffers=64MB", "fsync=on", "synchronous_commit=on"]
+    {
+        command.args(["-c", setting]);
+    }
+    // A group of its own: Ctrl-C in our terminal is for us to handle, in order.
+    command.process_group(0).stdout(open_log()?).stderr(open_log()?);
+    command.spawn().map_err(io_error("postgres"))
+}
+
+/// The process that `postmaster.pid` names, if it is a server on this data folder and alive.
+fn running_server(data: &Path) -> Option<Pid> {
+    let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
+    let pid: i32 = text.lines().next()?.trim().parse().ok()?;
+    let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let mut words = command.split(|&byte| byte == 0);
+    words.any(|word| word == data.as_os_str().as_encoded_bytes()).then(|| Pid::from_raw(pid))
+}
+
+async fn wait_ready(url: &str, limit: Duration, mut alive: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
+    while Instant::now() < deadline && alive() {
+        if let Ok(connection) = PgConnection::connect(url).await {
+            let _ = connection.close().await;
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    false
+}
+
+/// Stops a server that is not our child.
+async fn stop_process(pid: Pid) {
+    let _ = kill(pid, Signal::SIGINT);
+    let deadline = Instant::now() + STOP;
+    while kill(pid, None).is_ok() {
+        if Instant::now() > deadline {
+            let _ = kill(pid, Signal::SIGQUIT);
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The last lines of a log.
+fn tail(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(10)..].join("\n")
+}

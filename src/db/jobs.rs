@@ -1,0 +1,348 @@
+//! Jobs as their owners see them. What workers do with them is in `queue`.
+
+use std::collections::BTreeMap;
+
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgExecutor};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{attempts, from_json, to_json, unknown, unsigned};
+use crate::domain::error::{Error, Result};
+use crate::domain::hyperparameters::Requested;
+use crate::domain::id::{FileId, JobId, ModelId, ProjectId};
+use crate::domain::job::{DatasetOptions, Job, JobError, JobSpec, JobStatus, Phase, Prepared, Progress};
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::report::DataReport;
+
+struct Row {
+    id: Uuid,
+    project_id: Uuid,
+    created_at: OffsetDateTime,
+    status: String,
+    model: String,
+    base_model_id: Uuid,
+    training_file_id: Uuid,
+    validation_file_id: Option<Uuid>,
+    test_file_id: Option<Uuid>,
+    method: String,
+    hyperparameters: serde_json::Value,
+    dataset: Json<DatasetOptions>,
+    suffix: Option<String>,
+    seed: i64,
+    name_tag: String,
+    metadata: Option<Json<BTreeMap<String, String>>>,
+    prepared: Option<Json<Prepared>>,
+    report: Option<Json<DataReport>>,
+    phase: Option<String>,
+    step: i64,
+    total_steps: i64,
+    estimated_finish: Option<OffsetDateTime>,
+    error: Option<Json<JobError>>,
+    fine_tuned_model: Option<String>,
+    result_file_id: Option<Uuid>,
+    trained_tokens: Option<i64>,
+    evaluation: Option<serde_json::Value>,
+    finished_at: Option<OffsetDateTime>,
+}
+
+impl TryFrom<Row> for Job {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self> {
+        let phase: Option<Phase> = row.phase.map(|word| from_json(word.into())).transpose()?;
+        let progress = phase.map(|phase| Progress {
+            phase,
+            step: unsigned(row.step),
+            total_steps: unsigned(row.total_steps),
+            estimated_finish: row.estimated_finish,
+        });
+        Ok(Self {
+            id: JobId(row.id),
+            project: ProjectId(row.project_id),
+            created_at: row.created_at,
+            status: row.status.parse().map_err(|()| unknown("job status", &row.status))?,
+            spec: JobSpec {
+                model: row.model,
+                base_model: ModelId(row.base_model_id),
+                training_file: FileId(row.training_file_id),
+                validation_file: row.validation_file_id.map(FileId),
+                test_file: row.test_file_id.map(FileId),
+                method: from_json(row.method.into())?,
+                hyperparameters: Requested::from_stored(from_json(row.hyperparameters)?),
+                dataset: row.dataset.0,
+                suffix: row.suffix,
+                seed: row.seed,
+                metadata: row.metadata.map(|Json(metadata)| metadata),
+            },
+            name_tag: row.name_tag,
+            report: row.report.map(|Json(report)| report),
+            prepared: row.prepared.map(|Json(prepared)| prepared),
+            progress,
+            error: row.error.map(|Json(error)| error),
+            fine_tuned_model: row.fine_tuned_model,
+            result_file: row.result_file_id.map(FileId),
+            trained_tokens: row.trained_tokens.map(unsigned),
+            evaluation: row.evaluation,
+            finished_at: row.finished_at,
+            attempts: Vec::new(),
+        })
+    }
+}
+
+/// A job to insert, with what only the database keeps.
+pub struct NewJob<'a> {
+    pub id: JobId,
+    pub project: ProjectId,
+    pub spec: &'a JobSpec,
+    pub name_tag: &'a str,
+    pub request_hash: [u8; 32],
+    pub idempotency_key: Option<&'a str>,
+}
+
+/// Inserts a job in `validating_files`; false if the project has a job with the same idempotency key already.
+pub async fn insert(db: &mut PgConnection, job: &NewJob<'_>) -> Result<bool> {
+    let spec = job.spec;
+    let done = sqlx::query!(
+        r#"
+        insert into jobs (id, project_id, status, model, base_model_id, training_file_id, validation_file_id,
+                          test_file_id, method, hyperparameters, dataset, suffix, seed, name_tag, metadata,
+                          request_hash, idempotency_key)
+        values ($1, $2, 'validating_files', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+        on conflict (project_id, idempotency_key) do nothing
+        "#,
+        job.id.0,
+        job.project.0,
+        spec.model,
+        spec.base_model.0,
+        spec.training_file.0,
+        spec.validation_file.map(|id| id.0),
+        spec.test_file.map(|id| id.0),
+        spec.method.as_str(),
+        serde_json::Value::Object(spec.hyperparameters.as_map().clone()),
+        to_json(&spec.dataset)?,
+        spec.suffix,
+        spec.seed,
+        job.name_tag,
+        spec.metadata.as_ref().map(to_json).transpose()?,
+        &job.request_hash[..],
+        job.idempotency_key
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// The job that a project made with this idempotency key, and the hash of that request.
+pub async fn find_by_key(
+    db: impl PgExecutor<'_>,
+    project: ProjectId,
+    key: &str,
+) -> Result<Option<(JobId, [u8; 32])>> {
+    let row = sqlx::query!(
+        "select id, request_hash from jobs where project_id = $1 and idempotency_key = $2",
+        project.0,
+        key
+    )
+    .fetch_optional(db)
+    .await?;
+    row.map(|row| Ok((JobId(row.id), super::hash32(&row.request_hash)?))).transpose()
+}
+
+/// The newest job that a project made from the very same request within the last ten minutes.
+pub async fn find_recent(db: impl PgExecutor<'_>, project: ProjectId, hash: [u8; 32]) -> Result<Option<JobId>> {
+    let row = sqlx::query!(
+        r#"
+        select id from jobs
+        where project_id = $1 and request_hash = $2 and created_at > now() - interval '10 minutes'
+        order by id desc limit 1
+        "#,
+        project.0,
+        &hash[..]
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| JobId(row.id)))
+}
+
+/// Which jobs a list shows.
+#[derive(Clone, Debug, Default)]
+pub enum MetadataFilter {
+    #[default]
+    All,
+    /// Jobs without metadata.
+    None,
+    /// Jobs with all of these pairs.
+    Has(BTreeMap<String, String>),
+}
+
+async fn select(
+    db: impl PgExecutor<'_>,
+    project: Option<ProjectId>,
+    id: Option<JobId>,
+    filter: &MetadataFilter,
+    page: PageRequest<JobId>,
+) -> Result<Vec<Job>> {
+    let (without, has) = match filter {
+        MetadataFilter::All => (false, None),
+        MetadataFilter::None => (true, None),
+        MetadataFilter::Has(pairs) => (false, Some(to_json(pairs)?)),
+    };
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        select j.id, j.project_id, j.created_at, j.status, j.model, j.base_model_id, j.training_file_id,
+               j.validation_file_id, j.test_file_id, j.method, j.hyperparameters,
+               j.dataset as "dataset: Json<DatasetOptions>", j.suffix, j.seed, j.name_tag,
+               j.metadata as "metadata: Json<BTreeMap<String, String>>",
+               j.prepared as "prepared: Json<Prepared>", j.report as "report: Json<DataReport>",
+               j.phase, j.step, j.total_steps, j.estimated_finish, j.error as "error: Json<JobError>",
+               m.name as "fine_tuned_model?", j.result_file_id, j.trained_tokens, j.evaluation, j.finished_at
+        from jobs j left join models m on m.id = j.fine_tuned_model_id
+        where ($1::uuid is null or j.project_id = $1)
+          and ($2::uuid is null or j.id = $2)
+          and ($3::uuid is null or j.id < $3)
+          and (not $4 or j.metadata is null)
+          and ($5::jsonb is null or j.metadata @> $5)
+        order by j.id desc
+        limit $6
+        "#,
+        project.map(|id| id.0),
+        id.map(|id| id.0),
+        page.after.map(|id| id.0),
+        without,
+        has,
+        page.rows()
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(Job::try_from).collect()
+}
+
+const ONE: PageRequest<JobId> = PageRequest { after: None, limit: 1, order: crate::domain::page::Order::Descending };
+
+/// A project's job with its attempts.
+pub async fn find(db: &mut PgConnection, project: ProjectId, id: JobId) -> Result<Option<Job>> {
+    let job = select(&mut *db, Some(project), Some(id), &MetadataFilter::All, ONE).await?.pop();
+    with_attempts(db, job).await
+}
+
+/// A job of any project, for the worker that holds it.
+pub async fn find_any(db: &mut PgConnection, id: JobId) -> Result<Option<Job>> {
+    let job = select(&mut *db, None, Some(id), &MetadataFilter::All, ONE).await?.pop();
+    with_attempts(db, job).await
+}
+
+async fn with_attempts(db: &mut PgConnection, job: Option<Job>) -> Result<Option<Job>> {
+    let Some(mut job) = job else { return Ok(None) };
+    job.attempts = attempts::of_jobs(db, &[job.id]).await?.remove(&job.id).unwrap_or_default();
+    Ok(Some(job))
+}
+
+/// One page of a project's jobs, newest first, with their attempts.
+pub async fn list(
+    db: &mut PgConnection,
+    project: ProjectId,
+    filter: &MetadataFilter,
+    page: PageRequest<JobId>,
+) -> Result<Page<Job>> {
+    let mut jobs = Page::from_rows(select(&mut *db, Some(project), None, filter, page).await?, page.limit);
+    let ids: Vec<JobId> = jobs.items.iter().map(|job| job.id).collect();
+    let mut attempts = attempts::of_jobs(db, &ids).await?;
+    for job in &mut jobs.items {
+        job.attempts = attempts.remove(&job.id).unwrap_or_default();
+    }
+    Ok(jobs)
+}
+
+/// Whether a project has this job.
+pub async fn exists(db: impl PgExecutor<'_>, project: ProjectId, id: JobId) -> Result<bool> {
+    let row = sqlx::query!("select id from jobs where id = $1 and project_id = $2", id.0, project.0)
+        .fetch_optional(db)
+        .await?;
+    Ok(row.is_some())
+}
+
+/// Ends a job that has not ended, and takes its lease away. Returns the status it has now; None if the project has no
+/// such job.
+pub async fn cancel(db: &mut PgConnection, project: ProjectId, id: JobId) -> Result<Option<(JobStatus, bool)>> {
+    let done = sqlx::query!(
+        r#"
+        update jobs
+        set status = 'cancelled', finished_at = now(), lease_token = null, lease_until = null, worker_id = null,
+            phase = null, estimated_finish = null
+        where id = $1 and project_id = $2 and status in ('validating_files', 'queued', 'running')
+        "#,
+        id.0,
+        project.0
+    )
+    .execute(&mut *db)
+    .await?;
+    let row = sqlx::query!("select status from jobs where id = $1 and project_id = $2", id.0, project.0)
+        .fetch_optional(&mut *db)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let status = row.status.parse().map_err(|()| unknown("job status", &row.status))?;
+    Ok(Some((status, done.rows_affected() > 0)))
+}
+
+/// Takes the next job whose files are to be validated, for a minute; another worker takes it after that.
+pub async fn take_for_validation(db: impl PgExecutor<'_>) -> Result<Option<JobId>> {
+    let row = sqlx::query!(
+        r#"
+        update jobs set run_after = now() + interval '1 minute'
+        where id = (
+            select id from jobs where status = 'validating_files' and run_after <= now()
+            order by id limit 1 for update skip locked
+        )
+        returning id
+        "#
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| JobId(row.id)))
+}
+
+/// Moves a validated job into the queue; false if it was cancelled meanwhile.
+pub async fn queue(db: impl PgExecutor<'_>, id: JobId, prepared: &Prepared) -> Result<bool> {
+    let done = sqlx::query!(
+        r#"
+        update jobs set status = 'queued', prepared = $2, run_after = now()
+        where id = $1 and status = 'validating_files'
+        "#,
+        id.0,
+        to_json(prepared)?
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Fails a job whose files did not pass; false if it was cancelled meanwhile.
+pub async fn refuse(
+    db: impl PgExecutor<'_>,
+    id: JobId,
+    error: &JobError,
+    report: Option<&DataReport>,
+) -> Result<bool> {
+    let done = sqlx::query!(
+        r#"
+        update jobs set status = 'failed', error = $2, report = $3, finished_at = now()
+        where id = $1 and status = 'validating_files'
+        "#,
+        id.0,
+        to_json(error)?,
+        report.map(to_json).transpose()?
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// The number of jobs in each status, over all projects.
+pub async fn count_by_status(db: impl PgExecutor<'_>) -> Result<Vec<(JobStatus, u64)>> {
+    let rows = sqlx::query!(r#"select status, count(*) as "count!" from jobs group by status"#).fetch_all(db).await?;
+    rows.into_iter()
+        .map(|row| Ok((row.status.parse().map_err(|()| unknown("job status", &row.status))?, unsigned(row.count))))
+        .collect()
+}

@@ -1,0 +1,98 @@
+//! Projects and API keys.
+
+use sqlx::PgExecutor;
+
+use super::hash32;
+use crate::domain::error::Result;
+use crate::domain::id::{KeyId, ProjectId};
+use crate::domain::project::{ApiKey, Project, Secret};
+
+/// The project that a secret acts for, unless it is unknown or revoked; and that it was used now.
+pub async fn authenticate(db: impl PgExecutor<'_>, secret: &Secret) -> Result<Option<(KeyId, Project)>> {
+    let hash = secret.hash();
+    let row = sqlx::query!(
+        r#"
+        with used as (
+            update api_keys set last_used_at = now()
+            where hash = $1 and revoked_at is null
+              and (last_used_at is null or last_used_at < now() - interval '1 minute')
+        )
+        select k.id, k.hash, p.id as project_id, p.name
+        from api_keys k join projects p on p.id = k.project_id
+        where k.hash = $1 and k.revoked_at is null
+        "#,
+        &hash[..]
+    )
+    .fetch_optional(db)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let same = subtle::ConstantTimeEq::ct_eq(&hash32(&row.hash)?[..], &hash[..]);
+    let project = Project { id: ProjectId(row.project_id), name: row.name };
+    Ok(bool::from(same).then_some((KeyId(row.id), project)))
+}
+
+/// Makes a project, or finds the one of that name.
+pub async fn ensure_project(db: impl PgExecutor<'_>, name: &str) -> Result<Project> {
+    let id = ProjectId::new();
+    let row = sqlx::query!(
+        r#"
+        insert into projects (id, name) values ($1, $2)
+        on conflict (name) do update set name = excluded.name
+        returning id
+        "#,
+        id.0,
+        name
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(Project { id: ProjectId(row.id), name: name.to_owned() })
+}
+
+/// Stores a key for a project.
+pub async fn create(db: impl PgExecutor<'_>, project: ProjectId, name: &str, secret: &Secret) -> Result<KeyId> {
+    let id = KeyId::new();
+    sqlx::query!(
+        "insert into api_keys (id, project_id, name, hash, hint) values ($1, $2, $3, $4, $5)",
+        id.0,
+        project.0,
+        name,
+        &secret.hash()[..],
+        secret.hint()
+    )
+    .execute(db)
+    .await?;
+    Ok(id)
+}
+
+/// All keys, oldest first.
+pub async fn list(db: impl PgExecutor<'_>) -> Result<Vec<ApiKey>> {
+    let rows = sqlx::query!(
+        r#"
+        select k.id, p.name as project, k.name, k.hint, k.created_at, k.revoked_at, k.last_used_at
+        from api_keys k join projects p on p.id = k.project_id
+        order by k.id
+        "#
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| ApiKey {
+            id: KeyId(row.id),
+            project: row.project,
+            name: row.name,
+            hint: row.hint,
+            created_at: row.created_at,
+            revoked_at: row.revoked_at,
+            last_used_at: row.last_used_at,
+        })
+        .collect())
+}
+
+/// Ends a key; false if there is none of that id, or it is revoked already.
+pub async fn revoke(db: impl PgExecutor<'_>, id: KeyId) -> Result<bool> {
+    let done = sqlx::query!("update api_keys set revoked_at = now() where id = $1 and revoked_at is null", id.0)
+        .execute(db)
+        .await?;
+    Ok(done.rows_affected() > 0)
+}

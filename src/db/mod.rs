@@ -1,0 +1,94 @@
+//! PostgreSQL: the only floor that knows sqlx. One file per table, each query a function; callers choose between the
+//! pool and a transaction.
+
+pub mod attempts;
+pub mod checkpoints;
+mod connect;
+pub mod embedded;
+pub mod events;
+pub mod files;
+pub mod jobs;
+pub mod keys;
+pub mod metrics;
+pub mod models;
+pub mod queue;
+
+use sqlx::{PgConnection, Postgres};
+
+pub use connect::{Db, Listener};
+
+use crate::domain::error::{Error, ErrorKind};
+
+/// A transaction; rolled back unless committed.
+pub struct Tx(sqlx::Transaction<'static, Postgres>);
+
+impl Tx {
+    /// What queries of this transaction run on.
+    pub fn connection(&mut self) -> &mut PgConnection {
+        &mut self.0
+    }
+
+    /// Makes all of it durable.
+    pub async fn commit(self) -> crate::domain::error::Result<()> {
+        Ok(self.0.commit().await?)
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        match kind_of(&error) {
+            ErrorKind::Unavailable => Self::unavailable(error),
+            ErrorKind::OutOfStorage => {
+                Self::new(ErrorKind::OutOfStorage, "The service has no room left to store this.").source(error)
+            }
+            _ => Self::internal(error),
+        }
+    }
+}
+
+/// Whether trying again later can help.
+fn kind_of(error: &sqlx::Error) -> ErrorKind {
+    use sqlx::Error::{Io, PoolClosed, PoolTimedOut, Protocol, Tls, WorkerCrashed};
+    match error {
+        Io(_) | Tls(_) | Protocol(_) | PoolTimedOut | PoolClosed | WorkerCrashed => ErrorKind::Unavailable,
+        sqlx::Error::Database(error) => match error.code().as_deref() {
+            Some("53100") => ErrorKind::OutOfStorage,
+            // Connection trouble, a cancelled or timed-out statement, deadlock, serialization, too few resources,
+            // the server shutting down or starting.
+            Some(code)
+                if ["08", "40", "53", "55P03", "57"].into_iter().any(|prefix| code.starts_with(prefix)) =>
+            {
+                ErrorKind::Unavailable
+            }
+            _ => ErrorKind::Internal,
+        },
+        _ => ErrorKind::Internal,
+    }
+}
+
+/// A number that the schema keeps from being negative.
+fn unsigned(value: i64) -> u64 {
+    value.unsigned_abs()
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn hash32(bytes: &[u8]) -> Result<[u8; 32], Error> {
+    bytes.try_into().map_err(|_| Error::internal("a stored hash has another length than 32"))
+}
+
+/// A word that the schema allows and the code does not know.
+fn unknown(what: &'static str, word: &str) -> Error {
+    Error::internal(format!("the database holds the {what} '{word}', which this version does not know"))
+}
+
+/// JSON that the database holds in a column whose type the code fixes.
+fn from_json<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> Result<T, Error> {
+    serde_json::from_value(value).map_err(Error::internal)
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<serde_json::Value, Error> {
+    serde_json::to_value(value).map_err(Error::internal)
+}

@@ -1,0 +1,280 @@
+//! What workers do with jobs: claim, renew, report, give back, end.
+//!
+//! A claim gives a worker a random lease token. Every later write about the attempt names it and changes nothing once
+//! the token is no longer the job's, so a worker that lost its lease cannot do harm. Only the database's clock decides
+//! when a lease ends.
+
+use std::time::Duration;
+
+use sqlx::postgres::types::PgInterval;
+use sqlx::{PgConnection, PgExecutor};
+use uuid::Uuid;
+
+use super::{signed, to_json, unknown};
+use crate::domain::Timestamp;
+use crate::domain::error::Result;
+use crate::domain::id::{FileId, JobId, LeaseToken, ModelId, WorkerId};
+use crate::domain::job::{JobError, JobStatus, Phase, Prepared};
+
+/// The channel of hints that jobs were queued or cancelled.
+pub const CHANNEL: &str = "finetuned_jobs";
+
+/// The right to work on a job, as long as its lease is renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub job: JobId,
+    pub attempt: u32,
+    pub token: LeaseToken,
+    /// The slot of the worker that the job runs in.
+    pub slot: i32,
+}
+
+fn interval(duration: Duration) -> PgInterval {
+    let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    PgInterval { months: 0, days: 0, microseconds }
+}
+
+/// Tells other processes to look at the queue and at the leases they hold.
+pub async fn hint(db: impl PgExecutor<'_>) -> Result<()> {
+    sqlx::query!("select pg_notify($1, '')", CHANNEL).execute(db).await?;
+    Ok(())
+}
+
+/// Records a worker and its slots, all of them free.
+pub async fn register(db: &mut PgConnection, worker: WorkerId, host: &str, slots: i32) -> Result<()> {
+    sqlx::query!(
+        r#"
+        insert into workers (id, host) values ($1, $2)
+        on conflict (id) do update set host = excluded.host, started_at = now()
+        "#,
+        worker.0,
+        host
+    )
+    .execute(&mut *db)
+    .await?;
+    sqlx::query!("delete from slots where worker_id = $1", worker.0).execute(&mut *db).await?;
+    sqlx::query!(
+        "insert into slots (worker_id, slot) select $1, slot from generate_series(0, $2 - 1) as slot",
+        worker.0,
+        slots
+    )
+    .execute(&mut *db)
+    .await?;
+    Ok(())
+}
+
+/// Gives the oldest queued job to a free slot of the worker, if there are both.
+pub async fn claim(
+    db: impl PgExecutor<'_>,
+    worker: WorkerId,
+    host: &str,
+    lease: Duration,
+) -> Result<Option<Claim>> {
+    let token = LeaseToken(Uuid::new_v4());
+    let row = sqlx::query!(
+        r#"
+        with free as (
+            select slot from slots where worker_id = $1 and job_id is null
+            order by slot limit 1 for update skip locked
+        ),
+        candidate as (
+            select id from jobs
+            where status = 'queued' and run_after <= now() and exists (select from free)
+            order by id limit 1 for update skip locked
+        ),
+        claimed as (
+            update jobs
+            set status = 'running', attempt = attempt + 1, worker_id = $1, lease_token = $2,
+                lease_until = clock_timestamp() + $3, phase = 'loading', step = 0, total_steps = 0
+            where id in (select id from candidate)
+            returning id, attempt
+        ),
+        placed as (
+            update slots set job_id = claimed.id, attempt = claimed.attempt
+            from claimed where slots.worker_id = $1 and slots.slot = (select slot from free)
+            returning slots.slot
+        ),
+        recorded as (
+            insert into attempts (job_id, attempt, worker_id, host, lease_token)
+            select id, attempt, $1, $4, $2 from claimed
+        )
+        select claimed.id, claimed.attempt, placed.slot from claimed, placed
+        "#,
+        worker.0,
+        token.0,
+        interval(lease),
+        host
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| Claim {
+        job: JobId(row.id),
+        attempt: row.attempt.unsigned_abs(),
+        token,
+        slot: row.slot,
+    }))
+}
+
+/// Extends a lease that has not ended; false if it is no longer the claim's.
+pub async fn renew(db: impl PgExecutor<'_>, claim: &Claim, lease: Duration) -> Result<bool> {
+    let done = sqlx::query!(
+        r#"
+        update jobs set lease_until = clock_timestamp() + $3
+        where id = $1 and lease_token = $2 and status = 'running' and lease_until > clock_timestamp()
+        "#,
+        claim.job.0,
+        claim.token.0,
+        interval(lease)
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Locks the claim's job against everyone else until the transaction ends; false if the lease is no longer the
+/// claim's. Writes about an attempt are made under this lock.
+pub async fn hold(db: &mut PgConnection, claim: &Claim) -> Result<bool> {
+    let row = sqlx::query!(
+        r#"
+        select id from jobs
+        where id = $1 and lease_token = $2 and status = 'running' and lease_until > clock_timestamp()
+        for no key update
+        "#,
+        claim.job.0,
+        claim.token.0
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.is_some())
+}
+
+/// The status of a job.
+pub async fn status(db: impl PgExecutor<'_>, job: JobId) -> Result<Option<JobStatus>> {
+    let row = sqlx::query!("select status from jobs where id = $1", job.0).fetch_optional(db).await?;
+    row.map(|row| row.status.parse().map_err(|()| unknown("job status", &row.status))).transpose()
+}
+
+/// How far a run is.
+pub struct Standing {
+    pub phase: Phase,
+    pub step: u64,
+    pub total_steps: u64,
+    pub estimated_finish: Option<Timestamp>,
+}
+
+/// Records how far the held job is.
+pub async fn progress(db: &mut PgConnection, claim: &Claim, standing: &Standing) -> Result<()> {
+    sqlx::query!(
+        "update jobs set phase = $2, step = $3, total_steps = $4, estimated_finish = $5 where id = $1",
+        claim.job.0,
+        standing.phase.as_str(),
+        signed(standing.step),
+        signed(standing.total_steps),
+        standing.estimated_finish
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Records the effective hyperparameters of the held job.
+pub async fn settle(db: &mut PgConnection, claim: &Claim, prepared: &Prepared) -> Result<()> {
+    sqlx::query!("update jobs set prepared = $2 where id = $1", claim.job.0, to_json(prepared)?).execute(db).await?;
+    Ok(())
+}
+
+/// What a succeeded job has to show.
+pub struct Success<'a> {
+    pub model: ModelId,
+    pub result_file: FileId,
+    pub trained_tokens: u64,
+    pub evaluation: &'a serde_json::Value,
+}
+
+/// Ends the held job well.
+pub async fn succeed(db: &mut PgConnection, claim: &Claim, success: &Success<'_>) -> Result<()> {
+    sqlx::query!(
+        r#"
+        update jobs
+        set status = 'succeeded', finished_at = now(), fine_tuned_model_id = $2, result_file_id = $3,
+            trained_tokens = $4, evaluation = $5, phase = null, estimated_finish = null,
+            lease_token = null, lease_until = null, worker_id = null
+        where id = $1
+        "#,
+        claim.job.0,
+        success.model.0,
+        success.result_file.0,
+        signed(success.trained_tokens),
+        success.evaluation
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Ends the held job badly.
+pub async fn fail(db: &mut PgConnection, job: JobId, error: &JobError) -> Result<()> {
+    sqlx::query!(
+        r#"
+        update jobs
+        set status = 'failed', finished_at = now(), error = $2, phase = null, estimated_finish = null,
+            lease_token = null, lease_until = null, worker_id = null
+        where id = $1
+        "#,
+        job.0,
+        to_json(error)?
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Puts the held job back into the queue, to be taken after `delay`.
+pub async fn requeue(db: &mut PgConnection, job: JobId, delay: Duration) -> Result<()> {
+    sqlx::query!(
+        r#"
+        update jobs
+        set status = 'queued', run_after = now() + $2, phase = null, estimated_finish = null,
+            lease_token = null, lease_until = null, worker_id = null
+        where id = $1
+        "#,
+        job.0,
+        interval(delay)
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Frees the slot of an attempt whose trainer is gone.
+pub async fn free_slot(db: impl PgExecutor<'_>, worker: WorkerId, claim: &Claim) -> Result<()> {
+    sqlx::query!(
+        r#"
+        update slots set job_id = null, attempt = null
+        where worker_id = $1 and slot = $2 and job_id = $3 and attempt = $4
+        "#,
+        worker.0,
+        claim.slot,
+        claim.job.0,
+        claim.attempt.cast_signed()
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Locks one running job whose lease has ended, or, given a worker, one that the worker's earlier life left behind.
+pub async fn next_orphan(db: &mut PgConnection, left_by: Option<WorkerId>) -> Result<Option<(JobId, u32)>> {
+    let row = sqlx::query!(
+        r#"
+        select id, attempt from jobs
+        where status = 'running'
+          and case when $1::uuid is null then lease_until < clock_timestamp() else worker_id = $1 end
+        order by id limit 1 for update skip locked
+        "#,
+        left_by.map(|id| id.0)
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| (JobId(row.id), row.attempt.unsigned_abs())))
+}
