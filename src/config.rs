@@ -48,7 +48,7 @@ settings! {
         "A worker that is silent for so long loses its jobs";
     SHUTDOWN_SECONDS = "FINETUNED_SHUTDOWN_SECONDS", "shutdown-seconds", "60",
         "How long a stopping service waits for running jobs to save a checkpoint";
-    LOG = "FINETUNED_LOG", "log", "info", "Which log lines to write, as in RUST_LOG";
+    LOG = "FINETUNED_LOG", "log", "info,sqlx=warn", "Which log lines to write, as in RUST_LOG";
     LOG_FORMAT = "FINETUNED_LOG_FORMAT", "log-format", "text", "text or json";
 }
 
@@ -62,6 +62,8 @@ pub struct Config {
     pub postgres_bin: Option<PathBuf>,
     /// Where programs are looked for.
     pub search_path: Option<OsString>,
+    /// The GPUs this process may use, as CUDA reads it.
+    pub cuda_visible_devices: Option<OsString>,
     pub store_dir: PathBuf,
     pub trainer: PathBuf,
     pub libtorch: Option<PathBuf>,
@@ -109,6 +111,7 @@ fn read(flags: &HashMap<String, String>, env: &dyn Fn(&str) -> Option<String>) -
         database_connections: reader.within(&DATABASE_CONNECTIONS, 2, 1000),
         postgres_bin: reader.path(&POSTGRES_BIN),
         search_path: env("PATH").map(OsString::from),
+        cuda_visible_devices: env("CUDA_VISIBLE_DEVICES").map(OsString::from),
         store_dir,
         trainer: reader.path(&TRAINER).unwrap_or_else(default_trainer),
         libtorch: reader.path(&LIBTORCH),

@@ -1,9 +1,27 @@
+//! finetuned: a self-hosted fine-tuning API.
+//!
+//! The modules are floors; each imports only from those below it, and `tests/architecture.rs` holds them to it:
+//!
+//! | floor | module | what |
+//! |---|---|---|
+//! | 0 | [`domain`] | words and rules without I/O |
+//! | 1 | [`config`], [`telemetry`], [`auth`] | settings, logs and metrics, keys |
+//! | 1 | [`db`], [`store`] | PostgreSQL (the only place that says sqlx) and the object store |
+//! | 2 | [`dataset`] | bytes to examples |
+//! | 3 | the crate `finetuned-engine` | training (the only place that says tch) |
+//! | 4 | [`app`] | operations, with their transactions |
+//! | 5 | [`worker`] | claims, supervision, upkeep |
+//! | 5 | [`api`] | HTTP (the only place that says axum) |
+//! | 6 | [`cli`] | the commands |
+
+pub mod api;
 pub mod app;
 pub mod auth;
+pub mod cli;
 pub mod config;
 pub mod dataset;
 pub mod db;
 pub mod domain;
-pub mod engine;
 pub mod store;
 pub mod telemetry;
+pub mod worker;

@@ -1,5 +1,7 @@
 //! Logs and metrics of the service itself.
 
+use std::io::IsTerminal;
+
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::SystemTime;
@@ -24,7 +26,9 @@ pub const STEPS: &str = "finetuned_training_steps_total";
 /// Writes logs to standard error as the configuration says. Only the first call of a process has an effect.
 pub fn init_logs(config: &Config) {
     let filter = EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_timer(SystemTime);
+    let stderr = std::io::stderr;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_timer(SystemTime);
+    let builder = builder.with_ansi(stderr().is_terminal());
     if config.log_json {
         let _ = builder.json().try_init();
     } else {

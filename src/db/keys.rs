@@ -31,6 +31,12 @@ pub async fn authenticate(db: impl PgExecutor<'_>, secret: &Secret) -> Result<Op
     Ok(bool::from(same).then_some((KeyId(row.id), project)))
 }
 
+/// A project by id.
+pub async fn project(db: impl PgExecutor<'_>, id: ProjectId) -> Result<Project> {
+    let row = sqlx::query!("select name from projects where id = $1", id.0).fetch_one(db).await?;
+    Ok(Project { id, name: row.name })
+}
+
 /// Makes a project, or finds the one of that name.
 pub async fn ensure_project(db: impl PgExecutor<'_>, name: &str) -> Result<Project> {
     let id = ProjectId::new();

@@ -13,18 +13,21 @@ pub mod metrics;
 pub mod models;
 pub mod queue;
 
-use sqlx::{PgConnection, Postgres};
+use sqlx::Postgres;
 
 pub use connect::{Db, Listener};
 
 use crate::domain::error::{Error, ErrorKind};
+
+/// A connection, for callers that run several queries on one.
+pub type Connection = sqlx::PgConnection;
 
 /// A transaction; rolled back unless committed.
 pub struct Tx(sqlx::Transaction<'static, Postgres>);
 
 impl Tx {
     /// What queries of this transaction run on.
-    pub fn connection(&mut self) -> &mut PgConnection {
+    pub fn connection(&mut self) -> &mut Connection {
         &mut self.0
     }
 

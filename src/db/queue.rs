@@ -263,6 +263,12 @@ pub async fn free_slot(db: impl PgExecutor<'_>, worker: WorkerId, claim: &Claim)
     Ok(())
 }
 
+/// Frees whatever slots a job holds: those of a worker that is gone.
+pub async fn free_slots_of(db: impl PgExecutor<'_>, job: JobId) -> Result<()> {
+    sqlx::query!("update slots set job_id = null, attempt = null where job_id = $1", job.0).execute(db).await?;
+    Ok(())
+}
+
 /// Locks one running job whose lease has ended, or, given a worker, one that the worker's earlier life left behind.
 pub async fn next_orphan(db: &mut PgConnection, left_by: Option<WorkerId>) -> Result<Option<(JobId, u32)>> {
     let row = sqlx::query!(

@@ -15,7 +15,7 @@ use super::report::DataFormat;
 /// The version of this contract. A trainer refuses a spec of another version.
 pub const VERSION: u32 = 1;
 
-/// Everything one training run needs to know.
+/// Everything one training run needs to know. Relative paths are taken from the folder of the spec's file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunSpec {
     pub version: u32,
@@ -70,7 +70,7 @@ pub enum TrainerMessage {
     Step(Step),
     /// The validation data was evaluated after `step`.
     Evaluated { step: u64, metrics: Metrics },
-    /// A checkpoint lies complete in `directory`.
+    /// A checkpoint lies complete in `directory`, relative to the run's folder.
     Checkpoint { step: u64, directory: PathBuf, metrics: Metrics },
     /// The model lies complete in the output directory.
     Finished(Finished),

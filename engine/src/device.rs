@@ -1,0 +1,86 @@
+//! Where a run computes: CUDA if its libraries and a device are there, else the CPU.
+
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+use tch::{Cuda, Device, Kind};
+
+use super::error::{EngineError, Result};
+use super::native;
+use finetuned::domain::hyperparameters::Precision;
+use finetuned::domain::run::Devices;
+
+/// The device of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct ComputeDevice {
+    pub device: Device,
+}
+
+/// Loads libtorch's CUDA half if it lies beside the rest, so that one program serves machines with and without GPU.
+/// Must come before any other use of libtorch, which looks for it once.
+fn load_cuda() {
+    // SAFETY: libtorch's own library, whose initialisers register operators and nothing else.
+    if let Ok(library) = unsafe { Library::open(Some("libtorch_cuda.so"), RTLD_NOW | RTLD_GLOBAL) } {
+        std::mem::forget(library);
+    }
+}
+
+/// What this machine offers.
+pub fn available() -> Devices {
+    load_cuda();
+    let cuda = if Cuda::is_available() { Cuda::device_count().unsigned_abs() as usize } else { 0 };
+    Devices { cuda, cpu_bf16: cpu_has_bf16() }
+}
+
+/// Chooses the device and prepares libtorch on this thread, which must be the one that trains. `wanted` is `auto`,
+/// `cpu` or `cuda`; `threads` 0 means all cores.
+///
+/// # Errors
+/// `wanted` is none of these, or `cuda` is not available.
+pub fn prepare(wanted: &str, threads: usize) -> Result<ComputeDevice> {
+    load_cuda();
+    let device = match wanted {
+        "auto" => Device::cuda_if_available(),
+        "cpu" => Device::Cpu,
+        "cuda" if Cuda::is_available() => Device::Cuda(0),
+        other => return Err(EngineError::native(format!("the device {other} is not available"))),
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    native::set_threads(if threads == 0 { cores } else { threads })?;
+    native::set_deterministic(true)?;
+    Ok(ComputeDevice { device })
+}
+
+impl ComputeDevice {
+    /// How people call it.
+    pub fn name(self) -> &'static str {
+        if self.device == Device::Cpu { "cpu" } else { "cuda" }
+    }
+
+    /// Replaces `auto` by what the device computes fastest without harm: bf16 where it has units for it.
+    pub fn precision(self, wanted: Precision) -> Precision {
+        match wanted {
+            Precision::Auto if self.device != Device::Cpu || cpu_has_bf16() => Precision::Bf16,
+            Precision::Auto => Precision::Fp32,
+            chosen => chosen,
+        }
+    }
+
+    /// Most bytes of device memory held so far; None on the CPU.
+    pub fn peak_memory(self) -> Option<u64> {
+        if self.device == Device::Cpu { None } else { native::device_memory().ok().map(|(peak, _)| peak) }
+    }
+}
+
+/// The type of matrix products in a precision.
+pub fn compute_kind(precision: Precision) -> Kind {
+    if precision == Precision::Bf16 { Kind::BFloat16 } else { Kind::Float }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn cpu_has_bf16() -> bool {
+    std::arch::is_x86_feature_detected!("avx512bf16")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn cpu_has_bf16() -> bool {
+    false
+}

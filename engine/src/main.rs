@@ -1,0 +1,91 @@
+//! `finetuned-trainer`: one training run per process. It loads libtorch, reads a run spec, prints messages and takes
+//! commands, all as lines of JSON (see `domain::run`).
+
+use std::io::{BufRead, Write};
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::OnceLock;
+
+use finetuned::domain::job::JobError;
+use finetuned::domain::run::{TrainerCommand, TrainerMessage};
+use finetuned_engine::{device, observer::Observer, run};
+
+const USAGE: &str = "usage: finetuned-trainer run SPEC [auto|cpu|cuda] | finetuned-trainer devices";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["devices"] => {
+            print_line(&device::available());
+            ExitCode::SUCCESS
+        }
+        ["run", spec] => train(Path::new(spec), "auto"),
+        ["run", spec, device] => train(Path::new(spec), device),
+        _ => {
+            eprintln!("{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn train(spec: &Path, wanted: &str) -> ExitCode {
+    let console: &'static Console = Box::leak(Box::default());
+    std::thread::spawn(|| console.listen());
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let spec = run::read_spec(spec)?;
+        let device = device::prepare(wanted, spec.threads)?;
+        run::run(&spec, device, console)
+    }));
+    let error = match outcome {
+        Ok(Ok(())) => return ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            eprintln!("error: {error}");
+            error.job_error()
+        }
+        // The panic's message is on standard error already.
+        Err(_) => JobError::new("engine_error", "the training engine failed; the attempt's log has the details"),
+    };
+    console.report(TrainerMessage::Failed { error });
+    ExitCode::FAILURE
+}
+
+/// Standard output for messages, standard input for commands.
+#[derive(Default)]
+struct Console {
+    stop: OnceLock<TrainerCommand>,
+}
+
+impl Console {
+    /// Takes commands until the input ends, which means that the worker is gone: nobody would take the result.
+    fn listen(&self) {
+        for line in std::io::stdin().lock().lines() {
+            let Ok(line) = line else { break };
+            match serde_json::from_str(&line) {
+                Ok(command) => drop(self.stop.set(command)),
+                Err(error) => eprintln!("ignored an unknown command: {error}"),
+            }
+        }
+        std::process::exit(3);
+    }
+}
+
+impl Observer for Console {
+    fn report(&self, message: TrainerMessage) {
+        print_line(&message);
+    }
+
+    fn stop(&self) -> Option<TrainerCommand> {
+        self.stop.get().copied()
+    }
+}
+
+/// One line of JSON. A closed pipe means that the worker is gone.
+fn print_line(value: &impl serde::Serialize) {
+    let mut line = serde_json::to_vec(value).unwrap_or_default();
+    line.push(b'\n');
+    let mut out = std::io::stdout().lock();
+    if out.write_all(&line).and_then(|()| out.flush()).is_err() {
+        std::process::exit(3);
+    }
+}

@@ -1,0 +1,76 @@
+//! Layers. Each holds the tensors it computes with; parameters belong to the [`ParamTable`](super::params::ParamTable).
+//!
+//! Shape legend used throughout: `T` tokens of a packed batch, `S` sequences, `D` width, `N` heads, `C` classes.
+
+pub mod functional;
+mod layers;
+mod sequences;
+
+use std::cell::Cell;
+
+use tch::{Kind, Tensor};
+
+pub use layers::{Embedding, LayerNorm, Linear};
+pub use sequences::Sequences;
+
+use super::error::Result;
+use finetuned::domain::random::mix;
+
+/// How a forward pass runs: with dropout or without.
+///
+/// Dropout masks are functions of a key that counts up from `seed`, one per dropout layer, so a step's masks depend
+/// on its seed alone and a resumed run draws the same ones.
+#[derive(Debug)]
+pub struct Mode {
+    next_key: Option<Cell<u64>>,
+}
+
+impl Mode {
+    /// No dropout.
+    pub fn eval() -> Self {
+        Self { next_key: None }
+    }
+
+    /// Dropout with masks drawn from `seed`.
+    pub fn train(seed: u64) -> Self {
+        Self { next_key: Some(Cell::new(seed)) }
+    }
+
+    /// The probability and key of the next dropout layer: probability 0 when evaluating.
+    pub fn dropout(&self, p: f64) -> (f64, u64) {
+        match &self.next_key {
+            Some(next) => {
+                let key = next.get();
+                next.set(key.wrapping_add(1));
+                (p, mix(key))
+            }
+            None => (0.0, 0),
+        }
+    }
+}
+
+/// Hidden states in the two types that mixed precision keeps: the residual stream in float32, and the same values
+/// in the type that matrix products compute in (the very same tensor when that is float32 too).
+pub struct Hidden {
+    pub wide: Tensor,
+    pub low: Tensor,
+}
+
+impl Hidden {
+    /// From float32 hidden states `[T, D]`.
+    pub fn new(wide: Tensor, compute: Kind) -> Result<Self> {
+        let low = if compute == Kind::Float { wide.shallow_clone() } else { wide.f_to_kind(compute)? };
+        Ok(Self { wide, low })
+    }
+
+    /// The rows at `index` (int64 `[S]`).
+    pub fn select(&self, index: &Tensor) -> Result<Self> {
+        let wide = self.wide.f_index_select(0, index)?;
+        let low = if self.low.kind() == Kind::Float {
+            wide.shallow_clone()
+        } else {
+            self.low.f_index_select(0, index)?
+        };
+        Ok(Self { wide, low })
+    }
+}

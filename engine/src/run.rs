@@ -1,0 +1,178 @@
+//! One training run from its spec to the finished model.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::checkpoint::{self, CheckpointWriter};
+use super::device::{self, ComputeDevice};
+use super::error::{EngineError, Result};
+use super::export::{self, ModelFiles};
+use super::observer::Observer;
+use super::optim::{AdamW, AdamWConfig};
+use super::tasks::Recipe;
+use super::tasks::text_classification::{Loaded, TextClassification};
+use super::training::{End, Plan, Progress, Training};
+use finetuned::domain::hyperparameters::Precision;
+use finetuned::domain::job::Phase;
+use finetuned::domain::run::{Finished, RunSpec, Started, TrainerMessage, VERSION};
+
+/// Runs `spec` on `device`, reporting to `observer`; the last report is `Finished` or `Stopped`.
+///
+/// # Errors
+/// Anything that ends the run early; nothing is reported for it.
+pub fn run(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Result<()> {
+    if spec.version != VERSION {
+        return Err(EngineError::native(format!("the spec has version {}, this trainer {VERSION}", spec.version)));
+    }
+    observer.report(TrainerMessage::Phase { phase: Phase::Loading });
+    let precision = device.precision(spec.hyperparameters.precision);
+    let mut loaded = TextClassification::load(spec, device.device, device::compute_kind(precision))?;
+    let recipe = &loaded.recipe;
+    let plan = Plan::new(&spec.hyperparameters, recipe.examples(), spec.seed);
+    let files = ModelFiles::classifier(&spec.model, "BertForSequenceClassification", &spec.labels)?;
+    let fingerprint = fingerprint(spec, precision, recipe.examples());
+    let h = &spec.hyperparameters;
+    let mut optimizer = AdamW::new(&loaded.table, AdamWConfig::new(h.weight_decay, h.max_grad_norm))?;
+    let mut progress = match &spec.resume {
+        Some(directory) => checkpoint::resume(directory, &fingerprint, &mut loaded.table, &mut optimizer)?,
+        None => Progress::default(),
+    };
+    report_start(spec, device, precision, &loaded, &plan, &progress, observer);
+
+    fs::create_dir_all(&spec.checkpoints).map_err(EngineError::io(&spec.checkpoints))?;
+    let checkpointer =
+        CheckpointWriter { directory: spec.checkpoints.clone(), files: &files, fingerprint, observer };
+    let end = Training {
+        recipe: &loaded.recipe,
+        plan,
+        table: &mut loaded.table,
+        optimizer: &mut optimizer,
+        checkpointer: &checkpointer,
+        observer,
+    }
+    .run(&mut progress)?;
+    let finished = match end {
+        End::Complete => finish(spec, &loaded, &files, &progress, observer)?,
+        End::Stopped => None,
+    };
+    observer.report(finished.map_or(TrainerMessage::Stopped { step: progress.step }, TrainerMessage::Finished));
+    Ok(())
+}
+
+fn report_start(
+    spec: &RunSpec,
+    device: ComputeDevice,
+    precision: Precision,
+    loaded: &Loaded,
+    plan: &Plan,
+    progress: &Progress,
+    observer: &dyn Observer,
+) {
+    let training = &loaded.recipe.training;
+    observer.report(TrainerMessage::Started(Started {
+        device: device.name().to_owned(),
+        precision,
+        step: progress.step,
+        total_steps: plan.total_steps(),
+        training_examples: training.len() as u64,
+        validation_examples: loaded.recipe.validation.len() as u64,
+        truncated: training.truncated,
+        mean_tokens: training.tokens() as f64 / training.len().max(1) as f64,
+        parameters: loaded.table.count() as u64,
+    }));
+    let notice = |warning, message| observer.report(TrainerMessage::Notice { warning, message });
+    if training.truncated > 0 {
+        let longest = spec.hyperparameters.max_sequence_length;
+        notice(true, format!("{} training texts were cut to {longest} tokens", training.truncated));
+    }
+    if progress.step == 0 {
+        let new = &loaded.report.initialised;
+        if !new.is_empty() {
+            notice(false, format!("Parameters that start anew: {}", new.join(", ")));
+        }
+        let unused: Vec<&str> =
+            loaded.report.unused.iter().map(String::as_str).filter(|name| !name.ends_with("position_ids")).collect();
+        if !unused.is_empty() {
+            notice(false, format!("Tensors of the base model that are not used: {}", unused.join(", ")));
+        }
+    }
+}
+
+/// Evaluates on the test data and writes the finished model; None if told to stop on the way.
+fn finish(
+    spec: &RunSpec,
+    loaded: &Loaded,
+    files: &ModelFiles,
+    progress: &Progress,
+    observer: &dyn Observer,
+) -> Result<Option<Finished>> {
+    let mut evaluation = Map::new();
+    if let Some(loss) = progress.metrics.get("full_valid_loss") {
+        let of = |name: &str| progress.metrics.get(name).copied();
+        let scores = json!({
+            "examples": loaded.recipe.validation.len(),
+            "loss": loss,
+            "accuracy": of("full_valid_accuracy"),
+            "macro_f1": of("full_valid_macro_f1"),
+        });
+        evaluation.insert("validation".to_owned(), scores);
+    }
+    let output = &spec.output;
+    if output.exists() {
+        fs::remove_dir_all(output).map_err(EngineError::io(output))?;
+    }
+    fs::create_dir_all(output).map_err(EngineError::io(output))?;
+    if let Some(test) = &loaded.recipe.test {
+        observer.report(TrainerMessage::Phase { phase: Phase::Evaluating });
+        let Some(scores) = loaded.recipe.evaluate(test, &|| observer.stop().is_some())? else { return Ok(None) };
+        let folder = output.join("evaluation");
+        fs::create_dir_all(&folder).map_err(EngineError::io(&folder))?;
+        scores.write(&folder)?;
+        evaluation.insert("test".to_owned(), json!(scores.summary));
+    }
+    observer.report(TrainerMessage::Phase { phase: Phase::Saving });
+    let evaluation = Value::Object(evaluation);
+    files.write(output, &loaded.table)?;
+    export::write_card_and_manifest(output, spec, &evaluation)?;
+    Ok(Some(Finished { step: progress.step, trained_tokens: progress.trained_tokens, evaluation }))
+}
+
+/// Two runs with the same fingerprint can go on from each other's checkpoints.
+fn fingerprint(spec: &RunSpec, precision: Precision, examples: usize) -> String {
+    let mut hyperparameters = spec.hyperparameters.clone();
+    hyperparameters.precision = precision;
+    let identity = json!({
+        "method": spec.method,
+        "model": spec.model_name,
+        "training": spec.training.sha256,
+        "validation": spec.validation.as_ref().map(|file| &file.sha256),
+        "examples": examples,
+        "labels": spec.labels,
+        "hyperparameters": hyperparameters,
+        "seed": spec.seed,
+    });
+    Sha256::digest(identity.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads a spec file. Relative paths in it are taken from the file's own folder.
+///
+/// # Errors
+/// The file is missing or malformed.
+pub fn read_spec(path: &Path) -> Result<RunSpec> {
+    let text = fs::read(path).map_err(EngineError::io(path))?;
+    let mut spec: RunSpec = serde_json::from_slice(&text)
+        .map_err(|error| EngineError::native(format!("the run spec is malformed: {error}")))?;
+    let base = path.parent().unwrap_or(Path::new("."));
+    let data = [Some(&mut spec.training), spec.validation.as_mut(), spec.test.as_mut()];
+    for file in data.into_iter().flatten() {
+        file.path = base.join(&file.path);
+    }
+    for path in [&mut spec.model, &mut spec.checkpoints, &mut spec.output] {
+        *path = base.join(&path);
+    }
+    spec.resume = spec.resume.map(|path| base.join(path));
+    Ok(spec)
+}

@@ -1,0 +1,201 @@
+//! The training loop. It knows steps, gradients and intervals, and nothing of texts, files or processes.
+
+use std::time::Instant;
+
+use super::data::sampler::epoch_order;
+use super::error::{EngineError, Result};
+use super::nn::Mode;
+use super::observer::Observer;
+use super::optim::{AdamW, Schedule};
+use super::params::ParamTable;
+use super::tasks::Recipe;
+use finetuned::domain::checkpoint::Metrics;
+use finetuned::domain::hyperparameters::{Hyperparameters, Interval};
+use finetuned::domain::job::Phase;
+use finetuned::domain::random::mix_all;
+use finetuned::domain::run::{Step, TrainerCommand, TrainerMessage};
+
+/// The shape of a run, fixed before its first step.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub seed: i64,
+    pub examples: usize,
+    pub batch_size: usize,
+    pub accumulation: usize,
+    pub epochs: u64,
+    pub schedule: Schedule,
+    pub eval_interval: Interval,
+    pub checkpoint_interval: Interval,
+}
+
+impl Plan {
+    /// The plan for `examples` training examples.
+    pub fn new(hyperparameters: &Hyperparameters, examples: usize, seed: i64) -> Self {
+        let batch_size = hyperparameters.batch_size as usize;
+        let accumulation = hyperparameters.gradient_accumulation_steps as usize;
+        let epochs = u64::from(hyperparameters.n_epochs);
+        let total_steps = examples.div_ceil(batch_size * accumulation) as u64 * epochs;
+        Self {
+            seed,
+            examples,
+            batch_size,
+            accumulation,
+            epochs,
+            schedule: Schedule::new(hyperparameters, total_steps),
+            eval_interval: hyperparameters.eval_interval,
+            checkpoint_interval: hyperparameters.checkpoint_interval,
+        }
+    }
+
+    /// Examples that one optimizer step sees, but for the last of an epoch.
+    fn step_size(&self) -> usize {
+        self.batch_size * self.accumulation
+    }
+
+    /// Steps of one epoch; the last may be smaller.
+    pub fn steps_per_epoch(&self) -> u64 {
+        self.examples.div_ceil(self.step_size()) as u64
+    }
+
+    /// Steps of the whole run.
+    pub fn total_steps(&self) -> u64 {
+        self.steps_per_epoch() * self.epochs
+    }
+}
+
+/// How far a run is. With the parameters and the optimizer's moments this is all that resuming needs: data order,
+/// dropout and learning rate are functions of the seed and the step.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Progress {
+    /// Optimizer steps done.
+    pub step: u64,
+    pub trained_tokens: u64,
+    /// Whether the evaluation due after `step` is done.
+    pub evaluated: bool,
+    /// The latest measurements.
+    pub metrics: Metrics,
+}
+
+/// Saves a checkpoint of the present state and reports it.
+pub trait Checkpointer {
+    /// Saves; on return the checkpoint is complete on disk.
+    fn save(&self, table: &ParamTable, optimizer: &AdamW, progress: &Progress) -> Result<()>;
+}
+
+/// How training ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All steps are done.
+    Complete,
+    /// Stopped as told.
+    Stopped,
+}
+
+/// A run in the making.
+pub struct Training<'a> {
+    pub recipe: &'a dyn Recipe,
+    pub plan: Plan,
+    pub table: &'a mut ParamTable,
+    pub optimizer: &'a mut AdamW,
+    pub checkpointer: &'a dyn Checkpointer,
+    pub observer: &'a dyn Observer,
+}
+
+impl Training<'_> {
+    /// Trains from `progress` to the end of the plan.
+    ///
+    /// # Errors
+    /// The loss or gradient is not finite, or libtorch fails (out of memory, above all).
+    pub fn run(&mut self, progress: &mut Progress) -> Result<End> {
+        let (total, per_epoch) = (self.plan.total_steps(), self.plan.steps_per_epoch());
+        let mut order = (u64::MAX, Vec::new());
+        let mut saved = progress.step > 0;
+        self.observer.report(TrainerMessage::Phase { phase: Phase::Training });
+        loop {
+            let step = progress.step;
+            if step > 0 {
+                let due = self.plan.eval_interval.is_due(step, per_epoch) || step == total;
+                if due && !progress.evaluated {
+                    self.evaluate(progress)?;
+                }
+                if !saved && (progress.evaluated || !due) && self.plan.checkpoint_interval.is_due(step, per_epoch) {
+                    self.checkpointer.save(self.table, self.optimizer, progress)?;
+                    saved = true;
+                }
+            }
+            if let Some(TrainerCommand::Stop { checkpoint }) = self.observer.stop() {
+                if checkpoint && !saved && step > 0 {
+                    self.checkpointer.save(self.table, self.optimizer, progress)?;
+                }
+                return Ok(End::Stopped);
+            }
+            if step == total {
+                return Ok(End::Complete);
+            }
+            let epoch = step / per_epoch;
+            if order.0 != epoch {
+                order = (epoch, epoch_order(self.plan.examples, self.plan.seed, epoch)?);
+            }
+            let start = (step % per_epoch) as usize * self.plan.step_size();
+            let end = (start + self.plan.step_size()).min(self.plan.examples);
+            self.step(&order.1[start..end], progress)?;
+            saved = false;
+        }
+    }
+
+    /// One optimizer step over `examples`.
+    fn step(&mut self, examples: &[usize], progress: &mut Progress) -> Result<()> {
+        let started = Instant::now();
+        let weight: f64 = examples.chunks(self.plan.batch_size).map(|batch| self.recipe.weight(batch)).sum();
+        let (mut loss, mut correct) = (0.0, 0);
+        let batches = examples.len().div_ceil(self.plan.batch_size);
+        for (i, batch) in examples.chunks(self.plan.batch_size).enumerate() {
+            let seed = mix_all(&[self.plan.seed.cast_unsigned(), progress.step, i as u64]);
+            let forward = self.recipe.forward(batch, &Mode::train(seed))?;
+            let mean = forward.loss_sum.f_div_scalar(weight)?;
+            mean.f_backward()?;
+            if batches > 1 {
+                self.table.accumulate_grads()?;
+            }
+            loss += f64::try_from(&mean)?;
+            correct += i64::try_from(&forward.correct)?;
+            progress.trained_tokens += forward.tokens;
+        }
+        let norm = self.optimizer.grad_norm(self.table)?;
+        let norm_value = f64::try_from(&norm)?;
+        for (what, value) in [("loss", loss), ("gradient norm", norm_value)] {
+            if !value.is_finite() {
+                return Err(EngineError::NonFinite { what, value, step: progress.step + 1 });
+            }
+        }
+        let learning_rate = self.plan.schedule.learning_rate(progress.step);
+        self.optimizer.step(self.table, learning_rate, &norm)?;
+        progress.step += 1;
+        progress.evaluated = false;
+        progress.metrics = Metrics::from([
+            ("train_loss".to_owned(), loss),
+            ("train_accuracy".to_owned(), correct as f64 / examples.len() as f64),
+            ("learning_rate".to_owned(), learning_rate),
+            ("grad_norm".to_owned(), norm_value),
+            ("trained_tokens".to_owned(), progress.trained_tokens as f64),
+        ]);
+        self.observer.report(TrainerMessage::Step(Step {
+            step: progress.step,
+            epoch: progress.step as f64 / self.plan.steps_per_epoch() as f64,
+            seconds: started.elapsed().as_secs_f64(),
+            metrics: progress.metrics.clone(),
+        }));
+        Ok(())
+    }
+
+    fn evaluate(&self, progress: &mut Progress) -> Result<()> {
+        self.observer.report(TrainerMessage::Phase { phase: Phase::Evaluating });
+        if let Some(metrics) = self.recipe.validate(&|| self.observer.stop().is_some())? {
+            self.observer.report(TrainerMessage::Evaluated { step: progress.step, metrics: metrics.clone() });
+            progress.metrics.extend(metrics);
+        }
+        progress.evaluated = self.observer.stop().is_none();
+        self.observer.report(TrainerMessage::Phase { phase: Phase::Training });
+        Ok(())
+    }
+}

@@ -1,0 +1,135 @@
+//! Our own extractors: axum's, with every rejection in our envelope.
+
+use std::collections::VecDeque;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use serde::de::DeserializeOwned;
+
+use super::ApiState;
+use super::context::Context;
+use super::problem::Problem;
+use crate::auth;
+use crate::db::keys;
+use crate::domain::error::{Error, ErrorKind};
+use crate::domain::project::Project;
+
+/// Who sends the request: the project that its key acts for. A handler that takes it needs a key.
+pub(super) struct Caller(pub(super) Project);
+
+impl FromRequestParts<ApiState> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
+        let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let Some(secret) = header.and_then(auth::bearer) else {
+            let message = "You didn't provide an API key. You need to provide your API key in an Authorization header \
+                           using Bearer auth (i.e. Authorization: Bearer YOUR_KEY).";
+            return Err(Error::new(ErrorKind::Unauthenticated, message).into());
+        };
+        let Some((key, project)) = keys::authenticate(state.app.db.pool(), &secret).await? else {
+            let error = Error::new(ErrorKind::Unauthenticated, "Incorrect API key provided.").code("invalid_api_key");
+            return Err(error.into());
+        };
+        let context = parts.extensions.get::<Context>().cloned().unwrap_or_default();
+        context.set_project(&project.name);
+        if let Some(allowance) = state.rate_limit.take(key) {
+            context.set_allowance(allowance);
+            if allowance.retry_after.is_some() {
+                let message = format!("Rate limit reached: {} requests per minute.", allowance.limit);
+                return Err(Error::new(ErrorKind::RateLimited, message).code("rate_limit_exceeded").into());
+            }
+        }
+        Ok(Self(project))
+    }
+}
+
+/// A segment (or the rest) of the path, decoded.
+pub(super) struct Path<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<ApiState> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
+        match axum::extract::Path::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(value)) => Ok(Self(value)),
+            Err(_) => Err(Error::new(ErrorKind::Invalid, "The URL's path is not valid UTF-8.").into()),
+        }
+    }
+}
+
+/// The query string, as pairs to take values from by name.
+pub(super) struct Query(VecDeque<(String, String)>);
+
+impl FromRequestParts<ApiState> for Query {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, Problem> {
+        match axum::extract::Query::try_from_uri(&parts.uri) {
+            Ok(axum::extract::Query(pairs)) => Ok(Self(pairs)),
+            Err(_) => Err(Error::new(ErrorKind::Invalid, "The URL's query string is malformed.").into()),
+        }
+    }
+}
+
+impl Query {
+    /// The last value of `name`, if it is given and not empty.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|v| !v.is_empty())
+    }
+
+    /// All pairs.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+}
+
+/// A JSON body with the bytes it came as, whatever content type the client says it has.
+pub(super) struct JsonBody<T> {
+    pub(super) value: T,
+    pub(super) bytes: Bytes,
+}
+
+impl<T: DeserializeOwned> FromRequest<ApiState> for JsonBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, Problem> {
+        let bytes = Bytes::from_request(request, state).await.map_err(body_error)?;
+        let mut deserializer = serde_json::Deserializer::from_slice(&bytes);
+        let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| json_error(&error))?;
+        deserializer.end().map_err(|_| {
+            Error::new(ErrorKind::Invalid, "The body has something behind its JSON value.").code("invalid_json")
+        })?;
+        Ok(Self { value, bytes })
+    }
+}
+
+fn body_error(rejection: BytesRejection) -> Problem {
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        let message = format!("The body is larger than the allowed {} bytes.", super::MAX_JSON_BYTES);
+        return Error::new(ErrorKind::TooLarge, message).code("body_too_large").into();
+    }
+    Error::new(ErrorKind::Invalid, "The body could not be read to its end.").source(rejection).into()
+}
+
+fn json_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
+    let path = error.path().to_string();
+    let inner = error.inner();
+    if !inner.is_data() {
+        let message = format!("The body is not valid JSON (line {}, column {}).", inner.line(), inner.column());
+        return Error::new(ErrorKind::Invalid, message).code("invalid_json").into();
+    }
+    let text = inner.to_string();
+    let what = text.split(" at line ").next().unwrap_or(&text);
+    if let Some(name) = what.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {
+        let error = Error::invalid(name, format!("Unrecognized request argument supplied: {name}"));
+        return error.code("unknown_parameter").into();
+    }
+    if path == "." {
+        return Error::new(ErrorKind::Invalid, format!("The body must be a JSON object: {what}.")).into();
+    }
+    Error::invalid(path.clone(), format!("Invalid value for '{path}': {what}.")).into()
+}

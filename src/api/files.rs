@@ -1,0 +1,114 @@
+//! `/v1/files`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::ApiState;
+use super::extract::{Caller, Path, Query};
+use super::list::{Item, Limit, List, page};
+use super::multipart::UploadForm;
+use super::problem::Answer;
+use super::route::{Route, delete, get, post};
+use super::stream::{self, Object};
+use crate::app::files;
+use crate::domain::error::Error;
+use crate::domain::file::File;
+use crate::domain::page::Order;
+use crate::domain::report::FileReport;
+
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        post("/v1/files", "create_file", create_file),
+        get("/v1/files", "list_files", list_files),
+        get("/v1/files/{file_id}", "retrieve_file", retrieve_file),
+        delete("/v1/files/{file_id}", "delete_file", delete_file),
+        get("/v1/files/{file_id}/content", "download_file", download_file),
+    ]
+}
+
+/// A file as OpenAI shows it, and `validation`, which is ours.
+#[derive(Serialize)]
+struct FileView {
+    id: String,
+    object: &'static str,
+    bytes: u64,
+    created_at: i64,
+    expires_at: Option<i64>,
+    filename: String,
+    purpose: &'static str,
+    status: &'static str,
+    status_details: Option<String>,
+    validation: Option<FileReport>,
+}
+
+impl From<File> for FileView {
+    fn from(file: File) -> Self {
+        let readable = file.is_readable();
+        let details = file.report.as_ref().filter(|_| !readable).map(|report| report.faults.summary());
+        Self {
+            id: file.id.to_string(),
+            object: "file",
+            bytes: file.bytes,
+            created_at: file.created_at.unix_timestamp(),
+            expires_at: file.expires_at.map(|time| time.unix_timestamp()),
+            filename: file.filename,
+            purpose: file.purpose.as_str(),
+            status: if readable { "processed" } else { "error" },
+            status_details: details,
+            validation: file.report,
+        }
+    }
+}
+
+impl Item for FileView {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+async fn create_file(caller: Caller, State(state): State<ApiState>, form: UploadForm) -> Answer<Json<FileView>> {
+    let file = files::create(&state.app, caller.0.id, form.spool, form.new).await?;
+    Ok(Json(file.into()))
+}
+
+async fn list_files(caller: Caller, State(state): State<ApiState>, query: Query) -> Answer<Json<List<FileView>>> {
+    let page = page(&query, &Limit { default: 10_000, max: 10_000 }, Order::Descending)?;
+    let purpose = query.value("purpose").map(str::parse).transpose();
+    let purpose = purpose.map_err(|()| Error::invalid("purpose", "Invalid value for 'purpose'."))?;
+    let found = files::list(&state.app, caller.0.id, purpose, page).await?;
+    Ok(Json(found.map(FileView::from).into()))
+}
+
+async fn retrieve_file(
+    caller: Caller,
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Answer<Json<FileView>> {
+    Ok(Json(files::get(&state.app, caller.0.id, &id).await?.into()))
+}
+
+async fn delete_file(caller: Caller, State(state): State<ApiState>, Path(id): Path<String>) -> Answer<Json<Value>> {
+    let id = files::delete(&state.app, caller.0.id, &id).await?;
+    Ok(Json(json!({"id": id, "object": "file", "deleted": true})))
+}
+
+async fn download_file(
+    caller: Caller,
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer<Response> {
+    let file = files::get(&state.app, caller.0.id, &id).await?;
+    let object = Object {
+        key: &file.object_key,
+        bytes: file.bytes,
+        sha256: file.sha256,
+        filename: &file.filename,
+        content_type: "application/octet-stream",
+    };
+    stream::send(&state, object, &headers).await
+}

@@ -1,0 +1,184 @@
+//! The body of a job request: OpenAI's fields and ours, from JSON to the types of `app::jobs`.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::app::jobs::CreateJob;
+use crate::domain::error::{Error, Result};
+use crate::domain::job::DatasetOptions;
+use crate::domain::method::Method;
+
+/// As sent. Any field may be null, which is the same as absent.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CreateJobBody {
+    model: Option<String>,
+    training_file: Option<String>,
+    validation_file: Option<String>,
+    test_file: Option<String>,
+    method: Option<Map<String, Value>>,
+    hyperparameters: Option<Map<String, Value>>,
+    dataset: Option<DatasetBody>,
+    suffix: Option<String>,
+    seed: Option<i64>,
+    metadata: Option<BTreeMap<String, String>>,
+    integrations: Option<Vec<Value>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DatasetBody {
+    text_column: Option<String>,
+    label_column: Option<String>,
+    validation_split: Option<f64>,
+}
+
+impl CreateJobBody {
+    /// Checks what JSON types cannot say.
+    ///
+    /// # Errors
+    /// Something is missing, unknown or given twice; the error names it.
+    pub(super) fn into_request(self) -> Result<CreateJob> {
+        if self.integrations.is_some_and(|list| !list.is_empty()) {
+            let message = "Integrations are not supported; metrics are at /v1/fine_tuning/jobs/{id}/metrics.";
+            return Err(Error::invalid("integrations", message));
+        }
+        let (method, hyperparameters, path) = method(self.method, self.hyperparameters)?;
+        let dataset = self.dataset.map(|body| DatasetOptions {
+            text_column: body.text_column,
+            label_column: body.label_column,
+            validation_split: body.validation_split,
+        });
+        Ok(CreateJob {
+            model: required("model", self.model)?,
+            training_file: required("training_file", self.training_file)?,
+            validation_file: self.validation_file,
+            test_file: self.test_file,
+            method,
+            hyperparameters,
+            hyperparameters_path: path,
+            dataset: dataset.unwrap_or_default(),
+            suffix: self.suffix,
+            seed: self.seed,
+            metadata: self.metadata,
+        })
+    }
+}
+
+fn required(name: &str, value: Option<String>) -> Result<String> {
+    value.filter(|text| !text.is_empty()).ok_or_else(|| {
+        Error::invalid(name, format!("Missing required parameter: '{name}'.")).code("missing_required_parameter")
+    })
+}
+
+/// The method, its hyperparameters, and where those stand: in the method's own object, or, as OpenAI once had it, at
+/// the top.
+fn method(
+    method: Option<Map<String, Value>>,
+    top_level: Option<Map<String, Value>>,
+) -> Result<(Option<Method>, Map<String, Value>, String)> {
+    let top = || (without_nulls(top_level.clone().unwrap_or_default()), "hyperparameters".to_owned());
+    let Some(mut body) = method else {
+        let (values, path) = top();
+        return Ok((None, values, path));
+    };
+    let word = match body.remove("type") {
+        Some(Value::String(word)) => word,
+        Some(_) => return Err(Error::invalid("method.type", "'method.type' must be a string.")),
+        None => return Err(Error::invalid("method.type", "Missing required parameter: 'method.type'.")),
+    };
+    let method = Method::parse(&word)?;
+    let own = body.remove(&word).filter(|own| !own.is_null());
+    if let Some((other, _)) = body.into_iter().find(|(_, value)| !value.is_null()) {
+        let message = format!("'method.{other}' does not belong to the method '{word}'.");
+        return Err(Error::invalid(format!("method.{other}"), message));
+    }
+    let at = format!("method.{word}");
+    let Some(own) = own else {
+        let (values, path) = top();
+        return Ok((Some(method), values, path));
+    };
+    let Value::Object(mut own) = own else {
+        return Err(Error::invalid(at.clone(), format!("'{at}' must be an object.")));
+    };
+    let values = own.remove("hyperparameters").unwrap_or_default();
+    if let Some((other, _)) = own.into_iter().find(|(_, value)| !value.is_null()) {
+        let path = format!("{at}.{other}");
+        return Err(Error::invalid(path.clone(), format!("Unrecognized request argument supplied: {path}")));
+    }
+    let path = format!("{at}.hyperparameters");
+    let values = match values {
+        Value::Null => Map::new(),
+        Value::Object(values) => without_nulls(values),
+        _ => return Err(Error::invalid(path.clone(), format!("'{path}' must be an object."))),
+    };
+    if top_level.is_some_and(|top| !without_nulls(top).is_empty()) {
+        let message = format!("Hyperparameters stand both at the top and in '{path}'; give them in one place.");
+        return Err(Error::invalid("hyperparameters", message));
+    }
+    Ok((Some(method), values, path))
+}
+
+fn without_nulls(mut values: Map<String, Value>) -> Map<String, Value> {
+    values.retain(|_, value| !value.is_null());
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::CreateJobBody;
+    use crate::app::jobs::CreateJob;
+
+    fn read(extra: Value) -> Result<CreateJob, (String, String)> {
+        let mut body = json!({"model": "m", "training_file": "f"});
+        if let (Value::Object(body), Value::Object(extra)) = (&mut body, extra) {
+            body.extend(extra);
+        }
+        let body: CreateJobBody = serde_json::from_value(body).unwrap();
+        body.into_request().map_err(|error| (error.param.unwrap_or_default(), error.message))
+    }
+
+    #[test]
+    fn hyperparameters_are_found_in_both_places() {
+        let old = read(json!({"hyperparameters": {"n_epochs": 2, "batch_size": null}})).unwrap();
+        assert_eq!((old.method, old.hyperparameters_path.as_str()), (None, "hyperparameters"));
+        assert_eq!(Value::Object(old.hyperparameters), json!({"n_epochs": 2}));
+        let method = json!({"type": "text_classification", "text_classification": {"hyperparameters": {"n_epochs": 2}}});
+        let new = read(json!({"method": method, "hyperparameters": {}})).unwrap();
+        assert_eq!(new.hyperparameters_path, "method.text_classification.hyperparameters");
+        assert_eq!(Value::Object(new.hyperparameters), json!({"n_epochs": 2}));
+    }
+
+    #[test]
+    fn what_does_not_belong_is_named() {
+        for (extra, param) in [
+            (json!({"method": {}}), "method.type"),
+            (json!({"method": {"type": 3}}), "method.type"),
+            (json!({"method": {"type": "reinforcement"}}), "method.type"),
+            (json!({"method": {"type": "text_classification", "dpo": {}}}), "method.dpo"),
+            (json!({"method": {"type": "text_classification", "text_classification": []}}), "method.text_classification"),
+            (
+                json!({"method": {"type": "text_classification", "text_classification": {"grader": {}}}}),
+                "method.text_classification.grader",
+            ),
+            (
+                json!({"method": {"type": "text_classification", "text_classification": {"hyperparameters": 1}}}),
+                "method.text_classification.hyperparameters",
+            ),
+            (
+                json!({"hyperparameters": {"n_epochs": 1}, "method": {"type": "text_classification",
+                       "text_classification": {"hyperparameters": {"n_epochs": 1}}}}),
+                "hyperparameters",
+            ),
+            (json!({"integrations": [{"type": "wandb"}]}), "integrations"),
+            (json!({"model": null}), "model"),
+            (json!({"training_file": ""}), "training_file"),
+        ] {
+            assert_eq!(read(extra.clone()).unwrap_err().0, param, "{extra}");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! A job as the API shows it: OpenAI's fields, all of them always there, and ours beside them.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::list::Item;
+use crate::domain::attempt::Attempt;
+use crate::domain::checkpoint::{Checkpoint, MetricRow, Metrics};
+use crate::domain::event::Event;
+use crate::domain::hyperparameters::definitions;
+use crate::domain::job::{DatasetOptions, Job, JobError};
+use crate::domain::report::DataReport;
+
+#[derive(Serialize)]
+pub(super) struct JobView {
+    id: String,
+    object: &'static str,
+    created_at: i64,
+    error: Option<JobError>,
+    fine_tuned_model: Option<String>,
+    finished_at: Option<i64>,
+    hyperparameters: Map<String, Value>,
+    model: String,
+    organization_id: String,
+    result_files: Vec<String>,
+    status: &'static str,
+    trained_tokens: Option<u64>,
+    training_file: String,
+    validation_file: Option<String>,
+    seed: i64,
+    integrations: Vec<Value>,
+    estimated_finish: Option<i64>,
+    method: Value,
+    metadata: Option<BTreeMap<String, String>>,
+    user_provided_suffix: Option<String>,
+    // Ours from here on.
+    test_file: Option<String>,
+    dataset: DatasetOptions,
+    phase: Option<&'static str>,
+    progress: Option<ProgressView>,
+    validation: Option<DataReport>,
+    evaluation: Option<Value>,
+    attempts: Vec<AttemptView>,
+}
+
+#[derive(Serialize)]
+struct ProgressView {
+    step: u64,
+    total_steps: u64,
+}
+
+#[derive(Serialize)]
+struct AttemptView {
+    attempt: u32,
+    worker: String,
+    device: Option<String>,
+    started_at: i64,
+    ended_at: Option<i64>,
+    outcome: Option<&'static str>,
+    detail: Option<String>,
+    exit_code: Option<i32>,
+    signal: Option<i32>,
+    peak_memory_bytes: Option<u64>,
+    start_step: u64,
+    stderr_tail: Option<String>,
+}
+
+impl From<Attempt> for AttemptView {
+    fn from(attempt: Attempt) -> Self {
+        Self {
+            attempt: attempt.number,
+            worker: attempt.worker,
+            device: attempt.device,
+            started_at: attempt.started_at.unix_timestamp(),
+            ended_at: attempt.ended_at.map(|time| time.unix_timestamp()),
+            outcome: attempt.outcome.map(crate::domain::attempt::Outcome::as_str),
+            detail: attempt.detail,
+            exit_code: attempt.process.exit_code,
+            signal: attempt.process.signal,
+            peak_memory_bytes: attempt.process.peak_memory,
+            start_step: attempt.start_step,
+            stderr_tail: attempt.stderr_tail,
+        }
+    }
+}
+
+/// The names that OpenAI's deprecated top-level `hyperparameters` has.
+const TOP_LEVEL: [&str; 3] = ["n_epochs", "batch_size", "learning_rate_multiplier"];
+
+/// The effective values once there are any, until then what was asked for.
+fn hyperparameters(job: &Job) -> Map<String, Value> {
+    let effective = job.prepared.as_ref().and_then(|prepared| serde_json::to_value(&prepared.hyperparameters).ok());
+    match effective {
+        Some(Value::Object(values)) => values,
+        _ => definitions(job.spec.method)
+            .map(|definition| (definition.name.to_owned(), job.spec.hyperparameters.value(definition)))
+            .filter(|(_, value)| !value.is_null())
+            .collect(),
+    }
+}
+
+impl From<Job> for JobView {
+    fn from(job: Job) -> Self {
+        let values = hyperparameters(&job);
+        let top_level = values.clone().into_iter().filter(|(name, _)| TOP_LEVEL.contains(&name.as_str())).collect();
+        let word = job.spec.method.as_str();
+        let report = job.prepared.map(|prepared| prepared.report).or(job.report);
+        Self {
+            id: job.id.to_string(),
+            object: "fine_tuning.job",
+            created_at: job.created_at.unix_timestamp(),
+            error: job.error,
+            fine_tuned_model: job.fine_tuned_model,
+            finished_at: job.finished_at.map(|time| time.unix_timestamp()),
+            hyperparameters: top_level,
+            model: job.spec.model,
+            organization_id: format!("org-{}", job.project.0.simple()),
+            result_files: job.result_file.iter().map(ToString::to_string).collect(),
+            status: job.status.as_str(),
+            trained_tokens: job.trained_tokens,
+            training_file: job.spec.training_file.to_string(),
+            validation_file: job.spec.validation_file.map(|id| id.to_string()),
+            seed: job.spec.seed,
+            integrations: Vec::new(),
+            estimated_finish: job.progress.and_then(|p| p.estimated_finish).map(|time| time.unix_timestamp()),
+            method: json!({"type": word, word: {"hyperparameters": values}}),
+            metadata: job.spec.metadata,
+            user_provided_suffix: job.spec.suffix,
+            test_file: job.spec.test_file.map(|id| id.to_string()),
+            dataset: job.spec.dataset,
+            phase: job.progress.map(|progress| progress.phase.as_str()),
+            progress: job
+                .progress
+                .map(|progress| ProgressView { step: progress.step, total_steps: progress.total_steps }),
+            validation: report,
+            evaluation: job.evaluation,
+            attempts: job.attempts.into_iter().map(AttemptView::from).collect(),
+        }
+    }
+}
+
+impl Item for JobView {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct EventView {
+    id: String,
+    object: &'static str,
+    created_at: i64,
+    level: String,
+    message: String,
+    r#type: String,
+    data: Option<Value>,
+}
+
+impl From<Event> for EventView {
+    fn from(event: Event) -> Self {
+        Self {
+            id: event.id.to_string(),
+            object: "fine_tuning.job.event",
+            created_at: event.created_at.unix_timestamp(),
+            level: event.level,
+            message: event.message,
+            r#type: event.kind,
+            data: event.data,
+        }
+    }
+}
+
+impl Item for EventView {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct CheckpointView {
+    id: String,
+    object: &'static str,
+    created_at: i64,
+    fine_tuned_model_checkpoint: String,
+    fine_tuning_job_id: String,
+    step_number: u64,
+    metrics: Metrics,
+}
+
+impl From<Checkpoint> for CheckpointView {
+    fn from(checkpoint: Checkpoint) -> Self {
+        let mut metrics = checkpoint.metrics;
+        metrics.insert("step".to_owned(), checkpoint.step as f64);
+        Self {
+            id: checkpoint.id.to_string(),
+            object: "fine_tuning.job.checkpoint",
+            created_at: checkpoint.created_at.unix_timestamp(),
+            fine_tuned_model_checkpoint: checkpoint.model,
+            fine_tuning_job_id: checkpoint.job.to_string(),
+            step_number: checkpoint.step,
+            metrics,
+        }
+    }
+}
+
+impl Item for CheckpointView {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+/// Everything measured at one step; the id is the step.
+#[derive(Serialize)]
+pub(super) struct MetricsView {
+    id: String,
+    object: &'static str,
+    step: u64,
+    metrics: Metrics,
+}
+
+impl From<MetricRow> for MetricsView {
+    fn from(row: MetricRow) -> Self {
+        Self { id: row.step.to_string(), object: "fine_tuning.job.metrics", step: row.step, metrics: row.values }
+    }
+}
+
+impl Item for MetricsView {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}

@@ -1,0 +1,124 @@
+//! `/v1/fine_tuning/jobs`.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use sha2::{Digest, Sha256};
+
+use super::ApiState;
+use super::extract::{Caller, JsonBody, Path, Query};
+use super::job_body::CreateJobBody;
+use super::job_view::{CheckpointView, EventView, JobView, MetricsView};
+use super::list::{Limit, List, page};
+use super::problem::Answer;
+use super::route::{Route, get, post};
+use crate::app::jobs::RequestIdentity;
+use crate::app::{checkpoints, jobs};
+use crate::db::jobs::MetadataFilter;
+use crate::domain::error::{Error, Result};
+use crate::domain::page::Order;
+
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        post("/v1/fine_tuning/jobs", "create_job", create_job),
+        get("/v1/fine_tuning/jobs", "list_jobs", list_jobs),
+        get("/v1/fine_tuning/jobs/{job_id}", "retrieve_job", retrieve_job),
+        post("/v1/fine_tuning/jobs/{job_id}/cancel", "cancel_job", cancel_job),
+        get("/v1/fine_tuning/jobs/{job_id}/events", "list_job_events", list_job_events),
+        get("/v1/fine_tuning/jobs/{job_id}/checkpoints", "list_job_checkpoints", list_job_checkpoints),
+        get("/v1/fine_tuning/jobs/{job_id}/metrics", "list_job_metrics", list_job_metrics),
+    ]
+}
+
+async fn create_job(
+    caller: Caller,
+    State(state): State<ApiState>,
+    headers: HeaderMap,
+    body: JsonBody<CreateJobBody>,
+) -> Answer<Json<JobView>> {
+    let identity = identity(&headers, &body.bytes)?;
+    let job = jobs::create(&state.app, caller.0.id, body.value.into_request()?, identity).await?;
+    Ok(Json(job.into()))
+}
+
+/// The longest `Idempotency-Key`, in bytes.
+const LONGEST_KEY: usize = 255;
+
+fn identity(headers: &HeaderMap, body: &[u8]) -> Result<RequestIdentity> {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str());
+    let key = match text("idempotency-key") {
+        None => None,
+        Some(Ok(key)) if (1..=LONGEST_KEY).contains(&key.len()) => Some(key.to_owned()),
+        Some(_) => {
+            let message = format!("The header Idempotency-Key must have 1 to {LONGEST_KEY} visible characters.");
+            return Err(Error::invalid("idempotency-key", message));
+        }
+    };
+    let retries = text("x-stainless-retry-count").and_then(|count| count.ok()?.parse::<u32>().ok()).unwrap_or(0);
+    Ok(RequestIdentity { hash: Sha256::digest(body).into(), key, is_retry: retries > 0 })
+}
+
+async fn list_jobs(caller: Caller, State(state): State<ApiState>, query: Query) -> Answer<Json<List<JobView>>> {
+    let page = page(&query, &Limit { default: 20, max: 100 }, Order::Descending)?;
+    let found = jobs::list(&state.app, caller.0.id, &metadata_filter(&query), page).await?;
+    Ok(Json(found.map(JobView::from).into()))
+}
+
+/// `metadata[k]=v` for jobs with that pair, `metadata=null` for jobs without metadata.
+fn metadata_filter(query: &Query) -> MetadataFilter {
+    let key = |name: &str| Some(name.strip_prefix("metadata[")?.strip_suffix(']')?.to_owned());
+    let pairs: BTreeMap<String, String> =
+        query.pairs().filter_map(|(name, value)| Some((key(name)?, value.to_owned()))).collect();
+    match (pairs.is_empty(), query.value("metadata")) {
+        (false, _) => MetadataFilter::Has(pairs),
+        (true, Some("null")) => MetadataFilter::None,
+        (true, _) => MetadataFilter::All,
+    }
+}
+
+async fn retrieve_job(
+    caller: Caller,
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Answer<Json<JobView>> {
+    Ok(Json(jobs::get(&state.app, caller.0.id, &id).await?.into()))
+}
+
+async fn cancel_job(caller: Caller, State(state): State<ApiState>, Path(id): Path<String>) -> Answer<Json<JobView>> {
+    Ok(Json(jobs::cancel(&state.app, caller.0.id, &id).await?.into()))
+}
+
+async fn list_job_events(
+    caller: Caller,
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    query: Query,
+) -> Answer<Json<List<EventView>>> {
+    let page = page(&query, &Limit { default: 20, max: 1000 }, Order::Descending)?;
+    let found = jobs::list_events(&state.app, caller.0.id, &id, page).await?;
+    Ok(Json(found.map(EventView::from).into()))
+}
+
+async fn list_job_checkpoints(
+    caller: Caller,
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    query: Query,
+) -> Answer<Json<List<CheckpointView>>> {
+    let page = page(&query, &Limit { default: 10, max: 100 }, Order::Descending)?;
+    let found = checkpoints::list(&state.app, caller.0.id, &id, page).await?;
+    Ok(Json(found.map(CheckpointView::from).into()))
+}
+
+async fn list_job_metrics(
+    caller: Caller,
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    query: Query,
+) -> Answer<Json<List<MetricsView>>> {
+    let page = page(&query, &Limit { default: 1000, max: 10_000 }, Order::Ascending)?;
+    let found = jobs::list_metrics(&state.app, caller.0.id, &id, page).await?;
+    Ok(Json(found.map(MetricsView::from).into()))
+}

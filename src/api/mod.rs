@@ -1,0 +1,69 @@
+//! The HTTP API: the only floor that knows axum. One file per resource; `openapi.yaml` is the contract.
+
+mod archive;
+mod context;
+mod extract;
+mod files;
+mod job_body;
+mod job_view;
+mod jobs;
+mod list;
+mod models;
+mod multipart;
+mod operations;
+mod problem;
+mod rate_limit;
+mod route;
+mod stream;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tower_http::catch_panic::CatchPanicLayer;
+
+pub use route::Route;
+
+use crate::app::App;
+use rate_limit::RateLimit;
+
+/// The largest JSON body, in bytes.
+const MAX_JSON_BYTES: usize = 1 << 20;
+
+/// What handlers work on.
+#[derive(Clone)]
+pub struct ApiState {
+    app: App,
+    prometheus: PrometheusHandle,
+    rate_limit: Arc<RateLimit>,
+}
+
+impl ApiState {
+    /// State for a service over `app`.
+    pub fn new(app: App, prometheus: PrometheusHandle) -> Self {
+        let rate_limit = Arc::new(RateLimit::new(app.config.rate_limit));
+        Self { app, prometheus, rate_limit }
+    }
+}
+
+/// Every route of the service, in the order of `openapi.yaml`.
+pub fn routes() -> Vec<Route> {
+    [operations::routes(), files::routes(), jobs::routes(), models::routes()].into_iter().flatten().collect()
+}
+
+/// The service.
+pub fn router(state: ApiState) -> Router {
+    let mut router = Router::new();
+    for route in routes() {
+        router = router.route(route.path, route.handler);
+    }
+    router
+        .fallback(problem::no_such_route)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(DefaultBodyLimit::max(MAX_JSON_BYTES))
+        .layer(CatchPanicLayer::custom(problem::from_panic))
+        .layer(middleware::from_fn(context::track))
+        .with_state(state)
+}

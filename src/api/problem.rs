@@ -1,0 +1,111 @@
+//! Errors as answers: the one place that gives each kind its status and the OpenAI envelope.
+
+use std::any::Any;
+
+use axum::Json;
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use crate::domain::error::{Error, ErrorKind};
+
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// An error on its way to the client.
+pub(super) struct Problem(pub(super) Error);
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Self(error)
+    }
+}
+
+/// The result of a handler.
+pub(super) type Answer<T> = Result<T, Problem>;
+
+/// The causes of an error, attached to its response for the log alone.
+#[derive(Clone)]
+pub(super) struct Causes(pub(super) String);
+
+fn status(kind: ErrorKind) -> StatusCode {
+    match kind {
+        ErrorKind::Invalid => StatusCode::BAD_REQUEST,
+        ErrorKind::Unauthenticated => StatusCode::UNAUTHORIZED,
+        ErrorKind::Forbidden => StatusCode::FORBIDDEN,
+        ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        ErrorKind::Conflict => StatusCode::CONFLICT,
+        ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::OutOfStorage => StatusCode::INSUFFICIENT_STORAGE,
+        ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn error_type(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Invalid
+        | ErrorKind::Unauthenticated
+        | ErrorKind::Forbidden
+        | ErrorKind::NotFound
+        | ErrorKind::Conflict
+        | ErrorKind::TooLarge => "invalid_request_error",
+        ErrorKind::RateLimited => "rate_limit_error",
+        ErrorKind::Unavailable | ErrorKind::OutOfStorage | ErrorKind::Internal => "server_error",
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Self(error) = self;
+        let mut response = envelope(status(error.kind), &error);
+        let headers = response.headers_mut();
+        match error.kind {
+            // The SDKs retry these statuses unless told otherwise, and the same request would fail again.
+            ErrorKind::Conflict | ErrorKind::OutOfStorage => {
+                headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+            }
+            ErrorKind::Invalid if error.code == Some("invalid_state") => {
+                headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+            }
+            ErrorKind::Unavailable => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+            }
+            _ => {}
+        }
+        response.extensions_mut().insert(Causes(error.chain()));
+        response
+    }
+}
+
+fn envelope(status: StatusCode, error: &Error) -> Response {
+    let body = json!({"error": {
+        "message": error.message,
+        "type": error_type(error.kind),
+        "param": error.param,
+        "code": error.code,
+    }});
+    (status, Json(body)).into_response()
+}
+
+/// The answer to a path that is none of ours.
+pub(super) async fn no_such_route(method: Method, uri: Uri) -> Problem {
+    Problem(Error::new(ErrorKind::NotFound, format!("Invalid URL ({method} {})", uri.path())).code("unknown_url"))
+}
+
+/// The answer to a path of ours with a method that it does not have.
+pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> Response {
+    let message = format!("Method {method} is not allowed for {}.", uri.path());
+    let error = Error::new(ErrorKind::Invalid, message).code("method_not_allowed");
+    envelope(StatusCode::METHOD_NOT_ALLOWED, &error)
+}
+
+/// The answer of a handler that panicked; the log has the message.
+pub(super) fn from_panic(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic without message");
+    Problem(Error::internal(format!("handler panicked: {text}"))).into_response()
+}

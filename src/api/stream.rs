@@ -1,0 +1,121 @@
+//! Objects as answers.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::ApiState;
+use super::problem::Answer;
+use crate::domain::error::{Error, ErrorKind};
+
+/// An object to send.
+pub(super) struct Object<'a> {
+    pub(super) key: &'a str,
+    pub(super) bytes: u64,
+    pub(super) sha256: [u8; 32],
+    /// What the client may call it.
+    pub(super) filename: &'a str,
+    pub(super) content_type: &'static str,
+}
+
+/// The whole object, or the part that a Range header asks for (RFC 9110, one range), or word that it has not changed.
+pub(super) async fn send(state: &ApiState, object: Object<'_>, request: &HeaderMap) -> Answer<Response> {
+    let etag = format!("\"{}\"", hex(&object.sha256));
+    let asked = |name| request.get(name).and_then(|value| value.to_str().ok());
+    let unchanged = asked(header::IF_NONE_MATCH)
+        .is_some_and(|tags| tags.split(',').any(|tag| matches!(tag.trim().trim_start_matches("W/"), "*") || tag.trim() == etag));
+    if unchanged {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
+    }
+    let still_same = asked(header::IF_RANGE).is_none_or(|tag| tag == etag);
+    let range = asked(header::RANGE).filter(|_| still_same).and_then(|text| Range::parse(text, object.bytes));
+    let (status, start, length) = match range {
+        None => (StatusCode::OK, 0, object.bytes),
+        Some(Range::Part { start, length }) => (StatusCode::PARTIAL_CONTENT, start, length),
+        Some(Range::Beyond) => {
+            let headers = [(header::CONTENT_RANGE, format!("bytes */{}", object.bytes))];
+            let error = Error::new(ErrorKind::Invalid, "The requested range is beyond the end of the file.");
+            let problem = super::problem::Problem(error.param("range")).into_response();
+            return Ok((StatusCode::RANGE_NOT_SATISFIABLE, headers, problem.into_body()).into_response());
+        }
+    };
+    let stream = state.app.store.read(object.key, start, length).await.map_err(Error::from)?;
+    let mut response = (status, Body::from_stream(stream)).into_response();
+    let headers = response.headers_mut();
+    let mut set = |name, value: String| {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    };
+    set(header::CONTENT_TYPE, object.content_type.to_owned());
+    set(header::CONTENT_LENGTH, length.to_string());
+    set(header::ACCEPT_RANGES, "bytes".to_owned());
+    set(header::ETAG, etag);
+    set(header::CONTENT_DISPOSITION, attachment(object.filename));
+    if status == StatusCode::PARTIAL_CONTENT {
+        set(header::CONTENT_RANGE, format!("bytes {start}-{}/{}", start + length - 1, object.bytes));
+    }
+    Ok(response)
+}
+
+/// A Content-Disposition that browsers save under this name; anything but plain ASCII goes in RFC 8187's form.
+pub(super) fn attachment(filename: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    let ascii: String = filename.chars().map(|c| if c.is_ascii() && plain(c as u8) { c } else { '_' }).collect();
+    let encoded: String = filename
+        .bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect();
+    format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''{encoded}")
+}
+
+/// Lower-case hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Range {
+    Part { start: u64, length: u64 },
+    Beyond,
+}
+
+impl Range {
+    /// None means the whole: for what is malformed or asks for several parts, as the RFC allows.
+    fn parse(text: &str, size: u64) -> Option<Self> {
+        let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
+        let (start, end) = match (first.trim(), last.trim()) {
+            ("", last) => (size.saturating_sub(last.parse().ok()?), size),
+            (first, "") => (first.parse().ok()?, size),
+            (first, last) => (first.parse().ok()?, last.parse::<u64>().ok()?.saturating_add(1).min(size)),
+        };
+        if start >= size {
+            return Some(Self::Beyond);
+        }
+        (start < end).then(|| Self::Part { start, length: end - start })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Range, attachment};
+
+    #[test]
+    fn ranges_are_read_as_the_rfc_says() {
+        let part = |start, length| Some(Range::Part { start, length });
+        assert_eq!(Range::parse("bytes=0-3", 10), part(0, 4));
+        assert_eq!(Range::parse("bytes=4-", 10), part(4, 6));
+        assert_eq!(Range::parse("bytes=-3", 10), part(7, 3));
+        assert_eq!(Range::parse("bytes=8-99", 10), part(8, 2));
+        assert_eq!(Range::parse("bytes=-99", 10), part(0, 10));
+        assert_eq!(Range::parse("bytes=10-", 10), Some(Range::Beyond));
+        for whole in ["bytes=5-2", "bytes=0-1,3-4", "items=0-1", "bytes=a-b", "bytes"] {
+            assert_eq!(Range::parse(whole, 10), None, "{whole}");
+        }
+    }
+
+    #[test]
+    fn filenames_cannot_break_out_of_the_header() {
+        assert_eq!(attachment("a\"b\r\n.csv"), "attachment; filename=\"a_b__.csv\"; filename*=UTF-8''a%22b%0D%0A.csv");
+    }
+}

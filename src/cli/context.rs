@@ -1,0 +1,134 @@
+//! What every command that touches the service's data needs: the database, private or not, and the store.
+
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::app::App;
+use crate::config::Config;
+use crate::db::Db;
+use crate::db::embedded::PrivatePostgres;
+
+/// Connections of a command that is no service.
+const ADMIN_CONNECTIONS: u32 = 2;
+
+/// An open service: its database is migrated and its folders are there.
+pub(super) struct Context {
+    pub(super) app: App,
+    postgres: Option<PrivatePostgres>,
+    _lock: Option<Flock<File>>,
+}
+
+impl Context {
+    /// For a service: holds the state directory against every other service.
+    pub(super) async fn open_service(config: Config) -> anyhow::Result<Self> {
+        make_state_dir(&config.state_dir)?;
+        let Some(lock) = lock(&config.state_dir)? else {
+            bail!("another service runs with the state directory {}", config.state_dir.display());
+        };
+        let connections = config.database_connections;
+        let (url, postgres) = match &config.database_url {
+            Some(url) => (url.0.clone(), None),
+            None => {
+                let postgres = start_postgres(&config).await?;
+                (postgres.url().to_owned(), Some(postgres))
+            }
+        };
+        Self::finish(config, &url, connections, postgres, Some(lock)).await
+    }
+
+    /// For an administrator's command: joins the running service's database, or starts the private one for a moment.
+    pub(super) async fn open(config: Config) -> anyhow::Result<Self> {
+        if let Some(url) = config.database_url.clone() {
+            return Self::finish(config, &url.0, ADMIN_CONNECTIONS, None, None).await;
+        }
+        make_state_dir(&config.state_dir)?;
+        let folder = postgres_folder(&config.state_dir);
+        // A service that is just starting has the lock before its database answers.
+        for _ in 0..100 {
+            if let Some(lock) = lock(&config.state_dir)? {
+                let postgres = start_postgres(&config).await?;
+                let url = postgres.url().to_owned();
+                return Self::finish(config, &url, ADMIN_CONNECTIONS, Some(postgres), Some(lock)).await;
+            }
+            if let Some(url) = PrivatePostgres::url_of_running(&folder) {
+                if let Ok(db) = Db::connect(&url, ADMIN_CONNECTIONS).await {
+                    db.close().await;
+                    return Self::finish(config, &url, ADMIN_CONNECTIONS, None, None).await;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        bail!("the service with the state directory {} does not answer", config.state_dir.display())
+    }
+
+    async fn finish(
+        config: Config,
+        url: &str,
+        connections: u32,
+        postgres: Option<PrivatePostgres>,
+        lock: Option<Flock<File>>,
+    ) -> anyhow::Result<Self> {
+        let opened = async {
+            let db = Db::connect(url, connections).await.map_err(|error| anyhow::anyhow!(error.chain()))?;
+            db.migrate().await.map_err(|error| anyhow::anyhow!(error.chain()).context("migrating the database"))?;
+            App::new(db, config).context("the state directory")
+        };
+        match opened.await {
+            Ok(app) => Ok(Self { app, postgres, _lock: lock }),
+            Err(error) => {
+                if let Some(postgres) = postgres {
+                    postgres.stop().await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether the database is the service's own.
+    pub(super) fn is_private(&self) -> bool {
+        self.postgres.is_some()
+    }
+
+    /// Closes the connections and stops the private database, if this command started it.
+    pub(super) async fn close(self) {
+        self.app.db.close().await;
+        if let Some(postgres) = self.postgres {
+            postgres.stop().await;
+        }
+    }
+}
+
+fn postgres_folder(state_dir: &Path) -> std::path::PathBuf {
+    state_dir.join("postgres")
+}
+
+async fn start_postgres(config: &Config) -> anyhow::Result<PrivatePostgres> {
+    let folder = postgres_folder(&config.state_dir);
+    let path = config.search_path.as_deref();
+    Ok(PrivatePostgres::open(&folder, config.postgres_bin.as_deref(), path).await?)
+}
+
+/// Others may pass through, as the private database's user must, but not look inside.
+fn make_state_dir(path: &Path) -> anyhow::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(path)
+        .with_context(|| format!("cannot make the state directory {}", path.display()))
+}
+
+/// The state directory's lock; None if another process holds it.
+fn lock(state_dir: &Path) -> anyhow::Result<Option<Flock<File>>> {
+    let path = state_dir.join("service.lock");
+    let file = File::options().create(true).append(true).open(&path).with_context(|| path.display().to_string())?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, error)) => Err(error).with_context(|| path.display().to_string()),
+    }
+}

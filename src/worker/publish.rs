@@ -1,0 +1,232 @@
+//! Storing what a trainer made: files first, under keys that no other attempt uses, then the rows that make them
+//! count, in one transaction under the lease.
+
+use std::path::Path;
+
+use super::reports::with_openai_names;
+use crate::app::App;
+use crate::db::queue::{self, Claim, Success};
+use crate::db::{attempts, checkpoints, events, files, keys, metrics, models};
+use crate::domain::Timestamp;
+use crate::domain::attempt::{Outcome, ProcessEnd};
+use crate::domain::checkpoint::{Checkpoint, MetricRow, Metrics};
+use crate::domain::error::{Error, Result};
+use crate::domain::event::NewEvent;
+use crate::domain::file::{File, FilePurpose};
+use crate::domain::id::{CheckpointId, FileId, ModelId};
+use crate::domain::job::Job;
+use crate::domain::model::{Model, ModelFile, ModelKind, checkpoint_name, fine_tuned_name, root_of};
+use crate::domain::run::Finished;
+
+/// While a job runs its two latest checkpoints are kept, whatever it asked for: one may turn out damaged.
+const KEPT_WHILE_RUNNING: u32 = 2;
+
+/// Stores a checkpoint that lies complete in `directory`. A worker that lost its lease stores nothing.
+pub(super) async fn checkpoint(
+    app: &App,
+    claim: &Claim,
+    job: &Job,
+    step: u64,
+    directory: &Path,
+    measured: Metrics,
+) -> Result<()> {
+    let name = checkpoint_name(&model_name(app, job).await?, step);
+    let stored = store_files(app, claim, &format!("step-{step}"), directory).await?;
+    let model = made_model(app, job, name, ModelKind::Checkpoint).await?;
+    let checkpoint = Checkpoint {
+        id: CheckpointId::new(),
+        job: job.id,
+        step,
+        model: model.name.clone(),
+        metrics: with_openai_names(&measured),
+        created_at: Timestamp::now_utc(),
+    };
+    let mut tx = app.db.begin().await?;
+    if !queue::hold(tx.connection(), claim).await? {
+        return discard(app, &stored).await;
+    }
+    let connection = tx.connection();
+    checkpoints::drop_from(&mut *connection, job.id, step).await?;
+    models::insert(connection, &model, &stored).await?;
+    checkpoints::insert(&mut *connection, &checkpoint, model.id, claim.attempt).await?;
+    checkpoints::retain(&mut *connection, job.id, keep(job).max(KEPT_WHILE_RUNNING)).await?;
+    let event = NewEvent::info(format!("Checkpoint created at step {step}"));
+    events::insert(&mut *connection, job.id, &[event]).await?;
+    tx.commit().await
+}
+
+/// Stores the finished model and the result file, and ends the job well, all at once; false if the lease is no longer
+/// the claim's, so that nothing of it counts.
+pub(super) async fn model(
+    app: &App,
+    claim: &Claim,
+    job: &Job,
+    folder: &Path,
+    finished: &Finished,
+    process: ProcessEnd,
+) -> Result<bool> {
+    let stored = store_files(app, claim, "model", &folder.join("output")).await?;
+    let model = made_model(app, job, model_name(app, job).await?, ModelKind::FineTuned).await?;
+    let results = result_file(app, claim, job, folder).await?;
+    let success = Success {
+        model: model.id,
+        result_file: results.id,
+        trained_tokens: finished.trained_tokens,
+        evaluation: &finished.evaluation,
+    };
+    let mut tx = app.db.begin().await?;
+    if !queue::hold(tx.connection(), claim).await? {
+        discard(app, &stored).await?;
+        app.store.delete(&results.object_key).await?;
+        return Ok(false);
+    }
+    let connection = tx.connection();
+    models::insert(connection, &model, &stored).await?;
+    files::insert(&mut *connection, &results).await?;
+    checkpoints::retain(&mut *connection, job.id, keep(job)).await?;
+    let end = attempts::End {
+        outcome: Outcome::Succeeded,
+        detail: "the model was stored",
+        process,
+        stderr_tail: None,
+    };
+    attempts::end(&mut *connection, job.id, claim.attempt, &end).await?;
+    queue::succeed(connection, claim, &success).await?;
+    let last = [
+        NewEvent::info(format!("New fine-tuned model created: {}", model.name)),
+        NewEvent::info("The job has successfully completed"),
+    ];
+    events::insert(&mut *connection, job.id, &last).await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
+fn keep(job: &Job) -> u32 {
+    job.prepared.as_ref().map_or(KEPT_WHILE_RUNNING, |prepared| prepared.hyperparameters.keep_checkpoints)
+}
+
+async fn model_name(app: &App, job: &Job) -> Result<String> {
+    let project = keys::project(app.db.pool(), job.project).await?;
+    Ok(fine_tuned_name(root_of(&job.spec.model), &project.name, job.spec.suffix.as_deref(), &job.name_tag))
+}
+
+async fn made_model(app: &App, job: &Job, name: String, kind: ModelKind) -> Result<Model> {
+    let base = models::find_by_id(app.db.pool(), job.spec.base_model)
+        .await?
+        .ok_or_else(|| Error::internal("a job's base model has no row"))?;
+    Ok(Model {
+        id: ModelId::new(),
+        project: Some(job.project),
+        name,
+        kind,
+        family: base.family,
+        facts: base.facts,
+        job: Some(job.id),
+        created_at: Timestamp::now_utc(),
+    })
+}
+
+/// Stores every file below `directory`.
+async fn store_files(app: &App, claim: &Claim, part: &str, directory: &Path) -> Result<Vec<ModelFile>> {
+    let mut stored = Vec::new();
+    let mut folders = vec![(directory.to_owned(), String::new())];
+    while let Some((folder, prefix)) = folders.pop() {
+        let mut entries = tokio::fs::read_dir(&folder).await.map_err(Error::internal)?;
+        while let Some(entry) = entries.next_entry().await.map_err(Error::internal)? {
+            let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
+            if entry.file_type().await.map_err(Error::internal)?.is_dir() {
+                folders.push((entry.path(), format!("{path}/")));
+                continue;
+            }
+            let object_key =
+                format!("jobs/{}/{}/{part}/{path}", claim.job.0.simple(), claim.token.0.simple());
+            let object = app.store.put_hashed(&object_key, &entry.path()).await?;
+            stored.push(ModelFile { path, bytes: object.bytes, sha256: object.sha256, object_key });
+        }
+    }
+    Ok(stored)
+}
+
+async fn discard(app: &App, files: &[ModelFile]) -> Result<()> {
+    for file in files {
+        app.store.delete(&file.object_key).await?;
+    }
+    Ok(())
+}
+
+/// The job's metrics as OpenAI's result file: its five columns first, ours behind them.
+async fn result_file(app: &App, claim: &Claim, job: &Job, folder: &Path) -> Result<File> {
+    let rows = metrics::all(app.db.pool(), job.id).await?;
+    let path = folder.join("step_metrics.csv");
+    tokio::fs::write(&path, results_csv(&rows)).await.map_err(Error::internal)?;
+    let object_key = format!("jobs/{}/{}/step_metrics.csv", claim.job.0.simple(), claim.token.0.simple());
+    let stored = app.store.put_hashed(&object_key, &path).await?;
+    Ok(File {
+        id: FileId::new(),
+        project: job.project,
+        purpose: FilePurpose::FineTuneResults,
+        filename: "step_metrics.csv".to_owned(),
+        bytes: stored.bytes,
+        sha256: stored.sha256,
+        object_key,
+        report: None,
+        created_at: Timestamp::now_utc(),
+        expires_at: None,
+    })
+}
+
+/// Column of the result file and the metric in it.
+const COLUMNS: [(&str, &str); 8] = [
+    ("train_loss", "train_loss"),
+    ("train_accuracy", "train_accuracy"),
+    ("valid_loss", "full_valid_loss"),
+    ("valid_mean_token_accuracy", "full_valid_accuracy"),
+    ("valid_macro_f1", "full_valid_macro_f1"),
+    ("learning_rate", "learning_rate"),
+    ("grad_norm", "grad_norm"),
+    ("trained_tokens", "trained_tokens"),
+];
+
+fn results_csv(rows: &[MetricRow]) -> String {
+    let mut text = String::from("step");
+    for (column, _) in COLUMNS {
+        text.push(',');
+        text.push_str(column);
+    }
+    text.push('\n');
+    for row in rows {
+        text.push_str(&row.step.to_string());
+        for (_, metric) in COLUMNS {
+            text.push(',');
+            if let Some(value) = row.values.get(metric) {
+                text.push_str(&value.to_string());
+            }
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MetricRow, results_csv};
+
+    #[test]
+    fn openais_columns_come_first_and_empty_means_not_measured() {
+        let row = |step, pairs: &[(&str, f64)]| MetricRow {
+            step,
+            values: pairs.iter().map(|&(name, value)| (name.to_owned(), value)).collect(),
+        };
+        let rows = [
+            row(1, &[("train_loss", 1.5), ("train_accuracy", 0.0), ("learning_rate", 1e-5)]),
+            row(2, &[("train_loss", 0.5), ("full_valid_loss", 0.25), ("trained_tokens", 1234.0)]),
+        ];
+        assert_eq!(
+            results_csv(&rows),
+            "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy,valid_macro_f1,learning_rate,\
+             grad_norm,trained_tokens\n\
+             1,1.5,0,,,,0.00001,,\n\
+             2,0.5,,0.25,,,,,1234\n"
+        );
+    }
+}

@@ -1,0 +1,236 @@
+//! What a trainer reports, collected and written to the database once a second.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::db::queue::{self, Claim, Standing};
+use crate::db::{attempts, events, metrics};
+use crate::domain::Timestamp;
+use crate::domain::checkpoint::{MetricRow, Metrics};
+use crate::domain::error::{Error, Result};
+use crate::domain::event::NewEvent;
+use crate::domain::job::{Job, Phase, Prepared};
+use crate::domain::run::{Started, Step, TrainerMessage};
+use crate::telemetry;
+
+/// About how many steps of a run get an event of their own; every step is in the metrics.
+const STEP_EVENTS: u64 = 100;
+
+/// Reports of one attempt that are not yet written.
+pub(super) struct Reports {
+    app: App,
+    claim: Claim,
+    prepared: Prepared,
+    rows: BTreeMap<u64, Metrics>,
+    events: Vec<NewEvent>,
+    /// What the attempt started with, until it is written.
+    started: Option<Started>,
+    phase: Phase,
+    step: u64,
+    total_steps: u64,
+    /// Smoothed wall-clock seconds of a step.
+    seconds_per_step: Option<f64>,
+    dirty: bool,
+    pub(super) peak_memory: Option<u64>,
+}
+
+impl Reports {
+    pub(super) fn new(app: App, claim: Claim, job: &Job) -> Result<Self> {
+        let prepared = job.prepared.clone().ok_or_else(|| Error::internal("a queued job was not validated"))?;
+        Ok(Self {
+            app,
+            claim,
+            prepared,
+            rows: BTreeMap::new(),
+            events: Vec::new(),
+            started: None,
+            phase: Phase::Loading,
+            step: 0,
+            total_steps: 0,
+            seconds_per_step: None,
+            dirty: true,
+            peak_memory: None,
+        })
+    }
+
+    /// Adds an event of the worker's own.
+    pub(super) fn event(&mut self, event: NewEvent) {
+        self.events.push(event);
+    }
+
+    /// Takes in a message of the trainer.
+    pub(super) async fn take(&mut self, message: TrainerMessage) {
+        self.dirty = true;
+        match message {
+            TrainerMessage::Started(started) => self.start(started),
+            TrainerMessage::Phase { phase } => {
+                let ends_training = self.phase == Phase::Training && phase != Phase::Training;
+                self.phase = phase;
+                if ends_training {
+                    self.flush().await;
+                }
+            }
+            TrainerMessage::Notice { warning: true, message } => self.events.push(NewEvent::warn(message)),
+            TrainerMessage::Notice { warning: false, message } => self.events.push(NewEvent::info(message)),
+            TrainerMessage::Step(step) => self.step(step),
+            TrainerMessage::Evaluated { step, metrics } => self.evaluated(step, metrics),
+            // The supervisor handles these.
+            TrainerMessage::Checkpoint { .. }
+            | TrainerMessage::Finished(_)
+            | TrainerMessage::Stopped { .. }
+            | TrainerMessage::Failed { .. } => {}
+        }
+    }
+
+    fn start(&mut self, started: Started) {
+        self.prepared.hyperparameters.precision = started.precision;
+        self.step = started.step;
+        self.total_steps = started.total_steps;
+        let opening = if started.step == 0 {
+            "Fine-tuning job started".to_owned()
+        } else {
+            format!("Fine-tuning job goes on from step {} (attempt {})", started.step, self.claim.attempt)
+        };
+        self.events.push(NewEvent::info(opening));
+        self.events.push(NewEvent::info(format!(
+            "Training {} parameters in {} on {}: {} examples of {:.1} tokens on average, {} steps",
+            started.parameters,
+            json!(started.precision).as_str().unwrap_or_default(),
+            started.device,
+            started.training_examples,
+            started.mean_tokens,
+            started.total_steps,
+        )));
+        self.started = Some(started);
+    }
+
+    fn step(&mut self, step: Step) {
+        ::metrics::counter!(telemetry::STEPS).increment(1);
+        self.step = step.step;
+        self.seconds_per_step =
+            Some(self.seconds_per_step.map_or(step.seconds, |old| 0.95 * old + 0.05 * step.seconds));
+        let every = (self.total_steps / STEP_EVENTS).max(1);
+        if step.step.is_multiple_of(every) || step.step == self.total_steps {
+            self.metrics_event(step.step, &step.metrics);
+        }
+        self.rows.entry(step.step).or_default().extend(step.metrics);
+    }
+
+    fn evaluated(&mut self, step: u64, metrics: Metrics) {
+        self.metrics_event(step, &metrics);
+        self.rows.entry(step).or_default().extend(metrics);
+    }
+
+    fn metrics_event(&mut self, step: u64, metrics: &Metrics) {
+        let message = format!("Step {step}/{}: {}", self.total_steps, in_words(metrics));
+        let mut data = json!({"step": step, "total_steps": self.total_steps});
+        if let Value::Object(data) = &mut data {
+            data.extend(with_openai_names(metrics).into_iter().map(|(name, value)| (name, json!(value))));
+        }
+        self.events.push(NewEvent::metrics(message, data));
+    }
+
+    /// Writes what was collected, if the lease is still the claim's. What could not be written is kept for the next
+    /// time: training goes on within its lease.
+    pub(super) async fn flush(&mut self) {
+        if !self.dirty && self.events.is_empty() {
+            return;
+        }
+        match self.write().await {
+            Ok(()) => {
+                self.rows.clear();
+                self.events.clear();
+                self.started = None;
+                self.dirty = false;
+            }
+            Err(error) => tracing::warn!(job = %self.claim.job, error = error.chain(), "reports could not be written"),
+        }
+    }
+
+    async fn write(&self) -> Result<()> {
+        let mut tx = self.app.db.begin().await?;
+        if !queue::hold(tx.connection(), &self.claim).await? {
+            return Ok(());
+        }
+        let connection = tx.connection();
+        if let Some(started) = &self.started {
+            attempts::started(&mut *connection, self.claim.job, self.claim.attempt, started.step, &started.device)
+                .await?;
+            queue::settle(connection, &self.claim, &self.prepared).await?;
+        }
+        let standing = Standing {
+            phase: self.phase,
+            step: self.step,
+            total_steps: self.total_steps,
+            estimated_finish: self.estimated_finish(),
+        };
+        queue::progress(connection, &self.claim, &standing).await?;
+        let rows: Vec<MetricRow> =
+            self.rows.iter().map(|(&step, values)| MetricRow { step, values: values.clone() }).collect();
+        metrics::upsert(&mut *connection, self.claim.job, self.claim.attempt, &rows).await?;
+        events::insert(&mut *connection, self.claim.job, &self.events).await?;
+        tx.commit().await
+    }
+
+    fn estimated_finish(&self) -> Option<Timestamp> {
+        let left = self.total_steps.saturating_sub(self.step) as f64 * self.seconds_per_step?;
+        Some(Timestamp::now_utc() + Duration::try_from_secs_f64(left).ok()?)
+    }
+}
+
+/// Our metrics with OpenAI's names for the same things beside them.
+pub(super) fn with_openai_names(metrics: &Metrics) -> Metrics {
+    const SAME: [(&str, &str); 4] = [
+        ("train_accuracy", "train_mean_token_accuracy"),
+        ("full_valid_loss", "valid_loss"),
+        ("full_valid_accuracy", "valid_mean_token_accuracy"),
+        ("full_valid_accuracy", "full_valid_mean_token_accuracy"),
+    ];
+    let mut named = metrics.clone();
+    for (ours, theirs) in SAME {
+        if let Some(&value) = metrics.get(ours) {
+            named.insert(theirs.to_owned(), value);
+        }
+    }
+    named
+}
+
+fn in_words(metrics: &Metrics) -> String {
+    const WORDS: [(&str, &str); 4] = [
+        ("train_loss", "training loss"),
+        ("train_accuracy", "training accuracy"),
+        ("full_valid_loss", "full validation loss"),
+        ("full_valid_accuracy", "full validation accuracy"),
+    ];
+    let known = WORDS.iter().filter_map(|(name, words)| Some(format!("{words}={:.4}", metrics.get(*name)?)));
+    known.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Metrics, in_words, with_openai_names};
+
+    fn metrics(pairs: &[(&str, f64)]) -> Metrics {
+        pairs.iter().map(|&(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    #[test]
+    fn an_event_reads_like_openais() {
+        let words = in_words(&metrics(&[("train_loss", 0.15), ("train_accuracy", 0.95), ("learning_rate", 1e-4)]));
+        assert_eq!(words, "training loss=0.1500, training accuracy=0.9500");
+    }
+
+    #[test]
+    fn openais_names_stand_beside_ours() {
+        let named = with_openai_names(&metrics(&[("full_valid_accuracy", 0.9)]));
+        let expected = metrics(&[
+            ("full_valid_accuracy", 0.9),
+            ("full_valid_mean_token_accuracy", 0.9),
+            ("valid_mean_token_accuracy", 0.9),
+        ]);
+        assert_eq!(named, expected);
+    }
+}

@@ -1,0 +1,336 @@
+//! One attempt at a job, from the claim to its recorded end.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use super::child::{Output, Trainer};
+use super::ending::{self, Ending};
+use super::lease::{Keeper, Lease};
+use super::publish;
+use super::reports::Reports;
+use super::Worker;
+use crate::app::App;
+use crate::db::queue::Claim;
+use crate::db::{checkpoints, files, jobs, models};
+use crate::domain::attempt::Outcome;
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::event::NewEvent;
+use crate::domain::id::FileId;
+use crate::domain::job::{DEFAULT_VALIDATION_SPLIT, Job, JobError};
+use crate::domain::report::DataFormat;
+use crate::domain::run::{DataFile, Finished, RunSpec, TrainerCommand, TrainerMessage, VERSION};
+
+/// How often reports are written to the database.
+const FLUSH: Duration = Duration::from_secs(1);
+/// How long a trainer may take to stop by itself once its job is cancelled.
+const CANCEL_GRACE: Duration = Duration::from_secs(1);
+/// How long a trainer may live on once it prints no more.
+const OUTPUT_GRACE: Duration = Duration::from_secs(5);
+/// How long a trainer may take to die of SIGTERM.
+const TERM_GRACE: Duration = Duration::from_secs(1);
+
+/// Runs a claimed job and records how the attempt ended. The slot is free again on return.
+pub(super) async fn supervise(worker: &Worker, claim: Claim, shutdown: CancellationToken) {
+    let app = &worker.app;
+    tracing::info!(job = %claim.job, attempt = claim.attempt, "attempt started");
+    let folder = app.runs().join(format!("{}-{}", claim.job.0.simple(), claim.attempt));
+    let mut keeper = Keeper::start(app.clone(), claim, worker.hints.clone());
+    let ending = match attempt(worker, &claim, &folder, &mut keeper, shutdown).await {
+        Ok(ending) => ending,
+        Err(error) => ending_of(&error),
+    };
+    let recorded = ending::record(worker, &claim, &ending).await;
+    tracing::info!(job = %claim.job, attempt = claim.attempt, outcome = %ending.outcome, detail = ending.detail, "attempt ended");
+    if let Err(error) = recorded {
+        // The lease ends by itself, and the job goes on elsewhere.
+        tracing::warn!(job = %claim.job, error = error.chain(), "the end of the attempt could not be recorded");
+    }
+    if let Err(error) = tokio::fs::remove_dir_all(&folder).await {
+        tracing::debug!(%error, "the run's folder stays");
+    }
+}
+
+/// An attempt that could not even start.
+fn ending_of(error: &Error) -> Ending {
+    tracing::warn!(error = error.chain(), "the attempt could not run");
+    let outcome = if error.kind == ErrorKind::Unavailable { Outcome::Lost } else { Outcome::Crashed };
+    Ending::new(outcome, format!("the run could not be prepared: {}", error.message))
+}
+
+async fn attempt(
+    worker: &Worker,
+    claim: &Claim,
+    folder: &Path,
+    keeper: &mut Keeper,
+    shutdown: CancellationToken,
+) -> Result<Ending> {
+    let app = &worker.app;
+    let mut connection = app.db.connection().await?;
+    let job = jobs::find_any(&mut connection, claim.job).await?.ok_or_else(|| Error::internal("a claimed job is gone"))?;
+    drop(connection);
+    let mut reports = Reports::new(app.clone(), *claim, &job)?;
+    if let Err(error) = prepare(app, &job, folder, &mut reports).await? {
+        return Ok(Ending::failed(error));
+    }
+    if keeper.state() != Lease::Held {
+        return Ok(Ending::lease(keeper.state()));
+    }
+    let gpu = worker.gpu_of(claim.slot);
+    let trainer = Trainer::start(&app.config, folder, gpu.as_deref()).map_err(Error::internal)?;
+    keeper.guard(trainer.group.clone());
+    let mut run = Run { worker, claim, job: &job, folder, reports, keeper, trainer, stop: None, finished: None, failed: None };
+    run.watch(&shutdown).await;
+    Ok(run.conclude().await)
+}
+
+impl Worker {
+    /// The value of CUDA_VISIBLE_DEVICES for a slot: one of the GPUs this worker was given.
+    fn gpu_of(&self, slot: i32) -> Option<String> {
+        if self.devices.cuda == 0 {
+            return None;
+        }
+        let index = slot.unsigned_abs() as usize % self.devices.cuda;
+        let given = self.app.config.cuda_visible_devices.as_ref().and_then(|list| list.to_str());
+        let named = given.and_then(|list| list.split(',').nth(index)).map(str::to_owned);
+        Some(named.unwrap_or_else(|| index.to_string()))
+    }
+}
+
+/// Fills the run's folder with everything the trainer needs; an error of the job's own is in the inner result.
+async fn prepare(
+    app: &App,
+    job: &Job,
+    folder: &Path,
+    reports: &mut Reports,
+) -> Result<std::result::Result<(), JobError>> {
+    let _ = tokio::fs::remove_dir_all(folder).await;
+    for part in ["model", "data"] {
+        tokio::fs::create_dir_all(folder.join(part)).await.map_err(Error::internal)?;
+    }
+    let prepared = job.prepared.as_ref().ok_or_else(|| Error::internal("a queued job was not validated"))?;
+    let base = models::find_by_id(app.db.pool(), job.spec.base_model)
+        .await?
+        .ok_or_else(|| Error::internal("a job's base model has no row"))?;
+    let base_files = models::files(app.db.pool(), base.id).await?;
+    crate::app::models::fetch(&app.store, &base_files, &folder.join("model")).await?;
+    let resume = match resume_point(app, job, folder, reports).await? {
+        Ok(resume) => resume,
+        Err(error) => return Ok(Err(error)),
+    };
+    let data = async |param: &str, id: Option<FileId>| match id {
+        Some(id) => data_file(app, job, param, id, folder).await.map(|found| found.map(Some)),
+        None => Ok(Ok(None)),
+    };
+    let spec = &job.spec;
+    let training = match data("training_file", Some(spec.training_file)).await? {
+        Ok(Some(file)) => file,
+        Ok(None) => return Err(Error::internal("a job without training file")),
+        Err(error) => return Ok(Err(error)),
+    };
+    let (validation, test) =
+        match (data("validation_file", spec.validation_file).await?, data("test_file", spec.test_file).await?) {
+            (Ok(validation), Ok(test)) => (validation, test),
+            (Err(error), _) | (_, Err(error)) => return Ok(Err(error)),
+        };
+    let run = RunSpec {
+        version: VERSION,
+        job: job.id.to_string(),
+        method: spec.method,
+        family: base.family,
+        model: PathBuf::from("model"),
+        model_name: spec.model.clone(),
+        training,
+        validation,
+        validation_split: spec.dataset.validation_split.unwrap_or(DEFAULT_VALIDATION_SPLIT),
+        test,
+        labels: prepared.labels.clone(),
+        hyperparameters: prepared.hyperparameters.clone(),
+        seed: spec.seed,
+        resume,
+        checkpoints: PathBuf::from("checkpoints"),
+        output: PathBuf::from("output"),
+        threads: app.config.trainer_threads,
+    };
+    let text = serde_json::to_vec_pretty(&run).map_err(Error::internal)?;
+    tokio::fs::write(folder.join("spec.json"), text).await.map_err(Error::internal)?;
+    Ok(Ok(()))
+}
+
+/// Fetches the latest checkpoint that is whole. A damaged one is stepped over; if all are, the job fails rather than
+/// starting over in silence.
+async fn resume_point(
+    app: &App,
+    job: &Job,
+    folder: &Path,
+    reports: &mut Reports,
+) -> Result<std::result::Result<Option<PathBuf>, JobError>> {
+    let candidates = checkpoints::resumable(app.db.pool(), job.id).await?;
+    for (step, model) in &candidates {
+        let stored = models::files(app.db.pool(), *model).await?;
+        let _ = tokio::fs::remove_dir_all(folder.join("resume")).await;
+        match crate::app::models::fetch(&app.store, &stored, &folder.join("resume")).await {
+            Ok(()) => return Ok(Ok(Some(PathBuf::from("resume")))),
+            Err(error) if error.kind == ErrorKind::Unavailable => return Err(error),
+            Err(error) => {
+                tracing::warn!(job = %job.id, step, error = error.chain(), "a checkpoint cannot be used");
+                reports.event(NewEvent::warn(format!("The checkpoint at step {step} is damaged and is passed over")));
+            }
+        }
+    }
+    if candidates.is_empty() {
+        return Ok(Ok(None));
+    }
+    let message = "None of the job's checkpoints can be read, so it cannot go on from where it was.";
+    Ok(Err(JobError::new("invalid_checkpoint", message)))
+}
+
+async fn data_file(
+    app: &App,
+    job: &Job,
+    param: &str,
+    id: FileId,
+    folder: &Path,
+) -> Result<std::result::Result<DataFile, JobError>> {
+    let Some(file) = files::find_for_job(app.db.pool(), job.project, id).await? else {
+        let error = JobError::new(format!("invalid_{param}"), "The file was deleted before it was read.");
+        return Ok(Err(error.param(param)));
+    };
+    let path = Path::new("data").join(param);
+    app.store.fetch(&file.object_key, file.sha256, &folder.join(&path)).await?;
+    Ok(Ok(DataFile {
+        path,
+        format: file.report.as_ref().map_or(DataFormat::Jsonl, |report| report.format),
+        text_column: job.spec.dataset.text_column.clone(),
+        label_column: job.spec.dataset.label_column.clone(),
+        sha256: file.sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+    }))
+}
+
+/// Why and how a trainer is being stopped.
+struct Stop {
+    /// What the attempt's end is recorded as.
+    outcome: Outcome,
+    /// When to become ruder.
+    deadline: Instant,
+    next: Signal,
+}
+
+/// A trainer at work.
+struct Run<'a> {
+    worker: &'a Worker,
+    claim: &'a Claim,
+    job: &'a Job,
+    folder: &'a Path,
+    reports: Reports,
+    keeper: &'a mut Keeper,
+    trainer: Trainer,
+    stop: Option<Stop>,
+    finished: Option<Finished>,
+    failed: Option<JobError>,
+}
+
+impl Run<'_> {
+    /// Takes in what the trainer prints until it prints no more, and stops it when the lease is gone or the service
+    /// shuts down.
+    async fn watch(&mut self, shutdown: &CancellationToken) {
+        let mut flush = tokio::time::interval(FLUSH);
+        flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let deadline = self.stop.as_ref().map(|stop| stop.deadline);
+            tokio::select! {
+                biased;
+                lease = self.keeper.gone(), if self.may_stop() => self.stop_for(lease).await,
+                () = shutdown.cancelled(), if self.stop.is_none() => self.stop_to_resume().await,
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => self.escalate(),
+                output = self.trainer.output() => match output {
+                    Some(output) => self.take(output).await,
+                    None => return,
+                },
+                _ = flush.tick() => {
+                    self.reports.peak_memory = self.trainer.peak_memory().or(self.reports.peak_memory);
+                    self.reports.flush().await;
+                }
+            }
+        }
+    }
+
+    /// A lost lease matters even while the trainer is saving its last checkpoint.
+    fn may_stop(&self) -> bool {
+        self.stop.as_ref().is_none_or(|stop| stop.outcome == Outcome::ShutDown)
+    }
+
+    async fn stop_for(&mut self, lease: Lease) {
+        let outcome = if lease == Lease::Cancelled { Outcome::Cancelled } else { Outcome::Lost };
+        if outcome == Outcome::Cancelled {
+            self.trainer.send(TrainerCommand::Stop { checkpoint: false }).await;
+        } else {
+            self.trainer.group.signal(Signal::SIGKILL);
+        }
+        self.stop = Some(Stop { outcome, deadline: Instant::now() + CANCEL_GRACE, next: Signal::SIGTERM });
+    }
+
+    async fn stop_to_resume(&mut self) {
+        self.trainer.send(TrainerCommand::Stop { checkpoint: true }).await;
+        let deadline = Instant::now() + self.worker.app.config.shutdown;
+        self.stop = Some(Stop { outcome: Outcome::ShutDown, deadline, next: Signal::SIGTERM });
+    }
+
+    fn escalate(&mut self) {
+        if let Some(stop) = &mut self.stop {
+            self.trainer.group.signal(stop.next);
+            stop.next = Signal::SIGKILL;
+            stop.deadline = Instant::now() + TERM_GRACE;
+        }
+    }
+
+    async fn take(&mut self, output: Output) {
+        match output {
+            Output::Noise(text) => tracing::warn!(job = %self.claim.job, text, "the trainer printed what is no message"),
+            Output::Message(TrainerMessage::Checkpoint { step, directory, metrics }) => {
+                self.reports.flush().await;
+                // The trainer's paths are relative to its own folder.
+                let directory = self.folder.join(directory);
+                let published =
+                    publish::checkpoint(&self.worker.app, self.claim, self.job, step, &directory, metrics).await;
+                if let Err(error) = published {
+                    tracing::warn!(job = %self.claim.job, step, error = error.chain(), "a checkpoint could not be stored");
+                    self.reports.event(NewEvent::warn(format!("The checkpoint at step {step} could not be stored")));
+                }
+                let _ = tokio::fs::remove_dir_all(&directory).await;
+            }
+            Output::Message(TrainerMessage::Finished(finished)) => self.finished = Some(finished),
+            Output::Message(TrainerMessage::Failed { error }) => self.failed = Some(error),
+            Output::Message(message) => self.reports.take(message).await,
+        }
+    }
+
+    /// Waits for the process and works out how the attempt ended.
+    async fn conclude(mut self) -> Ending {
+        let group = self.trainer.group.clone();
+        let ended = self.trainer.end(self.reports.peak_memory);
+        tokio::pin!(ended);
+        let (process, stderr) = loop {
+            tokio::select! {
+                ended = &mut ended => break ended,
+                // Its output has ended, so its work has too.
+                () = tokio::time::sleep(OUTPUT_GRACE) => group.signal(Signal::SIGKILL),
+            }
+        };
+        self.reports.flush().await;
+        let ending = match (self.stop, self.failed, self.finished) {
+            (Some(stop), ..) if stop.outcome != Outcome::ShutDown => Ending::stopped(stop.outcome),
+            (_, Some(error), _) => Ending::failed(error),
+            (_, None, Some(finished)) => {
+                let app = &self.worker.app;
+                Ending::finished(publish::model(app, self.claim, self.job, self.folder, &finished, process).await)
+            }
+            (Some(_), None, None) => Ending::stopped(Outcome::ShutDown),
+            (None, None, None) => Ending::crashed(process),
+        };
+        ending.with_process(process, stderr)
+    }
+}

@@ -1,0 +1,70 @@
+//! Reconcilers: each looks at what is, and brings it to what should be. They take no input, may run on any number of
+//! workers at once, and lose nothing when they die.
+
+pub mod rescue;
+pub mod sweep;
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::{App, validation};
+use crate::db::jobs;
+use crate::domain::error::Result;
+use crate::domain::job::JobStatus;
+use crate::telemetry;
+
+/// Runs all reconcilers until `shutdown`.
+pub(super) async fn run(app: App, hints: watch::Receiver<u64>, shutdown: CancellationToken) {
+    let repeat = |name, seconds| Repeat {
+        name,
+        pause: Duration::from_secs(seconds),
+        app: app.clone(),
+        hints: hints.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(repeat("validation", 1).run(|app| async move { validation::run_once(&app).await }));
+    tasks.spawn(repeat("rescue", 2).run(|app| async move { rescue::run_once(&app, None).await }));
+    tasks.spawn(repeat("sweep", 30).run(|app| async move { sweep::run_once(&app).await }));
+    tasks.spawn(repeat("gauges", 5).run(|app| async move { gauges(&app).await }));
+    while tasks.join_next().await.is_some() {}
+}
+
+struct Repeat {
+    name: &'static str,
+    pause: Duration,
+    app: App,
+    hints: watch::Receiver<u64>,
+    shutdown: CancellationToken,
+}
+
+impl Repeat {
+    /// Calls `once` again and again: at once while there is more to do, else after a pause or a hint.
+    async fn run<F: Future<Output = Result<bool>>>(mut self, once: impl Fn(App) -> F) {
+        while !self.shutdown.is_cancelled() {
+            match once(self.app.clone()).await {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => tracing::warn!(reconciler = self.name, error = error.chain(), "trying again later"),
+            }
+            tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                Ok(()) = self.hints.changed() => {}
+                () = tokio::time::sleep(self.pause) => {}
+            }
+        }
+    }
+}
+
+/// Sets the gauges that show the whole service.
+async fn gauges(app: &App) -> Result<bool> {
+    let counts = jobs::count_by_status(app.db.pool()).await?;
+    for status in JobStatus::ALL {
+        let count = counts.iter().find(|(counted, _)| *counted == status).map_or(0, |(_, count)| *count);
+        metrics::gauge!(telemetry::JOBS, "status" => status.as_str()).set(count as f64);
+    }
+    Ok(false)
+}

@@ -1,0 +1,29 @@
+//! Jobs whose worker went away: back into the queue, or failed once that has happened too often.
+
+use crate::app::App;
+use crate::db::{attempts, queue};
+use crate::domain::attempt::{Outcome, ProcessEnd};
+use crate::domain::error::Result;
+use crate::domain::id::WorkerId;
+
+use super::super::ending::retry_or_fail;
+
+/// Rescues one running job whose lease has ended or, given a worker that has just started, one that its earlier life
+/// left behind; false if there is none.
+///
+/// # Errors
+/// The database is away.
+pub async fn run_once(app: &App, left_by: Option<WorkerId>) -> Result<bool> {
+    let mut tx = app.db.begin().await?;
+    let Some((job, attempt)) = queue::next_orphan(tx.connection(), left_by).await? else { return Ok(false) };
+    let detail = if left_by.is_some() { "its worker was restarted" } else { "its worker stopped renewing the lease" };
+    let end =
+        attempts::End { outcome: Outcome::Lost, detail, process: ProcessEnd::default(), stderr_tail: None };
+    attempts::end(&mut *tx.connection(), job, attempt, &end).await?;
+    retry_or_fail(tx.connection(), job, attempt, Outcome::Lost, detail).await?;
+    queue::free_slots_of(&mut *tx.connection(), job).await?;
+    queue::hint(&mut *tx.connection()).await?;
+    tx.commit().await?;
+    tracing::warn!(%job, attempt, detail, "job rescued");
+    Ok(true)
+}
