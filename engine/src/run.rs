@@ -79,14 +79,14 @@ fn report_start(
         total_steps: plan.total_steps(),
         training_examples: training.len() as u64,
         validation_examples: loaded.recipe.validation.len() as u64,
-        truncated: training.truncated,
+        truncated: training.truncated(),
         mean_tokens: training.tokens() as f64 / training.len().max(1) as f64,
         parameters: loaded.table.count() as u64,
     }));
     let notice = |warning, message| observer.report(TrainerMessage::Notice { warning, message });
-    if training.truncated > 0 {
+    if training.truncated() > 0 {
         let longest = spec.hyperparameters.max_sequence_length;
-        notice(true, format!("{} training texts were cut to {longest} tokens", training.truncated));
+        notice(true, format!("{} training texts were cut to {longest} tokens", training.truncated()));
     }
     if progress.step == 0 {
         let new = &loaded.report.initialised;

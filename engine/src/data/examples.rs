@@ -22,8 +22,8 @@ pub struct Examples {
     pub classes: Vec<usize>,
     /// The line of its file on which each example stands.
     pub lines: Vec<u64>,
-    /// How many texts were cut.
-    pub truncated: u64,
+    /// Which texts were cut to fit.
+    truncated: Vec<bool>,
 }
 
 /// Texts tokenised at a time.
@@ -69,7 +69,7 @@ impl Examples {
     fn tokenise(&mut self, texts: &mut Vec<String>, tokenizer: &TextTokenizer) -> Result<()> {
         let slices: Vec<&str> = texts.iter().map(String::as_str).collect();
         for encoded in tokenizer.encode(&slices)? {
-            self.truncated += u64::from(encoded.truncated);
+            self.truncated.push(encoded.truncated);
             self.ids.extend(encoded.ids);
             self.starts.push(self.ids.len());
         }
@@ -92,6 +92,11 @@ impl Examples {
         self.ids.len()
     }
 
+    /// How many texts were cut to fit.
+    pub fn truncated(&self) -> u64 {
+        self.truncated.iter().filter(|&&cut| cut).count() as u64
+    }
+
     /// The number of tokens of each example.
     pub fn lengths(&self) -> Vec<usize> {
         self.starts.windows(2).map(|pair| pair[1] - pair[0]).collect()
@@ -107,8 +112,8 @@ impl Examples {
             part.starts.push(part.ids.len());
             part.classes.push(self.classes[index]);
             part.lines.push(self.lines[index]);
+            part.truncated.push(self.truncated[index]);
         }
-        kept.truncated = self.truncated;
         (kept, others)
     }
 

@@ -65,7 +65,8 @@ impl BertConfig {
     /// # Errors
     /// A field is missing or asks for something that is not built; the message names it.
     pub fn parse(json: &str) -> Result<Self> {
-        let config: Self = serde_json::from_str(json).map_err(|error| EngineError::model(format!("config.json: {error}")))?;
+        let config: Self = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(json))
+            .map_err(|error| EngineError::model(format!("config.json: {error}")))?;
         let refuse = |field: &str, value: &dyn std::fmt::Display, allowed: &str| {
             Err(EngineError::model(format!("config.json: {field} is {value}; supported: {allowed}")))
         };

@@ -1,0 +1,103 @@
+# Every target does its own set-up. What that fetches lies in .deps/, pinned by hash in scripts/pins/.
+# CUDA=1 adds libtorch's CUDA half and its libraries (some 2.5 GB) for machines with an NVIDIA GPU.
+
+DEPS := .deps
+PYTHON ?= python3
+FETCH := $(PYTHON) scripts/fetch.py
+MODEL := $(DEPS)/models/all-MiniLM-L6-v2
+SERVICE := target/release/finetuned
+
+SETUP := $(DEPS)/libtorch/.done
+ifeq ($(CUDA),1)
+SETUP += $(DEPS)/libtorch-cuda/.done
+export FINETUNED_LIBTORCH := $(abspath $(DEPS)/libtorch-cuda/torch/lib)
+endif
+
+# A PostgreSQL of the machine is used where there is one.
+ifeq ($(wildcard /usr/lib/postgresql/*/bin/initdb)$(shell command -v initdb 2>/dev/null),)
+SETUP += $(DEPS)/postgres/.done
+export FINETUNED_POSTGRES_BIN := $(abspath $(DEPS)/postgres/bin)
+endif
+
+ifneq ($(shell cargo nextest --version 2>/dev/null),)
+RUN_TESTS := cargo nextest run --workspace
+else
+RUN_TESTS := cargo test --workspace
+endif
+
+.PHONY: help setup build demo serve test lint interop golden sqlx deny gpu-check clean-deps
+
+help:
+	@echo "make demo       fine-tune a text classifier on real data, from an empty state to a downloaded model"
+	@echo "make serve      run the service with the demo's base model"
+	@echo "make test       all tests, with a real PostgreSQL and a real training"
+	@echo "make lint       formatting, compiler and clippy warnings"
+	@echo "make interop    drive the service with the openai package, load its model with transformers"
+	@echo "make gpu-check  golden tests, the demo's training and a resume on an NVIDIA GPU"
+	@echo "make golden     make the golden test values again with PyTorch and Transformers"
+	@echo "make sqlx       refresh .sqlx/ after a query or a migration changed"
+	@echo "make deny       check dependencies' licences and sources"
+
+# ---- set-up ------------------------------------------------------------------------------------------------
+
+$(DEPS)/libtorch/.done: scripts/pins/libtorch.txt scripts/fetch.py
+	$(FETCH) libtorch $(@D) && touch $@
+
+$(DEPS)/libtorch-cuda/.done: scripts/pins/libtorch-cuda.txt scripts/fetch.py
+	$(FETCH) libtorch-cuda $(@D) && touch $@
+
+$(DEPS)/postgres/.done: scripts/pins/postgres.txt scripts/fetch.py
+	$(FETCH) postgres $(@D) && touch $@
+
+$(MODEL)/.done: scripts/pins/demo-model.txt scripts/fetch.py
+	$(FETCH) demo-model $(@D) && touch $@
+
+# Virtual environments: `sdk` holds the openai package, `interop` transformers and torch as well.
+$(DEPS)/venv-%/.done: scripts/pins/%.txt
+	rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	touch $@
+
+setup: $(SETUP) $(MODEL)/.done
+
+build: $(SETUP)
+	cargo build --release
+
+# ---- for people --------------------------------------------------------------------------------------------
+
+demo: build $(MODEL)/.done
+	$(PYTHON) examples/demo.py --service $(SERVICE) --model $(MODEL)
+
+serve: build $(MODEL)/.done
+	$(SERVICE) models import $(MODEL)
+	$(SERVICE) serve
+
+# ---- for developers ----------------------------------------------------------------------------------------
+
+test: $(SETUP) $(DEPS)/venv-sdk/.done
+	cargo build --workspace --tests --bins
+	FINETUNED_TEST_PYTHON=$(abspath $(DEPS)/venv-sdk/bin/python) $(PYTHON) scripts/with_postgres.py $(RUN_TESTS)
+
+lint: $(SETUP)
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+interop: build $(MODEL)/.done $(DEPS)/venv-interop/.done
+	$(DEPS)/venv-interop/bin/python tests/interop/run.py --service $(SERVICE) --model $(MODEL)
+
+golden: $(DEPS)/venv-interop/.done
+	$(DEPS)/venv-interop/bin/python engine/tests/golden/make.py
+
+sqlx: $(SETUP)
+	cargo sqlx --version >/dev/null 2>&1 || cargo install sqlx-cli@0.9.0 --no-default-features --features postgres --locked
+	$(PYTHON) scripts/with_postgres.py scripts/prepare_queries.sh
+
+deny:
+	cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked
+	cargo deny check bans licenses sources
+
+gpu-check: $(SETUP) $(MODEL)/.done
+	$(PYTHON) scripts/gpu_check.py
+
+clean-deps:
+	rm -rf $(DEPS)

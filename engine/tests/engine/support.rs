@@ -1,0 +1,113 @@
+//! Golden values, tiny models, and how close is close enough.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+use finetuned_engine::device;
+use finetuned_engine::models::bert::{BertClassifier, BertConfig, Tokens};
+use finetuned_engine::models::weights::{self, Weights};
+use finetuned_engine::nn::Sequences;
+use finetuned_engine::params::{self, Init, ParamTable};
+use tch::{Device, Kind, Tensor};
+
+pub fn golden_path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+/// The tensors of a golden file; all float32.
+pub fn golden(name: &str) -> HashMap<String, Tensor> {
+    Tensor::read_safetensors(golden_path(&format!("{name}.safetensors"))).unwrap().into_iter().collect()
+}
+
+/// The device under test.
+pub fn test_device() -> Device {
+    static READY: Once = Once::new();
+    let wanted = std::env::var("FINETUNED_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
+    READY.call_once(|| drop(device::prepare(&wanted, 2).unwrap()));
+    if wanted == "cuda" { Device::Cuda(0) } else { Device::Cpu }
+}
+
+/// How far from PyTorch's float32 values on a CPU a result may be, relative to the largest value of its tensor.
+pub struct Tolerance {
+    pub kind: Kind,
+    pub logits: f64,
+    pub gradients: f64,
+    pub losses: f64,
+}
+
+/// What this project promises for float32, on every device.
+pub const FP32: Tolerance = Tolerance { kind: Kind::Float, logits: 1e-4, gradients: 1e-4, losses: 1e-4 };
+
+/// bfloat16 keeps 8 bits of mantissa: about 4e-3 for each product, more once they add up.
+pub const BF16: Tolerance = Tolerance { kind: Kind::BFloat16, logits: 3e-2, gradients: 8e-2, losses: 3e-2 };
+
+/// The largest difference of two tensors, relative to the largest value of `expected`.
+pub fn difference(actual: &Tensor, expected: &Tensor) -> f64 {
+    let float = |tensor: &Tensor| tensor.detach().to_device(Device::Cpu).to_kind(Kind::Double);
+    let (actual, expected) = (float(actual), float(expected));
+    assert_eq!(actual.size(), expected.size());
+    let largest = expected.abs().max().double_value(&[]).max(1e-8);
+    (actual - &expected).abs().max().double_value(&[]) / largest
+}
+
+pub fn assert_close(actual: &Tensor, expected: &Tensor, tolerance: f64, what: &str) {
+    let difference = difference(actual, expected);
+    assert!(difference <= tolerance, "{what}: {difference:.2e} is more than {tolerance:.0e}");
+}
+
+/// A model directory's weights, from the tensors of a golden file whose names start with `prefix`.
+pub fn weights_of(golden: &HashMap<String, Tensor>, prefix: &str) -> Weights {
+    let named: BTreeMap<String, Tensor> = golden
+        .iter()
+        .filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor.shallow_clone())))
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    weights::write(&folder.path().join("model.safetensors"), &named).unwrap();
+    Weights::open(folder.path(), "bert").unwrap()
+}
+
+pub const CLASSES: i64 = 5;
+
+pub fn tiny_config(activation: &str) -> BertConfig {
+    let json = std::fs::read_to_string(golden_path("tiny-bert/config.json")).unwrap();
+    let mut config = BertConfig::parse(&json).unwrap();
+    config.hidden_act = activation.to_owned();
+    config.hidden_dropout_prob = 0.0;
+    config.attention_probs_dropout_prob = 0.0;
+    config
+}
+
+/// A classifier with the `weight.` tensors of a golden file.
+pub fn classifier(golden: &HashMap<String, Tensor>, config: &BertConfig, kind: Kind) -> (BertClassifier, ParamTable) {
+    let weights = weights_of(golden, "weight.");
+    let head = Init::Normal(0.02);
+    let (model, table, report) =
+        params::build(&weights, test_device(), kind, 0, |root| BertClassifier::new(root, config, CLASSES, head)).unwrap();
+    assert!(report.initialised.is_empty() && report.unused.is_empty(), "{report:?}");
+    (model, table)
+}
+
+/// Padded rows of ids, packed: sequence `s` is the first `lengths[s]` of row `s`.
+pub fn packed(ids: &Tensor, lengths: &Tensor) -> Tokens {
+    let device = test_device();
+    let rows = Vec::<Vec<f32>>::try_from(ids).unwrap();
+    let lengths: Vec<i64> = Vec::<f32>::try_from(lengths).unwrap().into_iter().map(|length| length as i64).collect();
+    let (mut flat, mut positions) = (Vec::new(), Vec::new());
+    for (row, &length) in rows.iter().zip(&lengths) {
+        flat.extend(row[..length as usize].iter().map(|&id| id as i64));
+        positions.extend(0..length);
+    }
+    Tokens {
+        types: Tensor::zeros([flat.len() as i64], (Kind::Int64, device)),
+        ids: Tensor::from_slice(&flat).to_device(device),
+        positions: Tensor::from_slice(&positions).to_device(device),
+        sequences: Sequences::from_lengths(lengths, device).unwrap(),
+    }
+}
+
+/// Mean cross-entropy.
+pub fn loss(logits: &Tensor, classes: &Tensor) -> Tensor {
+    let classes = classes.to_kind(Kind::Int64).to_device(logits.device());
+    logits.cross_entropy_loss(&classes, None::<Tensor>, tch::Reduction::Mean, -100, 0.0)
+}

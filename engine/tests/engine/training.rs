@@ -1,0 +1,352 @@
+//! Whole runs on a tiny model: what they report and write, and that going on after a stop gives the same bits.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use finetuned::domain::hyperparameters::{ClassWeights, Interval, Precision};
+use finetuned::domain::job::Phase;
+use finetuned::domain::report::DataFormat;
+use finetuned::domain::run::{DataFile, Finished, RunSpec, Step, TrainerCommand, TrainerMessage};
+use finetuned_engine::device::{self, ComputeDevice};
+use finetuned_engine::error::EngineError;
+use finetuned_engine::observer::Observer;
+use finetuned_engine::run;
+use tch::Tensor;
+
+use super::support::{golden_path, test_device};
+
+/// Keeps what a run reports, and stops it after a step.
+#[derive(Default)]
+struct Recorder {
+    messages: RefCell<Vec<TrainerMessage>>,
+    stop_after: Option<u64>,
+    stop_in: Option<Phase>,
+    checkpoint: bool,
+    stopped: Cell<bool>,
+}
+
+impl Observer for Recorder {
+    fn report(&self, message: TrainerMessage) {
+        match &message {
+            TrainerMessage::Step(step) if Some(step.step) == self.stop_after => self.stopped.set(true),
+            TrainerMessage::Phase { phase } if Some(*phase) == self.stop_in => self.stopped.set(true),
+            _ => {}
+        }
+        self.messages.borrow_mut().push(message);
+    }
+
+    fn stop(&self) -> Option<TrainerCommand> {
+        self.stopped.get().then_some(TrainerCommand::Stop { checkpoint: self.checkpoint })
+    }
+}
+
+impl Recorder {
+    fn steps(&self) -> Vec<Step> {
+        let messages = self.messages.borrow();
+        messages.iter().filter_map(|m| if let TrainerMessage::Step(s) = m { Some(s.clone()) } else { None }).collect()
+    }
+
+    /// Everything measured, by step: what must be the same in every run of the same spec.
+    fn measured(&self) -> Vec<(u64, BTreeMap<String, f64>)> {
+        let messages = self.messages.borrow();
+        messages
+            .iter()
+            .filter_map(|message| match message {
+                TrainerMessage::Step(step) => Some((step.step, step.metrics.clone())),
+                TrainerMessage::Evaluated { step, metrics } => Some((*step, metrics.clone())),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn checkpoints(&self) -> Vec<(u64, PathBuf)> {
+        let messages = self.messages.borrow();
+        messages
+            .iter()
+            .filter_map(|message| match message {
+                TrainerMessage::Checkpoint { step, directory, .. } => Some((*step, directory.clone())),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn finished(&self) -> Option<Finished> {
+        match self.messages.borrow().last() {
+            Some(TrainerMessage::Finished(finished)) => Some(finished.clone()),
+            _ => None,
+        }
+    }
+}
+
+const TOPICS: [(&str, &[&str]); 3] = [
+    ("card", &["where is my new card", "has my card come", "how do i get a card", "my card has not come yet"]),
+    ("rate", &["the exchange rate was wrong", "what rate", "can you tell me the rate", "why the wrong rate"]),
+    ("top up", &["top up failed", "my top up failed now", "please cancel the top up", "why has the top up failed"]),
+];
+
+/// Forty examples a label would be, if people repeated themselves a little: 60 in all.
+fn data_file(folder: &Path, name: &str, repeats: usize) -> DataFile {
+    let path = folder.join(name);
+    let mut text = String::from("text,label\n");
+    for repeat in 0..repeats {
+        for (label, texts) in TOPICS {
+            let question = texts[repeat % texts.len()];
+            text.push_str(&format!("{question} {},{label}\n", ["", "?", "please", "now"][repeat / texts.len() % 4]));
+        }
+    }
+    std::fs::write(&path, text).unwrap();
+    let sha256 = name.to_owned();
+    DataFile { path, format: DataFormat::Csv, text_column: None, label_column: None, sha256 }
+}
+
+fn spec(folder: &Path) -> RunSpec {
+    let mut spec: RunSpec = serde_json::from_str(include_str!("../../../tests/fixtures/run_spec_v1.json")).unwrap();
+    spec.model = golden_path("tiny-bert");
+    spec.training = data_file(folder, "training.csv", 16);
+    spec.test = Some(data_file(folder, "test.csv", 5));
+    spec.labels = TOPICS.map(|(label, _)| label.to_owned()).to_vec();
+    spec.checkpoints = folder.join("checkpoints");
+    spec.output = folder.join("output");
+    spec.hyperparameters.max_sequence_length = 64;
+    spec.hyperparameters.learning_rate = 5e-3;
+    spec.hyperparameters.precision = Precision::Fp32;
+    spec.hyperparameters.checkpoint_interval = Interval::Epoch;
+    spec
+}
+
+fn device() -> ComputeDevice {
+    ComputeDevice { device: test_device() }
+}
+
+fn train(spec: &RunSpec) -> Recorder {
+    let recorder = Recorder::default();
+    run::run(spec, device(), &recorder).unwrap();
+    recorder
+}
+
+fn files(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(directory).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_run_learns_and_leaves_a_model_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spec = spec(folder.path());
+    spec.hyperparameters.n_epochs = 15;
+    let recorder = train(&spec);
+    let steps = recorder.steps();
+    assert_eq!(steps.len(), 15 * 6, "42 kept examples in batches of 8");
+    assert!(steps.last().unwrap().metrics["train_loss"] < 0.5 * steps[0].metrics["train_loss"]);
+    let evaluation = recorder.finished().unwrap().evaluation;
+    assert!(evaluation["test"]["accuracy"].as_f64().unwrap() > 0.9, "{evaluation}");
+    assert_eq!(evaluation["validation"]["examples"], 6);
+    assert_eq!(
+        files(&spec.output),
+        [
+            "README.md",
+            "config.json",
+            "evaluation",
+            "manifest.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "tokenizer_config.json"
+        ]
+    );
+    let read = |name: &str| std::fs::read_to_string(spec.output.join(name)).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&read("config.json")).unwrap();
+    assert_eq!(config["architectures"][0], "BertForSequenceClassification");
+    assert_eq!(config["id2label"]["2"], "top up");
+    assert_eq!(config["label2id"]["rate"], 1);
+    let manifest: serde_json::Value = serde_json::from_str(&read("manifest.json")).unwrap();
+    let listed = manifest["files"].as_object().unwrap();
+    assert!(listed.contains_key("evaluation/report.json") && listed.contains_key("model.safetensors"));
+    let report: serde_json::Value = serde_json::from_str(&read("evaluation/report.json")).unwrap();
+    assert_eq!(report["accuracy"], evaluation["test"]["accuracy"]);
+    let predictions: Vec<serde_json::Value> =
+        read("evaluation/predictions.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let right = predictions.iter().filter(|p| p["label"] == p["prediction"]).count();
+    assert_eq!(right as f64 / predictions.len() as f64, report["accuracy"].as_f64().unwrap());
+    assert_eq!((predictions.len(), &predictions[0]["line"]), (15, &2.into()));
+    let names: Vec<String> =
+        Tensor::read_safetensors(spec.output.join("model.safetensors")).unwrap().into_iter().map(|(n, _)| n).collect();
+    assert!(names.contains(&"bert.encoder.layer.0.attention.self.key.weight".to_owned()));
+}
+
+#[test]
+fn epochs_bring_evaluations_and_checkpoints() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = spec(folder.path());
+    let recorder = train(&spec);
+    let steps: Vec<u64> = recorder.checkpoints().into_iter().map(|(step, _)| step).collect();
+    assert_eq!(steps, [6, 12, 18]);
+    let evaluated = recorder.measured().into_iter().filter(|(_, m)| m.contains_key("full_valid_loss")).count();
+    assert_eq!(evaluated, 3);
+    let checkpoint = &recorder.checkpoints()[0].1;
+    assert_eq!(files(checkpoint), ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "training"]);
+    assert_eq!(files(&checkpoint.join("training")), ["optimizer.safetensors", "state.json"]);
+}
+
+/// Stops a run, goes on in a second one, and compares everything with a run that was never stopped.
+fn same_bits_after(stop: Recorder, precision: Precision) {
+    let whole_folder = tempfile::tempdir().unwrap();
+    let mut whole_spec = spec(whole_folder.path());
+    whole_spec.hyperparameters.precision = precision;
+    let whole = train(&whole_spec);
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut spec = spec(folder.path());
+    spec.hyperparameters.precision = precision;
+    run::run(&spec, device(), &stop).unwrap();
+    assert!(matches!(stop.messages.borrow().last(), Some(TrainerMessage::Stopped { .. })));
+    spec.resume = stop.checkpoints().pop().map(|(_, directory)| directory);
+    assert!(spec.resume.is_some());
+    let rest = train(&spec);
+
+    let mut rows: BTreeMap<u64, BTreeMap<String, f64>> = BTreeMap::new();
+    for (step, metrics) in stop.measured().into_iter().chain(rest.measured()) {
+        rows.entry(step).or_default().extend(metrics);
+    }
+    let mut expected: BTreeMap<u64, BTreeMap<String, f64>> = BTreeMap::new();
+    for (step, metrics) in whole.measured() {
+        expected.entry(step).or_default().extend(metrics);
+    }
+    assert_eq!(rows, expected);
+    assert_eq!(rest.finished().unwrap(), whole.finished().unwrap());
+    for name in ["model.safetensors", "evaluation/predictions.jsonl"] {
+        let bytes = |spec: &RunSpec| std::fs::read(spec.output.join(name)).unwrap();
+        assert!(bytes(&spec) == bytes(&whole_spec), "{name} differs");
+    }
+}
+
+#[test]
+fn going_on_after_a_stop_gives_the_same_bits() {
+    for precision in [Precision::Fp32, Precision::Bf16] {
+        same_bits_after(Recorder { stop_after: Some(8), checkpoint: true, ..Recorder::default() }, precision);
+    }
+}
+
+#[test]
+fn so_does_going_on_after_a_stop_in_an_evaluation() {
+    let stop = Recorder { stop_in: Some(Phase::Evaluating), checkpoint: true, ..Recorder::default() };
+    same_bits_after(stop, Precision::Fp32);
+}
+
+#[test]
+fn a_stop_without_checkpoint_leaves_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let recorder = Recorder { stop_after: Some(3), checkpoint: false, ..Recorder::default() };
+    run::run(&spec(folder.path()), device(), &recorder).unwrap();
+    assert_eq!(recorder.messages.borrow().last(), Some(&TrainerMessage::Stopped { step: 3 }));
+    assert!(recorder.checkpoints().is_empty());
+}
+
+#[test]
+fn a_checkpoint_of_another_run_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spec = spec(folder.path());
+    spec.resume = train(&spec).checkpoints().pop().map(|(_, directory)| directory);
+    spec.hyperparameters.learning_rate *= 2.0;
+    let error = run::run(&spec, device(), &Recorder::default()).unwrap_err();
+    assert!(matches!(error, EngineError::Checkpoint { .. }), "{error}");
+    assert!(error.to_string().contains("other data or hyperparameters"));
+}
+
+#[test]
+fn accumulating_small_batches_is_the_same_as_one_large_batch() {
+    let losses = |batch_size, accumulation| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spec = spec(folder.path());
+        spec.model = without_dropout(folder.path());
+        spec.hyperparameters.batch_size = batch_size;
+        spec.hyperparameters.gradient_accumulation_steps = accumulation;
+        spec.hyperparameters.class_weights = ClassWeights::Balanced;
+        spec.hyperparameters.label_smoothing = 0.1;
+        let steps = train(&spec).steps();
+        steps.into_iter().map(|step| step.metrics["train_loss"]).collect::<Vec<_>>()
+    };
+    let (large, small) = (losses(8, 1), losses(3, 3));
+    assert_eq!(large.len(), 18);
+    let (large, small) = (losses(9, 1), small);
+    for (large, small) in large.iter().zip(&small) {
+        assert!((large - small).abs() / large < 1e-4, "{large} for {small}");
+    }
+}
+
+/// The tiny model with its dropout turned off.
+fn without_dropout(folder: &Path) -> PathBuf {
+    let model = folder.join("model");
+    std::fs::create_dir_all(&model).unwrap();
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        std::fs::copy(golden_path("tiny-bert").join(name), model.join(name)).unwrap();
+    }
+    let path = model.join("config.json");
+    let text = std::fs::read_to_string(&path).unwrap().replace("_prob\": 0.1", "_prob\": 0.0");
+    std::fs::write(&path, text).unwrap();
+    model
+}
+
+#[test]
+fn a_loss_that_is_no_number_ends_the_run_before_the_update() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spec = spec(folder.path());
+    spec.model = without_dropout(folder.path());
+    let path = spec.model.join("model.safetensors");
+    let tensors: Vec<(String, Tensor)> = Tensor::read_safetensors(&path)
+        .unwrap()
+        .into_iter()
+        .map(|(name, tensor)| (name.clone(), if name.contains("pooler") { tensor * f64::NAN } else { tensor }))
+        .collect();
+    Tensor::write_safetensors(&tensors, &path).unwrap();
+    let error = run::run(&spec, device(), &Recorder::default()).unwrap_err();
+    assert!(matches!(error, EngineError::NonFinite { what: "loss", step: 1, .. }), "{error}");
+    assert_eq!(error.job_error().code, "non_finite_loss");
+}
+
+#[test]
+fn a_model_goes_on_with_its_own_head_when_the_labels_are_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = spec(folder.path());
+    first.hyperparameters.n_epochs = 15;
+    let before = train(&first).finished().unwrap().evaluation["test"]["loss"].as_f64().unwrap();
+    let second_folder = tempfile::tempdir().unwrap();
+    let mut second = spec(second_folder.path());
+    second.model = first.output.clone();
+    let recorder = train(&second);
+    let loss = recorder.steps()[0].metrics["train_loss"];
+    assert!(loss < 2.0 * before + 0.2, "{loss} after {before}: the head was kept");
+    second.labels.push("other".to_owned());
+    let recorder = train(&second);
+    let announced = recorder.messages.borrow().iter().any(|message| {
+        matches!(message, TrainerMessage::Notice { message, .. } if message.contains("classifier.weight"))
+    });
+    assert!(announced, "a head for other labels starts anew, and says so");
+}
+
+#[test]
+fn long_texts_are_cut_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spec = spec(folder.path());
+    spec.hyperparameters.max_sequence_length = 8;
+    let recorder = train(&spec);
+    let messages = recorder.messages.borrow();
+    let Some(TrainerMessage::Started(started)) = messages.iter().find(|m| matches!(m, TrainerMessage::Started(_)))
+    else {
+        panic!("no start")
+    };
+    assert!(started.truncated > 0);
+    assert!(messages.iter().any(|message| {
+        matches!(message, TrainerMessage::Notice { warning: true, message } if message.contains("were cut to 8 tokens"))
+    }));
+}
+
+#[test]
+fn auto_precision_is_settled_by_the_device() {
+    let settled = device().precision(Precision::Auto);
+    assert_ne!(settled, Precision::Auto);
+    assert_eq!(device().precision(Precision::Fp32), Precision::Fp32);
+    assert_eq!(settled == Precision::Bf16, device::available().cpu_bf16 || device().name() == "cuda");
+}
