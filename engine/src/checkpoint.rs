@@ -49,8 +49,7 @@ impl Checkpointer for CheckpointWriter<'_> {
         std::fs::create_dir_all(&training).map_err(EngineError::io(&training))?;
         self.files.write(&scratch, table)?;
         weights::write(&training.join("optimizer.safetensors"), &optimizer.named_state(table)?)?;
-        let state =
-            State { version: VERSION, fingerprint: self.fingerprint.clone(), progress: progress.clone() };
+        let state = State { version: VERSION, fingerprint: self.fingerprint.clone(), progress: progress.clone() };
         export::write_json(&training.join("state.json"), &state)?;
         export::sync_tree(&scratch)?;
         std::fs::rename(&scratch, &target).map_err(EngineError::io(&target))?;

@@ -26,15 +26,7 @@ unsafe extern "C" {
         p: c_double,
         key: i64,
     ) -> c_int;
-    fn ft_attention(
-        out: *mut Raw,
-        qkv: Raw,
-        offsets: Raw,
-        longest: i64,
-        heads: i64,
-        p: c_double,
-        key: i64,
-    ) -> c_int;
+    fn ft_attention(out: *mut Raw, qkv: Raw, offsets: Raw, longest: i64, heads: i64, p: c_double, key: i64) -> c_int;
     fn ft_grad_norm(out: *mut Raw, grads: *mut Raw, count: i64, multi_tensor: c_int) -> c_int;
     fn ft_adamw(
         parameters: *mut Raw,
@@ -135,16 +127,7 @@ pub fn dropout_add_norm(
     let mut out = [std::ptr::null_mut(); 2];
     // SAFETY: the tensors outlive the call; `out` has the two places the shim writes.
     check(unsafe {
-        ft_dropout_add_norm(
-            out.as_mut_ptr(),
-            raw(x),
-            raw(residual),
-            raw(weight),
-            raw(bias),
-            eps,
-            p,
-            key.cast_signed(),
-        )
+        ft_dropout_add_norm(out.as_mut_ptr(), raw(x), raw(residual), raw(weight), raw(bias), eps, p, key.cast_signed())
     })?;
     Ok((owned(out[0]), (!out[1].is_null()).then(|| owned(out[1]))))
 }
@@ -154,9 +137,7 @@ pub fn dropout_add_norm(
 pub fn attention(qkv: &Tensor, offsets: &Tensor, longest: i64, heads: i64, p: f64, key: u64) -> Result<Tensor> {
     let mut out = std::ptr::null_mut();
     // SAFETY: the tensors outlive the call; `out` is written only on success.
-    check(unsafe {
-        ft_attention(&raw mut out, raw(qkv), raw(offsets), longest, heads, p, key.cast_signed())
-    })?;
+    check(unsafe { ft_attention(&raw mut out, raw(qkv), raw(offsets), longest, heads, p, key.cast_signed()) })?;
     Ok(owned(out))
 }
 

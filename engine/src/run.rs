@@ -43,8 +43,7 @@ pub fn run(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Re
     report_start(spec, device, precision, &loaded, &plan, &progress, observer);
 
     fs::create_dir_all(&spec.checkpoints).map_err(EngineError::io(&spec.checkpoints))?;
-    let checkpointer =
-        CheckpointWriter { directory: spec.checkpoints.clone(), files: &files, fingerprint, observer };
+    let checkpointer = CheckpointWriter { directory: spec.checkpoints.clone(), files: &files, fingerprint, observer };
     let end = Training {
         recipe: &loaded.recipe,
         plan,

@@ -41,7 +41,8 @@ pub(super) async fn track(mut request: Request, next: Next) -> Response {
     request.extensions_mut().insert(context.clone());
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let route = request.extensions().get::<MatchedPath>().map_or("unmatched".to_owned(), |path| path.as_str().to_owned());
+    let route =
+        request.extensions().get::<MatchedPath>().map_or("unmatched".to_owned(), |path| path.as_str().to_owned());
     let mut response = next.run(request).await;
     let elapsed = started.elapsed();
     set_headers(response.headers_mut(), id, &context, elapsed.as_millis());

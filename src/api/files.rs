@@ -22,7 +22,7 @@ use crate::domain::report::FileReport;
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        post("/v1/files", "create_file", create_file),
+        post("/v1/files", "create_file", create_file).without_body_limit(),
         get("/v1/files", "list_files", list_files),
         get("/v1/files/{file_id}", "retrieve_file", retrieve_file),
         delete("/v1/files/{file_id}", "delete_file", delete_file),

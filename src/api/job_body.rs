@@ -147,7 +147,8 @@ mod tests {
         let old = read(json!({"hyperparameters": {"n_epochs": 2, "batch_size": null}})).unwrap();
         assert_eq!((old.method, old.hyperparameters_path.as_str()), (None, "hyperparameters"));
         assert_eq!(Value::Object(old.hyperparameters), json!({"n_epochs": 2}));
-        let method = json!({"type": "text_classification", "text_classification": {"hyperparameters": {"n_epochs": 2}}});
+        let method =
+            json!({"type": "text_classification", "text_classification": {"hyperparameters": {"n_epochs": 2}}});
         let new = read(json!({"method": method, "hyperparameters": {}})).unwrap();
         assert_eq!(new.hyperparameters_path, "method.text_classification.hyperparameters");
         assert_eq!(Value::Object(new.hyperparameters), json!({"n_epochs": 2}));
@@ -160,7 +161,10 @@ mod tests {
             (json!({"method": {"type": 3}}), "method.type"),
             (json!({"method": {"type": "reinforcement"}}), "method.type"),
             (json!({"method": {"type": "text_classification", "dpo": {}}}), "method.dpo"),
-            (json!({"method": {"type": "text_classification", "text_classification": []}}), "method.text_classification"),
+            (
+                json!({"method": {"type": "text_classification", "text_classification": []}}),
+                "method.text_classification",
+            ),
             (
                 json!({"method": {"type": "text_classification", "text_classification": {"grader": {}}}}),
                 "method.text_classification.grader",

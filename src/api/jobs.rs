@@ -78,11 +78,7 @@ fn metadata_filter(query: &Query) -> MetadataFilter {
     }
 }
 
-async fn retrieve_job(
-    caller: Caller,
-    State(state): State<ApiState>,
-    Path(id): Path<String>,
-) -> Answer<Json<JobView>> {
+async fn retrieve_job(caller: Caller, State(state): State<ApiState>, Path(id): Path<String>) -> Answer<Json<JobView>> {
     Ok(Json(jobs::get(&state.app, caller.0.id, &id).await?.into()))
 }
 

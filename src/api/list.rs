@@ -23,7 +23,10 @@ pub(super) fn page<After: FromStr>(query: &Query, limit: &Limit, order: Order) -
         None => None,
         Some(text) => {
             let parsed = text.parse().map_err(|_| {
-                Error::invalid("after", format!("Invalid value for 'after': '{text}' is no id of an item of this list."))
+                Error::invalid(
+                    "after",
+                    format!("Invalid value for 'after': '{text}' is no id of an item of this list."),
+                )
             })?;
             Some(parsed)
         }
@@ -32,7 +35,10 @@ pub(super) fn page<After: FromStr>(query: &Query, limit: &Limit, order: Order) -
     let limit = match query.value("limit") {
         None => limit.default,
         Some(text) => text.parse().ok().filter(|limit| (1..=max).contains(limit)).ok_or_else(|| {
-            Error::invalid("limit", format!("Invalid value for 'limit': '{text}'. Allowed: an integer from 1 to {max}."))
+            Error::invalid(
+                "limit",
+                format!("Invalid value for 'limit': '{text}'. Allowed: an integer from 1 to {max}."),
+            )
         })?,
     };
     let order = match query.value("order") {

@@ -27,7 +27,8 @@ impl FromRequest<ApiState> for UploadForm {
 
     async fn from_request(request: Request, state: &ApiState) -> std::result::Result<Self, Problem> {
         let limit = state.app.config.max_file_bytes;
-        let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let announced =
+            request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         if announced.is_some_and(|bytes: u64| bytes > limit.saturating_add(FORM_OVERHEAD)) {
             let message = format!("The file is larger than the allowed {limit} bytes.");
             return Err(Error::new(ErrorKind::TooLarge, message).param("file").code("file_too_large").into());

@@ -45,8 +45,7 @@ impl RateLimit {
     /// `per_minute` requests a minute for each key; 0 means no limit.
     pub(super) fn new(per_minute: u32) -> Self {
         let quota = NonZeroU32::new(per_minute).map(Quota::per_minute);
-        let limiter =
-            quota.map(|quota| RateLimiter::dashmap(quota).with_middleware::<StateInformationMiddleware>());
+        let limiter = quota.map(|quota| RateLimiter::dashmap(quota).with_middleware::<StateInformationMiddleware>());
         Self { limit: per_minute, limiter }
     }
 

@@ -1,5 +1,6 @@
 //! Routes as data, so that a test can compare them with `openapi.yaml`.
 
+use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::http::Method;
 use axum::routing::{MethodFilter, MethodRouter, on};
@@ -15,13 +16,14 @@ pub struct Route {
     pub(super) handler: MethodRouter<ApiState>,
 }
 
-fn route<H, T>(
-    method: Method,
-    filter: MethodFilter,
-    path: &'static str,
-    operation: &'static str,
-    handler: H,
-) -> Route
+impl Route {
+    /// For a handler that takes a body of any size and bounds it itself.
+    pub(super) fn without_body_limit(self) -> Self {
+        Self { handler: self.handler.layer(DefaultBodyLimit::disable()), ..self }
+    }
+}
+
+fn route<H, T>(method: Method, filter: MethodFilter, path: &'static str, operation: &'static str, handler: H) -> Route
 where
     H: Handler<T, ApiState>,
     T: 'static,
@@ -29,11 +31,19 @@ where
     Route { method, path, operation, handler: on(filter, handler) }
 }
 
-pub(super) fn get<H: Handler<T, ApiState>, T: 'static>(path: &'static str, operation: &'static str, handler: H) -> Route {
+pub(super) fn get<H: Handler<T, ApiState>, T: 'static>(
+    path: &'static str,
+    operation: &'static str,
+    handler: H,
+) -> Route {
     route(Method::GET, MethodFilter::GET, path, operation, handler)
 }
 
-pub(super) fn post<H: Handler<T, ApiState>, T: 'static>(path: &'static str, operation: &'static str, handler: H) -> Route {
+pub(super) fn post<H: Handler<T, ApiState>, T: 'static>(
+    path: &'static str,
+    operation: &'static str,
+    handler: H,
+) -> Route {
     route(Method::POST, MethodFilter::POST, path, operation, handler)
 }
 

@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::ApiState;
-use super::problem::Answer;
+use super::problem::{Answer, Problem};
 use crate::domain::error::{Error, ErrorKind};
 
 /// An object to send.
@@ -22,8 +22,9 @@ pub(super) struct Object<'a> {
 pub(super) async fn send(state: &ApiState, object: Object<'_>, request: &HeaderMap) -> Answer<Response> {
     let etag = format!("\"{}\"", hex(&object.sha256));
     let asked = |name| request.get(name).and_then(|value| value.to_str().ok());
-    let unchanged = asked(header::IF_NONE_MATCH)
-        .is_some_and(|tags| tags.split(',').any(|tag| matches!(tag.trim().trim_start_matches("W/"), "*") || tag.trim() == etag));
+    let unchanged = asked(header::IF_NONE_MATCH).is_some_and(|tags| {
+        tags.split(',').any(|tag| matches!(tag.trim().trim_start_matches("W/"), "*") || tag.trim() == etag)
+    });
     if unchanged {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
@@ -33,10 +34,11 @@ pub(super) async fn send(state: &ApiState, object: Object<'_>, request: &HeaderM
         None => (StatusCode::OK, 0, object.bytes),
         Some(Range::Part { start, length }) => (StatusCode::PARTIAL_CONTENT, start, length),
         Some(Range::Beyond) => {
-            let headers = [(header::CONTENT_RANGE, format!("bytes */{}", object.bytes))];
             let error = Error::new(ErrorKind::Invalid, "The requested range is beyond the end of the file.");
-            let problem = super::problem::Problem(error.param("range")).into_response();
-            return Ok((StatusCode::RANGE_NOT_SATISFIABLE, headers, problem.into_body()).into_response());
+            let content_range = [(header::CONTENT_RANGE, format!("bytes */{}", object.bytes))];
+            return Ok(
+                (StatusCode::RANGE_NOT_SATISFIABLE, content_range, Problem(error.param("range"))).into_response()
+            );
         }
     };
     let stream = state.app.store.read(object.key, start, length).await.map_err(Error::from)?;

@@ -88,11 +88,10 @@ pub async fn create(app: &App, project: ProjectId, request: CreateJob, identity:
 async fn find_repeated(app: &App, project: ProjectId, identity: &RequestIdentity) -> Result<Option<JobId>> {
     if let Some(key) = &identity.key {
         return match jobs::find_by_key(app.db.pool(), project, key).await? {
-            Some((_, hash)) if hash != identity.hash => Err(Error::new(
-                ErrorKind::Conflict,
-                "This Idempotency-Key was used for a request with another body.",
-            )
-            .code("idempotency_key_reused")),
+            Some((_, hash)) if hash != identity.hash => {
+                Err(Error::new(ErrorKind::Conflict, "This Idempotency-Key was used for a request with another body.")
+                    .code("idempotency_key_reused"))
+            }
             found => Ok(found.map(|(id, _)| id)),
         };
     }
@@ -172,6 +171,9 @@ fn check_words(request: &CreateJob) -> Result<()> {
             if key.is_empty() || key.chars().count() > METADATA_KEY_CHARS {
                 let message = format!("A key of 'metadata' must have 1 to {METADATA_KEY_CHARS} characters.");
                 return Err(Error::invalid("metadata", message));
+            }
+            if key.contains('\0') || value.contains('\0') {
+                return Err(Error::invalid(format!("metadata.{key}"), "'metadata' must not hold NUL characters."));
             }
             if value.chars().count() > METADATA_VALUE_CHARS {
                 let message = format!("A value of 'metadata' may have at most {METADATA_VALUE_CHARS} characters.");

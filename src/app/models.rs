@@ -82,7 +82,8 @@ async fn record(app: &App, model: &Model, files: &[ModelFile]) -> Result<Option<
     let mut tx = app.db.begin().await?;
     if let Some(existing) = models::find_base(&mut *tx.connection(), &model.name).await? {
         let stored = models::files(&mut *tx.connection(), existing.id).await?;
-        let same = stored.iter().map(|file| (&file.path, file.sha256)).eq(files.iter().map(|file| (&file.path, file.sha256)));
+        let same =
+            stored.iter().map(|file| (&file.path, file.sha256)).eq(files.iter().map(|file| (&file.path, file.sha256)));
         if same {
             return Ok(Some(existing));
         }
@@ -116,9 +117,8 @@ fn read_config(directory: &Path) -> Result<(Family, ModelFacts)> {
         let known = FAMILIES.map(Family::as_str).join(", ");
         unusable(directory, format!("config.json has model_type \"{word}\"; supported: {known}"))
     })?;
-    let field = |value: Option<u32>, name: &str| {
-        value.ok_or_else(|| unusable(directory, format!("config.json has no {name}")))
-    };
+    let field =
+        |value: Option<u32>, name: &str| value.ok_or_else(|| unusable(directory, format!("config.json has no {name}")));
     let facts = ModelFacts {
         hidden_size: field(config.hidden_size, "hidden_size")?,
         max_positions: field(config.max_position_embeddings, "max_position_embeddings")?,
@@ -183,6 +183,10 @@ pub async fn list_base(app: &App) -> Result<Vec<Model>> {
 /// # Errors
 /// There is none.
 pub async fn get(app: &App, project: ProjectId, name: &str) -> Result<Model> {
+    // PostgreSQL's text cannot hold NUL, and no name has one.
+    if name.contains('\0') {
+        return Err(not_found(name));
+    }
     models::find(app.db.pool(), project, name).await?.ok_or_else(|| not_found(name))
 }
 

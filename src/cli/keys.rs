@@ -31,7 +31,12 @@ async fn act(context: &Context, action: &str, arguments: &ArgMatches) -> anyhow:
                 let used = key.last_used_at.map_or("never used".to_owned(), |time| format!("used {}", date(time)));
                 println!(
                     "{}  {:8} {:16} {:16} {}  made {}  {used}",
-                    key.id, state, key.project, key.name, key.hint, date(key.created_at)
+                    key.id,
+                    state,
+                    key.project,
+                    key.name,
+                    key.hint,
+                    date(key.created_at)
                 );
             }
         }

@@ -30,11 +30,9 @@ pub fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .args(settings)
-        .subcommand(
-            Command::new("serve").about("Runs the API, and a worker unless told otherwise").arg(
-                Arg::new("no-worker").long("no-worker").action(ArgAction::SetTrue).help("Leave the jobs to other workers"),
-            ),
-        )
+        .subcommand(Command::new("serve").about("Runs the API, and a worker unless told otherwise").arg(
+            Arg::new("no-worker").long("no-worker").action(ArgAction::SetTrue).help("Leave the jobs to other workers"),
+        ))
         .subcommand(Command::new("worker").about("Runs jobs of a service elsewhere on the same database"))
         .subcommand(Command::new("migrate").about("Brings the database's schema up to date"))
         .subcommand(

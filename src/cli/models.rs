@@ -23,8 +23,7 @@ async fn import(context: &Context, arguments: &ArgMatches) -> anyhow::Result<()>
         Some(name) => name.clone(),
         None => directory.file_name().unwrap_or_default().to_string_lossy().into_owned(),
     };
-    let imported =
-        models::import(&context.app, &directory, &name).await.map_err(|error| anyhow!(error.chain()))?;
+    let imported = models::import(&context.app, &directory, &name).await.map_err(|error| anyhow!(error.chain()))?;
     if !imported.skipped.is_empty() {
         eprintln!("left out: {}", imported.skipped.join(", "));
     }
@@ -34,7 +33,10 @@ async fn import(context: &Context, arguments: &ArgMatches) -> anyhow::Result<()>
 
 async fn list(context: &Context) -> anyhow::Result<()> {
     for model in models::list_base(&context.app).await.map_err(|error| anyhow!(error.chain()))? {
-        println!("{}  {}  {} wide, {} tokens", model.name, model.family, model.facts.hidden_size, model.facts.max_positions);
+        println!(
+            "{}  {}  {} wide, {} tokens",
+            model.name, model.family, model.facts.hidden_size, model.facts.max_positions
+        );
     }
     Ok(())
 }

@@ -24,7 +24,8 @@ const REQUEST_GRACE: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(config: Config, with_worker: bool) -> anyhow::Result<()> {
     let shutdown = shutdown_on_signal()?;
-    let listener = TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+    let listener =
+        TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
     let identity = || worker::Identity::take(&config.state_dir);
     let context = Context::open_service(config.clone()).await?;
     let served = serve(&context, listener, with_worker.then(identity).transpose()?, shutdown).await;

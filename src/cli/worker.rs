@@ -10,9 +10,9 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let state_dir = config.state_dir.clone();
     let context = Context::open(config).await?;
     let worked = match Identity::take(&state_dir) {
-        Ok(identity) => worker::run(context.app.clone(), identity, shutdown)
-            .await
-            .map_err(|error| anyhow::anyhow!(error.chain())),
+        Ok(identity) => {
+            worker::run(context.app.clone(), identity, shutdown).await.map_err(|error| anyhow::anyhow!(error.chain()))
+        }
         Err(error) => Err(error.into()),
     };
     context.close().await;

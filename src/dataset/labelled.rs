@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::lines::{Line, Lines, RowLimit};
 use super::MAX_LINE_BYTES;
+use super::lines::{Line, Lines, RowLimit, first_line_ends_in_crlf};
 use crate::domain::report::{DataFormat, Faults};
 
 /// Keys and columns that hold the label, unless the job names one; the first that is there counts.
@@ -171,12 +171,14 @@ pub(super) fn each_row(
     mut on_row: impl FnMut(u64, &csv::StringRecord, &csv::StringRecord, &mut Faults) -> Next,
 ) -> io::Result<()> {
     let (limited, row_bytes) = RowLimit::open(path, MAX_LINE_BYTES)?;
+    // The reader has taken a row when it has seen the carriage return, and counts the line when it sees the line feed.
+    let lag = u64::from(first_line_ends_in_crlf(path)?);
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(limited);
     let mut header: Option<csv::StringRecord> = None;
     let mut bytes = csv::ByteRecord::new();
     loop {
         row_bytes.start_row();
-        let start = reader.position().line();
+        let start = reader.position().line() + if header.is_some() { lag } else { 0 };
         match reader.read_byte_record(&mut bytes) {
             Ok(true) => {}
             Ok(false) => return Ok(()),
@@ -192,9 +194,8 @@ pub(super) fn each_row(
                 }
             },
         }
-        let line = bytes.position().map_or(start, csv::Position::line);
         let Ok(row) = csv::StringRecord::from_byte_record(bytes.clone()) else {
-            faults.push(line, None, NOT_UTF8);
+            faults.push(start, None, NOT_UTF8);
             if header.is_none() {
                 return Ok(());
             }
@@ -206,8 +207,8 @@ pub(super) fn each_row(
         };
         if row.len() != columns.len() {
             let message = format!("has {} fields where the header has {}", row.len(), columns.len());
-            faults.push(line, None, message);
-        } else if on_row(line, columns, &row, faults) == Next::Stop {
+            faults.push(start, None, message);
+        } else if on_row(start, columns, &row, faults) == Next::Stop {
             return Ok(());
         }
     }
@@ -225,6 +226,8 @@ fn keep(
     let label = label.and_then(|label| {
         if label.trim().is_empty() {
             Err("is empty".to_owned())
+        } else if label.contains('\0') {
+            Err("holds a NUL character".to_owned())
         } else if label.chars().count() > LABEL_CHARS {
             Err(format!("is longer than {LABEL_CHARS} characters"))
         } else {
@@ -342,7 +345,7 @@ mod tests {
                 "2 text must be a string, not a number",
                 "2 label is missing",
                 "3  expected a JSON object, found an array",
-                "4  is not valid JSON (column 14: EOF while parsing a value)",
+                "4  is not valid JSON (column 13: EOF while parsing a value)",
                 "5 text is empty",
                 "5 label must be a string, an integer or a boolean, not an object",
                 "6  is not valid UTF-8",

@@ -34,6 +34,24 @@ pub(super) fn first_character(path: &Path) -> io::Result<Option<u8>> {
     }
 }
 
+/// Whether the first line of a file ends in carriage return and line feed.
+pub(super) fn first_line_ends_in_crlf(path: &Path) -> io::Result<bool> {
+    let mut reader = open(path)?;
+    let mut before = None;
+    loop {
+        let buffer = reader.fill_buf()?;
+        if buffer.is_empty() {
+            return Ok(false);
+        }
+        if let Some(end) = buffer.iter().position(|&byte| byte == b'\n') {
+            return Ok(end.checked_sub(1).map_or(before, |at| buffer.get(at).copied()) == Some(b'\r'));
+        }
+        before = buffer.last().copied();
+        let read = buffer.len();
+        reader.consume(read);
+    }
+}
+
 /// A line without its end.
 pub(super) enum Line<'a> {
     Text(&'a str),

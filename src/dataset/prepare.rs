@@ -99,8 +99,7 @@ fn usable(report: &LabelledReport, param: &str, name: &str) -> Result<(), JobErr
     }
     let fewest = if param == "training_file" { MIN_EXAMPLES } else { 1 };
     if report.examples < fewest {
-        let message =
-            format!("{name} has {} example(s), but must have at least {fewest} examples", report.examples);
+        let message = format!("{name} has {} example(s), but must have at least {fewest} examples", report.examples);
         return Err(JobError::new("invalid_n_examples", message).param(param));
     }
     Ok(())
@@ -147,7 +146,10 @@ mod tests {
         Input { path, format: DataFormat::Csv }
     }
 
-    fn prepare(training: &[(&str, &str)], validation: Option<&[(&str, &str)]>) -> (DataReport, Result<Vec<String>, JobError>) {
+    fn prepare(
+        training: &[(&str, &str)],
+        validation: Option<&[(&str, &str)]>,
+    ) -> (DataReport, Result<Vec<String>, JobError>) {
         let folder = tempfile::tempdir().unwrap();
         let inputs = Inputs {
             training: csv(&folder, "training.csv", training),

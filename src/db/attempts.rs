@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
-use super::{signed, unknown, unsigned};
+use super::{signed, storable, unknown, unsigned};
 use crate::domain::attempt::{Attempt, Outcome, ProcessEnd};
 use crate::domain::error::Result;
 use crate::domain::id::JobId;
@@ -53,7 +53,7 @@ pub async fn started(db: impl PgExecutor<'_>, job: JobId, attempt: u32, step: u6
         job.0,
         attempt.cast_signed(),
         signed(step),
-        device
+        storable(device)
     )
     .execute(db)
     .await?;
@@ -79,11 +79,11 @@ pub async fn end(db: impl PgExecutor<'_>, job: JobId, attempt: u32, end: &End<'_
         job.0,
         attempt.cast_signed(),
         end.outcome.as_str(),
-        end.detail,
+        storable(end.detail),
         end.process.exit_code,
         end.process.signal,
         end.process.peak_memory.map(signed),
-        end.stderr_tail
+        end.stderr_tail.map(storable)
     )
     .execute(db)
     .await?;

@@ -11,12 +11,7 @@ use crate::domain::model::TRAINING_STATE_FOLDER;
 use crate::domain::page::{Page, PageRequest};
 
 /// Records a checkpoint whose model is recorded.
-pub async fn insert(
-    db: impl PgExecutor<'_>,
-    checkpoint: &Checkpoint,
-    model: ModelId,
-    attempt: u32,
-) -> Result<()> {
+pub async fn insert(db: impl PgExecutor<'_>, checkpoint: &Checkpoint, model: ModelId, attempt: u32) -> Result<()> {
     sqlx::query!(
         "insert into checkpoints (id, job_id, step, attempt, model_id, metrics) values ($1, $2, $3, $4, $5, $6)",
         checkpoint.id.0,

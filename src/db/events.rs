@@ -3,6 +3,7 @@
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
+use super::{storable, storable_json};
 use crate::domain::error::Result;
 use crate::domain::event::{Event, NewEvent};
 use crate::domain::id::{EventId, JobId};
@@ -14,9 +15,9 @@ pub async fn insert(db: impl PgExecutor<'_>, job: JobId, events: &[NewEvent]) ->
     let levels: Vec<String> = events.iter().map(|event| event.level.as_str().to_owned()).collect();
     let kinds: Vec<String> =
         events.iter().map(|event| if event.metrics { "metrics" } else { "message" }.to_owned()).collect();
-    let messages: Vec<String> = events.iter().map(|event| event.message.clone()).collect();
+    let messages: Vec<String> = events.iter().map(|event| storable(&event.message)).collect();
     let data: Vec<serde_json::Value> =
-        events.iter().map(|event| event.data.clone().unwrap_or(serde_json::Value::Null)).collect();
+        events.iter().map(|event| event.data.clone().map_or(serde_json::Value::Null, storable_json)).collect();
     sqlx::query!(
         r#"
         insert into events (id, job_id, level, kind, message, data)

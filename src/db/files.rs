@@ -172,11 +172,8 @@ pub async fn to_sweep(db: impl PgExecutor<'_>, limit: i64) -> Result<Vec<(FileId
 
 /// Records that a file's bytes are gone from the store.
 pub async fn mark_swept(db: impl PgExecutor<'_>, id: FileId) -> Result<()> {
-    sqlx::query!(
-        "update files set swept_at = now(), deleted_at = coalesce(deleted_at, now()) where id = $1",
-        id.0
-    )
-    .execute(db)
-    .await?;
+    sqlx::query!("update files set swept_at = now(), deleted_at = coalesce(deleted_at, now()) where id = $1", id.0)
+        .execute(db)
+        .await?;
     Ok(())
 }

@@ -119,7 +119,7 @@ pub async fn insert(db: &mut PgConnection, job: &NewJob<'_>) -> Result<bool> {
         spec.validation_file.map(|id| id.0),
         spec.test_file.map(|id| id.0),
         spec.method.as_str(),
-        serde_json::Value::Object(spec.hyperparameters.as_map().clone()),
+        to_json(spec.hyperparameters.as_map())?,
         to_json(&spec.dataset)?,
         spec.suffix,
         spec.seed,
@@ -134,11 +134,7 @@ pub async fn insert(db: &mut PgConnection, job: &NewJob<'_>) -> Result<bool> {
 }
 
 /// The job that a project made with this idempotency key, and the hash of that request.
-pub async fn find_by_key(
-    db: impl PgExecutor<'_>,
-    project: ProjectId,
-    key: &str,
-) -> Result<Option<(JobId, [u8; 32])>> {
+pub async fn find_by_key(db: impl PgExecutor<'_>, project: ProjectId, key: &str) -> Result<Option<(JobId, [u8; 32])>> {
     let row = sqlx::query!(
         "select id, request_hash from jobs where project_id = $1 and idempotency_key = $2",
         project.0,
@@ -319,12 +315,7 @@ pub async fn queue(db: impl PgExecutor<'_>, id: JobId, prepared: &Prepared) -> R
 }
 
 /// Fails a job whose files did not pass; false if it was cancelled meanwhile.
-pub async fn refuse(
-    db: impl PgExecutor<'_>,
-    id: JobId,
-    error: &JobError,
-    report: Option<&DataReport>,
-) -> Result<bool> {
+pub async fn refuse(db: impl PgExecutor<'_>, id: JobId, error: &JobError, report: Option<&DataReport>) -> Result<bool> {
     let done = sqlx::query!(
         r#"
         update jobs set status = 'failed', error = $2, report = $3, finished_at = now()

@@ -58,9 +58,7 @@ fn kind_of(error: &sqlx::Error) -> ErrorKind {
             Some("53100") => ErrorKind::OutOfStorage,
             // Connection trouble, a cancelled or timed-out statement, deadlock, serialization, too few resources,
             // the server shutting down or starting.
-            Some(code)
-                if ["08", "40", "53", "55P03", "57"].into_iter().any(|prefix| code.starts_with(prefix)) =>
-            {
+            Some(code) if ["08", "40", "53", "55P03", "57"].into_iter().any(|prefix| code.starts_with(prefix)) => {
                 ErrorKind::Unavailable
             }
             _ => ErrorKind::Internal,
@@ -93,5 +91,21 @@ fn from_json<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> Result
 }
 
 fn to_json(value: &impl serde::Serialize) -> Result<serde_json::Value, Error> {
-    serde_json::to_value(value).map_err(Error::internal)
+    serde_json::to_value(value).map(storable_json).map_err(Error::internal)
+}
+
+/// A text as PostgreSQL can hold it: a NUL, which it cannot, becomes a replacement character.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{FFFD}")
+}
+
+/// The same for every text in a JSON value.
+fn storable_json(value: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::String(text) if text.contains('\0') => Value::String(storable(&text)),
+        Value::Array(items) => items.into_iter().map(storable_json).collect(),
+        Value::Object(map) => map.into_iter().map(|(key, value)| (storable(&key), storable_json(value))).collect(),
+        other => other,
+    }
 }

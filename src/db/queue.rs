@@ -10,7 +10,7 @@ use sqlx::postgres::types::PgInterval;
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-use super::{signed, to_json, unknown};
+use super::{signed, storable_json, to_json, unknown};
 use crate::domain::Timestamp;
 use crate::domain::error::Result;
 use crate::domain::id::{FileId, JobId, LeaseToken, ModelId, WorkerId};
@@ -64,12 +64,7 @@ pub async fn register(db: &mut PgConnection, worker: WorkerId, host: &str, slots
 }
 
 /// Gives the oldest queued job to a free slot of the worker, if there are both.
-pub async fn claim(
-    db: impl PgExecutor<'_>,
-    worker: WorkerId,
-    host: &str,
-    lease: Duration,
-) -> Result<Option<Claim>> {
+pub async fn claim(db: impl PgExecutor<'_>, worker: WorkerId, host: &str, lease: Duration) -> Result<Option<Claim>> {
     let token = LeaseToken(Uuid::new_v4());
     let row = sqlx::query!(
         r#"
@@ -107,12 +102,7 @@ pub async fn claim(
     )
     .fetch_optional(db)
     .await?;
-    Ok(row.map(|row| Claim {
-        job: JobId(row.id),
-        attempt: row.attempt.unsigned_abs(),
-        token,
-        slot: row.slot,
-    }))
+    Ok(row.map(|row| Claim { job: JobId(row.id), attempt: row.attempt.unsigned_abs(), token, slot: row.slot }))
 }
 
 /// Extends a lease that has not ended; false if it is no longer the claim's.
@@ -205,7 +195,7 @@ pub async fn succeed(db: &mut PgConnection, claim: &Claim, success: &Success<'_>
         success.model.0,
         success.result_file.0,
         signed(success.trained_tokens),
-        success.evaluation
+        storable_json(success.evaluation.clone())
     )
     .execute(db)
     .await?;

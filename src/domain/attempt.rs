@@ -21,8 +21,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Self; 6] =
-        [Self::Succeeded, Self::Failed, Self::Crashed, Self::Lost, Self::ShutDown, Self::Cancelled];
+    const ALL: [Self; 6] = [Self::Succeeded, Self::Failed, Self::Crashed, Self::Lost, Self::ShutDown, Self::Cancelled];
 
     /// The word on the wire and in the database.
     pub fn as_str(self) -> &'static str {

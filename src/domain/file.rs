@@ -49,11 +49,7 @@ impl FromStr for FilePurpose {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        Self::UPLOADABLE
-            .into_iter()
-            .chain([Self::FineTuneResults])
-            .find(|purpose| purpose.as_str() == text)
-            .ok_or(())
+        Self::UPLOADABLE.into_iter().chain([Self::FineTuneResults]).find(|purpose| purpose.as_str() == text).ok_or(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
@@ -36,12 +36,11 @@ impl LocalStore {
     }
 
     fn path(&self, key: &str) -> Result<PathBuf, StoreError> {
-        let relative = Path::new(key);
-        let plain = relative.components().all(|part| matches!(part, Component::Normal(_)));
-        if key.is_empty() || !plain || key.contains('\0') {
+        let plain = |segment: &str| !matches!(segment, "" | "." | "..");
+        if !key.split('/').all(plain) || key.contains('\0') {
             return Err(StoreError::Key { key: key.to_owned() });
         }
-        Ok(self.root.join(relative))
+        Ok(self.root.join(key))
     }
 
     /// Stores the file at `from`, which is ours, synced, and does not change any more, as `key`: by a hard link where

@@ -6,8 +6,8 @@ use nix::sys::signal::Signal;
 
 use super::Worker;
 use super::lease::Lease;
-use crate::db::{Connection, attempts, events, queue};
 use crate::db::queue::Claim;
+use crate::db::{Connection, attempts, events, queue};
 use crate::domain::attempt::{Outcome, ProcessEnd};
 use crate::domain::error::{Error, Result};
 use crate::domain::event::NewEvent;

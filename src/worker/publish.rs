@@ -84,12 +84,7 @@ pub(super) async fn model(
     models::insert(connection, &model, &stored).await?;
     files::insert(&mut *connection, &results).await?;
     checkpoints::retain(&mut *connection, job.id, keep(job)).await?;
-    let end = attempts::End {
-        outcome: Outcome::Succeeded,
-        detail: "the model was stored",
-        process,
-        stderr_tail: None,
-    };
+    let end = attempts::End { outcome: Outcome::Succeeded, detail: "the model was stored", process, stderr_tail: None };
     attempts::end(&mut *connection, job.id, claim.attempt, &end).await?;
     queue::succeed(connection, claim, &success).await?;
     let last = [
@@ -138,8 +133,7 @@ async fn store_files(app: &App, claim: &Claim, part: &str, directory: &Path) -> 
                 folders.push((entry.path(), format!("{path}/")));
                 continue;
             }
-            let object_key =
-                format!("jobs/{}/{}/{part}/{path}", claim.job.0.simple(), claim.token.0.simple());
+            let object_key = format!("jobs/{}/{}/{part}/{path}", claim.job.0.simple(), claim.token.0.simple());
             let object = app.store.put_hashed(&object_key, &entry.path()).await?;
             stored.push(ModelFile { path, bytes: object.bytes, sha256: object.sha256, object_key });
         }

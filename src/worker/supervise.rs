@@ -7,12 +7,12 @@ use nix::sys::signal::Signal;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::Worker;
 use super::child::{Output, Trainer};
 use super::ending::{self, Ending};
 use super::lease::{Keeper, Lease};
 use super::publish;
 use super::reports::Reports;
-use super::Worker;
 use crate::app::App;
 use crate::db::queue::Claim;
 use crate::db::{checkpoints, files, jobs, models};
@@ -70,10 +70,12 @@ async fn attempt(
 ) -> Result<Ending> {
     let app = &worker.app;
     let mut connection = app.db.connection().await?;
-    let job = jobs::find_any(&mut connection, claim.job).await?.ok_or_else(|| Error::internal("a claimed job is gone"))?;
+    let job =
+        jobs::find_any(&mut connection, claim.job).await?.ok_or_else(|| Error::internal("a claimed job is gone"))?;
     drop(connection);
     let mut reports = Reports::new(app.clone(), *claim, &job)?;
     if let Err(error) = prepare(app, &job, folder, &mut reports).await? {
+        reports.flush().await;
         return Ok(Ending::failed(error));
     }
     if keeper.state() != Lease::Held {
@@ -82,7 +84,8 @@ async fn attempt(
     let gpu = worker.gpu_of(claim.slot);
     let trainer = Trainer::start(&app.config, folder, gpu.as_deref()).map_err(Error::internal)?;
     keeper.guard(trainer.group.clone());
-    let mut run = Run { worker, claim, job: &job, folder, reports, keeper, trainer, stop: None, finished: None, failed: None };
+    let mut run =
+        Run { worker, claim, job: &job, folder, reports, keeper, trainer, stop: None, finished: None, failed: None };
     run.watch(&shutdown).await;
     Ok(run.conclude().await)
 }
@@ -251,11 +254,15 @@ impl Run<'_> {
                     None => return,
                 },
                 _ = flush.tick() => {
-                    self.reports.peak_memory = self.trainer.peak_memory().or(self.reports.peak_memory);
+                    self.note_memory();
                     self.reports.flush().await;
                 }
             }
         }
+    }
+
+    fn note_memory(&mut self) {
+        self.reports.peak_memory = self.trainer.peak_memory().or(self.reports.peak_memory);
     }
 
     /// A lost lease matters even while the trainer is saving its last checkpoint.
@@ -289,7 +296,9 @@ impl Run<'_> {
 
     async fn take(&mut self, output: Output) {
         match output {
-            Output::Noise(text) => tracing::warn!(job = %self.claim.job, text, "the trainer printed what is no message"),
+            Output::Noise(text) => {
+                tracing::warn!(job = %self.claim.job, text, "the trainer printed what is no message")
+            }
             Output::Message(TrainerMessage::Checkpoint { step, directory, metrics }) => {
                 self.reports.flush().await;
                 // The trainer's paths are relative to its own folder.
@@ -302,7 +311,10 @@ impl Run<'_> {
                 }
                 let _ = tokio::fs::remove_dir_all(&directory).await;
             }
-            Output::Message(TrainerMessage::Finished(finished)) => self.finished = Some(finished),
+            Output::Message(TrainerMessage::Finished(finished)) => {
+                self.note_memory();
+                self.finished = Some(finished);
+            }
             Output::Message(TrainerMessage::Failed { error }) => self.failed = Some(error),
             Output::Message(message) => self.reports.take(message).await,
         }

@@ -95,8 +95,9 @@ impl Weights {
         if found != shape {
             return Err(EngineError::model(format!("tensor {name} has shape {found:?} where {shape:?} is expected")));
         }
-        let kind = kind_of(view.dtype())
-            .ok_or_else(|| EngineError::model(format!("tensor {name} has type {:?}; use float32, float16 or bfloat16", view.dtype())))?;
+        let kind = kind_of(view.dtype()).ok_or_else(|| {
+            EngineError::model(format!("tensor {name} has type {:?}; use float32, float16 or bfloat16", view.dtype()))
+        })?;
         // The crate has checked that the data's length is that of shape and type.
         Ok(Tensor::f_from_data_size(view.data(), shape, kind)?.f_to_kind(Kind::Float)?)
     }

@@ -66,11 +66,8 @@ impl Hidden {
     /// The rows at `index` (int64 `[S]`).
     pub fn select(&self, index: &Tensor) -> Result<Self> {
         let wide = self.wide.f_index_select(0, index)?;
-        let low = if self.low.kind() == Kind::Float {
-            wide.shallow_clone()
-        } else {
-            self.low.f_index_select(0, index)?
-        };
+        let low =
+            if self.low.kind() == Kind::Float { wide.shallow_clone() } else { self.low.f_index_select(0, index)? };
         Ok(Self { wide, low })
     }
 }

@@ -39,7 +39,8 @@ impl Sequences {
         for &length in &lengths {
             end += length;
             let offset = i32::try_from(end).ok().filter(|_| length > 0);
-            offsets.push(offset.ok_or_else(|| EngineError::native("a packed batch has an empty or too long sequence"))?);
+            offsets
+                .push(offset.ok_or_else(|| EngineError::native("a packed batch has an empty or too long sequence"))?);
         }
         let first: Vec<i64> = offsets[..lengths.len()].iter().map(|&start| i64::from(start)).collect();
         Ok(Self {

@@ -41,10 +41,8 @@ impl AdamW {
     pub fn new(table: &ParamTable, config: AdamWConfig) -> Result<Self> {
         let _guard = tch::no_grad_guard();
         let zeros = |like: &Tensor| like.f_zeros_like();
-        let moments = table
-            .iter()
-            .map(|param| Ok((zeros(&param.master)?, zeros(&param.master)?)))
-            .collect::<Result<Vec<_>>>()?;
+        let moments =
+            table.iter().map(|param| Ok((zeros(&param.master)?, zeros(&param.master)?))).collect::<Result<Vec<_>>>()?;
         Ok(Self { config, moments, updates: 0 })
     }
 

@@ -44,10 +44,9 @@ impl TextTokenizer {
             strategy: TruncationStrategy::LongestFirst,
             stride: 0,
         };
-        inner.with_truncation(Some(truncation)).map_err(|error| EngineError::Hyperparameter {
-            name: "max_sequence_length",
-            message: error.to_string(),
-        })?;
+        inner
+            .with_truncation(Some(truncation))
+            .map_err(|error| EngineError::Hyperparameter { name: "max_sequence_length", message: error.to_string() })?;
         Ok(Self { inner })
     }
 

@@ -54,11 +54,8 @@ fn dropout_add_norm_agrees_with_its_parts() {
         tch::manual_seed(2);
         for (rows, width) in [(1, 8), (70, 48), (5, 384)] {
             let x_values = Tensor::randn([rows, width], CPU);
-            let [residual, weight, bias] = [
-                Tensor::randn([rows, width], CPU),
-                Tensor::randn([width], CPU) + 1.0,
-                Tensor::randn([width], CPU),
-            ];
+            let [residual, weight, bias] =
+                [Tensor::randn([rows, width], CPU), Tensor::randn([width], CPU) + 1.0, Tensor::randn([width], CPU)];
             let upstream = [Tensor::randn([rows, width], CPU), Tensor::randn([rows, width], CPU)];
             let run = |x: Tensor, fused: bool| {
                 let leaves = [&residual, &weight, &bias].map(|tensor| leaf(tensor, Kind::Float));
@@ -73,7 +70,8 @@ fn dropout_add_norm_agrees_with_its_parts() {
                     let hidden = reference::dropout_add_norm(&x, &leaves[0], &norm, 0.0, 0).unwrap();
                     (hidden.wide, hidden.low)
                 };
-                let total = (&wide * &upstream[0]).sum(Kind::Float) + (low.to_kind(Kind::Float) * &upstream[1]).sum(Kind::Float);
+                let total = (&wide * &upstream[0]).sum(Kind::Float)
+                    + (low.to_kind(Kind::Float) * &upstream[1]).sum(Kind::Float);
                 total.backward();
                 let [residual, weight, bias] = leaves;
                 (wide, [x.grad(), residual.grad(), weight.grad(), bias.grad()])

@@ -8,9 +8,11 @@ use finetuned_engine::native::{self, AdamWItem, AdamWScalars, OptimizerKernel};
 use finetuned_engine::nn::Mode;
 use finetuned_engine::optim::{AdamW, AdamWConfig, Schedule};
 use finetuned_engine::params::{self, Init, ParamTable};
-use tch::{Kind, Tensor, Reduction};
+use tch::{Kind, Reduction, Tensor};
 
-use super::support::{BF16, FP32, Tolerance, assert_close, classifier, golden, golden_path, loss, packed, test_device, tiny_config};
+use super::support::{
+    BF16, FP32, Tolerance, assert_close, classifier, golden, golden_path, loss, packed, test_device, tiny_config,
+};
 
 fn values(tensor: &Tensor) -> Vec<f32> {
     Vec::try_from(tensor).unwrap()
@@ -71,8 +73,7 @@ fn schedules_are_those_of_transformers() {
         peak: f64,
         rates: Vec<f64>,
     }
-    let cases: Vec<Case> =
-        serde_json::from_slice(&std::fs::read(golden_path("schedules.json")).unwrap()).unwrap();
+    let cases: Vec<Case> = serde_json::from_slice(&std::fs::read(golden_path("schedules.json")).unwrap()).unwrap();
     assert_eq!(cases.len(), 12);
     for case in cases {
         let mut hyperparameters = hyperparameters();

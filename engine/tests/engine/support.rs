@@ -24,7 +24,9 @@ pub fn golden(name: &str) -> HashMap<String, Tensor> {
 pub fn test_device() -> Device {
     static READY: Once = Once::new();
     let wanted = std::env::var("FINETUNED_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
-    READY.call_once(|| drop(device::prepare(&wanted, 2).unwrap()));
+    READY.call_once(|| {
+        device::prepare(&wanted, 1).unwrap();
+    });
     if wanted == "cuda" { Device::Cuda(0) } else { Device::Cpu }
 }
 
@@ -83,7 +85,8 @@ pub fn classifier(golden: &HashMap<String, Tensor>, config: &BertConfig, kind: K
     let weights = weights_of(golden, "weight.");
     let head = Init::Normal(0.02);
     let (model, table, report) =
-        params::build(&weights, test_device(), kind, 0, |root| BertClassifier::new(root, config, CLASSES, head)).unwrap();
+        params::build(&weights, test_device(), kind, 0, |root| BertClassifier::new(root, config, CLASSES, head))
+            .unwrap();
     assert!(report.initialised.is_empty() && report.unused.is_empty(), "{report:?}");
     (model, table)
 }

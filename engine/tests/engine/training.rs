@@ -186,7 +186,10 @@ fn epochs_bring_evaluations_and_checkpoints() {
     let evaluated = recorder.measured().into_iter().filter(|(_, m)| m.contains_key("full_valid_loss")).count();
     assert_eq!(evaluated, 3);
     let checkpoint = &recorder.checkpoints()[0].1;
-    assert_eq!(files(checkpoint), ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "training"]);
+    assert_eq!(
+        files(checkpoint),
+        ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "training"]
+    );
     assert_eq!(files(&checkpoint.join("training")), ["optimizer.safetensors", "state.json"]);
 }
 
@@ -320,9 +323,9 @@ fn a_model_goes_on_with_its_own_head_when_the_labels_are_the_same() {
     assert!(loss < 2.0 * before + 0.2, "{loss} after {before}: the head was kept");
     second.labels.push("other".to_owned());
     let recorder = train(&second);
-    let announced = recorder.messages.borrow().iter().any(|message| {
-        matches!(message, TrainerMessage::Notice { message, .. } if message.contains("classifier.weight"))
-    });
+    let announced = recorder.messages.borrow().iter().any(
+        |message| matches!(message, TrainerMessage::Notice { message, .. } if message.contains("classifier.weight")),
+    );
     assert!(announced, "a head for other labels starts anew, and says so");
 }
 

@@ -60,9 +60,8 @@ pub(super) fn find_binaries(given: Option<&Path>, search_path: Option<&OsStr>) -
     if let Some(given) = given {
         return Some(given.to_owned()).filter(has_both);
     }
-    let version = |folder: &Path| {
-        folder.parent().and_then(|p| p.file_name()?.to_str()?.parse::<u32>().ok()).unwrap_or_default()
-    };
+    let version =
+        |folder: &Path| folder.parent().and_then(|p| p.file_name()?.to_str()?.parse::<u32>().ok()).unwrap_or_default();
     let mut packaged: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
@@ -71,9 +70,7 @@ pub(super) fn find_binaries(given: Option<&Path>, search_path: Option<&OsStr>) -
         .filter(has_both)
         .collect();
     packaged.sort_by_key(|folder| version(folder));
-    packaged.pop().or_else(|| {
-        std::env::split_paths(search_path?).find(has_both)
-    })
+    packaged.pop().or_else(|| std::env::split_paths(search_path?).find(has_both))
 }
 
 /// The first number of the server's version.

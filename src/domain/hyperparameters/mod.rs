@@ -32,7 +32,8 @@ impl Requested {
                 ));
             };
             if !definition.accepts(value) {
-                let message = format!("Invalid value for '{name}': {}. Allowed: {}.", shown(value), definition.allowed());
+                let message =
+                    format!("Invalid value for '{name}': {}. Allowed: {}.", shown(value), definition.allowed());
                 return Err(Error::invalid(at, message));
             }
         }

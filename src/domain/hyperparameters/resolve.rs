@@ -87,8 +87,7 @@ pub struct DataFacts {
 pub fn resolve(requested: &Requested, model: &ModelFacts, data: DataFacts, path: &str) -> Result<Hyperparameters> {
     let batch_size = auto_batch_size(data.training_examples);
     let base_rate = base_learning_rate(model.hidden_size);
-    let mut values: Map<String, Value> =
-        DEFINITIONS.iter().map(|d| (d.name.to_owned(), requested.value(d))).collect();
+    let mut values: Map<String, Value> = DEFINITIONS.iter().map(|d| (d.name.to_owned(), requested.value(d))).collect();
     let set_auto = |values: &mut Map<String, Value>, name: &str, value: Value| {
         if values.get(name).is_none_or(|old| old == "auto" || old.is_null()) {
             values.insert(name.to_owned(), value);

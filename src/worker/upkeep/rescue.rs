@@ -17,8 +17,7 @@ pub async fn run_once(app: &App, left_by: Option<WorkerId>) -> Result<bool> {
     let mut tx = app.db.begin().await?;
     let Some((job, attempt)) = queue::next_orphan(tx.connection(), left_by).await? else { return Ok(false) };
     let detail = if left_by.is_some() { "its worker was restarted" } else { "its worker stopped renewing the lease" };
-    let end =
-        attempts::End { outcome: Outcome::Lost, detail, process: ProcessEnd::default(), stderr_tail: None };
+    let end = attempts::End { outcome: Outcome::Lost, detail, process: ProcessEnd::default(), stderr_tail: None };
     attempts::end(&mut *tx.connection(), job, attempt, &end).await?;
     retry_or_fail(tx.connection(), job, attempt, Outcome::Lost, detail).await?;
     queue::free_slots_of(&mut *tx.connection(), job).await?;

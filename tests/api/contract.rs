@@ -1,0 +1,105 @@
+//! openapi.yaml against the router and against the definitions in the code.
+
+use std::collections::BTreeSet;
+
+use finetuned::domain::hyperparameters::{DEFINITIONS, Rule};
+use serde_json::{Value, json};
+
+use super::support::contract::document;
+
+#[test]
+fn the_document_and_the_router_have_the_same_operations() {
+    let routed: BTreeSet<(String, String, String)> = finetuned::api::routes()
+        .into_iter()
+        .map(|route| (route.method.to_string(), route.path.replace("{*path}", "{path}"), route.operation.to_owned()))
+        .collect();
+    let mut described = BTreeSet::new();
+    for (path, item) in document()["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap().iter().filter(|(name, _)| *name != "parameters") {
+            let id = operation["operationId"].as_str().unwrap();
+            described.insert((method.to_uppercase(), path.clone(), id.to_owned()));
+        }
+    }
+    assert_eq!(routed, described);
+}
+
+#[test]
+fn every_path_parameter_is_described() {
+    for (path, item) in document()["paths"].as_object().unwrap() {
+        let named: BTreeSet<&str> =
+            path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();
+        let described: BTreeSet<&str> = item["parameters"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|parameter| match parameter["$ref"].as_str() {
+                Some(reference) => document().pointer(reference.trim_start_matches('#')).unwrap(),
+                None => parameter,
+            })
+            .map(|parameter| parameter["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(named, described, "{path}");
+    }
+}
+
+/// A hyperparameter as openapi.yaml should have it.
+fn schema_of(rule: Rule, auto: bool) -> Value {
+    let schema = match rule {
+        Rule::Integer { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
+        Rule::Number { min, min_included, max, max_included } => {
+            let (low, high) = (
+                if min_included { "minimum" } else { "exclusiveMinimum" },
+                if max_included { "maximum" } else { "exclusiveMaximum" },
+            );
+            json!({"type": "number", low: min, high: max})
+        }
+        Rule::Word(words) => json!({"enum": words}),
+        Rule::Interval => {
+            return json!({"anyOf": [{"const": "epoch"}, {"type": "integer", "minimum": 1, "maximum": 1_000_000_000}]});
+        }
+    };
+    if auto { json!({"anyOf": [{"const": "auto"}, schema]}) } else { schema }
+}
+
+/// Numbers compare as numbers: 1 and 1.0 are the same bound.
+fn normal(value: &Value) -> Value {
+    match value {
+        Value::Number(number) => json!(number.as_f64().unwrap()),
+        Value::Array(items) => items.iter().map(normal).collect(),
+        Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), normal(value))).collect(),
+        other => other.clone(),
+    }
+}
+
+#[test]
+fn hyperparameters_are_described_as_they_are_defined() {
+    let described = document()["components"]["schemas"]["RequestedHyperparameters"]["properties"].as_object().unwrap();
+    let names: Vec<&str> = DEFINITIONS.iter().map(|definition| definition.name).collect();
+    assert_eq!(described.keys().map(String::as_str).collect::<BTreeSet<_>>(), names.into_iter().collect());
+    for definition in DEFINITIONS {
+        let mut schema = described[definition.name].as_object().unwrap().clone();
+        let doc = schema.remove("description").unwrap();
+        assert_eq!(doc.as_str().unwrap().trim_start_matches("**Extension.** "), definition.doc);
+        let default = schema.remove("default").unwrap_or_default();
+        assert_eq!(normal(&default), normal(&definition.default.value()), "{}", definition.name);
+        assert_eq!(
+            normal(&Value::Object(schema)),
+            normal(&schema_of(definition.rule, definition.auto)),
+            "{}",
+            definition.name
+        );
+    }
+}
+
+#[test]
+fn the_readme_has_a_row_for_every_hyperparameter_and_setting() {
+    let readme = include_str!("../../README.md");
+    for definition in DEFINITIONS {
+        let row = readme.lines().find(|line| line.starts_with(&format!("| `{}` |", definition.name)));
+        assert!(row.is_some_and(|row| row.contains(definition.doc)), "{}: {row:?}", definition.name);
+    }
+    for setting in finetuned::config::SETTINGS {
+        let row = readme.lines().find(|line| line.starts_with(&format!("| `{}` |", setting.env)));
+        assert!(row.is_some_and(|row| row.contains(setting.doc)), "{}: {row:?}", setting.env);
+    }
+}

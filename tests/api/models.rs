@@ -1,0 +1,106 @@
+//! `/v1/models`, and importing.
+
+use std::path::Path;
+
+use finetuned::app::models;
+use serde_json::json;
+
+use super::support::data;
+use super::support::service::Service;
+
+fn copy_of_tiny(folder: &Path) -> std::path::PathBuf {
+    let copy = folder.join("model");
+    std::fs::create_dir_all(&copy).unwrap();
+    for entry in std::fs::read_dir(data::tiny_model()).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+    }
+    copy
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn base_models_are_seen_by_every_project_and_deleted_by_none() {
+    let service = Service::api().await;
+    service.import_tiny_model().await;
+    for client in [service.client(), service.stranger().await] {
+        let model = client.get("/v1/models/tiny-bert").await.good();
+        assert_eq!(
+            (&model["owned_by"], &model["kind"], &model["family"]),
+            (&json!("system"), &json!("base"), &json!("bert"))
+        );
+        assert_eq!(client.get("/v1/models").await.good()["data"], json!([model]));
+        let (status, _, code, _) = client.delete("/v1/models/tiny-bert").await.error();
+        assert_eq!((status, code.as_deref()), (403, Some("insufficient_permissions")));
+    }
+    let files = service.client().get("/v1/models/tiny-bert/files").await.good();
+    let paths: Vec<&str> = files["data"].as_array().unwrap().iter().map(|f| f["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]);
+    let config = service.client().get("/v1/models/tiny-bert/files/config.json").await;
+    assert_eq!(config.bytes, std::fs::read(data::tiny_model().join("config.json")).unwrap());
+    assert_eq!(config.header("content-type"), Some("application/json"));
+    for path in ["nothing", "../config.json", "..%2F..%2Fetc%2Fpasswd", "%2Fetc%2Fpasswd", ""] {
+        let answer = service.client().get(&format!("/v1/models/tiny-bert/files/{path}")).await;
+        assert_eq!(answer.error().0, 404, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn importing_the_same_files_again_changes_nothing() {
+    let service = Service::api().await;
+    let folder = tempfile::tempdir().unwrap();
+    let copy = copy_of_tiny(folder.path());
+    assert!(models::import(&service.app, &copy, "org/tiny").await.unwrap().new);
+    assert!(!models::import(&service.app, &copy, "org/tiny").await.unwrap().new);
+    let objects = std::fs::read_dir(service.app.config.store_dir.join("models")).unwrap().count();
+    assert_eq!(objects, 1, "the second import left nothing");
+    std::fs::write(copy.join("vocab.txt"), "other").unwrap();
+    let error = models::import(&service.app, &copy, "org/tiny").await.err().unwrap();
+    assert!(error.message.contains("exists with other files"), "{}", error.message);
+    // A name with a slash is one segment of the URL.
+    service.client().get("/v1/models/org%2Ftiny").await.good();
+    service.client().get("/v1/models/org%2Ftiny/files/config.json").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_trained_is_not_imported() {
+    let service = Service::api().await;
+    type Spoil = fn(&Path);
+    let rows: [(&str, Spoil, &str); 9] = [
+        ("no config", |d| std::fs::remove_file(d.join("config.json")).unwrap(), "config.json cannot be read"),
+        ("no tokenizer", |d| std::fs::remove_file(d.join("tokenizer.json")).unwrap(), "has no tokenizer.json"),
+        ("no weights", |d| std::fs::remove_file(d.join("model.safetensors")).unwrap(), "no weights in .safetensors"),
+        (
+            "a pickle alone",
+            |d| std::fs::rename(d.join("model.safetensors"), d.join("pytorch_model.bin")).unwrap(),
+            "no weights in .safetensors",
+        ),
+        ("config that is no JSON", |d| std::fs::write(d.join("config.json"), "{").unwrap(), "config.json: EOF"),
+        (
+            "another architecture",
+            |d| std::fs::write(d.join("config.json"), r#"{"model_type": "mamba"}"#).unwrap(),
+            "model_type \"mamba\"; supported: bert",
+        ),
+        (
+            "config without width",
+            |d| std::fs::write(d.join("config.json"), r#"{"model_type": "bert"}"#).unwrap(),
+            "config.json has no hidden_size",
+        ),
+        (
+            "weights that are a pickle",
+            |d| std::fs::write(d.join("model.safetensors"), b"PK\x03\x04 pickle").unwrap(),
+            "model.safetensors is no safetensors file",
+        ),
+        ("weights of three bytes", |d| std::fs::write(d.join("model.safetensors"), b"abc").unwrap(), "it is too short"),
+    ];
+    for (what, spoil, message) in rows {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = copy_of_tiny(folder.path());
+        spoil(&copy);
+        let error = models::import(&service.app, &copy, "m").await.err().unwrap();
+        assert!(error.message.contains(message), "{what}: {}", error.message);
+    }
+    for name in ["", "../x", "a/b/c", "ft:x", ".hidden"] {
+        assert!(models::import(&service.app, &data::tiny_model(), name).await.is_err(), "{name:?}");
+    }
+    assert_eq!(service.client().get("/v1/models").await.good()["data"], json!([]));
+}

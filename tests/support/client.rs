@@ -1,0 +1,161 @@
+//! A client that speaks plain HTTP and holds every answer against the contract.
+
+use reqwest::header::HeaderMap;
+use reqwest::multipart::{Form, Part};
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+
+use super::contract;
+use super::service::eventually;
+
+/// Sends requests with one key, or none.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+    key: Option<String>,
+}
+
+/// An answer that fits openapi.yaml.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub bytes: Vec<u8>,
+}
+
+impl Answer {
+    /// The JSON body.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.bytes).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&self.bytes)))
+    }
+
+    /// The JSON body of a success.
+    #[track_caller]
+    pub fn good(&self) -> Value {
+        assert_eq!(self.status, 200, "{}", String::from_utf8_lossy(&self.bytes));
+        self.json()
+    }
+
+    /// Status, `param`, `code` and message of an error.
+    #[track_caller]
+    pub fn error(&self) -> (u16, Option<String>, Option<String>, String) {
+        assert!(self.status >= 400, "{} {}", self.status, String::from_utf8_lossy(&self.bytes));
+        let error = self.json()["error"].clone();
+        let text = |name: &str| error[name].as_str().map(str::to_owned);
+        (self.status, text("param"), text("code"), text("message").unwrap())
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+impl Client {
+    pub fn new(address: &str, key: Option<&str>) -> Self {
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self { http, base: format!("http://{address}"), key: key.map(str::to_owned) }
+    }
+
+    /// The same client with another key, or none.
+    pub fn with_key(&self, key: Option<&str>) -> Self {
+        Self { key: key.map(str::to_owned), ..self.clone() }
+    }
+
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
+    }
+
+    /// Sends a request and checks the answer against the contract.
+    pub async fn send(&self, request: RequestBuilder) -> Answer {
+        let (method, path) = {
+            let request = request.try_clone().map(|r| r.build().unwrap());
+            match request {
+                Some(request) => (Some(request.method().clone()), request.url().path().to_owned()),
+                None => (None, String::new()),
+            }
+        };
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let path = if path.is_empty() { response.url().path().to_owned() } else { path };
+        let answer = Answer { status, headers, bytes: response.bytes().await.unwrap().to_vec() };
+        contract::check(method.unwrap_or(Method::POST).as_str(), &path, &answer);
+        answer
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(self.request(Method::GET, path)).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.send(self.request(Method::DELETE, path)).await
+    }
+
+    pub async fn post(&self, path: &str) -> Answer {
+        self.send(self.request(Method::POST, path)).await
+    }
+
+    pub async fn post_json(&self, path: &str, body: &Value) -> Answer {
+        self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// Uploads bytes as a file for fine-tuning, and returns its id.
+    pub async fn upload(&self, filename: &str, bytes: impl Into<Vec<u8>>) -> String {
+        let answer = self.upload_as("fine-tune", filename, bytes).await;
+        answer.good()["id"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn upload_as(&self, purpose: &str, filename: &str, bytes: impl Into<Vec<u8>>) -> Answer {
+        let file = Part::bytes(bytes.into()).file_name(filename.to_owned());
+        self.send_form(Form::new().text("purpose", purpose.to_owned()).part("file", file)).await
+    }
+
+    pub async fn send_form(&self, form: Form) -> Answer {
+        let response = self.request(Method::POST, "/v1/files").multipart(form).send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let answer = Answer { status, headers, bytes: response.bytes().await.unwrap().to_vec() };
+        contract::check("POST", "/v1/files", &answer);
+        answer
+    }
+
+    /// Creates a job on `tiny-bert` with these hyperparameters and returns its id.
+    pub async fn create_job(&self, training_file: &str, hyperparameters: Value) -> String {
+        let body = json!({"model": "tiny-bert", "training_file": training_file, "hyperparameters": hyperparameters});
+        self.post_json("/v1/fine_tuning/jobs", &body).await.good()["id"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn job(&self, id: &str) -> Value {
+        self.get(&format!("/v1/fine_tuning/jobs/{id}")).await.good()
+    }
+
+    /// Waits until a job is in one of these statuses.
+    pub async fn wait_for(&self, id: &str, statuses: &[&str], seconds: u64) -> Value {
+        eventually(&format!("job to be {statuses:?}"), seconds, async || {
+            let job = self.job(id).await;
+            statuses.contains(&job["status"].as_str().unwrap()).then_some(job)
+        })
+        .await
+    }
+
+    /// Waits until a job has ended.
+    pub async fn wait_for_end(&self, id: &str) -> Value {
+        self.wait_for(id, &["succeeded", "failed", "cancelled"], 120).await
+    }
+
+    /// The messages of a job's events, oldest first.
+    pub async fn messages(&self, id: &str) -> Vec<String> {
+        let events = self.get(&format!("/v1/fine_tuning/jobs/{id}/events?limit=1000")).await.good();
+        let mut messages: Vec<String> = events["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|event| event["message"].as_str().unwrap().to_owned())
+            .collect();
+        messages.reverse();
+        messages
+    }
+}

@@ -1,0 +1,116 @@
+//! The private PostgreSQL.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use finetuned::db::Db;
+use finetuned::db::embedded::{EmbeddedError, PrivatePostgres};
+
+/// A folder that the server's user can reach.
+pub fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    folder
+}
+
+async fn open(folder: &Path) -> Result<PrivatePostgres, EmbeddedError> {
+    let given = std::env::var_os("FINETUNED_POSTGRES_BIN").map(std::path::PathBuf::from);
+    PrivatePostgres::open(&folder.join("postgres"), given.as_deref(), std::env::var_os("PATH").as_deref()).await
+}
+
+fn server_pid(folder: &Path) -> Option<i32> {
+    let text = std::fs::read_to_string(folder.join("postgres/data/postmaster.pid")).ok()?;
+    text.lines().next()?.parse().ok()
+}
+
+async fn ask(server: &PrivatePostgres, query: &'static str) -> String {
+    let db = Db::connect(server.url(), 2).await.unwrap();
+    let answer: String = sqlx::query_scalar(query).fetch_one(db.pool()).await.unwrap();
+    db.close().await;
+    answer
+}
+
+#[tokio::test]
+async fn it_keeps_its_data_durably_and_to_itself() {
+    let folder = folder();
+    let server = open(folder.path()).await.unwrap();
+    assert_eq!(ask(&server, "show fsync").await, "on");
+    assert_eq!(ask(&server, "show data_checksums").await, "on");
+    assert_eq!(ask(&server, "show listen_addresses").await, "");
+    let mode =
+        |name: &str| std::fs::metadata(folder.path().join("postgres").join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(""), mode("data"), mode("password")), (0o700, 0o700, 0o600));
+    let wrong = server.url().replacen(&server.url()[21..69], &"0".repeat(48), 1);
+    assert!(Db::connect(&wrong, 1).await.is_err(), "the password is asked for");
+    let db = Db::connect(server.url(), 2).await.unwrap();
+    sqlx::query("create table kept (word text)").execute(db.pool()).await.unwrap();
+    sqlx::query("insert into kept values ('here')").execute(db.pool()).await.unwrap();
+    db.close().await;
+    server.stop().await;
+    assert!(server_pid(folder.path()).is_none());
+    let server = open(folder.path()).await.unwrap();
+    assert_eq!(ask(&server, "select word from kept").await, "here");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_left_running_is_taken_over() {
+    let folder = folder();
+    let first = open(folder.path()).await.unwrap();
+    let pid = server_pid(folder.path()).unwrap();
+    std::mem::forget(first);
+    let second = open(folder.path()).await.unwrap();
+    assert_eq!(server_pid(folder.path()), Some(pid));
+    assert_eq!(ask(&second, "select 'works'").await, "works");
+    second.stop().await;
+    assert!(server_pid(folder.path()).is_none());
+}
+
+#[tokio::test]
+async fn a_killed_server_recovers() {
+    let folder = folder();
+    let first = open(folder.path()).await.unwrap();
+    let db = Db::connect(first.url(), 2).await.unwrap();
+    sqlx::query("create table kept as select 'here' as word").execute(db.pool()).await.unwrap();
+    let pid = server_pid(folder.path()).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    // As its parent we would have to reap it; a restarted service is not its parent.
+    std::mem::forget(first);
+    nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).unwrap();
+    let second = open(folder.path()).await.unwrap();
+    assert_ne!(server_pid(folder.path()), Some(pid));
+    assert_eq!(ask(&second, "select word from kept").await, "here");
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn what_stands_in_its_way_is_said() {
+    let folder = folder();
+    open(folder.path()).await.unwrap().stop().await;
+    std::fs::write(folder.path().join("postgres/data/PG_VERSION"), "9\n").unwrap();
+    let error = open(folder.path()).await.err().unwrap().to_string();
+    assert!(error.contains("was made by PostgreSQL 9, but"), "{error}");
+
+    let none = PrivatePostgres::open(&folder.path().join("other"), Some(Path::new("/nowhere")), None).await;
+    assert!(matches!(none, Err(EmbeddedError::NotFound)));
+
+    if nix::unistd::geteuid().is_root() {
+        let closed = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(closed.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        let error = open(closed.path()).await.err().unwrap().to_string();
+        assert!(error.contains("cannot enter") && error.contains("FINETUNED_STATE_DIR"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_long_path_does_not_matter() {
+    let folder = folder();
+    let deep = folder.path().join("a".repeat(60)).join("b".repeat(60));
+    std::fs::create_dir_all(&deep).unwrap();
+    for path in [deep.parent().unwrap(), &deep] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o711)).unwrap();
+    }
+    let server = open(&deep).await.unwrap();
+    assert_eq!(ask(&server, "select 'works'").await, "works");
+    server.stop().await;
+}
