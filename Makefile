@@ -7,15 +7,15 @@ FETCH := $(PYTHON) scripts/fetch.py
 MODEL := $(DEPS)/models/all-MiniLM-L6-v2
 SERVICE := target/release/finetuned
 
-SETUP := $(DEPS)/libtorch/.done
+SETUP := $(DEPS)/libtorch.done
 ifeq ($(CUDA),1)
-SETUP += $(DEPS)/libtorch-cuda/.done
+SETUP += $(DEPS)/libtorch-cuda.done
 export FINETUNED_LIBTORCH := $(abspath $(DEPS)/libtorch-cuda/torch/lib)
 endif
 
 # A PostgreSQL of the machine is used where there is one.
 ifeq ($(wildcard /usr/lib/postgresql/*/bin/initdb)$(shell command -v initdb 2>/dev/null),)
-SETUP += $(DEPS)/postgres/.done
+SETUP += $(DEPS)/postgres.done
 export FINETUNED_POSTGRES_BIN := $(abspath $(DEPS)/postgres/bin)
 endif
 
@@ -40,41 +40,41 @@ help:
 
 # ---- set-up ------------------------------------------------------------------------------------------------
 
-$(DEPS)/libtorch/.done: scripts/pins/libtorch.txt scripts/fetch.py
-	$(FETCH) libtorch $(@D) && touch $@
+$(DEPS)/libtorch.done: scripts/pins/libtorch.txt scripts/fetch.py
+	$(FETCH) libtorch $(DEPS)/libtorch && touch $@
 
-$(DEPS)/libtorch-cuda/.done: scripts/pins/libtorch-cuda.txt scripts/fetch.py
-	$(FETCH) libtorch-cuda $(@D) && touch $@
+$(DEPS)/libtorch-cuda.done: scripts/pins/libtorch-cuda.txt scripts/fetch.py
+	$(FETCH) libtorch-cuda $(DEPS)/libtorch-cuda && touch $@
 
-$(DEPS)/postgres/.done: scripts/pins/postgres.txt scripts/fetch.py
-	$(FETCH) postgres $(@D) && touch $@
+$(DEPS)/postgres.done: scripts/pins/postgres.txt scripts/fetch.py
+	$(FETCH) postgres $(DEPS)/postgres && touch $@
 
-$(MODEL)/.done: scripts/pins/demo-model.txt scripts/fetch.py
-	$(FETCH) demo-model $(@D) && touch $@
+$(MODEL).done: scripts/pins/demo-model.txt scripts/fetch.py
+	$(FETCH) demo-model $(MODEL) && touch $@
 
 # Virtual environments: `sdk` holds the openai package, `interop` transformers and torch as well.
-$(DEPS)/venv-%/.done: scripts/pins/%.txt
-	rm -rf $(@D) && $(PYTHON) -m venv $(@D)
-	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+$(DEPS)/venv-%.done: scripts/pins/%.txt
+	rm -rf $(DEPS)/venv-$* && $(PYTHON) -m venv $(DEPS)/venv-$*
+	$(DEPS)/venv-$*/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	touch $@
 
-setup: $(SETUP) $(MODEL)/.done
+setup: $(SETUP) $(MODEL).done
 
 build: $(SETUP)
 	cargo build --release
 
 # ---- for people --------------------------------------------------------------------------------------------
 
-demo: build $(MODEL)/.done
+demo: build $(MODEL).done
 	$(PYTHON) examples/demo.py --service $(SERVICE) --model $(MODEL)
 
-serve: build $(MODEL)/.done
+serve: build $(MODEL).done
 	$(SERVICE) models import $(MODEL)
 	$(SERVICE) serve
 
 # ---- for developers ----------------------------------------------------------------------------------------
 
-test: $(SETUP) $(DEPS)/venv-sdk/.done
+test: $(SETUP) $(DEPS)/venv-sdk.done
 	cargo build --workspace --tests --bins
 	FINETUNED_TEST_PYTHON=$(abspath $(DEPS)/venv-sdk/bin/python) $(PYTHON) scripts/with_postgres.py $(RUN_TESTS)
 
@@ -82,10 +82,10 @@ lint: $(SETUP)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-interop: build $(MODEL)/.done $(DEPS)/venv-interop/.done
+interop: build $(MODEL).done $(DEPS)/venv-interop.done
 	$(DEPS)/venv-interop/bin/python tests/interop/run.py --service $(SERVICE) --model $(MODEL)
 
-golden: $(DEPS)/venv-interop/.done
+golden: $(DEPS)/venv-interop.done
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/make.py
 
 sqlx: $(SETUP)
@@ -96,7 +96,7 @@ deny:
 	cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked
 	cargo deny check bans licenses sources
 
-gpu-check: $(SETUP) $(MODEL)/.done
+gpu-check: $(SETUP) $(MODEL).done
 	$(PYTHON) scripts/gpu_check.py
 
 clean-deps:

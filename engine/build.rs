@@ -4,7 +4,9 @@ use std::env;
 
 fn main() {
     println!("cargo:rerun-if-changed=native");
-    let libtorch = env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys names its libtorch's lib folder");
+    let Ok(libtorch) = env::var("DEP_TCH_LIBTORCH_LIB") else {
+        panic!("torch-sys did not say where libtorch lies; `make setup` fetches it");
+    };
     // Programs of this build find libtorch where it lies now; LD_LIBRARY_PATH wins over it elsewhere.
     println!("cargo:rustc-link-arg=-Wl,-rpath,{libtorch}");
     kernels();

@@ -6,10 +6,10 @@ Python's standard library is enough; examples/openai_sdk.py does the same with t
 """
 
 import argparse
+import contextlib
 import http.client
 import io
 import json
-import os
 import pathlib
 import shutil
 import signal
@@ -129,11 +129,37 @@ def download(api: Api, model: str, target: pathlib.Path) -> pathlib.Path:
     archive = api.call("GET", f"/models/{name}/archive")
     shutil.rmtree(target, ignore_errors=True)
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        tar.extractall(target, filter="data")
+        # The filter that refuses odd paths is missing from old Pythons.
+        tar.extractall(target, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     (directory,) = target.iterdir()
     for path, file in listed.items():
         print(f"  {file['bytes']:>11,}  {path}")
     return directory
+
+
+@contextlib.contextmanager
+def running_service(program: pathlib.Path, model: pathlib.Path):
+    """A service on a free port with a throw-away state folder and one base model; gives its base URL and an API key."""
+    # The private database may run as another user, who must be able to pass through.
+    scratch = pathlib.Path(tempfile.mkdtemp(prefix="finetuned-"))
+    scratch.chmod(0o711)
+    state, log = scratch / "state", scratch / "log"
+    service = None
+    try:
+        options = ["--state-dir", str(state)]
+        subprocess.run([program, "models", "import", model, *options], check=True)
+        command = [program, "serve", "--listen", "127.0.0.1:0", *options]
+        with open(log, "wb") as sink:
+            service = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=sink, text=True)
+        first_line = service.stdout.readline()
+        if "=" not in first_line:
+            raise SystemExit("the service did not start:\n" + log.read_text())
+        yield first_line.strip().split("=", 1)[1], (state / "bootstrap-key").read_text()
+    finally:
+        if service:
+            service.send_signal(signal.SIGTERM)
+            service.wait()
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def main() -> None:
@@ -142,34 +168,13 @@ def main() -> None:
     parser.add_argument("--model", type=pathlib.Path, required=True, help="directory of the base model")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("target/demo"), help="where the model goes")
     arguments = parser.parse_args()
-    # The private database may run as another user, who must be able to pass through.
-    scratch = pathlib.Path(tempfile.mkdtemp(prefix="finetuned-demo-"))
-    scratch.chmod(0o711)
-    state = scratch / "state"
-    service = None
-    try:
-        with open(scratch / "log", "wb") as log:
-            options = ["--state-dir", str(state)]
-            subprocess.run([arguments.service, "models", "import", arguments.model, *options], check=True)
-            command = [arguments.service, "serve", "--listen", "127.0.0.1:0", *options]
-            service = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-        first_line = service.stdout.readline()
-        if "=" not in first_line:
-            raise SystemExit("the service did not start:\n" + (scratch / "log").read_text())
-        base_url = first_line.strip().split("=", 1)[1]
+    with running_service(arguments.service, arguments.model) as (base_url, key):
         print(f"service at {base_url}")
-        api = Api(base_url, (state / "bootstrap-key").read_text())
+        api = Api(base_url, key)
         job = fine_tune(api, arguments.model.name)
         directory = download(api, job["fine_tuned_model"], arguments.out)
-        result = f"test accuracy: {job['evaluation']['test']['accuracy']:.4f}  model: {directory}"
-    finally:
-        if service:
-            service.send_signal(signal.SIGTERM)
-            service.wait()
-        shutil.rmtree(scratch, ignore_errors=True)
-    print(result)
+    print(f"test accuracy: {job['evaluation']['test']['accuracy']:.4f}  model: {directory}")
 
 
 if __name__ == "__main__":
-    os.umask(0o022)
     main()

@@ -1,6 +1,6 @@
 //! The service's settings: each defined once, read from flags and environment, all faults reported together.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -97,11 +97,11 @@ pub struct ConfigError(pub Vec<String>);
 ///
 /// # Errors
 /// All settings that are malformed, together.
-pub fn load(flags: &HashMap<String, String>) -> Result<Config, ConfigError> {
+pub fn load(flags: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
     read(flags, &|name| std::env::var(name).ok())
 }
 
-fn read(flags: &HashMap<String, String>, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
+fn read(flags: &BTreeMap<String, String>, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
     let mut reader = Reader { flags, env, faults: Vec::new() };
     let state_dir = reader.path(&STATE_DIR).unwrap_or_else(|| default_state_dir(env));
     let store_dir = reader.path(&STORE_DIR).unwrap_or_else(|| state_dir.join("objects"));
@@ -129,7 +129,7 @@ fn read(flags: &HashMap<String, String>, env: &dyn Fn(&str) -> Option<String>) -
 }
 
 struct Reader<'a> {
-    flags: &'a HashMap<String, String>,
+    flags: &'a BTreeMap<String, String>,
     env: &'a dyn Fn(&str) -> Option<String>,
     faults: Vec<String>,
 }
@@ -155,14 +155,13 @@ impl Reader<'_> {
     /// Parses the value; on a fault, the default stands in until all faults are reported.
     fn parse<T: FromStr>(&mut self, setting: &Setting, expected: &str) -> T {
         let text = self.text(setting);
-        match text.parse() {
-            Ok(value) => value,
-            Err(_) => {
-                self.fault(setting, &text, expected);
-                match setting.default.parse() {
-                    Ok(value) => value,
-                    Err(_) => unreachable!("the default of {} parses", setting.env),
-                }
+        if let Ok(value) = text.parse() {
+            value
+        } else {
+            self.fault(setting, &text, expected);
+            match setting.default.parse() {
+                Ok(value) => value,
+                Err(_) => unreachable!("the default of {} parses", setting.env),
             }
         }
     }
@@ -170,12 +169,11 @@ impl Reader<'_> {
     fn within<T: TryFrom<u64> + FromStr>(&mut self, setting: &Setting, min: u64, max: u64) -> T {
         let text = self.text(setting);
         let value = text.parse::<u64>().ok().filter(|value| (min..=max).contains(value));
-        match value.and_then(|value| T::try_from(value).ok()) {
-            Some(value) => value,
-            None => {
-                self.fault(setting, &text, &format!("a whole number from {min} to {max}"));
-                T::try_from(min).unwrap_or_else(|_| unreachable!("{min} fits every integer type in use"))
-            }
+        if let Some(value) = value.and_then(|value| T::try_from(value).ok()) {
+            value
+        } else {
+            self.fault(setting, &text, &format!("a whole number from {min} to {max}"));
+            T::try_from(min).unwrap_or_else(|_| unreachable!("{min} fits every integer type in use"))
         }
     }
 
@@ -212,13 +210,13 @@ fn default_trainer() -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::collections::BTreeMap;
 
     use super::{ConfigError, SETTINGS, read};
 
     fn with(flags: &[(&str, &str)], env: &[(&str, &str)]) -> Result<super::Config, ConfigError> {
-        let flags = flags.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect::<HashMap<_, _>>();
-        let env: HashMap<String, String> =
+        let flags = flags.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect::<BTreeMap<_, _>>();
+        let env: BTreeMap<String, String> =
             env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         read(&flags, &|name| env.get(name).cloned())
     }

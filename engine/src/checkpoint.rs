@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{EngineError, Result};
-use super::export::{self, ModelFiles};
-use super::models::weights::{self, Weights};
-use super::observer::Observer;
-use super::optim::AdamW;
-use super::params::ParamTable;
-use super::training::{Checkpointer, Progress};
+use crate::error::{EngineError, Result};
+use crate::export::{self, ModelFiles};
+use crate::observer::Observer;
+use crate::optim::AdamW;
+use crate::params::ParamTable;
+use crate::training::{Checkpointer, Progress};
+use crate::weights::{self, Weights};
 use finetuned::domain::model::TRAINING_STATE_FOLDER;
 use finetuned::domain::run::TrainerMessage;
 

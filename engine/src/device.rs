@@ -3,8 +3,8 @@
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use tch::{Cuda, Device, Kind};
 
-use super::error::{EngineError, Result};
-use super::native;
+use crate::error::{EngineError, Result};
+use crate::native;
 use finetuned::domain::hyperparameters::Precision;
 use finetuned::domain::run::Devices;
 

@@ -8,9 +8,10 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::error::{EngineError, Result};
-use super::models::weights;
-use super::params::ParamTable;
+use crate::error::{EngineError, Result};
+use crate::params::ParamTable;
+use crate::weights;
+use finetuned::domain::hex::hex;
 use finetuned::domain::run::RunSpec;
 
 /// Files of a base model that go with every model made from it.
@@ -171,7 +172,7 @@ fn hash_file(path: &Path) -> Result<(u64, String)> {
         hasher.update(&buffer[..read]);
         bytes += read as u64;
     }
-    Ok((bytes, hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
+    Ok((bytes, hex(&hasher.finalize())))
 }
 
 /// Makes the files and folders below `directory` durable.

@@ -20,3 +20,4 @@ pub mod score;
 pub mod tasks;
 pub mod text;
 pub mod training;
+pub mod weights;

@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_char, c_double, c_int};
 
 use tch::Tensor;
 
-use super::error::{EngineError, Result};
+use crate::error::{EngineError, Result};
 
 type Raw = *mut torch_sys::C_tensor;
 
@@ -114,7 +114,6 @@ pub fn dropout(x: &Tensor, p: f64, key: u64) -> Result<Tensor> {
 
 /// `layer_norm(residual + dropout(x)) * weight + bias`, for `x` `[rows, width]` in float32 or bfloat16 and the rest
 /// in float32. Returns the float32 result and, where `x` is bfloat16, the same in bfloat16.
-#[expect(clippy::too_many_arguments, reason = "mirrors the operator's C signature; functional.rs is its one caller")]
 pub fn dropout_add_norm(
     x: &Tensor,
     residual: &Tensor,

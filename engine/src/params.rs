@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
-use super::error::{EngineError, Result};
-use super::models::weights::Weights;
-use super::native;
+use crate::error::{EngineError, Result};
+use crate::native;
+use crate::weights::Weights;
 
 /// One trainable tensor. Where a layer computes with several Hugging Face tensors as one (query, key and value), they
 /// are `parts` stacked along the first dimension.
@@ -150,6 +150,7 @@ pub struct Builder<'a, 'w> {
 
 impl Builder<'_, '_> {
     /// The path one name deeper.
+    #[must_use]
     pub fn at(&self, name: impl std::fmt::Display) -> Self {
         Self { state: self.state, path: self.join(name) }
     }
@@ -233,8 +234,8 @@ pub fn build<M>(
     let state = state.into_inner();
     let mut names: Vec<&str> = state.params.iter().flat_map(|p| p.parts.iter().map(|part| part.0.as_str())).collect();
     names.sort_unstable();
-    if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(EngineError::native(format!("parameter {} was built twice", pair[0])));
+    if let Some(twice) = names.windows(2).find_map(|pair| (pair[0] == pair[1]).then_some(pair[0])) {
+        return Err(EngineError::native(format!("parameter {twice} was built twice")));
     }
     let unused = weights.names_other_than(&names);
     Ok((model, ParamTable { params: state.params }, LoadReport { initialised: state.initialised, unused }))

@@ -6,15 +6,16 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::checkpoint::{self, CheckpointWriter};
-use super::device::{self, ComputeDevice};
-use super::error::{EngineError, Result};
-use super::export::{self, ModelFiles};
-use super::observer::Observer;
-use super::optim::{AdamW, AdamWConfig};
-use super::tasks::Recipe;
-use super::tasks::text_classification::{Loaded, TextClassification};
-use super::training::{End, Plan, Progress, Training};
+use crate::checkpoint::{self, CheckpointWriter};
+use crate::device::{self, ComputeDevice};
+use crate::error::{EngineError, Result};
+use crate::export::{self, ModelFiles};
+use crate::observer::Observer;
+use crate::optim::{AdamW, AdamWConfig};
+use crate::tasks::Recipe;
+use crate::tasks::text_classification::{Loaded, TextClassification};
+use crate::training::{End, Plan, Progress, Training};
+use finetuned::domain::hex::hex;
 use finetuned::domain::hyperparameters::Precision;
 use finetuned::domain::job::Phase;
 use finetuned::domain::run::{Finished, RunSpec, Started, TrainerMessage, VERSION};
@@ -153,7 +154,7 @@ fn fingerprint(spec: &RunSpec, precision: Precision, examples: usize) -> String 
         "hyperparameters": hyperparameters,
         "seed": spec.seed,
     });
-    Sha256::digest(identity.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(identity.to_string()))
 }
 
 /// Reads a spec file. Relative paths in it are taken from the file's own folder.

@@ -83,7 +83,7 @@ fn ratio(part: u64, whole: u64) -> f64 {
 mod tests {
     use super::ConfusionMatrix;
 
-    /// Values of scikit-learn 1.7 for y_true = [0,0,0,1,1,2], y_pred = [0,0,1,1,2,2] over four classes.
+    /// Values of scikit-learn 1.7 for `y_true` = [0,0,0,1,1,2], `y_pred` = [0,0,1,1,2,2] over four classes.
     #[test]
     fn scores_are_those_of_scikit_learn() {
         let truth = [0, 0, 0, 1, 1, 2];

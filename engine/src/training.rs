@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use super::data::sampler::epoch_order;
-use super::error::{EngineError, Result};
-use super::nn::Mode;
-use super::observer::Observer;
-use super::optim::{AdamW, Schedule};
-use super::params::ParamTable;
-use super::tasks::Recipe;
+use crate::data::sampler::epoch_order;
+use crate::error::{EngineError, Result};
+use crate::nn::Mode;
+use crate::observer::Observer;
+use crate::optim::{AdamW, Schedule};
+use crate::params::ParamTable;
+use crate::tasks::Recipe;
 use finetuned::domain::checkpoint::Metrics;
 use finetuned::domain::hyperparameters::{Hyperparameters, Interval};
 use finetuned::domain::job::Phase;

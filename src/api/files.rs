@@ -54,7 +54,7 @@ impl From<File> for FileView {
             object: "file",
             bytes: file.bytes,
             created_at: file.created_at.unix_timestamp(),
-            expires_at: file.expires_at.map(|time| time.unix_timestamp()),
+            expires_at: file.expires_at.map(time::OffsetDateTime::unix_timestamp),
             filename: file.filename,
             purpose: file.purpose.as_str(),
             status: if readable { "processed" } else { "error" },

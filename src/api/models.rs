@@ -16,6 +16,7 @@ use super::problem::Answer;
 use super::route::{Route, delete, get};
 use super::stream::{self, Object};
 use crate::app::models;
+use crate::domain::hex::hex;
 use crate::domain::model::{Model, ModelFile, root_of};
 use crate::domain::project::Project;
 
@@ -78,7 +79,7 @@ struct ModelFileView {
 
 impl From<ModelFile> for ModelFileView {
     fn from(file: ModelFile) -> Self {
-        let sha256 = stream::hex(&file.sha256);
+        let sha256 = hex(&file.sha256);
         Self { id: file.path.clone(), object: "model.file", path: file.path, bytes: file.bytes, sha256 }
     }
 }

@@ -58,7 +58,10 @@ async fn read(mut form: Multipart, state: &ApiState) -> Result<UploadForm> {
     }
     let (spool, filename) = file.ok_or_else(|| missing("file"))?;
     let purpose = parse_purpose(&purpose.ok_or_else(|| missing("purpose"))?)?;
-    Ok(UploadForm { spool, new: NewFile { purpose, filename, expires_after: expiry(anchor, seconds)? } })
+    Ok(UploadForm {
+        spool,
+        new: NewFile { purpose, filename, expires_after: expiry(anchor.as_deref(), seconds.as_deref())? },
+    })
 }
 
 fn missing(name: &str) -> Error {
@@ -74,8 +77,8 @@ fn parse_purpose(word: &str) -> Result<FilePurpose> {
     })
 }
 
-fn expiry(anchor: Option<String>, seconds: Option<String>) -> Result<Option<i64>> {
-    match (anchor.as_deref(), seconds) {
+fn expiry(anchor: Option<&str>, seconds: Option<&str>) -> Result<Option<i64>> {
+    match (anchor, seconds) {
         (None, None) => Ok(None),
         (Some("created_at"), Some(seconds)) => seconds.parse().map(Some).map_err(|_| {
             let message = "Invalid value for 'expires_after[seconds]': it must be an integer.";

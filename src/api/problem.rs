@@ -101,6 +101,7 @@ pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> Response {
 }
 
 /// The answer of a handler that panicked; the log has the message.
+#[expect(clippy::needless_pass_by_value, reason = "the signature that tower-http calls")]
 pub(super) fn from_panic(panic: Box<dyn Any + Send>) -> Response {
     let text = panic
         .downcast_ref::<String>()

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use super::ApiState;
 use super::problem::{Answer, Problem};
 use crate::domain::error::{Error, ErrorKind};
+use crate::domain::hex::hex;
 
 /// An object to send.
 pub(super) struct Object<'a> {
@@ -69,11 +70,6 @@ pub(super) fn attachment(filename: &str) -> String {
         .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
         .collect();
     format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''{encoded}")
-}
-
-/// Lower-case hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[derive(Debug, PartialEq, Eq)]

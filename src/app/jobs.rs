@@ -142,25 +142,25 @@ fn check_against_model(requested: &Requested, model: &Model, training_examples: 
 }
 
 fn check_words(request: &CreateJob) -> Result<()> {
-    if let Some(suffix) = &request.suffix {
-        if !is_suffix(suffix) {
-            let message = format!(
-                "Invalid value for 'suffix'. Allowed: 1 to {SUFFIX_CHARS} letters, digits, dots, dashes and underscores."
-            );
-            return Err(Error::invalid("suffix", message));
-        }
+    if let Some(suffix) = &request.suffix
+        && !is_suffix(suffix)
+    {
+        let message = format!(
+            "Invalid value for 'suffix'. Allowed: 1 to {SUFFIX_CHARS} letters, digits, dots, dashes and underscores."
+        );
+        return Err(Error::invalid("suffix", message));
     }
-    if let Some(seed) = request.seed {
-        if !(0..=i64::from(i32::MAX)).contains(&seed) {
-            let message = format!("Invalid value for 'seed': {seed}. Allowed: 0 to {}.", i32::MAX);
-            return Err(Error::invalid("seed", message));
-        }
+    if let Some(seed) = request.seed
+        && !(0..=i64::from(i32::MAX)).contains(&seed)
+    {
+        let message = format!("Invalid value for 'seed': {seed}. Allowed: 0 to {}.", i32::MAX);
+        return Err(Error::invalid("seed", message));
     }
-    if let Some(fraction) = request.dataset.validation_split {
-        if !(0.0..=0.5).contains(&fraction) {
-            let message = format!("Invalid value for 'validation_split': {fraction}. Allowed: 0 to 0.5.");
-            return Err(Error::invalid("dataset.validation_split", message));
-        }
+    if let Some(fraction) = request.dataset.validation_split
+        && !(0.0..=0.5).contains(&fraction)
+    {
+        let message = format!("Invalid value for 'validation_split': {fraction}. Allowed: 0 to 0.5.");
+        return Err(Error::invalid("dataset.validation_split", message));
     }
     if let Some(metadata) = &request.metadata {
         if metadata.len() > METADATA_PAIRS {

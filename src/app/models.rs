@@ -12,7 +12,7 @@ use crate::domain::id::{ModelId, ProjectId};
 use crate::domain::model::{
     FAMILIES, Family, Model, ModelFacts, ModelFile, ModelKind, TRAINING_STATE_FOLDER, is_base_model_name,
 };
-use crate::store::LocalStore;
+use crate::store::{self, LocalStore};
 
 /// Endings of the files that belong to a model. Weights in pickles are never taken: reading them runs code.
 const TAKEN: [&str; 5] = ["json", "safetensors", "txt", "model", "md"];
@@ -36,7 +36,7 @@ pub async fn import(app: &App, directory: &Path, name: &str) -> Result<Imported>
         return Err(Error::invalid("name", message));
     }
     let (family, facts) = read_config(directory)?;
-    let (taken, skipped) = list_files(directory)?;
+    let ModelDirectory { taken, skipped } = list_files(directory)?;
     for required in ["config.json", "tokenizer.json"] {
         if !taken.iter().any(|(path, _)| path == required) {
             return Err(unusable(directory, format!("it has no {required}")));
@@ -49,6 +49,9 @@ pub async fn import(app: &App, directory: &Path, name: &str) -> Result<Imported>
     }
     for path in weights {
         check_safetensors(path).map_err(|why| unusable(directory, why))?;
+    }
+    if let Some(model) = imported_before(app, name, &taken).await? {
+        return Ok(Imported { new: false, model, skipped });
     }
     let id = ModelId::new();
     let mut files = Vec::with_capacity(taken.len());
@@ -67,32 +70,28 @@ pub async fn import(app: &App, directory: &Path, name: &str) -> Result<Imported>
         job: None,
         created_at: Timestamp::now_utc(),
     };
-    let outcome = record(app, &model, &files).await;
-    if !matches!(outcome, Ok(None)) {
-        for file in &files {
-            let _ = app.store.delete(&file.object_key).await;
-        }
-    }
-    let existing = outcome?;
-    Ok(Imported { new: existing.is_none(), model: existing.unwrap_or(model), skipped })
+    let mut tx = app.db.begin().await?;
+    models::insert(tx.connection(), &model, &files).await?;
+    tx.commit().await?;
+    Ok(Imported { model, new: true, skipped })
 }
 
-/// Records a model, or finds the one of that name with the very same files.
-async fn record(app: &App, model: &Model, files: &[ModelFile]) -> Result<Option<Model>> {
-    let mut tx = app.db.begin().await?;
-    if let Some(existing) = models::find_base(&mut *tx.connection(), &model.name).await? {
-        let stored = models::files(&mut *tx.connection(), existing.id).await?;
-        let same =
-            stored.iter().map(|file| (&file.path, file.sha256)).eq(files.iter().map(|file| (&file.path, file.sha256)));
-        if same {
-            return Ok(Some(existing));
-        }
-        let message = format!("a model called {} exists with other files; choose another name", model.name);
-        return Err(Error::new(ErrorKind::Conflict, message).param("name"));
+/// The model of that name if it has the very same files.
+///
+/// # Errors
+/// It has others.
+async fn imported_before(app: &App, name: &str, taken: &[(String, PathBuf)]) -> Result<Option<Model>> {
+    let Some(existing) = models::find_base(app.db.pool(), name).await? else { return Ok(None) };
+    let stored = models::files(app.db.pool(), existing.id).await?;
+    let mut same = stored.len() == taken.len();
+    for (file, (path, full)) in stored.iter().zip(taken) {
+        same = same && file.path == *path && file.sha256 == store::hash_file(full).await?.sha256;
     }
-    models::insert(tx.connection(), model, files).await?;
-    tx.commit().await?;
-    Ok(None)
+    if same {
+        return Ok(Some(existing));
+    }
+    let message = format!("a model called {name} exists with other files; choose another name");
+    Err(Error::new(ErrorKind::Conflict, message).param("name"))
 }
 
 fn unusable(directory: &Path, why: impl std::fmt::Display) -> Error {
@@ -126,8 +125,15 @@ fn read_config(directory: &Path) -> Result<(Family, ModelFacts)> {
     Ok((family, facts))
 }
 
-/// The files of a model directory: those to take, with their full paths, and those to leave.
-fn list_files(directory: &Path) -> Result<(Vec<(String, PathBuf)>, Vec<String>)> {
+/// The files of a model directory.
+struct ModelDirectory {
+    /// Those that belong to the model, with their full paths, sorted.
+    taken: Vec<(String, PathBuf)>,
+    /// The others.
+    skipped: Vec<String>,
+}
+
+fn list_files(directory: &Path) -> Result<ModelDirectory> {
     let (mut taken, mut skipped) = (Vec::new(), Vec::new());
     let entries = std::fs::read_dir(directory).map_err(|error| unusable(directory, error))?;
     for entry in entries {
@@ -144,7 +150,7 @@ fn list_files(directory: &Path) -> Result<(Vec<(String, PathBuf)>, Vec<String>)>
     }
     taken.sort();
     skipped.sort();
-    Ok((taken, skipped))
+    Ok(ModelDirectory { taken, skipped })
 }
 
 /// Checks a safetensors file's header without reading the tensors.

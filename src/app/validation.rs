@@ -2,7 +2,7 @@
 
 use super::App;
 use crate::dataset::prepare::{self, Input, Inputs};
-use crate::db::{events, files, jobs, models, queue};
+use crate::db::{events, files, jobs, models, queue, validation};
 use crate::domain::error::{Error, Result};
 use crate::domain::event::NewEvent;
 use crate::domain::hyperparameters::{DataFacts, resolve};
@@ -16,7 +16,7 @@ use crate::domain::report::{DataFormat, DataReport};
 /// # Errors
 /// The database or the store is away.
 pub async fn run_once(app: &App) -> Result<bool> {
-    let Some(id) = jobs::take_for_validation(app.db.pool()).await? else { return Ok(false) };
+    let Some(id) = validation::take(app.db.pool()).await? else { return Ok(false) };
     let mut connection = app.db.connection().await?;
     let Some(job) = jobs::find_any(&mut connection, id).await? else { return Ok(true) };
     drop(connection);
@@ -106,7 +106,7 @@ async fn accept(app: &App, job: &Job, prepared: &Prepared) -> Result<()> {
     }
     recorded.push(NewEvent::info("Files validated, moving job to queued state"));
     let mut tx = app.db.begin().await?;
-    if jobs::queue(&mut *tx.connection(), job.id, prepared).await? {
+    if validation::queue(&mut *tx.connection(), job.id, prepared).await? {
         events::insert(&mut *tx.connection(), job.id, &recorded).await?;
         queue::hint(&mut *tx.connection()).await?;
         tx.commit().await?;
@@ -116,7 +116,7 @@ async fn accept(app: &App, job: &Job, prepared: &Prepared) -> Result<()> {
 
 async fn refuse(app: &App, id: JobId, refusal: &Refusal) -> Result<()> {
     let mut tx = app.db.begin().await?;
-    if jobs::refuse(&mut *tx.connection(), id, &refusal.error, refusal.report.as_ref()).await? {
+    if validation::refuse(&mut *tx.connection(), id, &refusal.error, refusal.report.as_ref()).await? {
         let data = serde_json::json!({"error_code": refusal.error.code, "error_param": refusal.error.param});
         let event = NewEvent::error(refusal.error.message.clone()).data(data);
         events::insert(&mut *tx.connection(), id, &[event]).await?;

@@ -31,12 +31,11 @@ impl Context {
             bail!("another service runs with the state directory {}", config.state_dir.display());
         };
         let connections = config.database_connections;
-        let (url, postgres) = match &config.database_url {
-            Some(url) => (url.0.clone(), None),
-            None => {
-                let postgres = start_postgres(&config).await?;
-                (postgres.url().to_owned(), Some(postgres))
-            }
+        let (url, postgres) = if let Some(url) = &config.database_url {
+            (url.0.clone(), None)
+        } else {
+            let postgres = start_postgres(&config).await?;
+            (postgres.url().to_owned(), Some(postgres))
         };
         Self::finish(config, &url, connections, postgres, Some(lock)).await
     }
@@ -55,11 +54,11 @@ impl Context {
                 let url = postgres.url().to_owned();
                 return Self::finish(config, &url, ADMIN_CONNECTIONS, Some(postgres), Some(lock)).await;
             }
-            if let Some(url) = PrivatePostgres::url_of_running(&folder) {
-                if let Ok(db) = Db::connect(&url, ADMIN_CONNECTIONS).await {
-                    db.close().await;
-                    return Self::finish(config, &url, ADMIN_CONNECTIONS, None, None).await;
-                }
+            if let Some(url) = PrivatePostgres::url_of_running(&folder)
+                && let Ok(db) = Db::connect(&url, ADMIN_CONNECTIONS).await
+            {
+                db.close().await;
+                return Self::finish(config, &url, ADMIN_CONNECTIONS, None, None).await;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

@@ -1,5 +1,7 @@
 //! The command line of `finetuned`.
 
+#![expect(clippy::print_stdout, reason = "commands answer on standard output")]
+
 mod check_data;
 mod context;
 mod keys;
@@ -7,7 +9,7 @@ mod models;
 mod serve;
 mod worker;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -114,7 +116,7 @@ fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
 
 /// The settings from flags, wherever on the line they stood, and the environment.
 fn settings(matches: &ArgMatches) -> anyhow::Result<Config> {
-    let deepest = |matches: &ArgMatches| -> HashMap<String, String> {
+    let deepest = |matches: &ArgMatches| -> BTreeMap<String, String> {
         let given = |flag: &str| matches.try_get_one::<String>(flag).ok().flatten().cloned();
         SETTINGS.iter().filter_map(|setting| Some((setting.flag.to_owned(), given(setting.flag)?))).collect()
     };

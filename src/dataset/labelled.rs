@@ -44,12 +44,11 @@ impl Columns<'_> {
             Some(name) => there.contains(&name).then_some(name),
             None => LABEL_COLUMNS.into_iter().find(|name| there.contains(name)),
         };
-        match label {
-            Some(label) => Ok((text.to_owned(), label.to_owned())),
-            None => {
-                let wanted = self.label.map_or_else(|| listed(&LABEL_COLUMNS), |name| format!("\"{name}\""));
-                Err(("label", format!("there is no label column ({wanted}); found {}", listed(there))))
-            }
+        if let Some(label) = label {
+            Ok((text.to_owned(), label.to_owned()))
+        } else {
+            let wanted = self.label.map_or_else(|| listed(&LABEL_COLUMNS), |name| format!("\"{name}\""));
+            Err(("label", format!("there is no label column ({wanted}); found {}", listed(there))))
         }
     }
 }

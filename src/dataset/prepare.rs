@@ -109,15 +109,12 @@ fn usable(report: &LabelledReport, param: &str, name: &str) -> Result<(), JobErr
 fn in_class_order(mut labels: Vec<String>) -> Vec<String> {
     let numbers: Option<Vec<i64>> =
         labels.iter().map(|label| label.parse().ok().filter(|n: &i64| n.to_string() == *label)).collect();
-    match numbers {
-        Some(mut numbers) => {
-            numbers.sort_unstable();
-            numbers.into_iter().map(|n| n.to_string()).collect()
-        }
-        None => {
-            labels.sort_unstable();
-            labels
-        }
+    if let Some(mut numbers) = numbers {
+        numbers.sort_unstable();
+        numbers.into_iter().map(|n| n.to_string()).collect()
+    } else {
+        labels.sort_unstable();
+        labels
     }
 }
 
@@ -141,8 +138,9 @@ mod tests {
 
     fn csv(folder: &tempfile::TempDir, name: &str, rows: &[(&str, &str)]) -> Input {
         let path = folder.path().join(name);
-        let text: String = rows.iter().map(|(text, label)| format!("{text},{label}\n")).collect();
-        std::fs::write(&path, format!("text,label\n{text}")).unwrap();
+        let lines = rows.iter().map(|(text, label)| format!("{text},{label}"));
+        let all: Vec<String> = std::iter::once("text,label".to_owned()).chain(lines).collect();
+        std::fs::write(&path, all.join("\n")).unwrap();
         Input { path, format: DataFormat::Csv }
     }
 

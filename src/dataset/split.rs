@@ -34,7 +34,7 @@ mod tests {
 
     #[test]
     fn each_class_gives_its_share_and_keeps_at_least_one() {
-        let classes: Vec<usize> = (0..100).map(|i| if i < 80 { 0 } else { 1 }).chain([2]).collect();
+        let classes: Vec<usize> = (0..100).map(|i| usize::from(i >= 80)).chain([2]).collect();
         let held = held_out(&classes, 0.1, 7);
         let count = |class| held.iter().zip(&classes).filter(|(held, c)| **held && **c == class).count();
         assert_eq!((count(0), count(1), count(2)), (8, 2, 0));

@@ -52,7 +52,7 @@ impl Db {
     /// # Errors
     /// A migration fails, or the database was migrated by a newer version.
     pub async fn migrate(&self) -> Result<()> {
-        MIGRATIONS.run(&self.pool).await.map_err(|error| Error::internal(error))
+        MIGRATIONS.run(&self.pool).await.map_err(Error::internal)
     }
 
     /// For queries outside a transaction.

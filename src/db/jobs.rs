@@ -282,54 +282,6 @@ pub async fn cancel(db: &mut PgConnection, project: ProjectId, id: JobId) -> Res
     Ok(Some((status, done.rows_affected() > 0)))
 }
 
-/// Takes the next job whose files are to be validated, for a minute; another worker takes it after that.
-pub async fn take_for_validation(db: impl PgExecutor<'_>) -> Result<Option<JobId>> {
-    let row = sqlx::query!(
-        r#"
-        update jobs set run_after = now() + interval '1 minute'
-        where id = (
-            select id from jobs where status = 'validating_files' and run_after <= now()
-            order by id limit 1 for update skip locked
-        )
-        returning id
-        "#
-    )
-    .fetch_optional(db)
-    .await?;
-    Ok(row.map(|row| JobId(row.id)))
-}
-
-/// Moves a validated job into the queue; false if it was cancelled meanwhile.
-pub async fn queue(db: impl PgExecutor<'_>, id: JobId, prepared: &Prepared) -> Result<bool> {
-    let done = sqlx::query!(
-        r#"
-        update jobs set status = 'queued', prepared = $2, run_after = now()
-        where id = $1 and status = 'validating_files'
-        "#,
-        id.0,
-        to_json(prepared)?
-    )
-    .execute(db)
-    .await?;
-    Ok(done.rows_affected() > 0)
-}
-
-/// Fails a job whose files did not pass; false if it was cancelled meanwhile.
-pub async fn refuse(db: impl PgExecutor<'_>, id: JobId, error: &JobError, report: Option<&DataReport>) -> Result<bool> {
-    let done = sqlx::query!(
-        r#"
-        update jobs set status = 'failed', error = $2, report = $3, finished_at = now()
-        where id = $1 and status = 'validating_files'
-        "#,
-        id.0,
-        to_json(error)?,
-        report.map(to_json).transpose()?
-    )
-    .execute(db)
-    .await?;
-    Ok(done.rows_affected() > 0)
-}
-
 /// The number of jobs in each status, over all projects.
 pub async fn count_by_status(db: impl PgExecutor<'_>) -> Result<Vec<(JobStatus, u64)>> {
     let rows = sqlx::query!(r#"select status, count(*) as "count!" from jobs group by status"#).fetch_all(db).await?;

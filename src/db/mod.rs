@@ -12,6 +12,7 @@ pub mod keys;
 pub mod metrics;
 pub mod models;
 pub mod queue;
+pub mod validation;
 
 use sqlx::Postgres;
 

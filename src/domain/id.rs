@@ -1,4 +1,4 @@
-//! Identifiers: a prefix that names the kind, and a UUIDv7 (RFC 9562), so that ids sort by creation time.
+//! Identifiers: a prefix that names the kind, and a `UUIDv7` (RFC 9562), so that ids sort by creation time.
 
 use std::fmt;
 use std::str::FromStr;

@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod error;
 pub mod event;
 pub mod file;
+pub mod hex;
 pub mod hyperparameters;
 pub mod id;
 pub mod job;

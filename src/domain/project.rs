@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::Timestamp;
+use super::hex::hex;
 use super::id::{KeyId, ProjectId};
 
 /// The owner of files, jobs and fine-tuned models. Nothing of one project is visible to another.
@@ -35,8 +36,7 @@ pub const SECRET_PREFIX: &str = "sk-ft-";
 impl Secret {
     /// From 32 random bytes.
     pub fn from_random(bytes: [u8; 32]) -> Self {
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        Self(format!("{SECRET_PREFIX}{hex}"))
+        Self(format!("{SECRET_PREFIX}{}", hex(&bytes)))
     }
 
     /// As a client presented it.

@@ -1,6 +1,6 @@
 //! Randomness as a function: no generator, no state, the same everywhere and always.
 
-/// SplitMix64's finalizer (Steele, Lea & Flood 2014): neighbouring inputs give unrelated outputs.
+/// `SplitMix64`'s finalizer (Steele, Lea & Flood 2014): neighbouring inputs give unrelated outputs.
 pub fn mix(value: u64) -> u64 {
     let mut z = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

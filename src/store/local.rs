@@ -175,6 +175,15 @@ async fn blocking<T: Send + 'static>(
     result.map_err(|error| failed(key, error))
 }
 
+/// The size and hash of a file that is not in the store.
+///
+/// # Errors
+/// The file cannot be read.
+pub async fn hash_file(path: &Path) -> Result<Stored, StoreError> {
+    let file = path.to_owned();
+    blocking(&path.to_string_lossy(), move || hash(&file)).await
+}
+
 fn hash(path: &Path) -> io::Result<Stored> {
     let mut file = File::open(path)?;
     let mut hasher = Sha256::new();

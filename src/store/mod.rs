@@ -3,7 +3,7 @@
 
 mod local;
 
-pub use local::{LocalStore, Stored};
+pub use local::{LocalStore, Stored, hash_file};
 
 use crate::domain::error::Error;
 

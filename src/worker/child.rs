@@ -56,7 +56,7 @@ fn command(config: &Config) -> Command {
 /// It does not run; the text says why.
 pub(super) async fn devices(config: &Config) -> Result<Devices, String> {
     let asked = command(config).arg("devices").stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = tokio::time::timeout(Duration::from_secs(60), asked)
+    let output = tokio::time::timeout(Duration::from_mins(1), asked)
         .await
         .map_err(|_| "it does not answer".to_owned())?
         .map_err(|error| format!("{}: {error}", config.trainer.display()))?;

@@ -166,7 +166,7 @@ pub(super) async fn retry_or_fail(
 
 /// 1, 2, 4 … seconds after the first, second, third … crash, and a minute at most.
 fn backoff(crashes: u32) -> Duration {
-    Duration::from_secs(1 << crashes.saturating_sub(1).min(6)).min(Duration::from_secs(60))
+    Duration::from_secs(1 << crashes.saturating_sub(1).min(6)).min(Duration::from_mins(1))
 }
 
 #[cfg(test)]
@@ -187,6 +187,6 @@ mod tests {
     fn waiting_doubles_up_to_a_minute() {
         let seconds: Vec<u64> = (1..=9).map(|crashes| backoff(crashes).as_secs()).collect();
         assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        assert_eq!(backoff(u32::MAX), Duration::from_secs(60));
+        assert_eq!(backoff(u32::MAX), Duration::from_mins(1));
     }
 }

@@ -36,13 +36,12 @@ impl Identity {
         let lock = File::options().create(true).append(true).open(state_dir.join("worker.lock"))?;
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|_| IdentityError::Taken)?;
         let path = state_dir.join("worker-id");
-        let id = match fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok()) {
-            Some(id) => id,
-            None => {
-                let id = WorkerId::new();
-                fs::write(&path, id.to_string())?;
-                id
-            }
+        let id = if let Some(id) = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok()) {
+            id
+        } else {
+            let id = WorkerId::new();
+            fs::write(&path, id.to_string())?;
+            id
         };
         let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         Ok(Self { id, host, _lock: lock })
@@ -52,11 +51,11 @@ impl Identity {
     pub fn end_leftovers(&self, runs: &Path) {
         for entry in fs::read_dir(runs).into_iter().flatten().flatten() {
             let folder = entry.path();
-            if let Some(process) = ProcessMark::read(&folder) {
-                if process.is_alive() {
-                    tracing::warn!(pid = process.pid, "ending a trainer left by an earlier worker");
-                    let _ = killpg(Pid::from_raw(process.pid), Signal::SIGKILL);
-                }
+            if let Some(process) = ProcessMark::read(&folder)
+                && process.is_alive()
+            {
+                tracing::warn!(pid = process.pid, "ending a trainer left by an earlier worker");
+                let _ = killpg(Pid::from_raw(process.pid), Signal::SIGKILL);
             }
             let _ = fs::remove_dir_all(&folder);
         }

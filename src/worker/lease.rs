@@ -56,10 +56,10 @@ impl Keeper {
     /// Names the processes to kill when the lease is lost.
     pub(super) fn guard(&self, group: Group) {
         let _ = self.group.send(Some(group));
-        if self.state() == Lease::Lost {
-            if let Some(group) = self.group.borrow().as_ref() {
-                group.signal(Signal::SIGKILL);
-            }
+        if self.state() == Lease::Lost
+            && let Some(group) = self.group.borrow().as_ref()
+        {
+            group.signal(Signal::SIGKILL);
         }
     }
 

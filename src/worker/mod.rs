@@ -7,6 +7,7 @@ mod child;
 mod ending;
 mod identity;
 mod lease;
+mod prepare;
 mod publish;
 mod reports;
 mod supervise;

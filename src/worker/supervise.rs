@@ -1,6 +1,6 @@
 //! One attempt at a job, from the claim to its recorded end.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -11,18 +11,16 @@ use super::Worker;
 use super::child::{Output, Trainer};
 use super::ending::{self, Ending};
 use super::lease::{Keeper, Lease};
+use super::prepare::prepare;
 use super::publish;
 use super::reports::Reports;
-use crate::app::App;
+use crate::db::jobs;
 use crate::db::queue::Claim;
-use crate::db::{checkpoints, files, jobs, models};
 use crate::domain::attempt::Outcome;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::NewEvent;
-use crate::domain::id::FileId;
-use crate::domain::job::{DEFAULT_VALIDATION_SPLIT, Job, JobError};
-use crate::domain::report::DataFormat;
-use crate::domain::run::{DataFile, Finished, RunSpec, TrainerCommand, TrainerMessage, VERSION};
+use crate::domain::job::{Job, JobError};
+use crate::domain::run::{Finished, TrainerCommand, TrainerMessage};
 
 /// How often reports are written to the database.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -91,7 +89,7 @@ async fn attempt(
 }
 
 impl Worker {
-    /// The value of CUDA_VISIBLE_DEVICES for a slot: one of the GPUs this worker was given.
+    /// The value of `CUDA_VISIBLE_DEVICES` for a slot: one of the GPUs this worker was given.
     fn gpu_of(&self, slot: i32) -> Option<String> {
         if self.devices.cuda == 0 {
             return None;
@@ -101,116 +99,6 @@ impl Worker {
         let named = given.and_then(|list| list.split(',').nth(index)).map(str::to_owned);
         Some(named.unwrap_or_else(|| index.to_string()))
     }
-}
-
-/// Fills the run's folder with everything the trainer needs; an error of the job's own is in the inner result.
-async fn prepare(
-    app: &App,
-    job: &Job,
-    folder: &Path,
-    reports: &mut Reports,
-) -> Result<std::result::Result<(), JobError>> {
-    let _ = tokio::fs::remove_dir_all(folder).await;
-    for part in ["model", "data"] {
-        tokio::fs::create_dir_all(folder.join(part)).await.map_err(Error::internal)?;
-    }
-    let prepared = job.prepared.as_ref().ok_or_else(|| Error::internal("a queued job was not validated"))?;
-    let base = models::find_by_id(app.db.pool(), job.spec.base_model)
-        .await?
-        .ok_or_else(|| Error::internal("a job's base model has no row"))?;
-    let base_files = models::files(app.db.pool(), base.id).await?;
-    crate::app::models::fetch(&app.store, &base_files, &folder.join("model")).await?;
-    let resume = match resume_point(app, job, folder, reports).await? {
-        Ok(resume) => resume,
-        Err(error) => return Ok(Err(error)),
-    };
-    let data = async |param: &str, id: Option<FileId>| match id {
-        Some(id) => data_file(app, job, param, id, folder).await.map(|found| found.map(Some)),
-        None => Ok(Ok(None)),
-    };
-    let spec = &job.spec;
-    let training = match data("training_file", Some(spec.training_file)).await? {
-        Ok(Some(file)) => file,
-        Ok(None) => return Err(Error::internal("a job without training file")),
-        Err(error) => return Ok(Err(error)),
-    };
-    let (validation, test) =
-        match (data("validation_file", spec.validation_file).await?, data("test_file", spec.test_file).await?) {
-            (Ok(validation), Ok(test)) => (validation, test),
-            (Err(error), _) | (_, Err(error)) => return Ok(Err(error)),
-        };
-    let run = RunSpec {
-        version: VERSION,
-        job: job.id.to_string(),
-        method: spec.method,
-        family: base.family,
-        model: PathBuf::from("model"),
-        model_name: spec.model.clone(),
-        training,
-        validation,
-        validation_split: spec.dataset.validation_split.unwrap_or(DEFAULT_VALIDATION_SPLIT),
-        test,
-        labels: prepared.labels.clone(),
-        hyperparameters: prepared.hyperparameters.clone(),
-        seed: spec.seed,
-        resume,
-        checkpoints: PathBuf::from("checkpoints"),
-        output: PathBuf::from("output"),
-        threads: app.config.trainer_threads,
-    };
-    let text = serde_json::to_vec_pretty(&run).map_err(Error::internal)?;
-    tokio::fs::write(folder.join("spec.json"), text).await.map_err(Error::internal)?;
-    Ok(Ok(()))
-}
-
-/// Fetches the latest checkpoint that is whole. A damaged one is stepped over; if all are, the job fails rather than
-/// starting over in silence.
-async fn resume_point(
-    app: &App,
-    job: &Job,
-    folder: &Path,
-    reports: &mut Reports,
-) -> Result<std::result::Result<Option<PathBuf>, JobError>> {
-    let candidates = checkpoints::resumable(app.db.pool(), job.id).await?;
-    for (step, model) in &candidates {
-        let stored = models::files(app.db.pool(), *model).await?;
-        let _ = tokio::fs::remove_dir_all(folder.join("resume")).await;
-        match crate::app::models::fetch(&app.store, &stored, &folder.join("resume")).await {
-            Ok(()) => return Ok(Ok(Some(PathBuf::from("resume")))),
-            Err(error) if error.kind == ErrorKind::Unavailable => return Err(error),
-            Err(error) => {
-                tracing::warn!(job = %job.id, step, error = error.chain(), "a checkpoint cannot be used");
-                reports.event(NewEvent::warn(format!("The checkpoint at step {step} is damaged and is passed over")));
-            }
-        }
-    }
-    if candidates.is_empty() {
-        return Ok(Ok(None));
-    }
-    let message = "None of the job's checkpoints can be read, so it cannot go on from where it was.";
-    Ok(Err(JobError::new("invalid_checkpoint", message)))
-}
-
-async fn data_file(
-    app: &App,
-    job: &Job,
-    param: &str,
-    id: FileId,
-    folder: &Path,
-) -> Result<std::result::Result<DataFile, JobError>> {
-    let Some(file) = files::find_for_job(app.db.pool(), job.project, id).await? else {
-        let error = JobError::new(format!("invalid_{param}"), "The file was deleted before it was read.");
-        return Ok(Err(error.param(param)));
-    };
-    let path = Path::new("data").join(param);
-    app.store.fetch(&file.object_key, file.sha256, &folder.join(&path)).await?;
-    Ok(Ok(DataFile {
-        path,
-        format: file.report.as_ref().map_or(DataFormat::Jsonl, |report| report.format),
-        text_column: job.spec.dataset.text_column.clone(),
-        label_column: job.spec.dataset.label_column.clone(),
-        sha256: file.sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
-    }))
 }
 
 /// Why and how a trainer is being stopped.
@@ -297,7 +185,7 @@ impl Run<'_> {
     async fn take(&mut self, output: Output) {
         match output {
             Output::Noise(text) => {
-                tracing::warn!(job = %self.claim.job, text, "the trainer printed what is no message")
+                tracing::warn!(job = %self.claim.job, text, "the trainer printed what is no message");
             }
             Output::Message(TrainerMessage::Checkpoint { step, directory, metrics }) => {
                 self.reports.flush().await;

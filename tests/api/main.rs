@@ -1,5 +1,15 @@
 //! The HTTP API, resource by resource, over a real database.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::format_collect,
+    clippy::float_cmp,
+    clippy::too_many_lines,
+    unreachable_pub,
+    reason = "tests fail loudly, and their helpers are shared by module"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -64,8 +64,7 @@ async fn importing_the_same_files_again_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_trained_is_not_imported() {
     let service = Service::api().await;
-    type Spoil = fn(&Path);
-    let rows: [(&str, Spoil, &str); 9] = [
+    let rows: [(&str, fn(&Path), &str); 9] = [
         ("no config", |d| std::fs::remove_file(d.join("config.json")).unwrap(), "config.json cannot be read"),
         ("no tokenizer", |d| std::fs::remove_file(d.join("tokenizer.json")).unwrap(), "has no tokenizer.json"),
         ("no weights", |d| std::fs::remove_file(d.join("model.safetensors")).unwrap(), "no weights in .safetensors"),

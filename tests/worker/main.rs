@@ -1,5 +1,15 @@
 //! What happens when things die: workers, trainers, services, and the jobs they had.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::format_collect,
+    clippy::float_cmp,
+    clippy::too_many_lines,
+    unreachable_pub,
+    reason = "tests fail loudly, and their helpers are shared by module"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

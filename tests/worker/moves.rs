@@ -16,7 +16,7 @@ async fn place(service: &Service, id: uuid::Uuid, status: JobStatus) {
 
 async fn set(connection: &mut sqlx::PgConnection, id: uuid::Uuid, status: JobStatus) -> Result<(), sqlx::Error> {
     sqlx::query(
-        r#"
+        r"
         update jobs set status = $2,
             prepared = '{}',
             lease_token = case when $2 = 'running' then gen_random_uuid() end,
@@ -25,7 +25,7 @@ async fn set(connection: &mut sqlx::PgConnection, id: uuid::Uuid, status: JobSta
             fine_tuned_model_id = case when $2 = 'succeeded' then base_model_id end,
             error = case when $2 = 'failed' then '{}'::jsonb end
         where id = $1
-        "#,
+        ",
     )
     .bind(id)
     .bind(status.as_str())

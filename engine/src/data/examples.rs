@@ -4,10 +4,10 @@ use std::path::Path;
 
 use tch::{Device, Tensor};
 
-use super::super::error::{EngineError, Result};
-use super::super::models::bert::Tokens;
-use super::super::nn::Sequences;
-use super::super::text::TextTokenizer;
+use crate::error::{EngineError, Result};
+use crate::models::bert::Tokens;
+use crate::nn::Sequences;
+use crate::text::TextTokenizer;
 use finetuned::dataset::labelled::{self, Columns};
 use finetuned::domain::report::Faults;
 use finetuned::domain::run::DataFile;
@@ -52,10 +52,10 @@ impl Examples {
             examples.classes.push(class);
             examples.lines.push(example.line);
             pending.push(example.text);
-            if pending.len() == CHUNK {
-                if let Err(error) = examples.tokenise(&mut pending, tokenizer) {
-                    failure.get_or_insert(error);
-                }
+            if pending.len() == CHUNK
+                && let Err(error) = examples.tokenise(&mut pending, tokenizer)
+            {
+                failure.get_or_insert(error);
             }
         })
         .map_err(EngineError::io(path))?;

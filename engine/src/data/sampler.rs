@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::super::error::Result;
+use crate::error::Result;
 
 /// The order in which epoch `epoch` (from 0) sees `count` examples: the permutation that Transformers' Trainer uses,
 /// `torch.randperm` of a generator seeded with `seed + epoch`.

@@ -1,14 +1,14 @@
 //! BERT (Devlin et al. 2019, arXiv:1810.04805) as in Transformers' `BertModel`, on packed batches.
 //!
 //! Post-norm encoder with learned absolute positions. Left out: decoder use, cross-attention and relative position
-//! embeddings; a config that asks for them is refused. Shapes: see [`super::super::nn`].
+//! embeddings; a config that asks for them is refused. Shapes: see [`crate::nn`].
 
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
-use super::super::error::{EngineError, Result};
-use super::super::nn::{Embedding, Hidden, LayerNorm, Linear, Mode, Sequences, functional};
-use super::super::params::{Builder, Init};
+use crate::error::{EngineError, Result};
+use crate::nn::{Embedding, Hidden, LayerNorm, Linear, Mode, Sequences, functional};
+use crate::params::{Builder, Init};
 
 /// The fields of `config.json` that the encoder reads.
 #[derive(Clone, Debug, Deserialize)]

@@ -1,4 +1,3 @@
 //! Model families, each from its own `config.json` and under its own Hugging Face names.
 
 pub mod bert;
-pub mod weights;

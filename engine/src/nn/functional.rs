@@ -3,9 +3,9 @@
 
 use tch::{Device, Tensor};
 
-use super::super::error::Result;
-use super::super::native;
 use super::{Hidden, LayerNorm, Mode, Sequences};
+use crate::error::Result;
+use crate::native;
 
 /// Sequences longer than this attend through the padded reference: the fused kernel keeps a whole row-by-row score
 /// matrix per head in cache, which stops paying off here.

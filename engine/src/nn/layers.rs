@@ -2,8 +2,8 @@
 
 use tch::Tensor;
 
-use super::super::error::Result;
-use super::super::params::{Builder, Init};
+use crate::error::Result;
+use crate::params::{Builder, Init};
 
 /// `y = x Wᵀ + b` (`torch.nn.Linear`): weight `[out, in]`, bias `[out]`, in the compute type.
 pub struct Linear {

@@ -1,4 +1,4 @@
-//! Layers. Each holds the tensors it computes with; parameters belong to the [`ParamTable`](super::params::ParamTable).
+//! Layers. Each holds the tensors it computes with; parameters belong to the [`ParamTable`](crate::params::ParamTable).
 //!
 //! Shape legend used throughout: `T` tokens of a packed batch, `S` sequences, `D` width, `N` heads, `C` classes.
 
@@ -13,7 +13,7 @@ use tch::{Kind, Tensor};
 pub use layers::{Embedding, LayerNorm, Linear};
 pub use sequences::Sequences;
 
-use super::error::Result;
+use crate::error::Result;
 use finetuned::domain::random::mix;
 
 /// How a forward pass runs: with dropout or without.

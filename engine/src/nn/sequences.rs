@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use tch::{Device, Tensor};
 
-use super::super::error::{EngineError, Result};
+use crate::error::{EngineError, Result};
 
 /// Sequences laid end to end: sequence `s` is tokens `offsets[s]..offsets[s + 1]`.
 pub struct Sequences {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
-use super::super::error::Result;
-use super::super::models::weights::Weights;
-use super::super::native::{self, AdamWItem, AdamWScalars, OptimizerKernel};
-use super::super::params::ParamTable;
+use crate::error::Result;
+use crate::native::{self, AdamWItem, AdamWScalars, OptimizerKernel};
+use crate::params::ParamTable;
+use crate::weights::Weights;
 
 /// The constants of a run.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +48,7 @@ impl AdamW {
 
     /// The L2 norm of the present gradients.
     pub fn grad_norm(&self, table: &ParamTable) -> Result<Tensor> {
-        let grads: Vec<Tensor> = table.iter().filter_map(super::super::params::Param::grad).collect();
+        let grads: Vec<Tensor> = table.iter().filter_map(crate::params::Param::grad).collect();
         native::grad_norm(&grads.iter().collect::<Vec<_>>(), self.config.kernel)
     }
 
@@ -56,7 +56,7 @@ impl AdamW {
     pub fn step(&mut self, table: &mut ParamTable, learning_rate: f64, norm: &Tensor) -> Result<()> {
         let _guard = tch::no_grad_guard();
         self.updates += 1;
-        let grads: Vec<Option<Tensor>> = table.iter().map(super::super::params::Param::grad).collect();
+        let grads: Vec<Option<Tensor>> = table.iter().map(crate::params::Param::grad).collect();
         let items: Vec<AdamWItem<'_>> = table
             .iter()
             .zip(&grads)

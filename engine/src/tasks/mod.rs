@@ -4,8 +4,8 @@ pub mod text_classification;
 
 use tch::Tensor;
 
-use super::error::Result;
-use super::nn::Mode;
+use crate::error::Result;
+use crate::nn::Mode;
 use finetuned::domain::checkpoint::Metrics;
 
 /// What the forward pass over one batch gives.

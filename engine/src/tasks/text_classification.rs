@@ -5,16 +5,16 @@ use std::path::Path;
 use serde::Serialize;
 use tch::{Device, Kind, Reduction, Tensor};
 
-use super::super::data::examples::Examples;
-use super::super::data::sampler::by_length;
-use super::super::error::{EngineError, Result};
-use super::super::models::bert::{BertClassifier, BertConfig};
-use super::super::models::weights::Weights;
-use super::super::nn::Mode;
-use super::super::params::{self, Init, LoadReport, ParamTable};
-use super::super::score::{ClassScore, ConfusionMatrix};
-use super::super::text::TextTokenizer;
 use super::{Forward, Recipe};
+use crate::data::examples::Examples;
+use crate::data::sampler::by_length;
+use crate::error::{EngineError, Result};
+use crate::models::bert::{BertClassifier, BertConfig};
+use crate::nn::Mode;
+use crate::params::{self, Init, LoadReport, ParamTable};
+use crate::score::{ClassScore, ConfusionMatrix};
+use crate::text::TextTokenizer;
+use crate::weights::Weights;
 use finetuned::dataset::split::held_out;
 use finetuned::domain::checkpoint::Metrics;
 use finetuned::domain::hyperparameters::ClassWeights;
@@ -72,13 +72,12 @@ impl TextClassification {
         let tokenizer = TextTokenizer::open(&spec.model, longest, config.vocab_size)?;
         let load = |file, param| Examples::load(file, param, &spec.labels, &tokenizer);
         let all = load(&spec.training, "training_file")?;
-        let (training, validation) = match &spec.validation {
-            Some(file) => (all, load(file, "validation_file")?),
-            None => {
-                let held = held_out(&all.classes, spec.validation_split, spec.seed);
-                let (held, kept) = all.partition(&held);
-                (kept, held)
-            }
+        let (training, validation) = if let Some(file) = &spec.validation {
+            (all, load(file, "validation_file")?)
+        } else {
+            let held = held_out(&all.classes, spec.validation_split, spec.seed);
+            let (held, kept) = all.partition(&held);
+            (kept, held)
         };
         let test = spec.test.as_ref().map(|file| load(file, "test_file")).transpose()?;
         let weights = Weights::open(&spec.model, "bert")?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
 
-use super::error::{EngineError, Result};
+use crate::error::{EngineError, Result};
 
 /// The tokenizer of a model directory (`tokenizer.json`).
 pub struct TextTokenizer {

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use finetuned::domain::hyperparameters::{Hyperparameters, LrSchedule};
-use finetuned_engine::models::weights::{self, Weights};
 use finetuned_engine::native::{self, AdamWItem, AdamWScalars, OptimizerKernel};
 use finetuned_engine::nn::Mode;
 use finetuned_engine::optim::{AdamW, AdamWConfig, Schedule};
 use finetuned_engine::params::{self, Init, ParamTable};
+use finetuned_engine::weights::{self, Weights};
 use tch::{Kind, Reduction, Tensor};
 
 use super::support::{

@@ -6,9 +6,9 @@ use std::sync::Once;
 
 use finetuned_engine::device;
 use finetuned_engine::models::bert::{BertClassifier, BertConfig, Tokens};
-use finetuned_engine::models::weights::{self, Weights};
 use finetuned_engine::nn::Sequences;
 use finetuned_engine::params::{self, Init, ParamTable};
+use finetuned_engine::weights::{self, Weights};
 use tch::{Device, Kind, Tensor};
 
 pub fn golden_path(name: &str) -> PathBuf {

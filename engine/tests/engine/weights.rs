@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use finetuned_engine::models::bert::BertClassifier;
-use finetuned_engine::models::weights::{self, Weights};
 use finetuned_engine::params::{self, Init};
+use finetuned_engine::weights::{self, Weights};
 use tch::{Device, Kind, Tensor};
 
 use super::support::{golden, golden_path, tiny_config, weights_of};

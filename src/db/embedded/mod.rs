@@ -16,10 +16,11 @@ use nix::unistd::Pid;
 use sha2::{Digest, Sha256};
 use sqlx::{Connection, PgConnection};
 
+use crate::domain::hex::hex;
 use system::{Owner, find_binaries, major_version};
 
 /// How long the server may take to accept connections: recovery after a crash reads its log first.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 /// How long it may take to stop before it is told to drop everything.
 const STOP: Duration = Duration::from_secs(20);
 const USER: &str = "finetuned";
@@ -164,7 +165,7 @@ fn write_password(path: &Path, owner: &Owner) -> Result<(), EmbeddedError> {
     let what = || io_error(path.display().to_string());
     let mut random = [0; 24];
     getrandom::fill(&mut random).map_err(|error| what()(io::Error::other(error)))?;
-    let password: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let password = hex(&random);
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
     let mut file = options.open(path).map_err(what())?;
@@ -186,7 +187,7 @@ fn socket_path(folder: &Path) -> PathBuf {
         return inside;
     }
     let digest = Sha256::digest(folder.as_os_str().as_encoded_bytes());
-    let short: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let short = hex(&digest[..8]);
     Path::new("/tmp").join(format!("finetuned-{short}"))
 }
 

@@ -8,7 +8,7 @@ use memmap2::Mmap;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use tch::{Kind, Tensor};
 
-use super::super::error::{EngineError, Result};
+use crate::error::{EngineError, Result};
 
 /// The tensors of a model directory: `model.safetensors`, or the shards its index names.
 ///
@@ -103,6 +103,12 @@ impl Weights {
     }
 }
 
+/// `model.safetensors.index.json`: which shard holds which tensor.
+#[derive(serde::Deserialize)]
+struct ShardIndex {
+    weight_map: BTreeMap<String, String>,
+}
+
 fn weight_files(directory: &Path) -> Result<Vec<PathBuf>> {
     let single = directory.join("model.safetensors");
     if single.is_file() {
@@ -111,11 +117,7 @@ fn weight_files(directory: &Path) -> Result<Vec<PathBuf>> {
     let index = directory.join("model.safetensors.index.json");
     let text = std::fs::read_to_string(&index)
         .map_err(|_| EngineError::model("the model has neither model.safetensors nor model.safetensors.index.json"))?;
-    #[derive(serde::Deserialize)]
-    struct Index {
-        weight_map: BTreeMap<String, String>,
-    }
-    let index: Index = serde_json::from_str(&text)
+    let index: ShardIndex = serde_json::from_str(&text)
         .map_err(|error| EngineError::model(format!("model.safetensors.index.json: {error}")))?;
     let shards: BTreeSet<String> = index.weight_map.into_values().collect();
     if let Some(odd) = shards.iter().find(|shard| shard.contains('/') || !shard.ends_with(".safetensors")) {

@@ -1,0 +1,415 @@
+//! The rules of ARCHITECTURE.md, held against the source. Each rule is a function from sources to breaches, and each
+//! has a test that plants a breach and sees it found.
+
+#![allow(clippy::unwrap_used, reason = "tests fail loudly")]
+
+use std::fs;
+use std::path::Path;
+
+/// A source file: its path from the repository's root, and its text.
+struct Source {
+    path: String,
+    text: String,
+}
+
+/// What breaks a rule, for people.
+type Breaches = Vec<String>;
+
+/// The floors of the control plane, lowest first; modules on one floor do not know each other.
+const FLOORS: &[&[&str]] = &[
+    &["domain"],
+    &["config"],
+    &["auth", "db", "store", "telemetry"],
+    &["dataset"],
+    &["app"],
+    &["api", "worker"],
+    &["cli"],
+];
+
+/// The same for the engine.
+const ENGINE_FLOORS: &[&[&str]] = &[
+    &["error"],
+    &["native", "weights"],
+    &["params"],
+    &["nn"],
+    &["models", "text"],
+    &["data", "device", "observer", "optim", "score"],
+    &["tasks"],
+    &["export", "training"],
+    &["checkpoint"],
+    &["run"],
+];
+
+/// What the engine may use of the control plane: words and data readers, nothing that runs.
+const ENGINE_MAY_USE: [&str; 2] = ["domain", "dataset"];
+
+const LONGEST_FILE: usize = 400;
+
+impl Source {
+    fn new(path: &str, text: &str) -> Self {
+        Self { path: path.to_owned(), text: text.to_owned() }
+    }
+
+    fn is_engine(&self) -> bool {
+        self.path.starts_with("engine/")
+    }
+
+    /// The path of the module within its crate: `["db", "embedded", "system"]`.
+    fn module(&self) -> Vec<&str> {
+        let inside = self.path.trim_start_matches("engine/").trim_start_matches("src/").trim_end_matches(".rs");
+        inside.split('/').filter(|part| !matches!(*part, "mod" | "lib" | "main")).collect()
+    }
+
+    /// The code up to the file's own tests, without comments and with texts emptied, numbered from 1.
+    fn code(&self) -> impl Iterator<Item = (usize, String)> {
+        let end = self.text.find("\n#[cfg(test)]").unwrap_or(self.text.len());
+        self.text[..end].lines().enumerate().map(|(i, line)| (i + 1, without_texts_and_comments(line)))
+    }
+
+    fn breach(&self, line: usize, what: &str) -> String {
+        format!("{}:{line}: {what}", self.path)
+    }
+}
+
+fn without_texts_and_comments(line: &str) -> String {
+    let (mut out, mut in_text, mut escaped) = (String::new(), false, false);
+    let characters: Vec<char> = line.chars().collect();
+    for (i, &c) in characters.iter().enumerate() {
+        if !in_text && c == '/' && characters.get(i + 1) == Some(&'/') {
+            break;
+        }
+        if c == '"' && !escaped {
+            in_text = !in_text;
+            out.push(c);
+        } else if !in_text {
+            out.push(c);
+        }
+        escaped = in_text && c == '\\' && !escaped;
+    }
+    out
+}
+
+/// Whether `code` has `word` as a word of its own.
+fn says(code: &str, word: &str) -> bool {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices(word).any(|(at, _)| {
+        let before = code[..at].chars().next_back().is_some_and(is_name);
+        let after = code[at + word.len()..].chars().next().is_some_and(is_name);
+        !before && !after
+    })
+}
+
+/// The paths below `prefix` that a line names: for `crate::a::b` under `crate::`, `a`. Groups are taken apart.
+fn names_after(code: &str, prefix: &str) -> Vec<String> {
+    let name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices(prefix) {
+        let before = code[..at].chars().next_back();
+        if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':') {
+            continue;
+        }
+        let rest = &code[at + prefix.len()..];
+        match rest.strip_prefix('{') {
+            Some(group) => {
+                let mut depth = 0;
+                let mut start = true;
+                for (i, c) in group.char_indices() {
+                    match c {
+                        '{' => depth += 1,
+                        '}' => depth -= 1,
+                        ',' if depth == 0 => start = true,
+                        c if start && !c.is_whitespace() => {
+                            found.push(name(&group[i..]));
+                            start = false;
+                        }
+                        _ => {}
+                    }
+                    if depth < 0 {
+                        break;
+                    }
+                }
+            }
+            None => found.push(name(rest)),
+        }
+    }
+    found.retain(|name| !name.is_empty());
+    found
+}
+
+fn floor(floors: &[&[&str]], module: &str) -> Option<usize> {
+    floors.iter().position(|floor| floor.contains(&module))
+}
+
+/// A module imports only from lower floors.
+fn imports_point_down(sources: &[Source]) -> Breaches {
+    let mut breaches = Vec::new();
+    for source in sources {
+        let floors = if source.is_engine() { ENGINE_FLOORS } else { FLOORS };
+        let module = source.module();
+        // lib.rs and main.rs stand above everything.
+        let Some(&top) = module.first() else { continue };
+        let Some(own) = floor(floors, top) else {
+            breaches.push(source.breach(1, &format!("the module {top} is on no floor")));
+            continue;
+        };
+        for (line, code) in source.code() {
+            if code.trim_end().ends_with("crate::{") {
+                breaches.push(source.breach(line, "imports from crate:: are written one module a line"));
+            }
+            let mut used = names_after(&code, "crate::");
+            // `super::` from the top of a module leaves it.
+            let up = "super::".repeat(module.len());
+            used.extend(names_after(&code, &up));
+            for name in used {
+                match floor(floors, &name) {
+                    Some(theirs) if name != top && theirs >= own => {
+                        breaches.push(source.breach(line, &format!("{top} imports {name}, which is not below it")));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    breaches
+}
+
+/// The engine knows the words and the data readers of the control plane, and nothing else of it; the control plane
+/// does not know the engine.
+fn the_planes_are_apart(sources: &[Source]) -> Breaches {
+    let mut breaches = Vec::new();
+    for source in sources {
+        for (line, code) in source.code() {
+            if source.is_engine() {
+                for name in names_after(&code, "finetuned::") {
+                    if !ENGINE_MAY_USE.contains(&name.as_str()) {
+                        breaches.push(source.breach(line, &format!("the engine imports finetuned::{name}")));
+                    }
+                }
+            } else if says(&code, "finetuned_engine") {
+                breaches.push(source.breach(line, "the control plane imports the engine"));
+            }
+        }
+    }
+    breaches
+}
+
+/// A file fits a reader's head.
+fn files_are_short(sources: &[Source]) -> Breaches {
+    let long = sources.iter().filter(|source| source.code().count() > LONGEST_FILE);
+    long.map(|source| source.breach(LONGEST_FILE + 1, "the file is longer than 400 lines, its tests aside")).collect()
+}
+
+/// Each framework is known in one place.
+fn frameworks_have_one_place(sources: &[Source]) -> Breaches {
+    let places: [(&str, &[&str]); 5] = [
+        ("axum", &["src/api/", "src/cli/serve.rs"]),
+        ("sqlx", &["src/db/"]),
+        ("tch", &["engine/src/"]),
+        ("torch_sys", &["engine/src/native.rs"]),
+        ("clap", &["src/cli/"]),
+    ];
+    let mut breaches = Vec::new();
+    for source in sources {
+        for (line, code) in source.code() {
+            for (framework, allowed) in places {
+                if says(&code, framework) && !allowed.iter().any(|place| source.path.starts_with(place)) {
+                    breaches
+                        .push(source.breach(line, &format!("{framework} is known in {} alone", allowed.join(", "))));
+                }
+            }
+        }
+    }
+    breaches
+}
+
+/// The environment is read once, in config.rs, so that every setting is documented and checked.
+fn the_environment_is_read_in_config(sources: &[Source]) -> Breaches {
+    let mut breaches = Vec::new();
+    for source in sources.iter().filter(|source| source.path != "src/config.rs") {
+        for (line, code) in source.code() {
+            if ["env::var", "env::vars", "env::var_os", "env::vars_os"].iter().any(|word| says(&code, word)) {
+                breaches.push(source.breach(line, "the environment is read in config.rs alone"));
+            }
+        }
+    }
+    breaches
+}
+
+/// Nothing panics on purpose, and nothing prints past the log, outside tests and the command lines.
+fn nothing_panics_or_prints(sources: &[Source]) -> Breaches {
+    let banned =
+        [".unwrap()", ".expect(", "println!", "eprintln!", "print!", "eprint!", "dbg!", "todo!", "unimplemented!"];
+    let command_lines = ["src/cli/", "engine/src/main.rs"];
+    let mut breaches = Vec::new();
+    for source in sources {
+        let is_command_line = command_lines.iter().any(|place| source.path.starts_with(place));
+        for (line, code) in source.code() {
+            for word in banned {
+                let prints = word.contains("print");
+                let found = if word.starts_with('.') {
+                    code.contains(word)
+                } else {
+                    says(&code, word.trim_end_matches('!')) && code.contains(word)
+                };
+                if found && !(is_command_line && prints) {
+                    breaches.push(source.breach(line, &format!("{word} outside tests")));
+                }
+            }
+        }
+    }
+    breaches
+}
+
+/// Reads the sources of both crates.
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    let mut folders = vec![root.join("src"), root.join("engine/src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let relative = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+                found.push(Source { text: fs::read_to_string(&path).unwrap(), path: relative });
+            }
+        }
+    }
+    assert!(found.len() > 80, "the sources are where they are looked for");
+    found
+}
+
+#[track_caller]
+fn check(rule: fn(&[Source]) -> Breaches) {
+    let breaches = rule(&sources());
+    assert!(breaches.is_empty(), "\n{}\n", breaches.join("\n"));
+}
+
+/// The rule finds the breach planted in each of these files, and nothing in the others.
+#[track_caller]
+fn finds(rule: fn(&[Source]) -> Breaches, bad: &[(&str, &str)], good: &[(&str, &str)]) {
+    for (path, text) in bad {
+        assert_eq!(rule(&[Source::new(path, text)]).len(), 1, "{path}: {text}");
+    }
+    for (path, text) in good {
+        assert_eq!(rule(&[Source::new(path, text)]), Breaches::new(), "{path}: {text}");
+    }
+}
+
+#[test]
+fn imports_point_down_in_the_source() {
+    check(imports_point_down);
+    finds(
+        imports_point_down,
+        &[
+            ("src/domain/job.rs", "use crate::db::Db;"),
+            ("src/db/files.rs", "use crate::app::App;"),
+            ("src/app/mod.rs", "fn f() { crate::worker::run() }"),
+            ("src/worker/mod.rs", "use crate::{api::Route, domain::job::Job};"),
+            ("src/store/local.rs", "use crate::db::Db;"),
+            ("src/api/mod.rs", "use super::cli::main;"),
+            ("src/api/files.rs", "use super::super::worker::run;"),
+            ("src/extra.rs", "fn f() {}"),
+            ("src/app/mod.rs", "use crate::{\n    api::Route,\n};"),
+            ("engine/src/nn/mod.rs", "use crate::models::bert::Bert;"),
+            ("engine/src/weights.rs", "use super::params::ParamTable;"),
+        ],
+        &[
+            ("src/app/mod.rs", "use crate::db::Db;\nuse crate::app::files;"),
+            ("src/db/files.rs", "use super::hash32;\nuse crate::domain::file::File;"),
+            ("src/lib.rs", "pub mod cli;"),
+            (
+                "src/domain/job.rs",
+                "/// See crate::app.\nfn f() { g(\"crate::app\") }\n#[cfg(test)]\nuse crate::app::App;",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn the_planes_are_apart_in_the_source() {
+    check(the_planes_are_apart);
+    finds(
+        the_planes_are_apart,
+        &[
+            ("engine/src/run.rs", "use finetuned::db::Db;"),
+            ("engine/src/run.rs", "use finetuned::{domain::job::Job, app::App};"),
+            ("src/worker/child.rs", "use finetuned_engine::run;"),
+        ],
+        &[("engine/src/run.rs", "use finetuned::domain::job::Job;\nuse finetuned::dataset::labelled;")],
+    );
+}
+
+#[test]
+fn files_are_short_in_the_source() {
+    check(files_are_short);
+    let lines = |count: usize| "fn f() {}\n".repeat(count);
+    let with_tests = format!("{}\n#[cfg(test)]\nmod tests {{\n{}}}\n", lines(399), lines(400));
+    finds(files_are_short, &[("src/a.rs", &lines(401))], &[("src/a.rs", &lines(400)), ("src/a.rs", &with_tests)]);
+}
+
+#[test]
+fn frameworks_have_one_place_in_the_source() {
+    check(frameworks_have_one_place);
+    finds(
+        frameworks_have_one_place,
+        &[
+            ("src/app/files.rs", "use axum::Json;"),
+            ("src/worker/mod.rs", "async fn f(db: &sqlx::PgPool) {}"),
+            ("src/dataset/mod.rs", "use tch::Tensor;"),
+            ("engine/src/nn/mod.rs", "use torch_sys::C_tensor;"),
+            ("src/config.rs", "use clap::Arg;"),
+        ],
+        &[
+            ("src/api/mod.rs", "use axum::Router;"),
+            ("src/db/mod.rs", "use sqlx::Postgres;"),
+            ("src/app/mod.rs", "let watch = patch;"),
+        ],
+    );
+}
+
+#[test]
+fn the_environment_is_read_in_config_in_the_source() {
+    check(the_environment_is_read_in_config);
+    finds(
+        the_environment_is_read_in_config,
+        &[("src/app/mod.rs", "let x = std::env::var(\"X\");"), ("engine/src/device.rs", "env::var_os(\"X\")")],
+        &[("src/config.rs", "std::env::var(name)"), ("src/app/mod.rs", "std::env::current_exe(); env!(\"X\")")],
+    );
+}
+
+#[test]
+fn nothing_panics_or_prints_in_the_source() {
+    check(nothing_panics_or_prints);
+    finds(
+        nothing_panics_or_prints,
+        &[
+            ("src/app/mod.rs", "x.unwrap();"),
+            ("src/app/mod.rs", "x.expect(\"reason\");"),
+            ("src/app/mod.rs", "println!(\"x\");"),
+            ("engine/src/run.rs", "eprintln!(\"x\");"),
+            ("src/cli/mod.rs", "x.unwrap();"),
+            ("src/app/mod.rs", "todo!()"),
+        ],
+        &[
+            ("src/cli/keys.rs", "println!(\"x\");"),
+            (
+                "src/app/mod.rs",
+                "x.unwrap_or_default(); // .unwrap()\n\n#[cfg(test)]\nmod tests { fn f() { x.unwrap(); } }",
+            ),
+        ],
+    );
+}
+
+/// Every file of the tree is where ARCHITECTURE.md says that its kind is.
+#[test]
+fn the_map_names_every_module() {
+    let map = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).unwrap();
+    for source in sources() {
+        let file = source.path.trim_start_matches("engine/").trim_start_matches("src/");
+        let name = file.rsplit('/').next().unwrap();
+        let shown = if name == "mod.rs" { file.rsplit('/').nth(1).unwrap().to_owned() } else { name.to_owned() };
+        assert!(map.contains(&shown), "ARCHITECTURE.md does not name {} ({shown})", source.path);
+    }
+}
