@@ -137,10 +137,12 @@ pub async fn list(db: impl PgExecutor<'_>, project: Option<ProjectId>) -> Result
 
 /// A model's files, training state included, by path.
 pub async fn files(db: impl PgExecutor<'_>, id: ModelId) -> Result<Vec<ModelFile>> {
-    let rows =
-        sqlx::query!("select path, bytes, sha256, object_key from model_files where model_id = $1 order by path collate \"C\"", id.0)
-            .fetch_all(db)
-            .await?;
+    let rows = sqlx::query!(
+        "select path, bytes, sha256, object_key from model_files where model_id = $1 order by path collate \"C\"",
+        id.0
+    )
+    .fetch_all(db)
+    .await?;
     rows.into_iter()
         .map(|row| {
             let sha256 = hash32(&row.sha256)?;

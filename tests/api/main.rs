@@ -1,6 +1,10 @@
 //! The HTTP API, resource by resource, over a real database.
 
 #![allow(
+    clippy::type_complexity,
+    clippy::assigning_clones,
+    clippy::format_push_string,
+    clippy::needless_pass_by_value,
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::format_collect,

@@ -1,6 +1,10 @@
 //! What happens when things die: workers, trainers, services, and the jobs they had.
 
 #![allow(
+    clippy::type_complexity,
+    clippy::assigning_clones,
+    clippy::format_push_string,
+    clippy::needless_pass_by_value,
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::format_collect,

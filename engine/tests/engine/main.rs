@@ -4,6 +4,10 @@
 //! compare with stays the same, and `support::Tolerance` says how close each precision must come.
 
 #![allow(
+    clippy::type_complexity,
+    clippy::assigning_clones,
+    clippy::format_push_string,
+    clippy::needless_pass_by_value,
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::format_collect,
