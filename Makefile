@@ -25,7 +25,7 @@ else
 RUN_TESTS := cargo test --workspace
 endif
 
-.PHONY: help setup build demo serve test lint interop golden sqlx deny gpu-check clean-deps
+.PHONY: help setup build demo serve test lint interop golden sqlx deny gpu-check gpu-check-bundle clean-deps
 
 help:
 	@echo "make demo       fine-tune a text classifier on real data, from an empty state to a downloaded model"
@@ -96,8 +96,12 @@ deny:
 	cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked
 	cargo deny check bans licenses sources
 
-gpu-check: $(SETUP) $(MODEL).done
-	$(PYTHON) scripts/gpu_check.py
+# The bundle runs on other machines too; there the libraries of a torch 2.11.0 package serve.
+gpu-check-bundle: $(SETUP) $(MODEL).done
+	$(PYTHON) scripts/gpu_check_bundle.py $(MODEL)
+
+gpu-check: gpu-check-bundle
+	$(PYTHON) target/gpu-check/gpu_check.py
 
 clean-deps:
 	rm -rf $(DEPS)

@@ -35,11 +35,8 @@ int ft_clear_grads(TensorPtr* tensors, int64_t count) {
 }
 
 // Bytes of device memory: held by tensors at most so far, and total on the device.
-int ft_device_memory(int64_t* peak, int64_t* total) {
-  return ft::guard([&] {
-    *peak = at::accelerator::getDeviceStats(0).allocated_bytes[0].peak;
-    *total = int64_t(at::accelerator::getMemoryInfo(0).second);
-  });
+int ft_peak_device_memory(int64_t* peak) {
+  return ft::guard([&] { *peak = at::accelerator::getDeviceStats(0).allocated_bytes[0].peak; });
 }
 
 }  // extern "C"

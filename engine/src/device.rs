@@ -66,7 +66,7 @@ impl ComputeDevice {
 
     /// Most bytes of device memory held so far; None on the CPU.
     pub fn peak_memory(self) -> Option<u64> {
-        if self.device == Device::Cpu { None } else { native::device_memory().ok().map(|(peak, _)| peak) }
+        if self.device == Device::Cpu { None } else { native::peak_device_memory().ok() }
     }
 }
 

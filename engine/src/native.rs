@@ -13,7 +13,7 @@ unsafe extern "C" {
     fn ft_kernel_isa() -> *const c_char;
     fn ft_set_threads(threads: c_int) -> c_int;
     fn ft_set_deterministic(on: c_int) -> c_int;
-    fn ft_device_memory(peak: *mut i64, total: *mut i64) -> c_int;
+    fn ft_peak_device_memory(peak: *mut i64) -> c_int;
     fn ft_clear_grads(tensors: *mut Raw, count: i64) -> c_int;
     fn ft_dropout(out: *mut Raw, x: Raw, p: c_double, key: i64) -> c_int;
     fn ft_dropout_add_norm(
@@ -89,12 +89,12 @@ pub fn set_deterministic(on: bool) -> Result<()> {
     check(unsafe { ft_set_deterministic(c_int::from(on)) })
 }
 
-/// Bytes of accelerator memory: the peak held by tensors so far, and the device's total.
-pub fn device_memory() -> Result<(u64, u64)> {
-    let (mut peak, mut total) = (0_i64, 0_i64);
-    // SAFETY: both pointers are valid for the call.
-    check(unsafe { ft_device_memory(&raw mut peak, &raw mut total) })?;
-    Ok((peak.unsigned_abs(), total.unsigned_abs()))
+/// Most bytes of accelerator memory that tensors held so far.
+pub fn peak_device_memory() -> Result<u64> {
+    let mut peak = 0_i64;
+    // SAFETY: the pointer is valid for the call.
+    check(unsafe { ft_peak_device_memory(&raw mut peak) })?;
+    Ok(peak.unsigned_abs())
 }
 
 /// Drops the gradients of leaf tensors.

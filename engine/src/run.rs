@@ -52,6 +52,7 @@ pub fn run(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Re
         optimizer: &mut optimizer,
         checkpointer: &checkpointer,
         observer,
+        device,
     }
     .run(&mut progress)?;
     let finished = match end {

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::data::sampler::epoch_order;
+use crate::device::ComputeDevice;
 use crate::error::{EngineError, Result};
 use crate::nn::Mode;
 use crate::observer::Observer;
@@ -99,6 +100,7 @@ pub struct Training<'a> {
     pub optimizer: &'a mut AdamW,
     pub checkpointer: &'a dyn Checkpointer,
     pub observer: &'a dyn Observer,
+    pub device: ComputeDevice,
 }
 
 impl Training<'_> {
@@ -183,6 +185,7 @@ impl Training<'_> {
             step: progress.step,
             epoch: progress.step as f64 / self.plan.steps_per_epoch() as f64,
             seconds: started.elapsed().as_secs_f64(),
+            peak_device_memory: self.device.peak_memory(),
             metrics: progress.metrics.clone(),
         }));
         Ok(())

@@ -103,8 +103,11 @@ pub struct Started {
 pub struct Step {
     pub step: u64,
     pub epoch: f64,
-    /// Wall-clock time of the step. Everything else is the same in every run of the same spec.
+    /// Wall-clock time of the step. Metrics, by contrast, are the same in every run of the same spec.
     pub seconds: f64,
+    /// Most bytes of GPU memory that tensors held so far; none on the CPU. Varies as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_device_memory: Option<u64>,
     pub metrics: Metrics,
 }
 

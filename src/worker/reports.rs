@@ -116,7 +116,9 @@ impl Reports {
         if step.step.is_multiple_of(every) || step.step == self.total_steps {
             self.metrics_event(step.step, &step.metrics);
         }
-        self.rows.entry(step.step).or_default().extend(step.metrics);
+        let row = self.rows.entry(step.step).or_default();
+        row.extend(step.metrics);
+        row.extend(step.peak_device_memory.map(|bytes| ("peak_device_memory".to_owned(), bytes as f64)));
     }
 
     fn evaluated(&mut self, step: u64, metrics: Metrics) {

@@ -4,7 +4,7 @@ use finetuned_engine::models::bert::BertConfig;
 use finetuned_engine::nn::Mode;
 use tch::Tensor;
 
-use super::support::{BF16, FP32, Tolerance, assert_close, classifier, difference, golden, loss, packed, tiny_config};
+use super::support::{BF16, FP32, Tolerance, assert_close, assert_within, classifier, difference, golden, loss, packed, tiny_config};
 
 fn compare(activation: &str, tolerance: &Tolerance) {
     let golden = golden(&format!("bert_{activation}"));
@@ -32,7 +32,7 @@ fn compare(activation: &str, tolerance: &Tolerance) {
         }
     }
     assert_eq!(compared, golden.keys().filter(|name| name.starts_with("grad.")).count(), "every parameter");
-    assert!(worst.0 <= tolerance.gradients, "gradient of {}: {:.2e}", worst.1, worst.0);
+    assert_within(worst.0, tolerance.gradients, &format!("gradient of {} ({activation})", worst.1));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use finetuned_engine::weights::{self, Weights};
 use tch::{Kind, Reduction, Tensor};
 
 use super::support::{
-    BF16, FP32, Tolerance, assert_close, classifier, golden, golden_path, loss, packed, test_device, tiny_config,
+    BF16, FP32, Tolerance, assert_close, assert_within, classifier, golden, golden_path, loss, packed, test_device, tiny_config,
 };
 
 fn values(tensor: &Tensor) -> Vec<f32> {
@@ -30,7 +30,7 @@ fn ten_updates(kernel: OptimizerKernel) {
         let grads = parameters.each_ref().map(|(name, _)| on_device(&format!("grad{step}.{name}")));
         let norm = native::grad_norm(&grads.iter().collect::<Vec<_>>(), kernel).unwrap();
         let expected = f64::from(norms[step as usize]);
-        assert!((norm.double_value(&[]) - expected).abs() / expected < 1e-5, "norm at {step}");
+        assert_within((norm.double_value(&[]) - expected).abs() / expected, 1e-5, &format!("norm at {step}"));
         let items: Vec<AdamWItem<'_>> = parameters
             .iter()
             .zip(&grads)
@@ -133,7 +133,7 @@ fn twenty_steps(golden: &HashMap<String, Tensor>, tolerance: &Tolerance) -> Para
         for (what, value, expected) in [("loss", &loss, &losses), ("norm", &norm, &norms)] {
             let expected = f64::from(expected[step as usize]);
             let difference = (value.double_value(&[]) - expected).abs() / expected;
-            assert!(difference <= tolerance.losses, "{what} at step {step}: {difference:.2e}");
+            assert_within(difference, tolerance.losses, &format!("{what} at step {step}"));
         }
     }
     table

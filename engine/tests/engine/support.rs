@@ -11,8 +11,10 @@ use finetuned_engine::params::{self, Init, ParamTable};
 use finetuned_engine::weights::{self, Weights};
 use tch::{Device, Kind, Tensor};
 
+/// The folder of the golden values. Cargo names the crate's folder when it runs tests, and so may others.
 pub fn golden_path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+    let folder = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").to_owned());
+    Path::new(&folder).join("tests/golden").join(name)
 }
 
 /// The tensors of a golden file; all float32.
@@ -53,9 +55,16 @@ pub fn difference(actual: &Tensor, expected: &Tensor) -> f64 {
     (actual - &expected).abs().max().double_value(&[]) / largest
 }
 
+#[track_caller]
 pub fn assert_close(actual: &Tensor, expected: &Tensor, tolerance: f64, what: &str) {
-    let difference = difference(actual, expected);
+    assert_within(difference(actual, expected), tolerance, what);
+}
+
+/// Fails when a difference is too large; prints it (`--nocapture`) when it is not, for reports.
+#[track_caller]
+pub fn assert_within(difference: f64, tolerance: f64, what: &str) {
     assert!(difference <= tolerance, "{what}: {difference:.2e} is more than {tolerance:.0e}");
+    println!("difference {difference:.2e} of at most {tolerance:.0e}: {what}");
 }
 
 /// A model directory's weights, from the tensors of a golden file whose names start with `prefix`.
