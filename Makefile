@@ -25,7 +25,7 @@ else
 RUN_TESTS := cargo test --workspace
 endif
 
-.PHONY: help setup build demo serve test lint interop golden sqlx deny gpu-check gpu-check-bundle clean-deps
+.PHONY: help setup build demo serve test lint interop golden sqlx bench-training bench-service deny gpu-check gpu-check-bundle clean-deps
 
 help:
 	@echo "make demo       fine-tune a text classifier on real data, from an empty state to a downloaded model"
@@ -36,6 +36,7 @@ help:
 	@echo "make gpu-check  golden tests, the demo's training and a resume on an NVIDIA GPU"
 	@echo "make golden     make the golden test values again with PyTorch and Transformers"
 	@echo "make sqlx       refresh .sqlx/ after a query or a migration changed"
+	@echo "make bench-training, make bench-service   comparisons, run by hand"
 	@echo "make deny       check dependencies' licences and sources"
 
 # ---- set-up ------------------------------------------------------------------------------------------------
@@ -91,6 +92,12 @@ golden: $(DEPS)/venv-interop.done
 sqlx: $(SETUP)
 	cargo sqlx --version >/dev/null 2>&1 || cargo install sqlx-cli@0.9.0 --no-default-features --features postgres --locked
 	$(PYTHON) scripts/with_postgres.py scripts/prepare_queries.sh
+
+bench-training: build $(MODEL).done $(DEPS)/venv-bench.done
+	$(DEPS)/venv-bench/bin/python benches/training.py --service $(SERVICE) --model $(MODEL)
+
+bench-service: build $(MODEL).done
+	$(PYTHON) benches/service.py --service $(SERVICE) --model $(MODEL)
 
 deny:
 	cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked

@@ -18,10 +18,12 @@ import sys
 import tarfile
 import tempfile
 import time
+import typing
 import urllib.parse
 import uuid
 
 DATA = pathlib.Path(__file__).resolve().parent / "banking77"
+HYPERPARAMETERS = {"n_epochs": 3, "batch_size": 32, "learning_rate": 3e-4}
 
 
 class Api:
@@ -94,10 +96,9 @@ def latest_metrics(api: Api, job: str) -> dict:
     return newest
 
 
-def fine_tune(api: Api, model: str) -> dict:
+def create_job(api: Api, model: str, hyperparameters: dict) -> dict:
     files = {name: api.upload(DATA / f"{name}.csv") for name in ("training", "validation", "test")}
     print("uploaded " + ", ".join(f"{name}.csv as {file}" for name, file in files.items()))
-    hyperparameters = {"n_epochs": 3, "batch_size": 32, "learning_rate": 3e-4}
     request = {
         "model": model,
         "training_file": files["training"],
@@ -109,6 +110,11 @@ def fine_tune(api: Api, model: str) -> dict:
     }
     job = json.loads(api.call("POST", "/fine_tuning/jobs", json.dumps(request)))
     print(f"created {job['id']}")
+    return job
+
+
+def follow(api: Api, job: dict) -> dict:
+    """Shows the job's progress until it has succeeded."""
     progress = Progress()
     while job["status"] in ("validating_files", "queued", "running"):
         time.sleep(0.5)
@@ -137,9 +143,17 @@ def download(api: Api, model: str, target: pathlib.Path) -> pathlib.Path:
     return directory
 
 
+class Service(typing.NamedTuple):
+    """A service that runs."""
+
+    base_url: str
+    key: str
+    pid: int
+
+
 @contextlib.contextmanager
 def running_service(program: pathlib.Path, model: pathlib.Path):
-    """A service on a free port with a throw-away state folder and one base model; gives its base URL and an API key."""
+    """A service on a free port with a throw-away state folder and one base model."""
     # The private database may run as another user, who must be able to pass through.
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="finetuned-"))
     scratch.chmod(0o711)
@@ -154,7 +168,7 @@ def running_service(program: pathlib.Path, model: pathlib.Path):
         first_line = service.stdout.readline()
         if "=" not in first_line:
             raise SystemExit("the service did not start:\n" + log.read_text())
-        yield first_line.strip().split("=", 1)[1], (state / "bootstrap-key").read_text()
+        yield Service(first_line.strip().split("=", 1)[1], (state / "bootstrap-key").read_text(), service.pid)
     finally:
         if service:
             service.send_signal(signal.SIGTERM)
@@ -168,10 +182,10 @@ def main() -> None:
     parser.add_argument("--model", type=pathlib.Path, required=True, help="directory of the base model")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("target/demo"), help="where the model goes")
     arguments = parser.parse_args()
-    with running_service(arguments.service, arguments.model) as (base_url, key):
-        print(f"service at {base_url}")
-        api = Api(base_url, key)
-        job = fine_tune(api, arguments.model.name)
+    with running_service(arguments.service, arguments.model) as service:
+        print(f"service at {service.base_url}")
+        api = Api(service.base_url, service.key)
+        job = follow(api, create_job(api, arguments.model.name, HYPERPARAMETERS))
         directory = download(api, job["fine_tuned_model"], arguments.out)
     print(f"test accuracy: {job['evaluation']['test']['accuracy']:.4f}  model: {directory}")
 

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import typing
 
 HERE = pathlib.Path(__file__).resolve().parent
 TRAINER = HERE / "finetuned-trainer"
@@ -54,11 +55,32 @@ def environment(folder: str | None) -> dict[str, str]:
     return {**os.environ, **extra, **({"LD_LIBRARY_PATH": folder} if folder else {})}
 
 
-def golden_tests(env: dict[str, str], device: str) -> bool:
+class Machine(typing.NamedTuple):
+    """Where the checks run."""
+
+    env: dict[str, str]
+    device: str
+    name: str
+    precisions: list[str]
+
+
+def machine(folder: str | None) -> Machine:
+    """What the trainer finds. bf16 on a CPU without units for it would take an hour and tell nothing."""
+    env = environment(folder)
+    devices = json.loads(subprocess.run([TRAINER, "devices"], env=env, check=True, capture_output=True).stdout)
+    precisions = ["bf16", "fp32"] if devices["cuda"] or devices["cpu_bf16"] else ["fp32"]
+    if not devices["cuda"]:
+        return Machine(env, "cpu", "no GPU found: checked on the CPU", precisions)
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    named = subprocess.run(query, capture_output=True, text=True).stdout.strip() if shutil.which(query[0]) else ""
+    return Machine(env, "cuda", named or "a GPU", precisions)
+
+
+def golden_tests(machine: Machine) -> bool:
     """Runs the engine's tests on the device; prints the largest difference for each tolerance."""
     # One thread: CUDA's generator and peak figures are the process's.
     command = [HERE / "engine-tests", "--test-threads=1", "--nocapture"]
-    done = subprocess.run(command, env={**env, "FINETUNED_TEST_DEVICE": device}, capture_output=True, text=True)
+    done = subprocess.run(command, env={**machine.env, "FINETUNED_TEST_DEVICE": machine.device}, capture_output=True, text=True)
     largest: dict[float, tuple[float, str]] = {}
     for found, allowed, what in re.findall(r"difference (\S+) of at most (\S+): (.*)", done.stdout):
         largest[float(allowed)] = max(largest.get(float(allowed), (0.0, "")), (float(found), what))
@@ -95,11 +117,11 @@ class Run:
             "resume": None, "checkpoints": "checkpoints", "output": "output", "threads": 0,
         }  # fmt: skip
 
-    def start(self, env: dict[str, str], device: str) -> subprocess.Popen:
+    def start(self, machine: Machine) -> subprocess.Popen:
         (self.folder / "spec.json").write_text(json.dumps(self.spec))
-        command = [TRAINER, "run", self.folder / "spec.json", device]
+        command = [TRAINER, "run", self.folder / "spec.json", machine.device]
         # The trainer ends when its standard input does.
-        return subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen(command, env=machine.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def messages(self, process: subprocess.Popen):
         for line in process.stdout:
@@ -112,15 +134,15 @@ class Run:
         return hashlib.sha256((self.folder / "output/model.safetensors").read_bytes()).hexdigest()
 
 
-def training(env: dict[str, str], device: str, scratch: pathlib.Path, limit: int | None) -> bool:
-    """The demo's training in both precisions."""
+def training(machine: Machine, scratch: pathlib.Path, limit: int | None) -> bool:
+    """The demo's training in each precision."""
     ok = True
-    for precision in ("bf16", "fp32"):
+    for precision in machine.precisions:
         run = Run(scratch / precision, limit, {"precision": precision})
         # Seconds of the steps themselves, and from the first step's start to the model.
         examples, seconds, peak, started, finished = 0, 0.0, None, 0.0, None
         steps = []
-        for message in run.messages(run.start(env, device)):
+        for message in run.messages(run.start(machine)):
             if message["type"] == "started":
                 examples, started = message["training_examples"], time.monotonic()
             elif message["type"] == "step":
@@ -134,28 +156,28 @@ def training(env: dict[str, str], device: str, scratch: pathlib.Path, limit: int
         settled = sorted(steps[len(steps) // 10 :])[len(steps) * 9 // 20]
         memory = f"{peak / 2**20:.0f} MiB" if peak else "not counted on the CPU"
         print(f"  {precision}: {rate:.0f} samples/s in steps (median step {settled * 1e3:.1f} ms), {seconds:.1f} s with "
-              f"evaluations and saving, peak device memory {memory}, test accuracy {accuracy:.4f}")  # fmt: skip
+              f"evaluations and saving, peak device memory {memory}, test accuracy {accuracy:.4f}", flush=True)  # fmt: skip
         ok &= finished is not None and (limit is not None or accuracy >= 0.905)
     return ok
 
 
-def kill_and_resume(env: dict[str, str], device: str, scratch: pathlib.Path) -> bool:
+def kill_and_resume(machine: Machine, scratch: pathlib.Path) -> bool:
     """Kills a run with SIGKILL after a checkpoint, goes on from it, and compares with a run that was left alone."""
     ok = True
-    for precision in ("bf16", "fp32"):
+    for precision in machine.precisions:
         short = {"precision": precision, "n_epochs": 2, "checkpoint_interval": 5}
         whole = Run(scratch / f"whole-{precision}", 320, short)
-        for _ in whole.messages(whole.start(env, device)):
+        for _ in whole.messages(whole.start(machine)):
             pass
         broken = Run(scratch / f"broken-{precision}", 320, short)
-        process = broken.start(env, device)
+        process = broken.start(machine)
         for message in broken.messages(process):
             if message["type"] == "checkpoint":
                 broken.spec["resume"] = message["directory"]
             if message["type"] == "step" and message["step"] == 8:
                 process.kill()
         first = None
-        for message in broken.messages(broken.start(env, device)):
+        for message in broken.messages(broken.start(machine)):
             first = message["step"] if message["type"] == "started" else first
         same = broken.model() == whole.model()
         print(f"  {precision}: killed after step 8, went on from step {first}, model {'the same bits' if same else 'DIFFERS'}")
@@ -169,26 +191,19 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="train on about so many rows only")
     arguments = parser.parse_args()
     folder = libtorch(arguments.libtorch)
-    env = environment(folder)
-    devices = json.loads(subprocess.run([TRAINER, "devices"], env=env, check=True, capture_output=True).stdout)
-    device = "cuda" if devices["cuda"] else "cpu"
-    if device == "cuda":
-        query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-        name = subprocess.run(query, capture_output=True, text=True).stdout.strip() if shutil.which("nvidia-smi") else "a GPU"
-    else:
-        name = "no GPU found: checked on the CPU"
-    print(f"libtorch: {folder or 'where the programs were built'}\ndevice: {name}")
+    here = machine(folder)
+    print(f"libtorch: {folder or 'where the programs were built'}\ndevice: {here.name}", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         outcomes = {}
         for title, check in {
-            "golden tests": lambda: golden_tests(env, device),
-            "the demo's training": lambda: training(env, device, pathlib.Path(scratch), arguments.limit),
-            "kill and resume": lambda: kill_and_resume(env, device, pathlib.Path(scratch)),
+            "golden tests": lambda: golden_tests(here),
+            "the demo's training": lambda: training(here, pathlib.Path(scratch), arguments.limit),
+            "kill and resume": lambda: kill_and_resume(here, pathlib.Path(scratch)),
         }.items():
             print(f"{title}:", flush=True)
             outcomes[title] = check()
     failed = [title for title, ok in outcomes.items() if not ok]
-    print(f"gpu-check on {device}: {'failed: ' + ', '.join(failed) if failed else 'passed'}")
+    print(f"gpu-check on {here.device}: {'failed: ' + ', '.join(failed) if failed else 'passed'}")
     sys.exit(bool(failed))
 
 

@@ -58,10 +58,15 @@ impl ComputeDevice {
     /// Replaces `auto` by what the device computes fastest without harm: bf16 where it has units for it.
     pub fn precision(self, wanted: Precision) -> Precision {
         match wanted {
-            Precision::Auto if self.device != Device::Cpu || cpu_has_bf16() => Precision::Bf16,
+            Precision::Auto if self.is_fast_in(Precision::Bf16) => Precision::Bf16,
             Precision::Auto => Precision::Fp32,
             chosen => chosen,
         }
+    }
+
+    /// Whether the device has units for this precision; without them bf16 is many times slower than fp32.
+    pub fn is_fast_in(self, precision: Precision) -> bool {
+        precision != Precision::Bf16 || self.device != Device::Cpu || cpu_has_bf16()
     }
 
     /// Most bytes of device memory held so far; None on the CPU.

@@ -85,6 +85,9 @@ fn report_start(
         parameters: loaded.table.count() as u64,
     }));
     let notice = |warning, message| observer.report(TrainerMessage::Notice { warning, message });
+    if !device.is_fast_in(precision) {
+        notice(true, "This processor has no units for bf16 and computes it slowly; fp32 is faster here".to_owned());
+    }
     if training.truncated() > 0 {
         let longest = spec.hyperparameters.max_sequence_length;
         notice(true, format!("{} training texts were cut to {longest} tokens", training.truncated()));

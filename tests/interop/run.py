@@ -90,12 +90,12 @@ def main() -> None:
     parser.add_argument("--model", type=pathlib.Path, required=True)
     arguments = parser.parse_args()
     name = arguments.model.name
-    with running_service(arguments.service, arguments.model) as (base_url, key), tempfile.TemporaryDirectory() as scratch:
+    with running_service(arguments.service, arguments.model) as service, tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
-        environment = {**os.environ, "OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": key}
+        environment = {**os.environ, "OPENAI_BASE_URL": service.base_url, "OPENAI_API_KEY": service.key}
         sdk = [sys.executable, ROOT / "examples" / "openai_sdk.py", "--model", name, "--limit", "200"]
         subprocess.run(sdk, env=environment, check=True)
-        api = Api(base_url, key)
+        api = Api(service.base_url, service.key)
         job, rows = fine_tune(api, name, scratch)
         compare(download(api, job["fine_tuned_model"], scratch / "model"), rows)
         (checkpoint, *_) = api.get(f"/fine_tuning/jobs/{job['id']}/checkpoints")["data"]

@@ -4,7 +4,9 @@ use finetuned_engine::models::bert::BertConfig;
 use finetuned_engine::nn::Mode;
 use tch::Tensor;
 
-use super::support::{BF16, FP32, Tolerance, assert_close, assert_within, classifier, difference, golden, loss, packed, tiny_config};
+use super::support::{
+    BF16, FP32, Tolerance, assert_close, assert_within, classifier, difference, golden, loss, packed, tiny_config,
+};
 
 fn compare(activation: &str, tolerance: &Tolerance) {
     let golden = golden(&format!("bert_{activation}"));

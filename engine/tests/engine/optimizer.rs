@@ -11,7 +11,8 @@ use finetuned_engine::weights::{self, Weights};
 use tch::{Kind, Reduction, Tensor};
 
 use super::support::{
-    BF16, FP32, Tolerance, assert_close, assert_within, classifier, golden, golden_path, loss, packed, test_device, tiny_config,
+    BF16, FP32, Tolerance, assert_close, assert_within, classifier, golden, golden_path, loss, packed, test_device,
+    tiny_config,
 };
 
 fn values(tensor: &Tensor) -> Vec<f32> {

@@ -347,6 +347,18 @@ fn long_texts_are_cut_and_counted() {
 }
 
 #[test]
+fn bf16_without_units_for_it_is_announced_as_slow() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spec = spec(folder.path());
+    spec.hyperparameters.precision = Precision::Bf16;
+    let recorder = train(&spec);
+    let announced = recorder.messages.borrow().iter().any(
+        |message| matches!(message, TrainerMessage::Notice { warning: true, message } if message.contains("bf16")),
+    );
+    assert_eq!(announced, device().precision(Precision::Auto) == Precision::Fp32);
+}
+
+#[test]
 fn auto_precision_is_settled_by_the_device() {
     let settled = device().precision(Precision::Auto);
     assert_ne!(settled, Precision::Auto);
