@@ -159,6 +159,8 @@ def running_service(program: pathlib.Path, model: pathlib.Path):
     scratch.chmod(0o711)
     state, log = scratch / "state", scratch / "log"
     service = None
+    # Whoever is asked to end cleans up as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         options = ["--state-dir", str(state)]
         subprocess.run([program, "models", "import", model, *options], check=True)
