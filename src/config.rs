@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::failpoint::Failpoints;
+
 /// One setting.
 pub struct Setting {
     /// The environment variable.
@@ -46,6 +48,8 @@ settings! {
     RATE_LIMIT = "FINETUNED_RATE_LIMIT", "rate-limit", "6000", "Requests a minute for each API key; 0 is no limit";
     LEASE_SECONDS = "FINETUNED_LEASE_SECONDS", "lease-seconds", "30",
         "A worker that is silent for so long loses its jobs";
+    STALL_SECONDS = "FINETUNED_STALL_SECONDS", "stall-seconds", "120",
+        "A run without progress for so long, and for ten of its steps, is ended and tried again";
     SHUTDOWN_SECONDS = "FINETUNED_SHUTDOWN_SECONDS", "shutdown-seconds", "60",
         "How long a stopping service waits for running jobs to save a checkpoint";
     LOG = "FINETUNED_LOG", "log", "info,sqlx=warn", "Which log lines to write, as in RUST_LOG";
@@ -73,10 +77,15 @@ pub struct Config {
     pub max_file_bytes: u64,
     pub rate_limit: u32,
     pub lease: Duration,
+    pub stall: Duration,
     pub shutdown: Duration,
     pub log: String,
     pub log_json: bool,
+    /// Where a test makes this process or its trainers die. No setting: release builds refuse it.
+    pub failpoints: Failpoints,
 }
+
+const FAILPOINTS: &str = "FINETUNED_FAILPOINTS";
 
 /// A database URL. It may hold a password, so it has no `Debug` text.
 #[derive(Clone)]
@@ -120,9 +129,11 @@ fn read(flags: &BTreeMap<String, String>, env: &dyn Fn(&str) -> Option<String>) 
         max_file_bytes: reader.within(&MAX_FILE_BYTES, 1, 1 << 50),
         rate_limit: reader.within(&RATE_LIMIT, 0, 10_000_000),
         lease: Duration::from_secs(reader.within(&LEASE_SECONDS, 3, 3600)),
+        stall: Duration::from_secs(reader.within(&STALL_SECONDS, 1, 86_400)),
         shutdown: Duration::from_secs(reader.within(&SHUTDOWN_SECONDS, 1, 3600)),
         log: reader.text(&LOG),
         log_json: reader.one_of(&LOG_FORMAT, &["text", "json"]) == "json",
+        failpoints: reader.failpoints(),
         state_dir,
     };
     if reader.faults.is_empty() { Ok(config) } else { Err(ConfigError(reader.faults)) }
@@ -183,6 +194,14 @@ impl Reader<'_> {
             self.fault(setting, &text, &words.join(" or "));
         }
         text
+    }
+
+    fn failpoints(&mut self) -> Failpoints {
+        let text = (self.env)(FAILPOINTS).unwrap_or_default();
+        Failpoints::parse(&text).unwrap_or_else(|error| {
+            self.faults.push(format!("{FAILPOINTS}: {error}"));
+            Failpoints::default()
+        })
     }
 
     fn database_url(&mut self) -> Option<DatabaseUrl> {

@@ -17,7 +17,7 @@ type Breaches = Vec<String>;
 
 /// The floors of the control plane, lowest first; modules on one floor do not know each other.
 const FLOORS: &[&[&str]] = &[
-    &["domain"],
+    &["domain", "failpoint"],
     &["config"],
     &["auth", "db", "store", "telemetry"],
     &["dataset"],
@@ -28,12 +28,12 @@ const FLOORS: &[&[&str]] = &[
 
 /// The same for the engine.
 const ENGINE_FLOORS: &[&[&str]] = &[
-    &["error"],
+    &["error", "observer"],
     &["native", "weights"],
     &["params"],
     &["nn"],
     &["models", "text"],
-    &["data", "device", "observer", "optim", "score"],
+    &["data", "device", "optim", "score"],
     &["tasks"],
     &["export", "training"],
     &["checkpoint"],
@@ -41,7 +41,7 @@ const ENGINE_FLOORS: &[&[&str]] = &[
 ];
 
 /// What the engine may use of the control plane: words and data readers, nothing that runs.
-const ENGINE_MAY_USE: [&str; 2] = ["domain", "dataset"];
+const ENGINE_MAY_USE: [&str; 3] = ["domain", "dataset", "failpoint"];
 
 const LONGEST_FILE: usize = 400;
 

@@ -65,8 +65,9 @@ void adamw_cpu(const State& state, const Hyper& hyper, double gradient_scale) {
           *v = state.moments2[i].data_ptr<float>();
     const auto& kernels = ft::kernels();
     if (grad.scalar_type() == at::kFloat) {
-      TORCH_CHECK(!low.defined(), "a float32 gradient goes with a parameter computed in float32");
       kernels.f32.adamw(p, m, v, grad.data_ptr<float>(), nullptr, parameter.numel(), h);
+      // Gradients of several bfloat16 batches add up in float32.
+      if (low.defined()) low.copy_(parameter);
     } else {
       TORCH_CHECK(grad.scalar_type() == at::kBFloat16, "gradients are float32 or bfloat16");
       auto* low_data = low.defined() ? static_cast<ft::bfloat16*>(low.data_ptr()) : nullptr;

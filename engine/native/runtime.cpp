@@ -4,7 +4,15 @@
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/Parallel.h>
 
+#include <pthread.h>
+#include <signal.h>
+
+#include <stdexcept>
+
 #include "guard.h"
+
+static void (*quit_handler)() = nullptr;
+static pthread_t quit_thread;
 
 extern "C" {
 
@@ -31,6 +39,25 @@ int ft_set_deterministic(int on) {
 int ft_clear_grads(TensorPtr* tensors, int64_t count) {
   return ft::guard([&] {
     for (int64_t i = 0; i < count; i++) tensors[i]->mutable_grad().reset();
+  });
+}
+
+// Runs a handler on the thread that called this, whichever thread the signal is delivered to.
+int ft_on_quit(void (*handler)()) {
+  return ft::guard([&] {
+    quit_handler = handler;
+    quit_thread = pthread_self();
+    struct sigaction action {};
+    action.sa_handler = [](int signal) {
+      if (pthread_equal(pthread_self(), quit_thread)) {
+        quit_handler();
+      } else {
+        pthread_kill(quit_thread, signal);
+      }
+    };
+    // A system call that was interrupted goes on.
+    action.sa_flags = SA_RESTART;
+    if (sigaction(SIGQUIT, &action, nullptr) != 0) throw std::runtime_error("sigaction failed");
   });
 }
 

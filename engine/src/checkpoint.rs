@@ -1,23 +1,33 @@
 //! Checkpoints on disk: a model directory with a folder `training/` beside the model's files.
 //!
-//! A checkpoint is written under another name, synced, and renamed, so a folder called `step-N` is always whole.
+//! A checkpoint is written under another name, synced, and renamed, so a folder called `step-N` is always whole; its
+//! manifest tells whether it still is. The state is copied on the training thread and written by another one, so
+//! training goes on meanwhile; what is trained does not depend on when a checkpoint is done.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
+use tch::{Device, Tensor};
 
 use crate::error::{EngineError, Result};
-use crate::export::{self, ModelFiles};
+use crate::export::{self, FileHash, ModelFiles};
 use crate::observer::Observer;
 use crate::optim::AdamW;
 use crate::params::ParamTable;
 use crate::training::{Checkpointer, Progress};
 use crate::weights::{self, Weights};
+use finetuned::domain::checkpoint::Metrics;
 use finetuned::domain::model::TRAINING_STATE_FOLDER;
 use finetuned::domain::run::TrainerMessage;
 
 /// The version of the format below.
 const VERSION: u32 = 1;
+/// The hashes of all other files of a checkpoint, in its `training/`.
+const MANIFEST: &str = "manifest.json";
 
 #[derive(Serialize, Deserialize)]
 struct State {
@@ -29,45 +39,144 @@ struct State {
 
 /// Saves checkpoints of one run under `directory`.
 pub struct CheckpointWriter<'a> {
-    pub directory: PathBuf,
-    pub files: &'a ModelFiles,
-    /// Changes whenever another run could not go on from these checkpoints.
-    pub fingerprint: String,
-    pub observer: &'a dyn Observer,
+    target: Arc<Target>,
+    observer: &'a dyn Observer,
+    /// The save that is being written.
+    writing: Option<Writing>,
+}
+
+/// Where checkpoints go, and what all of them hold.
+struct Target {
+    directory: PathBuf,
+    files: ModelFiles,
+    fingerprint: String,
+}
+
+struct Writing {
+    step: u64,
+    metrics: Metrics,
+    thread: JoinHandle<Result<PathBuf>>,
+}
+
+/// A copy of everything a checkpoint holds that training changes, on the CPU.
+struct Snapshot {
+    weights: BTreeMap<String, Tensor>,
+    moments: BTreeMap<String, Tensor>,
+    progress: Progress,
+}
+
+impl<'a> CheckpointWriter<'a> {
+    /// `fingerprint` changes whenever another run could not go on from these checkpoints.
+    pub fn new(directory: PathBuf, files: ModelFiles, fingerprint: String, observer: &'a dyn Observer) -> Self {
+        Self { target: Arc::new(Target { directory, files, fingerprint }), observer, writing: None }
+    }
 }
 
 impl Checkpointer for CheckpointWriter<'_> {
-    fn save(&self, table: &ParamTable, optimizer: &AdamW, progress: &Progress) -> Result<()> {
-        let target = self.directory.join(format!("step-{}", progress.step));
-        let scratch = self.directory.join(format!(".step-{}", progress.step));
-        for path in [&scratch, &target] {
-            if path.exists() {
-                std::fs::remove_dir_all(path).map_err(EngineError::io(path))?;
-            }
-        }
-        let training = scratch.join(TRAINING_STATE_FOLDER);
-        std::fs::create_dir_all(&training).map_err(EngineError::io(&training))?;
-        self.files.write(&scratch, table)?;
-        weights::write(&training.join("optimizer.safetensors"), &optimizer.named_state(table)?)?;
-        let state = State { version: VERSION, fingerprint: self.fingerprint.clone(), progress: progress.clone() };
-        export::write_json(&training.join("state.json"), &state)?;
-        export::sync_tree(&scratch)?;
-        std::fs::rename(&scratch, &target).map_err(EngineError::io(&target))?;
-        export::sync_directory(&self.directory)?;
-        let metrics = progress.metrics.clone();
-        self.observer.report(TrainerMessage::Checkpoint { step: progress.step, directory: target, metrics });
+    fn save(&mut self, table: &ParamTable, optimizer: &AdamW, progress: &Progress) -> Result<()> {
+        self.settle(true);
+        let snapshot = Snapshot {
+            weights: copies(table.named()?)?,
+            moments: copies(optimizer.named_state(table)?)?,
+            progress: progress.clone(),
+        };
+        let target = Arc::clone(&self.target);
+        let (step, metrics) = (progress.step, progress.metrics.clone());
+        self.writing =
+            Some(Writing { step, metrics, thread: std::thread::spawn(move || target.write(&snapshot)) });
         Ok(())
     }
+
+    fn settle(&mut self, wait: bool) {
+        while wait && self.writing.as_ref().is_some_and(|writing| !writing.thread.is_finished()) {
+            self.observer.alive();
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let Some(Writing { step, metrics, thread }) = self.writing.take_if(|writing| writing.thread.is_finished())
+        else {
+            return;
+        };
+        let written = thread.join().unwrap_or_else(|_| Err(EngineError::native("the writing of a checkpoint failed")));
+        self.observer.report(match written {
+            Ok(directory) => TrainerMessage::Checkpoint { step, directory, metrics },
+            // Training goes on: a later checkpoint may find room.
+            Err(error) => {
+                let why = error.job_error().message;
+                TrainerMessage::Notice { warning: true, message: format!("The checkpoint at step {step} was not saved: {why}") }
+            }
+        });
+        self.observer.pass("trainer.checkpoint", step);
+    }
+}
+
+fn copies(tensors: BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>> {
+    let _guard = tch::no_grad_guard();
+    let copy = |tensor: Tensor| -> Result<Tensor> {
+        let mut copy = Tensor::f_empty(tensor.size(), (tensor.kind(), Device::Cpu))?;
+        copy.f_copy_(&tensor)?;
+        Ok(copy)
+    };
+    tensors.into_iter().map(|(name, tensor)| Ok((name, copy(tensor)?))).collect()
+}
+
+impl Target {
+    fn write(&self, snapshot: &Snapshot) -> Result<PathBuf> {
+        let step = snapshot.progress.step;
+        let target = self.directory.join(format!("step-{step}"));
+        let scratch = self.directory.join(format!(".step-{step}"));
+        for path in [&scratch, &target] {
+            if path.exists() {
+                fs::remove_dir_all(path).map_err(EngineError::io(path))?;
+            }
+        }
+        let written = self.fill(&scratch, snapshot).and_then(|()| {
+            fs::rename(&scratch, &target).map_err(EngineError::io(&target))?;
+            export::sync_directory(&self.directory)
+        });
+        if written.is_err() {
+            // Half a checkpoint is of no use and takes the room that the next one needs.
+            let _ = fs::remove_dir_all(&scratch);
+        }
+        written.map(|()| target)
+    }
+
+    fn fill(&self, scratch: &Path, snapshot: &Snapshot) -> Result<()> {
+        let training = scratch.join(TRAINING_STATE_FOLDER);
+        fs::create_dir_all(&training).map_err(EngineError::io(&training))?;
+        self.files.write(scratch, &snapshot.weights)?;
+        weights::write(&training.join("optimizer.safetensors"), &snapshot.moments)?;
+        let progress = snapshot.progress.clone();
+        let state = State { version: VERSION, fingerprint: self.fingerprint.clone(), progress };
+        export::write_json(&training.join("state.json"), &state)?;
+        let manifest = export::hashes_below(scratch)?;
+        export::write_json(&training.join(MANIFEST), &manifest)?;
+        export::sync_tree(scratch)
+    }
+}
+
+/// Checks every file of the checkpoint in `directory` against its manifest.
+fn verify(directory: &Path) -> Result<()> {
+    let path = directory.join(TRAINING_STATE_FOLDER).join(MANIFEST);
+    let text = fs::read(&path).map_err(EngineError::io(&path))?;
+    let manifest: BTreeMap<String, FileHash> =
+        serde_json::from_slice(&text).map_err(|error| EngineError::checkpoint(directory, error.to_string()))?;
+    for (file, expected) in manifest {
+        if export::hash_file(&directory.join(&file))? != expected {
+            return Err(EngineError::checkpoint(directory, format!("{file} has other bytes than were saved")));
+        }
+    }
+    Ok(())
 }
 
 /// Puts a run back to where the checkpoint in `directory` left it.
 ///
 /// # Errors
-/// The checkpoint is incomplete or belongs to another run.
+/// The checkpoint is incomplete, damaged, or belongs to another run.
 pub fn resume(directory: &Path, fingerprint: &str, table: &mut ParamTable, optimizer: &mut AdamW) -> Result<Progress> {
+    verify(directory)?;
     let training = directory.join(TRAINING_STATE_FOLDER);
     let path = training.join("state.json");
-    let text = std::fs::read(&path).map_err(EngineError::io(&path))?;
+    let text = fs::read(&path).map_err(EngineError::io(&path))?;
     let state: State =
         serde_json::from_slice(&text).map_err(|error| EngineError::checkpoint(directory, error.to_string()))?;
     if state.version != VERSION {

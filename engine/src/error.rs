@@ -75,6 +75,9 @@ impl EngineError {
             Self::Checkpoint { .. } => {
                 JobError::new("invalid_checkpoint", "the checkpoint to resume from cannot be used")
             }
+            Self::Io { source, .. } if finetuned::domain::error::is_storage_full(source) => {
+                JobError::new("out_of_storage", "no room is left on the disk of the run's folder")
+            }
             Self::Io { .. } => JobError::new("io_error", "the trainer could not read or write its files"),
         }
     }

@@ -1,15 +1,16 @@
 //! Model directories as Transformers loads them, with a model card and a manifest.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+use tch::Tensor;
 
 use crate::error::{EngineError, Result};
-use crate::params::ParamTable;
 use crate::weights;
 use finetuned::domain::hex::hex;
 use finetuned::domain::run::RunSpec;
@@ -25,6 +26,7 @@ const COMPANIONS: [&str; 6] = [
 ];
 
 /// What every directory of a run's model holds besides the weights.
+#[derive(Clone)]
 pub struct ModelFiles {
     base: PathBuf,
     config: Value,
@@ -55,9 +57,9 @@ impl ModelFiles {
         Ok(Self { base: base.to_owned(), config: Value::Object(config) })
     }
 
-    /// Writes weights, `config.json` and the tokenizer's files into `directory`, which exists.
-    pub fn write(&self, directory: &Path, table: &ParamTable) -> Result<()> {
-        weights::write(&directory.join("model.safetensors"), &table.named()?)?;
+    /// Writes `weights`, `config.json` and the tokenizer's files into `directory`, which exists.
+    pub fn write(&self, directory: &Path, weights: &BTreeMap<String, Tensor>) -> Result<()> {
+        weights::write(&directory.join("model.safetensors"), weights)?;
         write_json(&directory.join("config.json"), &self.config)?;
         for name in COMPANIONS {
             let source = self.base.join(name);
@@ -74,12 +76,7 @@ impl ModelFiles {
 pub fn write_card_and_manifest(directory: &Path, spec: &RunSpec, evaluation: &Value) -> Result<()> {
     let path = directory.join("README.md");
     fs::write(&path, model_card(spec, evaluation)).map_err(EngineError::io(&path))?;
-    let mut files = Map::new();
-    for file in files_below(directory)? {
-        let full = directory.join(&file);
-        let (bytes, sha256) = hash_file(&full)?;
-        files.insert(file, json!({"bytes": bytes, "sha256": sha256}));
-    }
+    let files = hashes_below(directory)?;
     let manifest = json!({
         "format": 1,
         "producer": format!("finetuned {}", env!("CARGO_PKG_VERSION")),
@@ -159,7 +156,20 @@ fn files_below(directory: &Path) -> Result<Vec<String>> {
     Ok(found)
 }
 
-fn hash_file(path: &Path) -> Result<(u64, String)> {
+/// Size and hash of a file, as manifests have them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileHash {
+    pub bytes: u64,
+    pub sha256: String,
+}
+
+/// Sizes and hashes of the files below `directory`, by relative path.
+pub fn hashes_below(directory: &Path) -> Result<BTreeMap<String, FileHash>> {
+    files_below(directory)?.into_iter().map(|file| Ok((file.clone(), hash_file(&directory.join(file))?))).collect()
+}
+
+/// Size and hash of a file.
+pub fn hash_file(path: &Path) -> Result<FileHash> {
     let mut file = File::open(path).map_err(EngineError::io(path))?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
@@ -172,7 +182,7 @@ fn hash_file(path: &Path) -> Result<(u64, String)> {
         hasher.update(&buffer[..read]);
         bytes += read as u64;
     }
-    Ok((bytes, hex(&hasher.finalize())))
+    Ok(FileHash { bytes, sha256: hex(&hasher.finalize()) })
 }
 
 /// Makes the files and folders below `directory` durable.

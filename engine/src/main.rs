@@ -5,11 +5,14 @@ use std::io::{BufRead, Write};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use finetuned::domain::job::JobError;
 use finetuned::domain::run::{TrainerCommand, TrainerMessage};
-use finetuned_engine::{device, observer::Observer, run};
+use finetuned::failpoint::Failpoints;
+use finetuned_engine::error::EngineError;
+use finetuned_engine::{device, native, observer::Observer, run};
 
 const USAGE: &str = "usage: finetuned-trainer run SPEC [auto|cpu|cuda] | finetuned-trainer devices";
 
@@ -34,6 +37,8 @@ fn train(spec: &Path, wanted: &str) -> ExitCode {
     std::thread::spawn(|| console.listen());
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let spec = run::read_spec(spec)?;
+        let _ = console.failpoints.set(Failpoints::parse(&spec.failpoints).map_err(EngineError::Native)?);
+        native::on_quit(write_stack)?;
         let device = device::prepare(wanted, spec.threads)?;
         run::run(&spec, device, console)
     }));
@@ -50,10 +55,25 @@ fn train(spec: &Path, wanted: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Writes where the training thread is to standard error; called in its signal handler, when it has hung for so long
+/// that it will be killed whether this works or not.
+extern "C" fn write_stack() {
+    let stack = std::backtrace::Backtrace::force_capture().to_string();
+    eprintln!("the training thread is at:\n{}", stack.lines().take(MOST_LINES).collect::<Vec<_>>().join("\n"));
+}
+
+/// Lines of a stack, innermost first, that fit into what is kept of standard error.
+const MOST_LINES: usize = 60;
+
+/// How often the trainer says that it is alive.
+const ALIVE: Duration = Duration::from_secs(1);
+
 /// Standard output for messages, standard input for commands.
 #[derive(Default)]
 struct Console {
     stop: OnceLock<TrainerCommand>,
+    failpoints: OnceLock<Failpoints>,
+    last_alive: Mutex<Option<Instant>>,
 }
 
 impl Console {
@@ -77,6 +97,20 @@ impl Observer for Console {
 
     fn stop(&self) -> Option<TrainerCommand> {
         self.stop.get().copied()
+    }
+
+    fn alive(&self) {
+        let Ok(mut last) = self.last_alive.lock() else { return };
+        if last.is_none_or(|last| last.elapsed() >= ALIVE) {
+            *last = Some(Instant::now());
+            print_line(&TrainerMessage::Alive);
+        }
+    }
+
+    fn pass(&self, place: &str, number: u64) {
+        if let Some(failpoints) = self.failpoints.get() {
+            failpoints.hit(place, number);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ unsafe extern "C" {
     fn ft_kernel_isa() -> *const c_char;
     fn ft_set_threads(threads: c_int) -> c_int;
     fn ft_set_deterministic(on: c_int) -> c_int;
+    fn ft_on_quit(handler: extern "C" fn()) -> c_int;
     fn ft_peak_device_memory(peak: *mut i64) -> c_int;
     fn ft_clear_grads(tensors: *mut Raw, count: i64) -> c_int;
     fn ft_dropout(out: *mut Raw, x: Raw, p: c_double, key: i64) -> c_int;
@@ -87,6 +88,12 @@ pub fn set_threads(threads: usize) -> Result<()> {
 pub fn set_deterministic(on: bool) -> Result<()> {
     // SAFETY: plain values.
     check(unsafe { ft_set_deterministic(c_int::from(on)) })
+}
+
+/// Calls `handler` on this thread whenever the process is sent SIGQUIT.
+pub fn on_quit(handler: extern "C" fn()) -> Result<()> {
+    // SAFETY: the handler is a function, which lives as long as the process.
+    check(unsafe { ft_on_quit(handler) })
 }
 
 /// Most bytes of accelerator memory that tensors held so far.

@@ -30,7 +30,7 @@ pub fn run(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Re
     }
     observer.report(TrainerMessage::Phase { phase: Phase::Loading });
     let precision = device.precision(spec.hyperparameters.precision);
-    let mut loaded = TextClassification::load(spec, device.device, device::compute_kind(precision))?;
+    let mut loaded = TextClassification::load(spec, device.device, device::compute_kind(precision), observer)?;
     let recipe = &loaded.recipe;
     let plan = Plan::new(&spec.hyperparameters, recipe.examples(), spec.seed);
     let files = ModelFiles::classifier(&spec.model, "BertForSequenceClassification", &spec.labels)?;
@@ -44,13 +44,13 @@ pub fn run(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Re
     report_start(spec, device, precision, &loaded, &plan, &progress, observer);
 
     fs::create_dir_all(&spec.checkpoints).map_err(EngineError::io(&spec.checkpoints))?;
-    let checkpointer = CheckpointWriter { directory: spec.checkpoints.clone(), files: &files, fingerprint, observer };
+    let mut checkpointer = CheckpointWriter::new(spec.checkpoints.clone(), files.clone(), fingerprint, observer);
     let end = Training {
         recipe: &loaded.recipe,
         plan,
         table: &mut loaded.table,
         optimizer: &mut optimizer,
-        checkpointer: &checkpointer,
+        checkpointer: &mut checkpointer,
         observer,
         device,
     }
@@ -131,7 +131,7 @@ fn finish(
     fs::create_dir_all(output).map_err(EngineError::io(output))?;
     if let Some(test) = &loaded.recipe.test {
         observer.report(TrainerMessage::Phase { phase: Phase::Evaluating });
-        let Some(scores) = loaded.recipe.evaluate(test, &|| observer.stop().is_some())? else { return Ok(None) };
+        let Some(scores) = loaded.recipe.evaluate(test, observer)? else { return Ok(None) };
         let folder = output.join("evaluation");
         fs::create_dir_all(&folder).map_err(EngineError::io(&folder))?;
         scores.write(&folder)?;
@@ -139,7 +139,7 @@ fn finish(
     }
     observer.report(TrainerMessage::Phase { phase: Phase::Saving });
     let evaluation = Value::Object(evaluation);
-    files.write(output, &loaded.table)?;
+    files.write(output, &loaded.table.named()?)?;
     export::write_card_and_manifest(output, spec, &evaluation)?;
     Ok(Some(Finished { step: progress.step, trained_tokens: progress.trained_tokens, evaluation }))
 }

@@ -77,10 +77,13 @@ pub struct Progress {
     pub metrics: Metrics,
 }
 
-/// Saves a checkpoint of the present state and reports it.
+/// Saves checkpoints beside the training.
 pub trait Checkpointer {
-    /// Saves; on return the checkpoint is complete on disk.
-    fn save(&self, table: &ParamTable, optimizer: &AdamW, progress: &Progress) -> Result<()>;
+    /// Begins to save the present state, after what was begun before is done.
+    fn save(&mut self, table: &ParamTable, optimizer: &AdamW, progress: &Progress) -> Result<()>;
+
+    /// Reports a save that is done: complete on disk, or failed. Waits for it if asked to.
+    fn settle(&mut self, wait: bool);
 }
 
 /// How training ended.
@@ -98,7 +101,7 @@ pub struct Training<'a> {
     pub plan: Plan,
     pub table: &'a mut ParamTable,
     pub optimizer: &'a mut AdamW,
-    pub checkpointer: &'a dyn Checkpointer,
+    pub checkpointer: &'a mut dyn Checkpointer,
     pub observer: &'a dyn Observer,
     pub device: ComputeDevice,
 }
@@ -109,6 +112,12 @@ impl Training<'_> {
     /// # Errors
     /// The loss or gradient is not finite, or libtorch fails (out of memory, above all).
     pub fn run(&mut self, progress: &mut Progress) -> Result<End> {
+        let end = self.steps(progress);
+        self.checkpointer.settle(true);
+        end
+    }
+
+    fn steps(&mut self, progress: &mut Progress) -> Result<End> {
         let (total, per_epoch) = (self.plan.total_steps(), self.plan.steps_per_epoch());
         let mut order = (u64::MAX, Vec::new());
         let mut saved = progress.step > 0;
@@ -142,6 +151,8 @@ impl Training<'_> {
             let end = (start + self.plan.step_size()).min(self.plan.examples);
             self.step(&order.1[start..end], progress)?;
             saved = false;
+            self.checkpointer.settle(false);
+            self.observer.pass("trainer.step", progress.step);
         }
     }
 
@@ -151,6 +162,7 @@ impl Training<'_> {
         let weight: f64 = examples.chunks(self.plan.batch_size).map(|batch| self.recipe.weight(batch)).sum();
         let (mut loss, mut correct) = (0.0, 0);
         let batches = examples.len().div_ceil(self.plan.batch_size);
+        self.observer.pass("trainer.begin", progress.step + 1);
         for (i, batch) in examples.chunks(self.plan.batch_size).enumerate() {
             let seed = mix_all(&[self.plan.seed.cast_unsigned(), progress.step, i as u64]);
             let forward = self.recipe.forward(batch, &Mode::train(seed))?;
@@ -162,6 +174,7 @@ impl Training<'_> {
             loss += f64::try_from(&mean)?;
             correct += i64::try_from(&forward.correct)?;
             progress.trained_tokens += forward.tokens;
+            self.observer.alive();
         }
         let norm = self.optimizer.grad_norm(self.table)?;
         let norm_value = f64::try_from(&norm)?;
@@ -193,7 +206,7 @@ impl Training<'_> {
 
     fn evaluate(&self, progress: &mut Progress) -> Result<()> {
         self.observer.report(TrainerMessage::Phase { phase: Phase::Evaluating });
-        if let Some(metrics) = self.recipe.validate(&|| self.observer.stop().is_some())? {
+        if let Some(metrics) = self.recipe.validate(self.observer)? {
             self.observer.report(TrainerMessage::Evaluated { step: progress.step, metrics: metrics.clone() });
             progress.metrics.extend(metrics);
         }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
+use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use tch::{Kind, Tensor};
 
@@ -130,7 +131,7 @@ fn parse<'a>(path: &Path, map: &'a Mmap) -> Result<SafeTensors<'a>> {
     SafeTensors::deserialize(map).map_err(|error| malformed(path, &error))
 }
 
-fn malformed(path: &Path, error: &safetensors::SafeTensorError) -> EngineError {
+fn malformed(path: &Path, error: &SafeTensorError) -> EngineError {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     EngineError::model(format!("{name} is no valid safetensors file: {error}"))
 }
@@ -160,6 +161,9 @@ pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         views.push((*name, view));
     }
     let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize_to_file(views, Some(metadata), path).map_err(|error| malformed(path, &error))?;
+    safetensors::serialize_to_file(views, Some(metadata), path).map_err(|error| match error {
+        SafeTensorError::IoError(error) => EngineError::io(path)(error),
+        other => malformed(path, &other),
+    })?;
     File::open(path).and_then(|file| file.sync_all()).map_err(EngineError::io(path))
 }

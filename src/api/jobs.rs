@@ -26,6 +26,8 @@ pub(super) fn routes() -> Vec<Route> {
         get("/v1/fine_tuning/jobs", "list_jobs", list_jobs),
         get("/v1/fine_tuning/jobs/{job_id}", "retrieve_job", retrieve_job),
         post("/v1/fine_tuning/jobs/{job_id}/cancel", "cancel_job", cancel_job),
+        post("/v1/fine_tuning/jobs/{job_id}/pause", "pause_job", pause_job),
+        post("/v1/fine_tuning/jobs/{job_id}/resume", "resume_job", resume_job),
         get("/v1/fine_tuning/jobs/{job_id}/events", "list_job_events", list_job_events),
         get("/v1/fine_tuning/jobs/{job_id}/checkpoints", "list_job_checkpoints", list_job_checkpoints),
         get("/v1/fine_tuning/jobs/{job_id}/metrics", "list_job_metrics", list_job_metrics),
@@ -84,6 +86,14 @@ async fn retrieve_job(caller: Caller, State(state): State<ApiState>, Path(id): P
 
 async fn cancel_job(caller: Caller, State(state): State<ApiState>, Path(id): Path<String>) -> Answer<Json<JobView>> {
     Ok(Json(jobs::cancel(&state.app, caller.0.id, &id).await?.into()))
+}
+
+async fn pause_job(caller: Caller, State(state): State<ApiState>, Path(id): Path<String>) -> Answer<Json<JobView>> {
+    Ok(Json(jobs::pause(&state.app, caller.0.id, &id).await?.into()))
+}
+
+async fn resume_job(caller: Caller, State(state): State<ApiState>, Path(id): Path<String>) -> Answer<Json<JobView>> {
+    Ok(Json(jobs::resume(&state.app, caller.0.id, &id).await?.into()))
 }
 
 async fn list_job_events(

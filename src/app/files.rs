@@ -10,11 +10,11 @@ use super::App;
 use crate::dataset::inspect;
 use crate::db::files;
 use crate::domain::Timestamp;
-use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::error::{Error, ErrorKind, Result, is_storage_full};
 use crate::domain::file::{EXPIRY_SECONDS, File, FilePurpose, MAX_FILENAME};
 use crate::domain::id::{FileId, ProjectId};
 use crate::domain::page::{Page, PageRequest};
-use crate::store::{is_full, out_of_storage};
+use crate::store::out_of_storage;
 
 /// An upload on its way in: bytes go to disk as they come, with their hash. Dropped unfinished, it leaves nothing.
 pub struct Spool {
@@ -64,7 +64,7 @@ impl Spool {
 }
 
 fn write_failed(error: std::io::Error) -> Error {
-    if is_full(&error) { out_of_storage(error) } else { Error::internal(error) }
+    if is_storage_full(&error) { out_of_storage(error) } else { Error::internal(error) }
 }
 
 /// What a client says about a file besides its bytes.

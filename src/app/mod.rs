@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::db::Db;
+use crate::failpoint::Failpoints;
 use crate::store::LocalStore;
 
 /// What operations work on.
@@ -20,6 +21,7 @@ pub struct App {
     pub db: Db,
     pub store: LocalStore,
     pub config: Arc<Config>,
+    pub failpoints: Failpoints,
 }
 
 impl App {
@@ -29,7 +31,8 @@ impl App {
     /// A folder cannot be made.
     pub fn new(db: Db, config: Config) -> std::io::Result<Self> {
         let store = LocalStore::open(&config.store_dir)?;
-        let app = Self { db, store, config: Arc::new(config) };
+        let failpoints = config.failpoints.clone();
+        let app = Self { db, store, config: Arc::new(config), failpoints };
         std::fs::create_dir_all(app.scratch())?;
         std::fs::create_dir_all(app.runs())?;
         Ok(app)

@@ -3,26 +3,43 @@
 use super::App;
 use crate::dataset::prepare::{self, Input, Inputs};
 use crate::db::{events, files, jobs, models, queue, validation};
-use crate::domain::error::{Error, Result};
+use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::NewEvent;
 use crate::domain::hyperparameters::{DataFacts, resolve};
 use crate::domain::id::{FileId, JobId, ProjectId};
 use crate::domain::job::{Job, JobError, Prepared};
 use crate::domain::report::{DataFormat, DataReport};
 
+/// How often the files of a job are taken up before they are given up.
+const MOST_TRIES: u32 = 5;
+
 /// Checks the files of the next job that waits for it; false if none does. If this process dies on the way, another
-/// one takes the job a minute later; whoever comes last changes nothing.
+/// one takes the job a minute later; whoever comes last changes nothing. Files that cannot be read time and again, or
+/// that bring down who reads them, fail their job.
 ///
 /// # Errors
 /// The database or the store is away.
 pub async fn run_once(app: &App) -> Result<bool> {
-    let Some(id) = validation::take(app.db.pool()).await? else { return Ok(false) };
+    let Some(taken) = validation::take(app.db.pool()).await? else { return Ok(false) };
+    let id = taken.job;
+    if taken.tries > MOST_TRIES {
+        let message = format!("The job's files could not be read in {MOST_TRIES} tries.");
+        let refusal = Refusal { error: JobError::new("validation_failed", message), report: None };
+        refuse(app, id, &refusal).await?;
+        return Ok(true);
+    }
     let mut connection = app.db.connection().await?;
     let Some(job) = jobs::find_any(&mut connection, id).await? else { return Ok(true) };
     drop(connection);
-    match check(app, &job).await? {
-        Ok(prepared) => accept(app, &job, &prepared).await?,
-        Err(refusal) => refuse(app, id, &refusal).await?,
+    match check(app, &job).await {
+        Ok(Ok(prepared)) => accept(app, &job, &prepared).await?,
+        Ok(Err(refusal)) => refuse(app, id, &refusal).await?,
+        Err(error) => {
+            if error.kind == ErrorKind::Unavailable {
+                validation::forgive(app.db.pool(), id).await?;
+            }
+            return Err(error);
+        }
     }
     Ok(true)
 }

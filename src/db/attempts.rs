@@ -6,7 +6,7 @@ use sqlx::PgExecutor;
 use uuid::Uuid;
 
 use super::{signed, storable, unknown, unsigned};
-use crate::domain::attempt::{Attempt, Outcome, ProcessEnd};
+use crate::domain::attempt::{Attempt, Cause, Outcome, ProcessEnd};
 use crate::domain::error::Result;
 use crate::domain::id::JobId;
 
@@ -15,8 +15,8 @@ pub async fn of_jobs(db: impl PgExecutor<'_>, jobs: &[JobId]) -> Result<HashMap<
     let ids: Vec<Uuid> = jobs.iter().map(|id| id.0).collect();
     let rows = sqlx::query!(
         r#"
-        select job_id, attempt, host, started_at, ended_at, outcome, detail, exit_code, signal, peak_memory,
-               start_step, device, stderr_tail
+        select job_id, attempt, host, started_at, ended_at, outcome, cause, detail, exit_code, signal, peak_memory,
+               peak_device_memory, start_step, device, stderr_tail
         from attempts where job_id = any($1) order by job_id, attempt
         "#,
         &ids
@@ -32,11 +32,13 @@ pub async fn of_jobs(db: impl PgExecutor<'_>, jobs: &[JobId]) -> Result<HashMap<
             started_at: row.started_at,
             ended_at: row.ended_at,
             outcome,
+            cause: row.cause,
             detail: row.detail,
             process: ProcessEnd {
                 exit_code: row.exit_code,
                 signal: row.signal,
                 peak_memory: row.peak_memory.map(unsigned),
+                peak_device_memory: row.peak_device_memory.map(unsigned),
             },
             start_step: unsigned(row.start_step),
             device: row.device,
@@ -62,7 +64,8 @@ pub async fn started(db: impl PgExecutor<'_>, job: JobId, attempt: u32, step: u6
 
 /// How an attempt ended, for the record.
 pub struct End<'a> {
-    pub outcome: Outcome,
+    /// None for success.
+    pub cause: Option<Cause>,
     pub detail: &'a str,
     pub process: ProcessEnd,
     pub stderr_tail: Option<&'a str>,
@@ -73,31 +76,52 @@ pub async fn end(db: impl PgExecutor<'_>, job: JobId, attempt: u32, end: &End<'_
     sqlx::query!(
         r#"
         update attempts
-        set ended_at = now(), outcome = $3, detail = $4, exit_code = $5, signal = $6, peak_memory = $7, stderr_tail = $8
+        set ended_at = now(), outcome = $3, detail = $4, exit_code = $5, signal = $6, peak_memory = $7,
+            stderr_tail = $8, cause = $9, peak_device_memory = $10
         where job_id = $1 and attempt = $2 and ended_at is null
         "#,
         job.0,
         attempt.cast_signed(),
-        end.outcome.as_str(),
+        end.cause.map_or(Outcome::Succeeded, Cause::outcome).as_str(),
         storable(end.detail),
         end.process.exit_code,
         end.process.signal,
         end.process.peak_memory.map(signed),
-        end.stderr_tail.map(storable)
+        end.stderr_tail.map(storable),
+        end.cause.map(Cause::as_str),
+        end.process.peak_device_memory.map(signed)
     )
     .execute(db)
     .await?;
     Ok(())
 }
 
-/// How many attempts at a job ended like this.
-pub async fn count(db: impl PgExecutor<'_>, job: JobId, outcome: Outcome) -> Result<u32> {
-    let row = sqlx::query!(
-        r#"select count(*) as "count!" from attempts where job_id = $1 and outcome = $2"#,
+/// The attempts at a job that ended like this since one of them last got as far as a new checkpoint, in order: number
+/// and detail.
+pub async fn spent(db: impl PgExecutor<'_>, job: JobId, outcome: Outcome) -> Result<Vec<(u32, String)>> {
+    let rows = sqlx::query!(
+        r#"
+        select attempt, coalesce(detail, '') as "detail!" from attempts
+        where job_id = $1 and outcome = $2
+          and attempt >= coalesce((select max(attempt) from checkpoints where job_id = $1), 0)
+        order by attempt
+        "#,
         job.0,
         outcome.as_str()
     )
-    .fetch_one(db)
+    .fetch_all(db)
     .await?;
-    Ok(u32::try_from(row.count).unwrap_or(u32::MAX))
+    Ok(rows.into_iter().map(|row| (row.attempt.unsigned_abs(), row.detail)).collect())
+}
+
+/// Whether an attempt was recorded as a success.
+pub async fn succeeded(db: impl PgExecutor<'_>, job: JobId, attempt: u32) -> Result<bool> {
+    let row = sqlx::query!(
+        "select 1 as one from attempts where job_id = $1 and attempt = $2 and outcome = 'succeeded'",
+        job.0,
+        attempt.cast_signed()
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.is_some())
 }

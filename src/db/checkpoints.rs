@@ -26,6 +26,19 @@ pub async fn insert(db: impl PgExecutor<'_>, checkpoint: &Checkpoint, model: Mod
     Ok(())
 }
 
+/// Whether an attempt has recorded a checkpoint at this step.
+pub async fn is_recorded(db: impl PgExecutor<'_>, job: JobId, step: u64, attempt: u32) -> Result<bool> {
+    let row = sqlx::query!(
+        "select 1 as one from checkpoints where job_id = $1 and step = $2 and attempt = $3 and dropped_at is null",
+        job.0,
+        signed(step),
+        attempt.cast_signed()
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.is_some())
+}
+
 /// One page of a job's checkpoints, latest first.
 pub async fn list(db: impl PgExecutor<'_>, job: JobId, page: PageRequest<CheckpointId>) -> Result<Page<Checkpoint>> {
     let rows = sqlx::query!(

@@ -1,25 +1,35 @@
-//! Connection pools, and listening for hints.
+//! Connections: a pool for requests, a line of its own for each lease, and listening for hints.
+//!
+//! Nothing waits for the database without end. The server bounds statements, locks and idle transactions; on our side
+//! a connection that does not answer a ping in time is dropped rather than waited for, since a peer that vanished
+//! without a word would otherwise hold its place in the pool for as long as TCP keeps trying, a quarter of an hour.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use sqlx::{PgPool, migrate::Migrator};
+use sqlx::{Connection as _, PgConnection, PgPool, migrate::Migrator};
 
-use super::Tx;
+use super::queue::{self, Claim, Renewed};
+use super::{Tx, within};
 use crate::domain::error::{Error, Result};
+use crate::domain::id::JobId;
+use crate::domain::job::JobStatus;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// How long a caller waits for a free connection.
 const ACQUIRE: Duration = Duration::from_secs(5);
+/// How long a connection may take to answer a ping.
+const PING: Duration = Duration::from_secs(2);
+/// How long a connection may have been idle and still be trusted.
+const TRUST: Duration = Duration::from_secs(1);
 
-/// The service's connections. Leases are renewed over their own, so that a crowd of requests cannot keep a worker from
-/// keeping its job.
+/// The service's connections.
 #[derive(Clone)]
 pub struct Db {
     pool: PgPool,
-    leases: PgPool,
+    options: PgConnectOptions,
 }
 
 impl Db {
@@ -38,13 +48,22 @@ impl Db {
                 ("tcp_keepalives_idle", "15"),
                 ("tcp_keepalives_interval", "5"),
                 ("tcp_keepalives_count", "3"),
+                ("tcp_user_timeout", "30s"),
             ]);
-        let pool = |max| PgPoolOptions::new().max_connections(max).acquire_timeout(ACQUIRE);
-        let db = Self {
-            pool: pool(connections).connect_with(options.clone()).await?,
-            leases: pool(2).connect_lazy_with(options),
-        };
-        Ok(db)
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE)
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move { Ok(meta.idle_for < TRUST || answers(connection).await) })
+            })
+            // An error drops the connection at once; the pool's own ping after it has no limit.
+            .after_release(|connection, _| {
+                Box::pin(async move { if answers(connection).await { Ok(true) } else { Err(sqlx::Error::PoolTimedOut) } })
+            })
+            .connect_with(options.clone())
+            .await?;
+        Ok(Self { pool, options })
     }
 
     /// Brings the schema up to date.
@@ -60,11 +79,6 @@ impl Db {
         &self.pool
     }
 
-    /// For the renewal of leases alone.
-    pub fn leases(&self) -> &PgPool {
-        &self.leases
-    }
-
     /// A connection for several queries.
     pub async fn connection(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>> {
         Ok(self.pool.acquire().await?)
@@ -75,24 +89,32 @@ impl Db {
         Ok(Tx(self.pool.begin().await?))
     }
 
+    /// For keeping one lease, whatever the pool is busy with. It connects when it is first used.
+    pub fn lease_line(&self) -> LeaseLine {
+        LeaseLine { options: self.options.clone(), connection: None }
+    }
+
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<()> {
-        sqlx::query("select 1").execute(&self.pool).await?;
-        Ok(())
+        within(PING, async { Ok(sqlx::query("select 1").execute(&self.pool).await.map(drop)?) }).await
     }
 
     /// Closes all connections.
     pub async fn close(&self) {
         self.pool.close().await;
-        self.leases.close().await;
     }
 
-    /// Listens for hints that jobs were queued or cancelled.
+    /// Listens for hints that jobs were queued or cancelled, over a connection of its own.
     pub async fn listen(&self) -> Result<Listener> {
-        let mut listener = PgListener::connect_with(&self.leases).await?;
-        listener.listen(super::queue::CHANNEL).await?;
+        let own = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE).connect_lazy_with(self.options.clone());
+        let mut listener = PgListener::connect_with(&own).await?;
+        listener.listen(queue::CHANNEL).await?;
         Ok(Listener(listener))
     }
+}
+
+async fn answers(connection: &mut PgConnection) -> bool {
+    matches!(tokio::time::timeout(PING, connection.ping()).await, Ok(Ok(())))
 }
 
 /// Hints from other processes. They may be lost; whoever waits for one also looks by the clock.
@@ -103,5 +125,43 @@ impl Listener {
     pub async fn hint(&mut self) -> Result<()> {
         self.0.recv().await?;
         Ok(())
+    }
+}
+
+/// The connection over which one lease is kept. One that fails or does not answer in time is dropped, and the next
+/// call makes another.
+pub struct LeaseLine {
+    options: PgConnectOptions,
+    connection: Option<PgConnection>,
+}
+
+impl LeaseLine {
+    /// See [`queue::renew`]; gives up after `limit`.
+    pub async fn renew(&mut self, claim: &Claim, lease: Duration, limit: Duration) -> Result<Option<Renewed>> {
+        within(limit, async {
+            let mut connection = self.open().await?;
+            let renewed = queue::renew(&mut connection, claim, lease).await?;
+            self.connection = Some(connection);
+            Ok(renewed)
+        })
+        .await
+    }
+
+    /// See [`queue::status`]; gives up after `limit`.
+    pub async fn status(&mut self, job: JobId, limit: Duration) -> Result<Option<JobStatus>> {
+        within(limit, async {
+            let mut connection = self.open().await?;
+            let status = queue::status(&mut connection, job).await?;
+            self.connection = Some(connection);
+            Ok(status)
+        })
+        .await
+    }
+
+    async fn open(&mut self) -> Result<PgConnection> {
+        match self.connection.take() {
+            Some(connection) => Ok(connection),
+            None => Ok(PgConnection::connect_with(&self.options).await?),
+        }
     }
 }

@@ -158,7 +158,7 @@ pub async fn to_sweep(db: impl PgExecutor<'_>, limit: i64) -> Result<Vec<(FileId
         where swept_at is null and (deleted_at is not null or expires_at < now())
           and not exists (
             select from jobs j
-            where j.status in ('validating_files', 'queued', 'running')
+            where j.status in ('validating_files', 'queued', 'running', 'paused')
               and f.id in (j.training_file_id, j.validation_file_id, j.test_file_id)
           )
         order by id limit $1

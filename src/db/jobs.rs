@@ -35,6 +35,7 @@ struct Row {
     prepared: Option<Json<Prepared>>,
     report: Option<Json<DataReport>>,
     phase: Option<String>,
+    pause_requested: bool,
     step: i64,
     total_steps: i64,
     estimated_finish: Option<OffsetDateTime>,
@@ -51,6 +52,7 @@ impl TryFrom<Row> for Job {
 
     fn try_from(row: Row) -> Result<Self> {
         let phase: Option<Phase> = row.phase.map(|word| from_json(word.into())).transpose()?;
+        let phase = phase.map(|phase| if row.pause_requested { Phase::Pausing } else { phase });
         let progress = phase.map(|phase| Progress {
             phase,
             step: unsigned(row.step),
@@ -192,7 +194,7 @@ async fn select(
                j.dataset as "dataset: Json<DatasetOptions>", j.suffix, j.seed, j.name_tag,
                j.metadata as "metadata: Json<BTreeMap<String, String>>",
                j.prepared as "prepared: Json<Prepared>", j.report as "report: Json<DataReport>",
-               j.phase, j.step, j.total_steps, j.estimated_finish, j.error as "error: Json<JobError>",
+               j.phase, j.pause_requested, j.step, j.total_steps, j.estimated_finish, j.error as "error: Json<JobError>",
                m.name as "fine_tuned_model?", j.result_file_id, j.trained_tokens, j.evaluation, j.finished_at
         from jobs j left join models m on m.id = j.fine_tuned_model_id
         where ($1::uuid is null or j.project_id = $1)
@@ -257,29 +259,6 @@ pub async fn exists(db: impl PgExecutor<'_>, project: ProjectId, id: JobId) -> R
         .fetch_optional(db)
         .await?;
     Ok(row.is_some())
-}
-
-/// Ends a job that has not ended, and takes its lease away. Returns the status it has now; None if the project has no
-/// such job.
-pub async fn cancel(db: &mut PgConnection, project: ProjectId, id: JobId) -> Result<Option<(JobStatus, bool)>> {
-    let done = sqlx::query!(
-        r#"
-        update jobs
-        set status = 'cancelled', finished_at = now(), lease_token = null, lease_until = null, worker_id = null,
-            phase = null, estimated_finish = null
-        where id = $1 and project_id = $2 and status in ('validating_files', 'queued', 'running')
-        "#,
-        id.0,
-        project.0
-    )
-    .execute(&mut *db)
-    .await?;
-    let row = sqlx::query!("select status from jobs where id = $1 and project_id = $2", id.0, project.0)
-        .fetch_optional(&mut *db)
-        .await?;
-    let Some(row) = row else { return Ok(None) };
-    let status = row.status.parse().map_err(|()| unknown("job status", &row.status))?;
-    Ok(Some((status, done.rows_affected() > 0)))
 }
 
 /// The number of jobs in each status, over all projects.

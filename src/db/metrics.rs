@@ -9,8 +9,7 @@ use crate::domain::error::Result;
 use crate::domain::id::JobId;
 use crate::domain::page::{Order, Page, PageRequest};
 
-/// Adds measurements to the rows of their steps. A row of an earlier attempt is replaced, since its step was done
-/// again.
+/// Adds measurements to the rows of their steps; what was measured again takes the place of what was measured before.
 pub async fn upsert(db: impl PgExecutor<'_>, job: JobId, attempt: u32, rows: &[MetricRow]) -> Result<()> {
     let steps: Vec<i64> = rows.iter().map(|row| signed(row.step)).collect();
     let measured = rows.iter().map(|row| to_json(&row.values)).collect::<Result<Vec<_>>>()?;
@@ -19,9 +18,7 @@ pub async fn upsert(db: impl PgExecutor<'_>, job: JobId, attempt: u32, rows: &[M
         insert into metrics (job_id, step, attempt, measured)
         select $1, step, $2, measured from unnest($3::bigint[], $4::jsonb[]) as row (step, measured)
         on conflict (job_id, step) do update
-        set attempt = excluded.attempt,
-            measured = case when metrics.attempt = excluded.attempt
-                            then metrics.measured || excluded.measured else excluded.measured end
+        set attempt = excluded.attempt, measured = metrics.measured || excluded.measured
         "#,
         job.0,
         attempt.cast_signed(),

@@ -11,14 +11,17 @@ pub mod jobs;
 pub mod keys;
 pub mod metrics;
 pub mod models;
+pub mod moves;
 pub mod queue;
 pub mod validation;
 
+use std::time::Duration;
+
 use sqlx::Postgres;
 
-pub use connect::{Db, Listener};
+pub use connect::{Db, LeaseLine, Listener};
 
-use crate::domain::error::{Error, ErrorKind};
+use crate::domain::error::{Error, ErrorKind, Result};
 
 /// A connection, for callers that run several queries on one.
 pub type Connection = sqlx::PgConnection;
@@ -33,9 +36,44 @@ impl Tx {
     }
 
     /// Makes all of it durable.
-    pub async fn commit(self) -> crate::domain::error::Result<()> {
+    pub async fn commit(self) -> Result<()> {
         Ok(self.0.commit().await?)
     }
+}
+
+/// Waits for the database, but no longer than `limit`.
+///
+/// # Errors
+/// What `work` says, or that the database is away.
+pub async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::unavailable("the database did not answer in time")),
+    }
+}
+
+/// How often work is done again because other transactions were in its way.
+const CONFLICTS: u32 = 4;
+
+/// Does a whole transaction again when PostgreSQL gave it up in favour of another one (deadlock, serialization).
+///
+/// # Errors
+/// What `work` says in the end.
+pub async fn retrying<T, F: Future<Output = Result<T>>>(mut work: impl FnMut() -> F) -> Result<T> {
+    for pause in (0..CONFLICTS).map(|tried| Duration::from_millis(5 << (2 * tried))) {
+        match work().await {
+            Err(error) if is_conflict(&error) => tokio::time::sleep(pause).await,
+            done => return done,
+        }
+    }
+    work().await
+}
+
+/// 40001 is serialization_failure, 40P01 deadlock_detected.
+fn is_conflict(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<sqlx::Error>());
+    let code = cause.and_then(|cause| cause.as_database_error()?.code());
+    matches!(code.as_deref(), Some("40001" | "40P01"))
 }
 
 impl From<sqlx::Error> for Error {

@@ -167,7 +167,7 @@ pub async fn to_sweep(db: impl PgExecutor<'_>, limit: i64) -> Result<Vec<(ModelI
         where m.deleted_at is not null and m.swept_at is null
           and not exists (
             select from jobs j
-            where j.base_model_id = m.id and j.status in ('validating_files', 'queued', 'running')
+            where j.base_model_id = m.id and j.status in ('validating_files', 'queued', 'running', 'paused')
           )
         group by m.id order by m.id limit $1
         "#,

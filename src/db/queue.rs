@@ -105,20 +105,28 @@ pub async fn claim(db: impl PgExecutor<'_>, worker: WorkerId, host: &str, lease:
     Ok(row.map(|row| Claim { job: JobId(row.id), attempt: row.attempt.unsigned_abs(), token, slot: row.slot }))
 }
 
-/// Extends a lease that has not ended; false if it is no longer the claim's.
-pub async fn renew(db: impl PgExecutor<'_>, claim: &Claim, lease: Duration) -> Result<bool> {
-    let done = sqlx::query!(
+/// A lease that was renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Renewed {
+    /// Whether the job's owner asks it to pause.
+    pub pause_requested: bool,
+}
+
+/// Extends a lease that has not ended; None if it is no longer the claim's.
+pub async fn renew(db: impl PgExecutor<'_>, claim: &Claim, lease: Duration) -> Result<Option<Renewed>> {
+    let row = sqlx::query!(
         r#"
         update jobs set lease_until = clock_timestamp() + $3
         where id = $1 and lease_token = $2 and status = 'running' and lease_until > clock_timestamp()
+        returning pause_requested
         "#,
         claim.job.0,
         claim.token.0,
         interval(lease)
     )
-    .execute(db)
+    .fetch_optional(db)
     .await?;
-    Ok(done.rows_affected() > 0)
+    Ok(row.map(|row| Renewed { pause_requested: row.pause_requested }))
 }
 
 /// Locks the claim's job against everyone else until the transaction ends; false if the lease is no longer the
@@ -187,7 +195,7 @@ pub async fn succeed(db: &mut PgConnection, claim: &Claim, success: &Success<'_>
         r#"
         update jobs
         set status = 'succeeded', finished_at = now(), fine_tuned_model_id = $2, result_file_id = $3,
-            trained_tokens = $4, evaluation = $5, phase = null, estimated_finish = null,
+            trained_tokens = $4, evaluation = $5, phase = null, estimated_finish = null, pause_requested = false,
             lease_token = null, lease_until = null, worker_id = null
         where id = $1
         "#,
@@ -208,7 +216,7 @@ pub async fn fail(db: &mut PgConnection, job: JobId, error: &JobError) -> Result
         r#"
         update jobs
         set status = 'failed', finished_at = now(), error = $2, phase = null, estimated_finish = null,
-            lease_token = null, lease_until = null, worker_id = null
+            pause_requested = false, lease_token = null, lease_until = null, worker_id = null
         where id = $1
         "#,
         job.0,
@@ -219,21 +227,24 @@ pub async fn fail(db: &mut PgConnection, job: JobId, error: &JobError) -> Result
     Ok(())
 }
 
-/// Puts the held job back into the queue, to be taken after `delay`.
-pub async fn requeue(db: &mut PgConnection, job: JobId, delay: Duration) -> Result<()> {
-    sqlx::query!(
+/// Puts the held job back into the queue, to be taken after `delay`, or to rest if its owner asked for that. Returns
+/// the status it has now.
+pub async fn put_back(db: &mut PgConnection, job: JobId, delay: Duration) -> Result<JobStatus> {
+    let row = sqlx::query!(
         r#"
         update jobs
-        set status = 'queued', run_after = now() + $2, phase = null, estimated_finish = null,
+        set status = case when pause_requested then 'paused' else 'queued' end, pause_requested = false,
+            run_after = now() + $2, phase = null, estimated_finish = null,
             lease_token = null, lease_until = null, worker_id = null
         where id = $1
+        returning status
         "#,
         job.0,
         interval(delay)
     )
-    .execute(db)
+    .fetch_one(db)
     .await?;
-    Ok(())
+    row.status.parse().map_err(|()| unknown("job status", &row.status))
 }
 
 /// Frees the slot of an attempt whose trainer is gone.

@@ -8,21 +8,34 @@ use crate::domain::id::JobId;
 use crate::domain::job::{JobError, Prepared};
 use crate::domain::report::DataReport;
 
+/// A job whose files are to be validated.
+pub struct Taken {
+    pub job: JobId,
+    /// How often it was taken, this time included.
+    pub tries: u32,
+}
+
 /// Takes the next job whose files are to be validated, for a minute; another worker takes it after that.
-pub async fn take(db: impl PgExecutor<'_>) -> Result<Option<JobId>> {
+pub async fn take(db: impl PgExecutor<'_>) -> Result<Option<Taken>> {
     let row = sqlx::query!(
         r#"
-        update jobs set run_after = now() + interval '1 minute'
+        update jobs set run_after = now() + interval '1 minute', validation_tries = validation_tries + 1
         where id = (
             select id from jobs where status = 'validating_files' and run_after <= now()
             order by id limit 1 for update skip locked
         )
-        returning id
+        returning id, validation_tries
         "#
     )
     .fetch_optional(db)
     .await?;
-    Ok(row.map(|row| JobId(row.id)))
+    Ok(row.map(|row| Taken { job: JobId(row.id), tries: row.validation_tries.unsigned_abs() }))
+}
+
+/// Does not count the latest try: it failed for a reason that is not the job's.
+pub async fn forgive(db: impl PgExecutor<'_>, id: JobId) -> Result<()> {
+    sqlx::query!("update jobs set validation_tries = validation_tries - 1 where id = $1", id.0).execute(db).await?;
+    Ok(())
 }
 
 /// Moves a validated job into the queue; false if it was cancelled meanwhile.

@@ -22,6 +22,8 @@ pub enum JobStatus {
     Queued,
     /// A worker holds its lease.
     Running,
+    /// Stopped by its owner with a checkpoint, until it is resumed.
+    Paused,
     Succeeded,
     Failed,
     Cancelled,
@@ -29,8 +31,15 @@ pub enum JobStatus {
 
 impl JobStatus {
     /// All statuses.
-    pub const ALL: [Self; 6] =
-        [Self::ValidatingFiles, Self::Queued, Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled];
+    pub const ALL: [Self; 7] = [
+        Self::ValidatingFiles,
+        Self::Queued,
+        Self::Running,
+        Self::Paused,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Cancelled,
+    ];
 
     /// The word on the wire and in the database.
     pub fn as_str(self) -> &'static str {
@@ -38,6 +47,7 @@ impl JobStatus {
             Self::ValidatingFiles => "validating_files",
             Self::Queued => "queued",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
@@ -51,11 +61,12 @@ impl JobStatus {
 
     /// Whether a job may go from here to `next`. The database enforces the same moves.
     pub fn may_become(self, next: Self) -> bool {
-        use JobStatus::{Cancelled, Failed, Queued, Running, Succeeded, ValidatingFiles};
+        use JobStatus::{Cancelled, Failed, Paused, Queued, Running, Succeeded, ValidatingFiles};
         match self {
             ValidatingFiles => matches!(next, Queued | Failed | Cancelled),
-            Queued => matches!(next, Running | Cancelled),
-            Running => matches!(next, Queued | Succeeded | Failed | Cancelled),
+            Queued => matches!(next, Running | Paused | Cancelled),
+            Running => matches!(next, Queued | Paused | Succeeded | Failed | Cancelled),
+            Paused => matches!(next, Queued | Cancelled),
             Succeeded | Failed | Cancelled => false,
         }
     }
@@ -85,6 +96,8 @@ pub enum Phase {
     Evaluating,
     /// Writing the finished model.
     Saving,
+    /// Saving a checkpoint, because the job's owner asked it to pause.
+    Pausing,
 }
 
 impl Phase {
@@ -95,6 +108,7 @@ impl Phase {
             Self::Training => "training",
             Self::Evaluating => "evaluating",
             Self::Saving => "saving",
+            Self::Pausing => "pausing",
         }
     }
 }

@@ -44,6 +44,9 @@ pub struct RunSpec {
     pub output: PathBuf,
     /// CPU threads to compute with; 0 means all cores.
     pub threads: usize,
+    /// Where a test makes the trainer die (`failpoint`).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub failpoints: String,
 }
 
 /// A data file and how to read it.
@@ -66,6 +69,8 @@ pub enum TrainerMessage {
     Phase { phase: Phase },
     /// Something the job's owner should know.
     Notice { warning: bool, message: String },
+    /// It gets on with something that takes long.
+    Alive,
     /// One optimizer step is done.
     Step(Step),
     /// The validation data was evaluated after `step`.
@@ -162,7 +167,7 @@ mod tests {
             let again = serde_json::to_value(&message).unwrap();
             assert_eq!(again, serde_json::from_str::<serde_json::Value>(line).unwrap());
         }
-        assert_eq!(MESSAGES_V1.lines().count(), 9, "one of each");
+        assert_eq!(MESSAGES_V1.lines().count(), 10, "one of each");
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod local;
 
 pub use local::{LocalStore, Stored, hash_file};
 
-use crate::domain::error::Error;
+use crate::domain::error::{Error, ErrorKind, is_storage_full};
 
 /// An object could not be stored or read.
 #[derive(Debug, thiserror::Error)]
@@ -23,22 +23,14 @@ pub enum StoreError {
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match &error {
-            StoreError::Io { source, .. } if is_full(source) => out_of_storage(error),
+            StoreError::Io { source, .. } if is_storage_full(source) => out_of_storage(error),
             _ => Self::internal(error),
         }
     }
 }
 
-/// Whether a disk had no room.
-pub fn is_full(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
-}
-
 /// The error for callers whose data did not fit.
 pub fn out_of_storage(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::new(
-        crate::domain::error::ErrorKind::OutOfStorage,
-        "The service has no room left to store this. Nothing was kept.",
-    )
-    .source(source)
+    let message = "The service has no room left to store this. Nothing was kept.";
+    Error::new(ErrorKind::OutOfStorage, message).source(source)
 }

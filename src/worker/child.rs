@@ -17,7 +17,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 use tokio_util::codec::{FramedRead, LinesCodec};
 
-use super::identity::ProcessMark;
+use super::identity::RUN_MARK;
 use crate::config::Config;
 use crate::domain::attempt::ProcessEnd;
 use crate::domain::run::{Devices, TrainerCommand, TrainerMessage};
@@ -67,6 +67,20 @@ pub(super) async fn devices(config: &Config) -> Result<Devices, String> {
     serde_json::from_slice(&output.stdout).map_err(|error| format!("{}: {error}", config.trainer.display()))
 }
 
+/// Training yields to everything else on the machine: the API answers while it runs, and when memory runs out it is
+/// the trainer that the kernel kills, not the service (`proc_pid_oom_score_adj(5)`).
+fn yield_to_others() {
+    // SAFETY: async-signal-safe calls with constant arguments; the descriptor is closed again.
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, 10);
+        let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if file >= 0 {
+            libc::write(file, c"500".as_ptr().cast(), 3);
+            libc::close(file);
+        }
+    }
+}
+
 /// Signals a process group until its leader is reaped, never after, when the id may be another's.
 #[derive(Clone)]
 pub(super) struct Group {
@@ -107,22 +121,20 @@ impl Trainer {
         let mut command = command(config);
         command.arg("run").arg("spec.json").current_dir(folder).process_group(0).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A later life of this worker finds the trainer by it.
+        command.env(RUN_MARK, folder);
         if let Some(gpu) = gpu {
             command.env("CUDA_VISIBLE_DEVICES", gpu);
         }
-        // SAFETY: setpriority is async-signal-safe and touches nothing of ours.
+        // SAFETY: only async-signal-safe calls, on memory of their own.
         unsafe {
             command.pre_exec(|| {
-                // Training yields to everything else on the machine, so the API answers while it runs.
-                libc::setpriority(libc::PRIO_PROCESS, 0, 10);
+                yield_to_others();
                 Ok(())
             });
         }
         let mut child = command.spawn()?;
         let pid = child.id().unwrap_or_default().cast_signed();
-        if let Some(mark) = ProcessMark::of(pid) {
-            mark.write(folder)?;
-        }
         let missing = || std::io::Error::other("a pipe of the trainer is missing");
         let stdout = child.stdout.take().ok_or_else(missing)?;
         let stderr = child.stderr.take().ok_or_else(missing)?;
@@ -164,14 +176,14 @@ impl Trainer {
     }
 
     /// Waits for its end, ends what it may have started itself, and returns how it ended and its last words.
-    pub(super) async fn end(mut self, peak_memory: Option<u64>) -> (ProcessEnd, String) {
+    pub(super) async fn end(mut self) -> (ProcessEnd, String) {
         let status = self.child.wait().await.unwrap_or_else(|_| ExitStatus::from_raw(0));
         // The leader is reaped, so its id could be taken, but not while members of its group live.
         let _ = killpg(self.group.id, Signal::SIGKILL);
         self.group.reaped.store(true, Ordering::Release);
         let tail = tokio::time::timeout(Duration::from_secs(2), self.stderr).await;
         let tail = tail.ok().and_then(Result::ok).unwrap_or_default();
-        (ProcessEnd { exit_code: status.code(), signal: status.signal(), peak_memory }, tail)
+        (ProcessEnd { exit_code: status.code(), signal: status.signal(), ..ProcessEnd::default() }, tail)
     }
 }
 

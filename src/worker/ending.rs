@@ -6,18 +6,20 @@ use nix::sys::signal::Signal;
 
 use super::Worker;
 use super::lease::Lease;
+use super::memory::cause_of_death;
 use crate::db::queue::Claim;
-use crate::db::{Connection, attempts, events, queue};
-use crate::domain::attempt::{Outcome, ProcessEnd};
-use crate::domain::error::{Error, Result};
+use crate::db::{self, Connection, attempts, events, queue};
+use crate::domain::attempt::{Cause, Outcome, ProcessEnd};
+use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::NewEvent;
 use crate::domain::id::JobId;
-use crate::domain::job::JobError;
+use crate::domain::job::{JobError, JobStatus};
 use crate::telemetry;
 
 /// The end of an attempt.
 pub(super) struct Ending {
-    pub(super) outcome: Outcome,
+    /// None for success.
+    cause: Option<Cause>,
     pub(super) detail: String,
     /// What the job's owner is told, where the job fails.
     error: Option<JobError>,
@@ -26,43 +28,78 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    pub(super) fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
-        Self { outcome, detail: detail.into(), error: None, process: ProcessEnd::default(), stderr: None }
+    pub(super) fn new(cause: Cause, detail: impl Into<String>) -> Self {
+        Self { cause: Some(cause), detail: detail.into(), error: None, process: ProcessEnd::default(), stderr: None }
     }
 
-    /// The trainer reported an error.
-    pub(super) fn failed(error: JobError) -> Self {
-        Self { error: Some(error.clone()), ..Self::new(Outcome::Failed, error.message) }
+    pub(super) fn outcome(&self) -> Outcome {
+        self.cause.map_or(Outcome::Succeeded, Cause::outcome)
     }
 
-    /// The trainer died without a word.
-    pub(super) fn crashed(process: ProcessEnd) -> Self {
-        Self::new(Outcome::Crashed, describe(process))
+    /// An error was reported: by the trainer, if a process ended with it, or while its folder was prepared.
+    pub(super) fn reported(error: JobError, process: Option<ProcessEnd>) -> Self {
+        let peak = |bytes: Option<u64>| bytes.map_or("an unknown amount".to_owned(), gib);
+        let end = process.unwrap_or_default();
+        match error.code.as_str() {
+            "out_of_memory" => match end.peak_device_memory {
+                Some(held) => {
+                    let detail = format!("the GPU's memory did not suffice; tensors held up to {} of it", gib(held));
+                    Self::new(Cause::OutOfDeviceMemory, detail)
+                }
+                None => {
+                    let held = peak(end.peak_memory);
+                    let detail = format!("memory did not suffice; the training process held up to {held}");
+                    Self::new(Cause::OutOfHostMemory, detail)
+                }
+            },
+            "out_of_storage" => Self::new(Cause::OutOfStorage, error.message),
+            "engine_error" | "io_error" => Self::new(Cause::EngineError, error.message),
+            _ => Self { error: Some(error.clone()), ..Self::new(Cause::JobError, error.message) },
+        }
+    }
+
+    /// The trainer died without a word. `kills` are the kernel's counts before and after.
+    pub(super) fn died(process: ProcessEnd, stderr: &str, kills: (Option<u64>, Option<u64>)) -> Self {
+        let cause = cause_of_death(process, stderr, kills);
+        let mut detail = describe(process);
+        if cause == Cause::OutOfHostMemory {
+            let held = process.peak_memory.map_or(String::new(), |bytes| format!("; it held up to {}", gib(bytes)));
+            detail = format!("{detail} for want of memory{held}");
+        }
+        Self::new(cause, detail)
+    }
+
+    /// The trainer made no progress for so long.
+    pub(super) fn stalled(patience: Duration) -> Self {
+        Self::new(Cause::Stalled, format!("the training process made no progress for {} s", patience.as_secs()))
     }
 
     /// The trainer was stopped by us.
-    pub(super) fn stopped(outcome: Outcome) -> Self {
-        let detail = match outcome {
-            Outcome::Cancelled => "the job was cancelled",
-            Outcome::ShutDown => "the worker shut down",
+    pub(super) fn stopped(cause: Cause) -> Self {
+        let detail = match cause {
+            Cause::CancelRequested => "the job was cancelled",
+            Cause::PauseRequested => "the job was paused",
+            Cause::WorkerShutDown => "the worker shut down",
             _ => "the worker lost its lease",
         };
-        Self::new(outcome, detail)
+        Self::new(cause, detail)
     }
 
     /// The lease was gone before the trainer started.
     pub(super) fn lease(lease: Lease) -> Self {
-        Self::stopped(if lease == Lease::Cancelled { Outcome::Cancelled } else { Outcome::Lost })
+        Self::stopped(if lease == Lease::Cancelled { Cause::CancelRequested } else { Cause::LeaseLost })
     }
 
     /// The trainer finished, and its model was stored, or was not.
     pub(super) fn finished(published: Result<bool>) -> Self {
         match published {
-            Ok(true) => Self::new(Outcome::Succeeded, "the model was stored"),
-            Ok(false) => Self::stopped(Outcome::Lost),
+            Ok(true) => Self { cause: None, ..Self::new(Cause::JobError, "the model was stored") },
+            Ok(false) => Self::stopped(Cause::LeaseLost),
             Err(error) => {
                 tracing::warn!(error = error.chain(), "the model could not be stored");
-                Self::new(Outcome::Crashed, format!("the model could not be stored: {}", error.message))
+                let full = error.kind == ErrorKind::OutOfStorage;
+                let cause = if full { Cause::OutOfStorage } else { Cause::NotStored };
+                Self::new(cause, format!("the model could not be stored: {}", error.message))
             }
         }
     }
@@ -72,6 +109,10 @@ impl Ending {
         self.stderr = Some(stderr).filter(|text| !text.trim().is_empty());
         self
     }
+}
+
+fn gib(bytes: u64) -> String {
+    format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30))
 }
 
 /// How people call the end of a process.
@@ -88,51 +129,74 @@ fn describe(process: ProcessEnd) -> String {
 
 /// Records the end, moves the job on if the lease is still the claim's, and frees the slot.
 pub(super) async fn record(worker: &Worker, claim: &Claim, ending: &Ending) -> Result<()> {
-    metrics::counter!(telemetry::ATTEMPTS, "outcome" => ending.outcome.as_str()).increment(1);
+    metrics::counter!(telemetry::ATTEMPTS, "outcome" => ending.outcome().as_str()).increment(1);
     let mut outcome = Ok(());
     // A short outage must not cost the work of hours.
     for pause in [0, 1, 2, 4] {
         tokio::time::sleep(Duration::from_secs(pause)).await;
-        outcome = settle(worker, claim, ending).await;
+        outcome = db::within(WRITE, db::retrying(|| settle(worker, claim, ending))).await;
         if outcome.is_ok() {
             break;
         }
     }
-    queue::free_slot(worker.app.db.pool(), worker.identity.id, claim).await?;
+    free_slot(worker, claim).await;
     outcome
+}
+
+/// How long one write may take.
+const WRITE: Duration = Duration::from_secs(20);
+
+/// Frees the slot, however long the database is away: until then this worker has nothing to run in it anyway.
+async fn free_slot(worker: &Worker, claim: &Claim) {
+    while let Err(error) =
+        db::within(WRITE, queue::free_slot(worker.app.db.pool(), worker.identity.id, claim)).await
+    {
+        tracing::warn!(job = %claim.job, error = error.chain(), "the slot could not be freed yet");
+        if worker.shutdown.is_cancelled() {
+            // The next start registers the slots anew.
+            return;
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
 }
 
 async fn settle(worker: &Worker, claim: &Claim, ending: &Ending) -> Result<()> {
     let mut tx = worker.app.db.begin().await?;
     let held = queue::hold(tx.connection(), claim).await?;
     let end = attempts::End {
-        outcome: ending.outcome,
+        cause: ending.cause,
         detail: &ending.detail,
         process: ending.process,
         stderr_tail: ending.stderr.as_deref(),
     };
     attempts::end(&mut *tx.connection(), claim.job, claim.attempt, &end).await?;
-    if held {
-        let connection = tx.connection();
-        match ending.outcome {
-            Outcome::Failed => {
-                let error = ending.error.clone().unwrap_or_else(|| JobError::new("training_failed", &ending.detail));
-                fail(connection, claim.job, &error).await?;
-            }
-            Outcome::Crashed | Outcome::Lost => {
-                retry_or_fail(connection, claim.job, claim.attempt, ending.outcome, &ending.detail).await?;
-            }
-            Outcome::ShutDown => {
-                queue::requeue(connection, claim.job, Duration::ZERO).await?;
-                let event = NewEvent::info("The worker shut down; the job is queued again and will go on");
-                events::insert(connection, claim.job, &[event]).await?;
-            }
-            // Already recorded together with the model, or by whoever cancelled.
-            Outcome::Succeeded | Outcome::Cancelled => {}
-        }
+    if let (true, Some(cause)) = (held, ending.cause) {
+        move_on(tx.connection(), claim, cause, ending).await?;
     }
     queue::hint(&mut *tx.connection()).await?;
+    worker.app.failpoints.hit("ending.commit", claim.attempt.into());
     tx.commit().await
+}
+
+async fn move_on(db: &mut Connection, claim: &Claim, cause: Cause, ending: &Ending) -> Result<()> {
+    match cause.outcome() {
+        Outcome::Failed => {
+            let error = ending.error.clone().unwrap_or_else(|| JobError::new("training_failed", &ending.detail));
+            fail(db, claim.job, &error).await
+        }
+        Outcome::Crashed | Outcome::Lost => retry_or_fail(db, claim.job, claim.attempt, cause, &ending.detail).await,
+        Outcome::ShutDown | Outcome::Paused => {
+            let status = queue::put_back(db, claim.job, Duration::ZERO).await?;
+            let message = match (status, cause.outcome()) {
+                (JobStatus::Paused, _) => "Fine-tuning job paused",
+                (_, Outcome::Paused) => "The job is queued again and will go on",
+                _ => "The worker shut down; the job is queued again and will go on",
+            };
+            events::insert(db, claim.job, &[NewEvent::info(message)]).await
+        }
+        // Already recorded together with the model, or by whoever cancelled.
+        Outcome::Succeeded | Outcome::Cancelled => Ok(()),
+    }
 }
 
 /// Fails a job, with the event that says so.
@@ -148,45 +212,85 @@ pub(super) async fn retry_or_fail(
     db: &mut Connection,
     job: JobId,
     attempt: u32,
-    outcome: Outcome,
+    cause: Cause,
     detail: &str,
 ) -> Result<()> {
-    let count = attempts::count(&mut *db, job, outcome).await?;
+    let outcome = cause.outcome();
     let budget = outcome.budget().ok_or_else(|| Error::internal("this outcome is not retried"))?;
+    let spent = attempts::spent(&mut *db, job, outcome).await?;
+    let count = u32::try_from(spent.len()).unwrap_or(u32::MAX);
     if count >= budget {
-        let code = if outcome == Outcome::Crashed { "training_crashed" } else { "worker_lost" };
-        let error = JobError::new(code, format!("Gave up after {count} such attempts; the last time {detail}."));
+        let error = JobError::new(cause.job_error_code(), format!("Gave up after {count} attempts: {}.", listed(&spent)));
         return fail(db, job, &error).await;
     }
-    let delay = if outcome == Outcome::Crashed { backoff(count) } else { Duration::ZERO };
-    queue::requeue(&mut *db, job, delay).await?;
-    let message = format!("Attempt {attempt} ended early: {detail}. The job is queued again and will go on.");
+    let status = queue::put_back(&mut *db, job, backoff(outcome, count)).await?;
+    let next = if status == JobStatus::Paused { "paused" } else { "queued again and will go on" };
+    let message = format!("Attempt {attempt} ended early: {detail}. The job is {next}.");
     events::insert(db, job, &[NewEvent::warn(message)]).await
 }
 
-/// 1, 2, 4 … seconds after the first, second, third … crash, and a minute at most.
-fn backoff(crashes: u32) -> Duration {
-    Duration::from_secs(1 << crashes.saturating_sub(1).min(6)).min(Duration::from_mins(1))
+/// The last few attempts, each with what ended it.
+fn listed(spent: &[(u32, String)]) -> String {
+    const SHOWN: usize = 3;
+    let latest = &spent[spent.len().saturating_sub(SHOWN)..];
+    latest.iter().map(|(number, detail)| format!("in attempt {number} {detail}")).collect::<Vec<_>>().join("; ")
+}
+
+/// 1, 2, 4 … seconds after the first, second, third … crash, and a minute at most. The first loss costs no wait: it
+/// says nothing of the job.
+fn backoff(outcome: Outcome, count: u32) -> Duration {
+    let doublings = match outcome {
+        Outcome::Lost if count <= 1 => return Duration::ZERO,
+        Outcome::Lost => count - 2,
+        _ => count.saturating_sub(1),
+    };
+    Duration::from_secs(1 << doublings.min(6)).min(Duration::from_mins(1))
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::{backoff, describe};
-    use crate::domain::attempt::ProcessEnd;
+    use super::{Ending, backoff, describe, listed};
+    use crate::domain::attempt::{Cause, Outcome, ProcessEnd};
+    use crate::domain::job::JobError;
 
     #[test]
     fn a_process_end_is_told_in_words() {
-        let end = |exit_code, signal| describe(ProcessEnd { exit_code, signal, peak_memory: None });
+        let end = |exit_code, signal| describe(ProcessEnd { exit_code, signal, ..ProcessEnd::default() });
         assert_eq!(end(None, Some(9)), "the training process was killed by SIGKILL");
         assert_eq!(end(Some(101), None), "the training process ended with status 101 and no word");
     }
 
     #[test]
+    fn what_a_trainer_reports_is_counted_by_whose_fault_it_is() {
+        let of = |code: &str, peak_device_memory| {
+            let process = ProcessEnd { peak_memory: Some(3 << 30), peak_device_memory, ..ProcessEnd::default() };
+            let ending = Ending::reported(JobError::new(code, "too bad"), Some(process));
+            (ending.cause.unwrap(), ending.detail)
+        };
+        let (cause, detail) = of("out_of_memory", None);
+        assert_eq!(cause, Cause::OutOfHostMemory);
+        assert!(detail.contains("held up to 3.00 GiB"), "{detail}");
+        let (cause, detail) = of("out_of_memory", Some(80 << 30));
+        assert_eq!((cause, cause.outcome()), (Cause::OutOfDeviceMemory, Outcome::Crashed));
+        assert!(detail.contains("up to 80.00 GiB"), "{detail}");
+        assert_eq!(of("engine_error", None).0.outcome(), Outcome::Crashed);
+        assert_eq!(of("out_of_storage", None).0, Cause::OutOfStorage);
+        assert_eq!(of("non_finite_loss", None).0.outcome(), Outcome::Failed);
+    }
+
+    #[test]
     fn waiting_doubles_up_to_a_minute() {
-        let seconds: Vec<u64> = (1..=9).map(|crashes| backoff(crashes).as_secs()).collect();
-        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        assert_eq!(backoff(u32::MAX), Duration::from_mins(1));
+        let seconds = |outcome| (1..=9).map(|count| backoff(outcome, count).as_secs()).collect::<Vec<_>>();
+        assert_eq!(seconds(Outcome::Crashed), [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(seconds(Outcome::Lost), [0, 1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(backoff(Outcome::Crashed, u32::MAX), Duration::from_mins(1));
+    }
+
+    #[test]
+    fn the_latest_attempts_are_listed() {
+        let spent: Vec<(u32, String)> = (1..=5).map(|number| (number, "it died".to_owned())).collect();
+        assert_eq!(listed(&spent), "in attempt 3 it died; in attempt 4 it died; in attempt 5 it died");
     }
 }

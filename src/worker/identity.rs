@@ -1,11 +1,13 @@
 //! Who a worker is, and what its earlier life left behind.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use crate::domain::id::WorkerId;
@@ -49,58 +51,40 @@ impl Identity {
 
     /// Kills trainers that an earlier life of this worker left running, and removes their folders.
     pub fn end_leftovers(&self, runs: &Path) {
+        for pid in processes_of(runs) {
+            tracing::warn!(pid, "ending a trainer left by an earlier worker");
+            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+            // Its own children have the mark as well, and no group of their own.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
         for entry in fs::read_dir(runs).into_iter().flatten().flatten() {
-            let folder = entry.path();
-            if let Some(process) = ProcessMark::read(&folder)
-                && process.is_alive()
-            {
-                tracing::warn!(pid = process.pid, "ending a trainer left by an earlier worker");
-                let _ = killpg(Pid::from_raw(process.pid), Signal::SIGKILL);
-            }
-            let _ = fs::remove_dir_all(&folder);
+            let _ = fs::remove_dir_all(entry.path());
         }
     }
 }
 
-/// Which process a run's folder belongs to: its id, and when it started, since ids are used again.
-#[derive(Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(super) struct ProcessMark {
-    pid: i32,
-    started: u64,
+/// The variable in a trainer's environment that names the folder of its run. It is in the process from its first
+/// instant, unlike a note that is written afterwards, and says more than a process id, which may be another's by now.
+pub(super) const RUN_MARK: &str = "FINETUNED_RUN";
+
+/// The trainers whose runs have their folders in `runs` (proc_pid_environ(5)).
+fn processes_of(runs: &Path) -> Vec<i32> {
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| run_of(*pid).is_some_and(|folder| folder.starts_with(runs)))
+        .collect()
 }
 
-const MARK: &str = "process.json";
-
-impl ProcessMark {
-    /// Of a running process.
-    pub(super) fn of(pid: i32) -> Option<Self> {
-        Some(Self { pid, started: start_time(pid)? })
-    }
-
-    pub(super) fn write(&self, folder: &Path) -> io::Result<()> {
-        fs::write(folder.join(MARK), serde_json::to_vec(self)?)
-    }
-
-    fn read(folder: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(folder.join(MARK)).ok()?).ok()
-    }
-
-    fn is_alive(&self) -> bool {
-        start_time(self.pid) == Some(self.started)
-    }
-}
-
-/// When a process started, in clock ticks since boot: field 22 of /proc/PID/stat (proc(5)).
-fn start_time(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the program's name in parentheses, which may hold anything.
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(19)?.parse().ok()
+fn run_of(pid: i32) -> Option<PathBuf> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let mut variables = environment.split(|&byte| byte == 0);
+    let folder = variables.find_map(|variable| variable.strip_prefix(RUN_MARK.as_bytes())?.strip_prefix(b"="))?;
+    Some(PathBuf::from(OsStr::from_bytes(folder)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Identity, IdentityError, ProcessMark};
+    use super::{Identity, IdentityError, RUN_MARK};
 
     #[test]
     fn an_identity_is_kept_and_held_by_one() {
@@ -113,18 +97,16 @@ mod tests {
     }
 
     #[test]
-    fn a_leftover_process_is_ended_but_not_another_with_its_id() {
+    fn a_leftover_process_is_ended_and_none_of_another_worker() {
         use std::os::unix::process::CommandExt;
         let state = tempfile::tempdir().unwrap();
-        let runs = state.path().join("runs");
-        let sleeper = || std::process::Command::new("sleep").arg("60").process_group(0).spawn().unwrap();
-        let (mut left, mut other) = (sleeper(), sleeper());
-        for (name, child, shift) in [("left", &left, 0), ("other", &other, 1)] {
-            std::fs::create_dir_all(runs.join(name)).unwrap();
-            let mut mark = ProcessMark::of(child.id().cast_signed()).unwrap();
-            mark.started += shift;
-            mark.write(&runs.join(name)).unwrap();
-        }
+        let (runs, others) = (state.path().join("runs"), state.path().join("others"));
+        let sleeper = |mark: &std::path::Path| {
+            std::fs::create_dir_all(mark).unwrap();
+            let mut command = std::process::Command::new("sleep");
+            command.arg("60").env(RUN_MARK, mark).process_group(0).spawn().unwrap()
+        };
+        let (mut left, mut other) = (sleeper(&runs.join("1")), sleeper(&others.join("1")));
         Identity::take(state.path()).unwrap().end_leftovers(&runs);
         assert!(!left.wait().unwrap().success());
         assert!(other.try_wait().unwrap().is_none());

@@ -9,7 +9,8 @@ use tokio::task::JoinHandle;
 
 use super::child::Group;
 use crate::app::App;
-use crate::db::queue::{self, Claim};
+use crate::db::LeaseLine;
+use crate::db::queue::Claim;
 use crate::domain::job::JobStatus;
 
 /// What is known of a lease.
@@ -25,6 +26,7 @@ pub(super) enum Lease {
 /// Renews a claim's lease until it is dropped or the lease is gone.
 pub(super) struct Keeper {
     state: watch::Receiver<Lease>,
+    pausing: watch::Receiver<bool>,
     group: watch::Sender<Option<Group>>,
     task: JoinHandle<()>,
 }
@@ -37,11 +39,13 @@ impl Drop for Keeper {
 
 impl Keeper {
     /// Starts renewing; hints make it look at once.
-    pub(super) fn start(app: App, claim: Claim, hints: watch::Receiver<u64>) -> Self {
+    pub(super) fn start(app: &App, claim: Claim, hints: watch::Receiver<u64>) -> Self {
         let (sender, state) = watch::channel(Lease::Held);
+        let (pause, pausing) = watch::channel(false);
         let (group, groups) = watch::channel(None);
+        let (line, lease) = (app.db.lease_line(), app.config.lease);
         let task = tokio::spawn(async move {
-            let end = keep(&app, &claim, hints).await;
+            let end = keep(line, &claim, lease, hints, &pause).await;
             if end == Lease::Lost {
                 // Not left to the supervisor, which may be busy with a database that does not answer.
                 if let Some(group) = groups.borrow().as_ref() {
@@ -50,7 +54,7 @@ impl Keeper {
             }
             let _ = sender.send(end);
         });
-        Self { state, group, task }
+        Self { state, pausing, group, task }
     }
 
     /// Names the processes to kill when the lease is lost.
@@ -67,31 +71,68 @@ impl Keeper {
         *self.state.borrow()
     }
 
+    /// What others can see the lease by.
+    pub(super) fn watch(&self) -> watch::Receiver<Lease> {
+        self.state.clone()
+    }
+
     /// Waits until the lease is gone, and says how.
     pub(super) async fn gone(&mut self) -> Lease {
-        match self.state.wait_for(|lease| *lease != Lease::Held).await {
-            Ok(lease) => *lease,
-            Err(_) => Lease::Lost,
-        }
+        gone(&mut self.state).await
+    }
+
+    /// What turns true when the job's owner asks it to pause.
+    pub(super) fn pausing(&self) -> watch::Receiver<bool> {
+        self.pausing.clone()
     }
 }
 
-async fn keep(app: &App, claim: &Claim, mut hints: watch::Receiver<u64>) -> Lease {
-    let lease = app.config.lease;
+/// Waits until a job's owner asks it to pause.
+pub(super) async fn pause_requested(pausing: &mut watch::Receiver<bool>) {
+    if pausing.wait_for(|pausing| *pausing).await.is_err() {
+        // Nobody renews any more; the lease says why.
+        std::future::pending().await
+    }
+}
+
+/// Waits until a lease is gone, and says how.
+pub(super) async fn gone(state: &mut watch::Receiver<Lease>) -> Lease {
+    match state.wait_for(|lease| *lease != Lease::Held).await {
+        Ok(lease) => *lease,
+        Err(_) => Lease::Lost,
+    }
+}
+
+async fn keep(
+    mut line: LeaseLine,
+    claim: &Claim,
+    lease: Duration,
+    mut hints: watch::Receiver<u64>,
+    pause: &watch::Sender<bool>,
+) -> Lease {
     let mut deadline = boot_time() + lease * 2 / 3;
+    let mut rest = lease / 10;
     loop {
         tokio::select! {
-            () = tokio::time::sleep(lease / 10) => {}
+            () = tokio::time::sleep(rest) => {}
             Ok(()) = hints.changed() => {}
         }
         // Counted from before the renewal is sent: the database counts from when it arrives.
         let sent = boot_time();
         let Some(left) = deadline.checked_sub(sent) else { return Lease::Lost };
-        match tokio::time::timeout(left.min(lease / 3), queue::renew(app.db.leases(), claim, lease)).await {
-            Ok(Ok(true)) => deadline = sent + lease * 2 / 3,
-            Ok(Ok(false)) => return why_gone(app, claim).await,
-            Ok(Err(error)) => tracing::warn!(job = %claim.job, error = error.chain(), "cannot renew the lease"),
-            Err(_) => tracing::warn!(job = %claim.job, "the database does not answer a renewal"),
+        rest = lease / 10;
+        match line.renew(claim, lease, left.min(lease / 6)).await {
+            Ok(Some(renewed)) => {
+                deadline = sent + lease * 2 / 3;
+                if renewed.pause_requested {
+                    pause.send_replace(true);
+                }
+            }
+            Ok(None) => return why_gone(&mut line, claim).await,
+            Err(error) => {
+                tracing::warn!(job = %claim.job, error = error.chain(), "cannot renew the lease");
+                rest = lease / 30;
+            }
         }
         if boot_time() >= deadline {
             return Lease::Lost;
@@ -99,10 +140,9 @@ async fn keep(app: &App, claim: &Claim, mut hints: watch::Receiver<u64>) -> Leas
     }
 }
 
-async fn why_gone(app: &App, claim: &Claim) -> Lease {
-    let status = tokio::time::timeout(Duration::from_secs(2), queue::status(app.db.leases(), claim.job)).await;
-    match status {
-        Ok(Ok(Some(JobStatus::Cancelled))) => Lease::Cancelled,
+async fn why_gone(line: &mut LeaseLine, claim: &Claim) -> Lease {
+    match line.status(claim.job, Duration::from_secs(2)).await {
+        Ok(Some(JobStatus::Cancelled)) => Lease::Cancelled,
         _ => Lease::Lost,
     }
 }

@@ -7,11 +7,15 @@ mod child;
 mod ending;
 mod identity;
 mod lease;
+mod memory;
 mod prepare;
 mod publish;
+mod publisher;
 mod reports;
+mod run;
 mod supervise;
 pub mod upkeep;
+mod watchdog;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +42,7 @@ pub(crate) struct Worker {
     identity: Arc<Identity>,
     devices: Devices,
     hints: watch::Receiver<u64>,
+    shutdown: CancellationToken,
 }
 
 /// Runs jobs until `shutdown`, then lets running ones save a checkpoint and gives them back.
@@ -54,7 +59,7 @@ pub async fn run(app: App, identity: Identity, shutdown: CancellationToken) -> R
     };
     let slots = app.config.slots.unwrap_or_else(|| u32::try_from(devices.cuda).unwrap_or(u32::MAX).max(1));
     identity.end_leftovers(&app.runs());
-    let worker = Worker { app, identity: Arc::new(identity), devices, hints };
+    let worker = Worker { app, identity: Arc::new(identity), devices, hints, shutdown: shutdown.clone() };
     worker.register(slots).await?;
     tracing::info!(worker = %worker.identity.id, slots, gpus = worker.devices.cuda, "worker ready");
     worker.claim_until(&shutdown).await;

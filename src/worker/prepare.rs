@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::reports::Reports;
 use crate::app::App;
+use crate::db::queue::Claim;
 use crate::db::{checkpoints, files, models};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::NewEvent;
@@ -16,6 +17,7 @@ use crate::domain::run::{DataFile, RunSpec, VERSION};
 /// Fills the run's folder with everything the trainer needs; an error of the job's own is in the inner result.
 pub(super) async fn prepare(
     app: &App,
+    claim: &Claim,
     job: &Job,
     folder: &Path,
     reports: &mut Reports,
@@ -67,6 +69,7 @@ pub(super) async fn prepare(
         checkpoints: PathBuf::from("checkpoints"),
         output: PathBuf::from("output"),
         threads: app.config.trainer_threads,
+        failpoints: app.failpoints.for_trainer(claim.attempt),
     };
     let text = serde_json::to_vec_pretty(&run).map_err(Error::internal)?;
     tokio::fs::write(folder.join("spec.json"), text).await.map_err(Error::internal)?;

@@ -1,14 +1,15 @@
 //! Storing what a trainer made: files first, under keys that no other attempt uses, then the rows that make them
 //! count, in one transaction under the lease.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use super::reports::with_openai_names;
 use crate::app::App;
 use crate::db::queue::{self, Claim, Success};
 use crate::db::{attempts, checkpoints, events, files, keys, metrics, models};
 use crate::domain::Timestamp;
-use crate::domain::attempt::{Outcome, ProcessEnd};
+use crate::domain::attempt::ProcessEnd;
 use crate::domain::checkpoint::{Checkpoint, MetricRow, Metrics};
 use crate::domain::error::{Error, Result};
 use crate::domain::event::NewEvent;
@@ -21,70 +22,87 @@ use crate::domain::run::Finished;
 /// While a job runs its two latest checkpoints are kept, whatever it asked for: one may turn out damaged.
 const KEPT_WHILE_RUNNING: u32 = 2;
 
-/// Stores a checkpoint that lies complete in `directory`. A worker that lost its lease stores nothing.
-pub(super) async fn checkpoint(
-    app: &App,
-    claim: &Claim,
-    job: &Job,
-    step: u64,
-    directory: &Path,
-    measured: Metrics,
-) -> Result<()> {
-    let name = checkpoint_name(&model_name(app, job).await?, step);
-    let stored = store_files(app, claim, &format!("step-{step}"), directory).await?;
+/// A checkpoint that lies complete in the run's folder.
+pub(super) struct Made {
+    pub(super) step: u64,
+    pub(super) directory: PathBuf,
+    pub(super) metrics: Metrics,
+    /// Rows up to this step that may not be written yet: they must not be missing where the checkpoint is there.
+    pub(super) rows: Vec<MetricRow>,
+}
+
+/// Stores a checkpoint. A worker that lost its lease stores nothing. May be tried again after any error: what is done
+/// already is not done twice.
+pub(super) async fn checkpoint(app: &App, claim: &Claim, job: &Job, made: &Made) -> Result<()> {
+    let name = checkpoint_name(&model_name(app, job).await?, made.step);
+    let stored = store_files(app, claim, &format!("step-{}", made.step), &made.directory).await?;
     let model = made_model(app, job, name, ModelKind::Checkpoint).await?;
     let checkpoint = Checkpoint {
         id: CheckpointId::new(),
         job: job.id,
-        step,
+        step: made.step,
         model: model.name.clone(),
-        metrics: with_openai_names(&measured),
+        metrics: with_openai_names(&made.metrics),
         created_at: Timestamp::now_utc(),
     };
     let mut tx = app.db.begin().await?;
-    if !queue::hold(tx.connection(), claim).await? {
+    let connection = tx.connection();
+    // The answer to an earlier commit may have been lost on the way.
+    if checkpoints::is_recorded(&mut *connection, job.id, made.step, claim.attempt).await? {
+        return Ok(());
+    }
+    if !queue::hold(connection, claim).await? {
         return discard(app, &stored).await;
     }
-    let connection = tx.connection();
-    checkpoints::drop_from(&mut *connection, job.id, step).await?;
+    metrics::upsert(&mut *connection, job.id, claim.attempt, &made.rows).await?;
+    checkpoints::drop_from(&mut *connection, job.id, made.step).await?;
     models::insert(connection, &model, &stored).await?;
     checkpoints::insert(&mut *connection, &checkpoint, model.id, claim.attempt).await?;
     checkpoints::retain(&mut *connection, job.id, keep(job).max(KEPT_WHILE_RUNNING)).await?;
-    let event = NewEvent::info(format!("Checkpoint created at step {step}"));
+    let event = NewEvent::info(format!("Checkpoint created at step {}", made.step));
     events::insert(&mut *connection, job.id, &[event]).await?;
+    app.failpoints.hit("checkpoint.commit", made.step);
     tx.commit().await
 }
 
+/// What a run leaves behind in its folder when it is done.
+pub(super) struct Done<'a> {
+    pub(super) folder: &'a Path,
+    pub(super) finished: &'a Finished,
+    pub(super) process: ProcessEnd,
+    /// Rows that may not be written yet.
+    pub(super) rows: Vec<MetricRow>,
+}
+
 /// Stores the finished model and the result file, and ends the job well, all at once; false if the lease is no longer
-/// the claim's, so that nothing of it counts.
-pub(super) async fn model(
-    app: &App,
-    claim: &Claim,
-    job: &Job,
-    folder: &Path,
-    finished: &Finished,
-    process: ProcessEnd,
-) -> Result<bool> {
-    let stored = store_files(app, claim, "model", &folder.join("output")).await?;
+/// the claim's, so that nothing of it counts. May be tried again after any error.
+pub(super) async fn model(app: &App, claim: &Claim, job: &Job, done: &Done<'_>) -> Result<bool> {
+    let stored = store_files(app, claim, "model", &done.folder.join("output")).await?;
+    app.failpoints.hit("model.stored", claim.attempt.into());
     let model = made_model(app, job, model_name(app, job).await?, ModelKind::FineTuned).await?;
-    let results = result_file(app, claim, job, folder).await?;
+    let results = result_file(app, claim, job, done).await?;
     let success = Success {
         model: model.id,
         result_file: results.id,
-        trained_tokens: finished.trained_tokens,
-        evaluation: &finished.evaluation,
+        trained_tokens: done.finished.trained_tokens,
+        evaluation: &done.finished.evaluation,
     };
     let mut tx = app.db.begin().await?;
-    if !queue::hold(tx.connection(), claim).await? {
+    let connection = tx.connection();
+    if !queue::hold(connection, claim).await? {
+        // The answer to an earlier commit may have been lost on the way.
+        if attempts::succeeded(connection, job.id, claim.attempt).await? {
+            return Ok(true);
+        }
         discard(app, &stored).await?;
         app.store.delete(&results.object_key).await?;
         return Ok(false);
     }
-    let connection = tx.connection();
+    metrics::upsert(&mut *connection, job.id, claim.attempt, &done.rows).await?;
     models::insert(connection, &model, &stored).await?;
     files::insert(&mut *connection, &results).await?;
     checkpoints::retain(&mut *connection, job.id, keep(job)).await?;
-    let end = attempts::End { outcome: Outcome::Succeeded, detail: "the model was stored", process, stderr_tail: None };
+    let end = attempts::End { cause: None, detail: "the model was stored", process: done.process, stderr_tail: None };
     attempts::end(&mut *connection, job.id, claim.attempt, &end).await?;
     queue::succeed(connection, claim, &success).await?;
     let last = [
@@ -92,6 +110,7 @@ pub(super) async fn model(
         NewEvent::info("The job has successfully completed"),
     ];
     events::insert(&mut *connection, job.id, &last).await?;
+    app.failpoints.hit("model.commit", claim.attempt.into());
     tx.commit().await?;
     Ok(true)
 }
@@ -149,14 +168,19 @@ async fn discard(app: &App, files: &[ModelFile]) -> Result<()> {
 }
 
 /// The job's metrics as OpenAI's result file: its five columns first, ours behind them.
-async fn result_file(app: &App, claim: &Claim, job: &Job, folder: &Path) -> Result<File> {
-    let rows = metrics::all(app.db.pool(), job.id).await?;
-    let path = folder.join("step_metrics.csv");
+async fn result_file(app: &App, claim: &Claim, job: &Job, done: &Done<'_>) -> Result<File> {
+    let recorded = metrics::all(app.db.pool(), job.id).await?;
+    let mut rows: BTreeMap<u64, Metrics> = recorded.into_iter().map(|row| (row.step, row.values)).collect();
+    for row in &done.rows {
+        rows.entry(row.step).or_default().extend(row.values.clone());
+    }
+    let id = FileId::new();
+    let path = done.folder.join(format!("{}.csv", id.0.simple()));
     tokio::fs::write(&path, results_csv(&rows)).await.map_err(Error::internal)?;
-    let object_key = format!("jobs/{}/{}/step_metrics.csv", claim.job.0.simple(), claim.token.0.simple());
+    let object_key = format!("jobs/{}/{}/{}.csv", claim.job.0.simple(), claim.token.0.simple(), id.0.simple());
     let stored = app.store.put_hashed(&object_key, &path).await?;
     Ok(File {
-        id: FileId::new(),
+        id,
         project: job.project,
         purpose: FilePurpose::FineTuneResults,
         filename: "step_metrics.csv".to_owned(),
@@ -181,18 +205,18 @@ const COLUMNS: [(&str, &str); 8] = [
     ("trained_tokens", "trained_tokens"),
 ];
 
-fn results_csv(rows: &[MetricRow]) -> String {
+fn results_csv(rows: &BTreeMap<u64, Metrics>) -> String {
     let mut text = String::from("step");
     for (column, _) in COLUMNS {
         text.push(',');
         text.push_str(column);
     }
     text.push('\n');
-    for row in rows {
-        text.push_str(&row.step.to_string());
+    for (step, values) in rows {
+        text.push_str(&step.to_string());
         for (_, metric) in COLUMNS {
             text.push(',');
-            if let Some(value) = row.values.get(metric) {
+            if let Some(value) = values.get(metric) {
                 text.push_str(&value.to_string());
             }
         }
@@ -203,18 +227,17 @@ fn results_csv(rows: &[MetricRow]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{MetricRow, results_csv};
+    use super::results_csv;
 
     #[test]
     fn openais_columns_come_first_and_empty_means_not_measured() {
-        let row = |step, pairs: &[(&str, f64)]| MetricRow {
-            step,
-            values: pairs.iter().map(|&(name, value)| (name.to_owned(), value)).collect(),
+        let row = |step: u64, pairs: &[(&str, f64)]| {
+            (step, pairs.iter().map(|&(name, value)| (name.to_owned(), value)).collect())
         };
-        let rows = [
+        let rows = std::collections::BTreeMap::from([
             row(1, &[("train_loss", 1.5), ("train_accuracy", 0.0), ("learning_rate", 1e-5)]),
             row(2, &[("train_loss", 0.5), ("full_valid_loss", 0.25), ("trained_tokens", 1234.0)]),
-        ];
+        ]);
         assert_eq!(
             results_csv(&rows),
             "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy,valid_macro_f1,learning_rate,\

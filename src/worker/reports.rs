@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::db::queue::{self, Claim, Standing};
-use crate::db::{attempts, events, metrics};
+use crate::db::{self, attempts, events, metrics};
 use crate::domain::Timestamp;
 use crate::domain::checkpoint::{MetricRow, Metrics};
 use crate::domain::error::{Error, Result};
@@ -18,6 +18,9 @@ use crate::telemetry;
 
 /// About how many steps of a run get an event of their own; every step is in the metrics.
 const STEP_EVENTS: u64 = 100;
+
+/// How long writing may hold up reading: what the trainer prints meanwhile waits in its pipe.
+const WRITE: Duration = Duration::from_secs(3);
 
 /// Reports of one attempt that are not yet written.
 pub(super) struct Reports {
@@ -35,6 +38,7 @@ pub(super) struct Reports {
     seconds_per_step: Option<f64>,
     dirty: bool,
     pub(super) peak_memory: Option<u64>,
+    pub(super) peak_device_memory: Option<u64>,
 }
 
 impl Reports {
@@ -53,6 +57,7 @@ impl Reports {
             seconds_per_step: None,
             dirty: true,
             peak_memory: None,
+            peak_device_memory: None,
         })
     }
 
@@ -78,7 +83,8 @@ impl Reports {
             TrainerMessage::Step(step) => self.step(step),
             TrainerMessage::Evaluated { step, metrics } => self.evaluated(step, metrics),
             // The supervisor handles these.
-            TrainerMessage::Checkpoint { .. }
+            TrainerMessage::Alive
+            | TrainerMessage::Checkpoint { .. }
             | TrainerMessage::Finished(_)
             | TrainerMessage::Stopped { .. }
             | TrainerMessage::Failed { .. } => {}
@@ -118,6 +124,7 @@ impl Reports {
         }
         let row = self.rows.entry(step.step).or_default();
         row.extend(step.metrics);
+        self.peak_device_memory = step.peak_device_memory.or(self.peak_device_memory);
         row.extend(step.peak_device_memory.map(|bytes| ("peak_device_memory".to_owned(), bytes as f64)));
     }
 
@@ -135,13 +142,18 @@ impl Reports {
         self.events.push(NewEvent::metrics(message, data));
     }
 
+    /// The rows that are not written yet.
+    pub(super) fn unwritten(&self) -> Vec<MetricRow> {
+        self.rows.iter().map(|(&step, values)| MetricRow { step, values: values.clone() }).collect()
+    }
+
     /// Writes what was collected, if the lease is still the claim's. What could not be written is kept for the next
     /// time: training goes on within its lease.
     pub(super) async fn flush(&mut self) {
         if !self.dirty && self.events.is_empty() {
             return;
         }
-        match self.write().await {
+        match db::within(WRITE, db::retrying(|| self.write())).await {
             Ok(()) => {
                 self.rows.clear();
                 self.events.clear();
@@ -170,9 +182,7 @@ impl Reports {
             estimated_finish: self.estimated_finish(),
         };
         queue::progress(connection, &self.claim, &standing).await?;
-        let rows: Vec<MetricRow> =
-            self.rows.iter().map(|(&step, values)| MetricRow { step, values: values.clone() }).collect();
-        metrics::upsert(&mut *connection, self.claim.job, self.claim.attempt, &rows).await?;
+        metrics::upsert(&mut *connection, self.claim.job, self.claim.attempt, &self.unwritten()).await?;
         events::insert(&mut *connection, self.claim.job, &self.events).await?;
         tx.commit().await
     }

@@ -23,7 +23,7 @@ pub struct Service {
     pub state: Arc<TempDir>,
     pub key: String,
     shutdown: CancellationToken,
-    worker: Option<tokio::task::JoinHandle<()>>,
+    worker: Option<(CancellationToken, tokio::task::JoinHandle<()>)>,
 }
 
 impl Drop for Service {
@@ -84,15 +84,16 @@ impl Service {
 
     /// Starts a worker in this process.
     pub fn start_worker(&mut self) {
-        let (app, shutdown) = (self.app.clone(), self.shutdown.clone());
+        let (app, shutdown) = (self.app.clone(), self.shutdown.child_token());
         let identity = Identity::take(self.state.path()).unwrap();
-        self.worker = Some(tokio::spawn(async move { worker::run(app, identity, shutdown).await.unwrap() }));
+        let stop = shutdown.clone();
+        self.worker = Some((stop, tokio::spawn(async move { worker::run(app, identity, shutdown).await.unwrap() })));
     }
 
     /// Stops the worker in an orderly way and waits for it; the API keeps answering.
     pub async fn stop_worker(&mut self) {
-        self.shutdown.cancel();
-        if let Some(worker) = self.worker.take() {
+        if let Some((stop, worker)) = self.worker.take() {
+            stop.cancel();
             worker.await.unwrap();
         }
     }

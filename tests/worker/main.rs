@@ -18,8 +18,11 @@
 mod support;
 
 mod embedded;
+mod exact_resume;
 mod moves;
+mod pausing;
 mod process;
 mod queue;
 mod recovery;
 mod sdk;
+mod watchdog;

@@ -104,8 +104,10 @@ async fn start_long_job(client: &Client) -> String {
     let file = client.upload("data.csv", data::csv(300)).await;
     let hyperparameters = json!({"n_epochs": 12, "batch_size": 8, "checkpoint_interval": 40, "precision": "fp32"});
     let id = client.create_job(&file, hyperparameters).await;
-    eventually("steps", 60, async || {
-        (client.job(&id).await["progress"]["step"].as_u64().unwrap_or(0) >= 60).then_some(())
+    eventually("a checkpoint and steps after it", 60, async || {
+        let checkpoints = client.get(&format!("/v1/fine_tuning/jobs/{id}/checkpoints")).await.good();
+        let step = client.job(&id).await["progress"]["step"].as_u64().unwrap_or(0);
+        (checkpoints["data"].as_array().unwrap().len() > 0 && step >= 60).then_some(())
     })
     .await;
     id

@@ -1,5 +1,6 @@
 //! Claims, leases and fences, on the queue itself.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use finetuned::app::{App, validation};
@@ -88,10 +89,10 @@ async fn a_lease_that_ended_is_given_away_and_its_holder_can_change_nothing() {
     let app = &service.app;
     let (zombie, heir) = (worker(app, 1).await, worker(app, 1).await);
     let old = claim(app, zombie, Duration::from_millis(300)).await.unwrap();
-    assert!(holds(app, &old).await && queue::renew(app.db.pool(), &old, Duration::from_millis(300)).await.unwrap());
+    assert!(holds(app, &old).await && queue::renew(app.db.pool(), &old, Duration::from_millis(300)).await.unwrap().is_some());
     assert!(!rescue::run_once(app, None).await.unwrap(), "nobody takes what is held");
     tokio::time::sleep(Duration::from_millis(350)).await;
-    assert!(!queue::renew(app.db.pool(), &old, LEASE).await.unwrap(), "too late");
+    assert_eq!(queue::renew(app.db.pool(), &old, LEASE).await.unwrap(), None, "too late");
     assert!(rescue::run_once(app, None).await.unwrap());
     let new = claim(app, heir, LEASE).await.unwrap();
     assert_eq!((new.job, new.attempt), (old.job, 2));
@@ -154,21 +155,21 @@ async fn zombies_and_a_reaper_lose_nothing_and_do_nothing_twice() {
         })
     };
     let mut tasks = Vec::new();
+    let all_ended = std::sync::Arc::new(AtomicUsize::new(0));
     for number in 0..4_u64 {
-        let app = app.clone();
+        let (app, all_ended) = (app.clone(), all_ended.clone());
         tasks.push(tokio::spawn(async move {
             let worker = worker(&app, 1).await;
-            let (mut ended, mut refused, mut idle) = (0, 0, 0);
+            let (mut ended, mut refused) = (0, 0);
+            let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
             for round in 0_u64.. {
                 let Some(held) = claim(&app, worker, Duration::from_millis(120)).await else {
-                    idle += 1;
-                    if idle > 40 {
+                    if all_ended.load(Ordering::Acquire) >= JOBS || tokio::time::Instant::now() > deadline {
                         break;
                     }
                     tokio::time::sleep(Duration::from_millis(25)).await;
                     continue;
                 };
-                idle = 0;
                 let sleeps = finetuned::domain::random::mix_all(&[number, round]).is_multiple_of(3);
                 tokio::time::sleep(Duration::from_millis(if sleeps { 250 } else { 5 })).await;
                 let mut tx = app.db.begin().await.unwrap();
@@ -176,6 +177,7 @@ async fn zombies_and_a_reaper_lose_nothing_and_do_nothing_twice() {
                     queue::fail(tx.connection(), held.job, &JobError::new("test", "ended")).await.unwrap();
                     tx.commit().await.unwrap();
                     ended += 1;
+                    all_ended.fetch_add(1, Ordering::AcqRel);
                 } else {
                     refused += 1;
                 }

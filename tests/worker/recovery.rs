@@ -32,6 +32,16 @@ async fn long_job(service: &Service, checkpoints: u64) -> String {
     service.client().create_job(&file, hyperparameters).await
 }
 
+/// Waits until a job has stored a checkpoint and has done at least `step` steps.
+async fn wait_for_checkpoint(service: &Service, id: &str, step: u64) {
+    wait_for_step(service, id, step).await;
+    eventually("a checkpoint", 60, async || {
+        let checkpoints = service.client().get(&format!("/v1/fine_tuning/jobs/{id}/checkpoints")).await.good();
+        (!checkpoints["data"].as_array().unwrap().is_empty()).then_some(())
+    })
+    .await;
+}
+
 /// Waits until a job has done at least `step` steps.
 async fn wait_for_step(service: &Service, id: &str, step: u64) -> Value {
     eventually("steps", 60, async || {
@@ -54,14 +64,17 @@ async fn a_killed_trainer_is_recorded_and_the_job_goes_on_from_its_checkpoint() 
     let service = Service::with_worker().await;
     service.import_tiny_model().await;
     let id = long_job(&service, 40).await;
-    wait_for_step(&service, &id, 60).await;
+    wait_for_checkpoint(&service, &id, 60).await;
     let trainers = processes_in(&service.app.runs());
     assert_eq!(trainers.len(), 1);
     kill(Pid::from_raw(trainers[0]), Signal::SIGKILL).unwrap();
     let job = service.client().wait_for_end(&id).await;
     assert_eq!(job["status"], "succeeded", "{job}");
     let (first, second) = (&job["attempts"][0], &job["attempts"][1]);
-    assert_eq!((&first["outcome"], &first["signal"]), (&json!("crashed"), &json!(9)));
+    assert_eq!(
+        (&first["outcome"], &first["cause"], &first["signal"]),
+        (&json!("crashed"), &json!("signal"), &json!(9))
+    );
     assert_eq!(first["detail"], "the training process was killed by SIGKILL");
     assert_eq!(second["outcome"], "succeeded");
     assert!(second["start_step"].as_u64().unwrap() >= 40, "{second}");
@@ -222,14 +235,14 @@ async fn a_job_that_always_crashes_fails_with_its_causes_and_others_go_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_that_the_trainer_reports_is_final() {
-    let message = r#"{"type":"failed","error":{"code":"out_of_memory","message":"too large","param":null}}"#;
+    let message = r#"{"type":"failed","error":{"code":"non_finite_loss","message":"too large","param":null}}"#;
     let (service, _folder) = with_script(&format!("echo '{message}'; exit 1")).await;
     let file = service.client().upload("data.csv", data::csv(30)).await;
     let id = service.client().create_job(&file, json!({})).await;
     let job = service.client().wait_for_end(&id).await;
     assert_eq!(
         (&job["status"], &job["error"]["code"], &job["error"]["message"]),
-        (&json!("failed"), &json!("out_of_memory"), &json!("too large"))
+        (&json!("failed"), &json!("non_finite_loss"), &json!("too large"))
     );
     assert_eq!(job["attempts"].as_array().unwrap().len(), 1);
     assert_eq!((&job["attempts"][0]["outcome"], &job["attempts"][0]["exit_code"]), (&json!("failed"), &json!(1)));

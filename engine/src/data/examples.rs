@@ -7,6 +7,7 @@ use tch::{Device, Tensor};
 use crate::error::{EngineError, Result};
 use crate::models::bert::Tokens;
 use crate::nn::Sequences;
+use crate::observer::Observer;
 use crate::text::TextTokenizer;
 use finetuned::dataset::labelled::{self, Columns};
 use finetuned::domain::report::Faults;
@@ -34,7 +35,13 @@ impl Examples {
     ///
     /// # Errors
     /// The file is not as it was when the job was validated.
-    pub fn load(file: &DataFile, param: &'static str, labels: &[String], tokenizer: &TextTokenizer) -> Result<Self> {
+    pub fn load(
+        file: &DataFile,
+        param: &'static str,
+        labels: &[String],
+        tokenizer: &TextTokenizer,
+        observer: &dyn Observer,
+    ) -> Result<Self> {
         let mut examples = Self { starts: vec![0], ..Self::default() };
         let mut faults = Faults::default();
         let mut pending: Vec<String> = Vec::with_capacity(CHUNK);
@@ -52,6 +59,7 @@ impl Examples {
             examples.classes.push(class);
             examples.lines.push(example.line);
             pending.push(example.text);
+            observer.alive();
             if pending.len() == CHUNK
                 && let Err(error) = examples.tokenise(&mut pending, tokenizer)
             {

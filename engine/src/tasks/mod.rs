@@ -6,6 +6,7 @@ use tch::Tensor;
 
 use crate::error::Result;
 use crate::nn::Mode;
+use crate::observer::Observer;
 use finetuned::domain::checkpoint::Metrics;
 
 /// What the forward pass over one batch gives.
@@ -29,6 +30,6 @@ pub trait Recipe {
     /// The forward pass over these training examples.
     fn forward(&self, examples: &[usize], mode: &Mode) -> Result<Forward>;
 
-    /// Scores on the validation data; None if there is none, or if `stopped` turned true on the way.
-    fn validate(&self, stopped: &dyn Fn() -> bool) -> Result<Option<Metrics>>;
+    /// Scores on the validation data; None if there is none, or if the run shall stop.
+    fn validate(&self, observer: &dyn Observer) -> Result<Option<Metrics>>;
 }

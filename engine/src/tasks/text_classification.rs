@@ -11,6 +11,7 @@ use crate::data::sampler::by_length;
 use crate::error::{EngineError, Result};
 use crate::models::bert::{BertClassifier, BertConfig};
 use crate::nn::Mode;
+use crate::observer::Observer;
 use crate::params::{self, Init, LoadReport, ParamTable};
 use crate::score::{ClassScore, ConfusionMatrix};
 use crate::text::TextTokenizer;
@@ -64,13 +65,13 @@ impl TextClassification {
     ///
     /// # Errors
     /// The model or a data file cannot be used.
-    pub fn load(spec: &RunSpec, device: Device, compute: Kind) -> Result<Loaded> {
+    pub fn load(spec: &RunSpec, device: Device, compute: Kind, observer: &dyn Observer) -> Result<Loaded> {
         let config_path = spec.model.join("config.json");
         let json = std::fs::read_to_string(&config_path).map_err(EngineError::io(&config_path))?;
         let config = BertConfig::parse(&json)?;
         let longest = spec.hyperparameters.max_sequence_length as usize;
         let tokenizer = TextTokenizer::open(&spec.model, longest, config.vocab_size)?;
-        let load = |file, param| Examples::load(file, param, &spec.labels, &tokenizer);
+        let load = |file, param| Examples::load(file, param, &spec.labels, &tokenizer, observer);
         let all = load(&spec.training, "training_file")?;
         let (training, validation) = if let Some(file) = &spec.validation {
             (all, load(file, "validation_file")?)
@@ -109,14 +110,15 @@ impl TextClassification {
         Ok(Tensor::f_from_slice(&classes)?.f_to_device(self.device)?)
     }
 
-    /// Scores `examples`, or None if `stopped` turned true on the way.
-    pub fn evaluate(&self, examples: &Examples, stopped: &dyn Fn() -> bool) -> Result<Option<Evaluation>> {
+    /// Scores `examples`, or None if the run shall stop.
+    pub fn evaluate(&self, examples: &Examples, observer: &dyn Observer) -> Result<Option<Evaluation>> {
         let _guard = tch::no_grad_guard();
         let mut predictions: Vec<Option<Prediction>> = vec![None; examples.len()];
         for indices in by_length(&examples.lengths(), EVALUATION_TOKENS) {
-            if stopped() {
+            if observer.stop().is_some() {
                 return Ok(None);
             }
+            observer.alive();
             let logits = self.logits(examples, &indices, &Mode::eval())?;
             let target = self.classes(examples, &indices)?;
             let losses = logits.f_cross_entropy_loss(&target, None::<Tensor>, Reduction::None, -100, 0.0)?;
@@ -152,11 +154,11 @@ impl Recipe for TextClassification {
         Ok(Forward { loss_sum: self.loss.sum(&logits, &classes)?, correct, tokens: count })
     }
 
-    fn validate(&self, stopped: &dyn Fn() -> bool) -> Result<Option<Metrics>> {
+    fn validate(&self, observer: &dyn Observer) -> Result<Option<Metrics>> {
         if self.validation.is_empty() {
             return Ok(None);
         }
-        Ok(self.evaluate(&self.validation, stopped)?.map(|evaluation| {
+        Ok(self.evaluate(&self.validation, observer)?.map(|evaluation| {
             Metrics::from([
                 ("full_valid_loss".to_owned(), evaluation.summary.loss),
                 ("full_valid_accuracy".to_owned(), evaluation.summary.accuracy),

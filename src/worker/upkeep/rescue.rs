@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::db::{attempts, queue};
-use crate::domain::attempt::{Outcome, ProcessEnd};
+use crate::domain::attempt::{Cause, ProcessEnd};
 use crate::domain::error::Result;
 use crate::domain::id::WorkerId;
 
@@ -16,10 +16,14 @@ use super::super::ending::retry_or_fail;
 pub async fn run_once(app: &App, left_by: Option<WorkerId>) -> Result<bool> {
     let mut tx = app.db.begin().await?;
     let Some((job, attempt)) = queue::next_orphan(tx.connection(), left_by).await? else { return Ok(false) };
-    let detail = if left_by.is_some() { "its worker was restarted" } else { "its worker stopped renewing the lease" };
-    let end = attempts::End { outcome: Outcome::Lost, detail, process: ProcessEnd::default(), stderr_tail: None };
+    let (cause, detail) = if left_by.is_some() {
+        (Cause::WorkerRestarted, "its worker was restarted")
+    } else {
+        (Cause::LeaseLost, "its worker stopped renewing the lease")
+    };
+    let end = attempts::End { cause: Some(cause), detail, process: ProcessEnd::default(), stderr_tail: None };
     attempts::end(&mut *tx.connection(), job, attempt, &end).await?;
-    retry_or_fail(tx.connection(), job, attempt, Outcome::Lost, detail).await?;
+    retry_or_fail(tx.connection(), job, attempt, cause, detail).await?;
     queue::free_slots_of(&mut *tx.connection(), job).await?;
     queue::hint(&mut *tx.connection()).await?;
     tx.commit().await?;

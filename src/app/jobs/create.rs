@@ -1,26 +1,23 @@
-//! Jobs: creating, reading, cancelling.
+//! Creating jobs.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{App, models};
+use super::get;
+use crate::app::{App, models};
 use crate::auth;
-use crate::db::jobs::{self, MetadataFilter};
-use crate::db::{events, files, metrics, queue};
-use crate::domain::checkpoint::MetricRow;
+use crate::db::{events, files, jobs, queue};
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::event::{Event, NewEvent};
+use crate::domain::event::NewEvent;
 use crate::domain::file::FilePurpose;
 use crate::domain::hyperparameters::{DataFacts, Requested, resolve};
-use crate::domain::id::{EventId, FileId, JobId, ProjectId};
+use crate::domain::id::{FileId, JobId, ProjectId};
 use crate::domain::job::{
-    DatasetOptions, Job, JobSpec, JobStatus, METADATA_KEY_CHARS, METADATA_PAIRS, METADATA_VALUE_CHARS, SUFFIX_CHARS,
-    is_suffix,
+    DatasetOptions, Job, JobSpec, METADATA_KEY_CHARS, METADATA_PAIRS, METADATA_VALUE_CHARS, SUFFIX_CHARS, is_suffix,
 };
 use crate::domain::method::Method;
 use crate::domain::model::{Model, name_tag};
-use crate::domain::page::{Page, PageRequest};
 
 /// A request for a job, as far as its JSON types go.
 #[derive(Clone, Debug, Default)]
@@ -202,83 +199,4 @@ async fn data_file(app: &App, project: ProjectId, param: &'static str, id: &str)
         }
         report => Ok((file.id, report.as_ref().map_or(0, |report| report.rows))),
     }
-}
-
-/// A project's job.
-///
-/// # Errors
-/// There is none of that id.
-pub async fn get(app: &App, project: ProjectId, id: &str) -> Result<Job> {
-    let parsed = id.parse().map_err(|_| not_found(id))?;
-    let mut connection = app.db.connection().await?;
-    jobs::find(&mut connection, project, parsed).await?.ok_or_else(|| not_found(id))
-}
-
-/// No such job.
-pub fn not_found(id: &str) -> Error {
-    Error::new(ErrorKind::NotFound, format!("Could not find fine tune: {id}"))
-        .param("fine_tune_id")
-        .code("fine_tune_not_found")
-}
-
-/// The id of a project's job.
-///
-/// # Errors
-/// There is none of that id.
-pub async fn require(app: &App, project: ProjectId, id: &str) -> Result<JobId> {
-    let parsed = id.parse().map_err(|_| not_found(id))?;
-    if jobs::exists(app.db.pool(), project, parsed).await? { Ok(parsed) } else { Err(not_found(id)) }
-}
-
-/// One page of a project's jobs, newest first.
-pub async fn list(
-    app: &App,
-    project: ProjectId,
-    filter: &MetadataFilter,
-    page: PageRequest<JobId>,
-) -> Result<Page<Job>> {
-    let mut connection = app.db.connection().await?;
-    jobs::list(&mut connection, project, filter, page).await
-}
-
-/// Ends a job at once. Its trainer, if it has one, is stopped by the worker as soon as that learns of it.
-///
-/// # Errors
-/// There is none of that id, or it has ended already.
-pub async fn cancel(app: &App, project: ProjectId, id: &str) -> Result<Job> {
-    let parsed: JobId = id.parse().map_err(|_| not_found(id))?;
-    let mut tx = app.db.begin().await?;
-    match jobs::cancel(tx.connection(), project, parsed).await? {
-        None => return Err(not_found(id)),
-        Some((_, true)) => {
-            events::insert(&mut *tx.connection(), parsed, &[NewEvent::info("Fine-tuning job cancelled")]).await?;
-            queue::hint(&mut *tx.connection()).await?;
-            tx.commit().await?;
-        }
-        // Asking again for what is so already is no error.
-        Some((JobStatus::Cancelled, false)) => {}
-        Some((status, false)) => {
-            let message = format!("Job {id} has already {status} and cannot be cancelled.");
-            return Err(Error::invalid("fine_tune_id", message).code("invalid_state"));
-        }
-    }
-    get(app, project, id).await
-}
-
-/// One page of a job's events, newest first.
-///
-/// # Errors
-/// The project has no such job.
-pub async fn list_events(app: &App, project: ProjectId, id: &str, page: PageRequest<EventId>) -> Result<Page<Event>> {
-    let job = require(app, project, id).await?;
-    events::list(app.db.pool(), job, page).await
-}
-
-/// One page of a job's metrics by step.
-///
-/// # Errors
-/// The project has no such job.
-pub async fn list_metrics(app: &App, project: ProjectId, id: &str, page: PageRequest<u64>) -> Result<Page<MetricRow>> {
-    let job = require(app, project, id).await?;
-    metrics::list(app.db.pool(), job, page).await
 }

@@ -1,0 +1,72 @@
+//! Jobs: creating, reading, and the moves their owners make.
+
+mod create;
+mod moves;
+
+pub use create::{CreateJob, RequestIdentity, create};
+pub use moves::{cancel, pause, resume};
+
+use super::App;
+use crate::db::jobs::{self, MetadataFilter};
+use crate::db::{events, metrics};
+use crate::domain::checkpoint::MetricRow;
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::event::Event;
+use crate::domain::id::{EventId, JobId, ProjectId};
+use crate::domain::job::Job;
+use crate::domain::page::{Page, PageRequest};
+
+/// A project's job.
+///
+/// # Errors
+/// There is none of that id.
+pub async fn get(app: &App, project: ProjectId, id: &str) -> Result<Job> {
+    let parsed = id.parse().map_err(|_| not_found(id))?;
+    let mut connection = app.db.connection().await?;
+    jobs::find(&mut connection, project, parsed).await?.ok_or_else(|| not_found(id))
+}
+
+/// No such job.
+pub fn not_found(id: &str) -> Error {
+    Error::new(ErrorKind::NotFound, format!("Could not find fine tune: {id}"))
+        .param("fine_tune_id")
+        .code("fine_tune_not_found")
+}
+
+/// The id of a project's job.
+///
+/// # Errors
+/// There is none of that id.
+pub async fn require(app: &App, project: ProjectId, id: &str) -> Result<JobId> {
+    let parsed = id.parse().map_err(|_| not_found(id))?;
+    if jobs::exists(app.db.pool(), project, parsed).await? { Ok(parsed) } else { Err(not_found(id)) }
+}
+
+/// One page of a project's jobs, newest first.
+pub async fn list(
+    app: &App,
+    project: ProjectId,
+    filter: &MetadataFilter,
+    page: PageRequest<JobId>,
+) -> Result<Page<Job>> {
+    let mut connection = app.db.connection().await?;
+    jobs::list(&mut connection, project, filter, page).await
+}
+
+/// One page of a job's events, newest first.
+///
+/// # Errors
+/// The project has no such job.
+pub async fn list_events(app: &App, project: ProjectId, id: &str, page: PageRequest<EventId>) -> Result<Page<Event>> {
+    let job = require(app, project, id).await?;
+    events::list(app.db.pool(), job, page).await
+}
+
+/// One page of a job's metrics by step.
+///
+/// # Errors
+/// The project has no such job.
+pub async fn list_metrics(app: &App, project: ProjectId, id: &str, page: PageRequest<u64>) -> Result<Page<MetricRow>> {
+    let job = require(app, project, id).await?;
+    metrics::list(app.db.pool(), job, page).await
+}

@@ -1,0 +1,100 @@
+//! Cancelling, pausing and resuming. All three may be asked for again: what is so already is no error.
+
+use std::time::Duration;
+
+use super::{get, not_found};
+use crate::app::App;
+use crate::db::moves::{self, Moved};
+use crate::db::{Connection, Tx, events, jobs, queue};
+use crate::domain::error::{Error, Result};
+use crate::domain::event::NewEvent;
+use crate::domain::id::{JobId, ProjectId};
+use crate::domain::job::{Job, JobStatus, Phase};
+
+/// How long a request to pause waits for the checkpoint; the job comes to rest later if that takes longer.
+const REST: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Ends a job at once. Its trainer, if it has one, is stopped by the worker as soon as that learns of it.
+///
+/// # Errors
+/// There is none of that id, or it has ended otherwise.
+pub async fn cancel(app: &App, project: ProjectId, id: &str) -> Result<Job> {
+    let job = id.parse().map_err(|_| not_found(id))?;
+    let mut tx = app.db.begin().await?;
+    let moved = moves::cancel(tx.connection(), project, job).await?.ok_or_else(|| not_found(id))?;
+    if moved.changed {
+        record(tx.connection(), job, "Fine-tuning job cancelled").await?;
+    } else if moved.status != JobStatus::Cancelled {
+        return Err(wrong_state(id, moved.status, "cancelled"));
+    }
+    finish(tx, project, job).await
+}
+
+/// Pauses a job. One that runs saves a checkpoint first, which this waits for; if it takes long, the job is still
+/// running on return, and shows that it is pausing.
+///
+/// # Errors
+/// There is none of that id, its files are still being checked, or it has ended.
+pub async fn pause(app: &App, project: ProjectId, id: &str) -> Result<Job> {
+    let job = id.parse().map_err(|_| not_found(id))?;
+    let mut tx = app.db.begin().await?;
+    let moved = moves::pause(tx.connection(), project, job).await?.ok_or_else(|| not_found(id))?;
+    match moved {
+        Moved { status: JobStatus::Paused, changed: true } => {
+            record(tx.connection(), job, "Fine-tuning job paused").await?;
+        }
+        Moved { status: JobStatus::Running, changed: true } => {
+            record(tx.connection(), job, "Pausing after the current step; a checkpoint is saved first").await?;
+        }
+        Moved { status: JobStatus::Paused | JobStatus::Running, changed: false } => {}
+        Moved { status, .. } => return Err(wrong_state(id, status, "paused")),
+    }
+    tx.commit().await?;
+    rest(app, project, id).await
+}
+
+async fn rest(app: &App, project: ProjectId, id: &str) -> Result<Job> {
+    let deadline = tokio::time::Instant::now() + REST;
+    loop {
+        let job = get(app, project, id).await?;
+        let pausing = job.progress.is_some_and(|progress| progress.phase == Phase::Pausing);
+        if !pausing || tokio::time::Instant::now() > deadline {
+            return Ok(job);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Queues a paused job again; it goes on from its latest checkpoint. A job that is still pausing goes on, too.
+///
+/// # Errors
+/// There is none of that id, or it has ended.
+pub async fn resume(app: &App, project: ProjectId, id: &str) -> Result<Job> {
+    let job = id.parse().map_err(|_| not_found(id))?;
+    let mut tx = app.db.begin().await?;
+    let moved = moves::resume(tx.connection(), project, job).await?.ok_or_else(|| not_found(id))?;
+    if moved.changed {
+        record(tx.connection(), job, "Fine-tuning job resumed").await?;
+    } else if moved.status.is_terminal() {
+        return Err(wrong_state(id, moved.status, "resumed"));
+    }
+    finish(tx, project, job).await
+}
+
+/// The job as the move leaves it, before a worker can take it up.
+async fn finish(mut tx: Tx, project: ProjectId, id: JobId) -> Result<Job> {
+    let job = jobs::find(tx.connection(), project, id).await?.ok_or_else(|| not_found(&id.to_string()))?;
+    tx.commit().await?;
+    Ok(job)
+}
+
+async fn record(db: &mut Connection, job: JobId, message: &str) -> Result<()> {
+    events::insert(&mut *db, job, &[NewEvent::info(message)]).await?;
+    queue::hint(db).await
+}
+
+fn wrong_state(id: &str, status: JobStatus, wanted: &str) -> Error {
+    let message = format!("Job {id} is {status} and cannot be {wanted}.");
+    Error::invalid("fine_tune_id", message).code("invalid_state")
+}

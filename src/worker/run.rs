@@ -1,0 +1,249 @@
+//! A trainer at work: taking in what it prints, stopping it when there is a reason, and working out how it ended.
+
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use super::Worker;
+use super::child::{Output, Trainer};
+use super::ending::Ending;
+use super::lease::{Keeper, Lease, pause_requested};
+use super::memory;
+use super::publish::{self, Done, Made};
+use super::publisher::{self, Publisher};
+use super::reports::Reports;
+use super::watchdog::Watchdog;
+use crate::db::queue::Claim;
+use crate::domain::attempt::Cause;
+use crate::domain::error::{ErrorKind, Result};
+use crate::domain::job::{Job, JobError};
+use crate::domain::run::{Finished, TrainerCommand, TrainerMessage};
+
+/// How often reports are written to the database.
+const FLUSH: Duration = Duration::from_secs(1);
+/// How long a trainer may take to stop by itself once its job is cancelled.
+const CANCEL_GRACE: Duration = Duration::from_secs(1);
+/// How long a trainer may live on once it prints no more.
+const OUTPUT_GRACE: Duration = Duration::from_secs(5);
+/// How long each signal of the ladder may take to work.
+const SIGNAL_GRACE: Duration = Duration::from_secs(1);
+
+/// What a trainer that must end is sent, one after the other.
+const TERMINATE: &[Signal] = &[Signal::SIGTERM, Signal::SIGKILL];
+const KILL: &[Signal] = &[Signal::SIGKILL];
+
+/// Why and how a trainer is being stopped.
+struct Stop {
+    cause: Cause,
+    /// When to become ruder.
+    deadline: Instant,
+    ladder: &'static [Signal],
+}
+
+/// A trainer at work.
+pub(super) struct Run<'a> {
+    worker: &'a Worker,
+    claim: &'a Claim,
+    job: &'a Job,
+    folder: &'a Path,
+    reports: Reports,
+    keeper: &'a mut Keeper,
+    pausing: watch::Receiver<bool>,
+    trainer: Trainer,
+    publisher: Publisher,
+    watchdog: Watchdog,
+    /// What the kernel's count of memory kills was when the trainer started.
+    kernel_kills: Option<u64>,
+    stop: Option<Stop>,
+    finished: Option<Finished>,
+    failed: Option<JobError>,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(
+        worker: &'a Worker,
+        claim: &'a Claim,
+        job: &'a Job,
+        folder: &'a Path,
+        reports: Reports,
+        keeper: &'a mut Keeper,
+        trainer: Trainer,
+    ) -> Self {
+        Self {
+            publisher: Publisher::start(worker.app.clone(), *claim, job.clone(), keeper.watch()),
+            watchdog: Watchdog::new(worker.app.config.stall),
+            kernel_kills: memory::kernel_kills(),
+            pausing: keeper.pausing(),
+            worker,
+            claim,
+            job,
+            folder,
+            reports,
+            keeper,
+            trainer,
+            stop: None,
+            finished: None,
+            failed: None,
+        }
+    }
+
+    /// Takes in what the trainer prints until it prints no more, and stops it when the lease is gone, its owner wants
+    /// it to pause, the service shuts down, or it does not get on.
+    pub(super) async fn watch(&mut self, shutdown: &CancellationToken) {
+        let mut flush = tokio::time::interval(FLUSH);
+        flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let deadline = self.stop.as_ref().map(|stop| stop.deadline);
+            let stalled = self.watchdog.deadline();
+            tokio::select! {
+                biased;
+                lease = self.keeper.gone(), if self.may_lose() => self.stop_for(lease).await,
+                () = shutdown.cancelled(), if self.stop.is_none() => self.stop_to_resume(Cause::WorkerShutDown).await,
+                () = pause_requested(&mut self.pausing), if self.stop.is_none() => {
+                    self.stop_to_resume(Cause::PauseRequested).await;
+                }
+                () = tokio::time::sleep_until(deadline.unwrap_or(stalled)), if deadline.is_some() => self.escalate(),
+                _ = flush.tick() => {
+                    self.note_memory();
+                    self.reports.flush().await;
+                }
+                output = self.trainer.output() => match output {
+                    Some(output) => self.take(output).await,
+                    None => return,
+                },
+                () = tokio::time::sleep_until(stalled), if self.stop.is_none() => self.stop_stalled(),
+            }
+        }
+    }
+
+    fn note_memory(&mut self) {
+        self.reports.peak_memory = self.trainer.peak_memory().or(self.reports.peak_memory);
+    }
+
+    /// A lost lease matters even while the trainer is saving its last checkpoint.
+    fn may_lose(&self) -> bool {
+        !matches!(&self.stop, Some(Stop { cause: Cause::LeaseLost | Cause::CancelRequested, .. }))
+    }
+
+    async fn stop_for(&mut self, lease: Lease) {
+        let deadline = Instant::now() + CANCEL_GRACE;
+        self.stop = Some(if lease == Lease::Cancelled {
+            self.trainer.send(TrainerCommand::Stop { checkpoint: false }).await;
+            Stop { cause: Cause::CancelRequested, deadline, ladder: TERMINATE }
+        } else {
+            self.trainer.group.signal(Signal::SIGKILL);
+            Stop { cause: Cause::LeaseLost, deadline, ladder: KILL }
+        });
+    }
+
+    async fn stop_to_resume(&mut self, cause: Cause) {
+        self.trainer.send(TrainerCommand::Stop { checkpoint: true }).await;
+        let deadline = Instant::now() + self.worker.app.config.shutdown;
+        self.stop = Some(Stop { cause, deadline, ladder: TERMINATE });
+    }
+
+    /// SIGQUIT makes the trainer write where it is; SIGCONT lets a stopped one do so.
+    fn stop_stalled(&mut self) {
+        let patience = self.watchdog.patience().as_secs_f64();
+        tracing::warn!(job = %self.claim.job, patience, "the trainer makes no progress and is ended");
+        self.trainer.group.signal(Signal::SIGQUIT);
+        self.trainer.group.signal(Signal::SIGCONT);
+        self.stop = Some(Stop { cause: Cause::Stalled, deadline: Instant::now() + SIGNAL_GRACE, ladder: TERMINATE });
+    }
+
+    fn escalate(&mut self) {
+        if let Some(stop) = &mut self.stop {
+            if let [signal, rest @ ..] = stop.ladder {
+                self.trainer.group.signal(*signal);
+                stop.ladder = if rest.is_empty() { KILL } else { rest };
+            }
+            stop.deadline = Instant::now() + SIGNAL_GRACE;
+        }
+    }
+
+    async fn take(&mut self, output: Output) {
+        self.watchdog.progressed();
+        match output {
+            Output::Noise(text) => {
+                tracing::warn!(job = %self.claim.job, text, "the trainer printed what is no message");
+            }
+            Output::Message(TrainerMessage::Alive) => {}
+            Output::Message(TrainerMessage::Checkpoint { step, directory, metrics }) => {
+                // The trainer's paths are relative to its own folder.
+                let directory = self.folder.join(directory);
+                self.publisher.publish(Made { step, directory, metrics, rows: self.reports.unwritten() });
+            }
+            Output::Message(TrainerMessage::Finished(finished)) => {
+                self.note_memory();
+                self.finished = Some(finished);
+            }
+            Output::Message(TrainerMessage::Failed { error }) => {
+                self.note_memory();
+                self.failed = Some(error);
+            }
+            Output::Message(message) => {
+                if let TrainerMessage::Step(step) = &message {
+                    self.watchdog.step(step.seconds);
+                }
+                self.reports.take(message).await;
+            }
+        }
+    }
+
+    /// Waits for the process and works out how the attempt ended.
+    pub(super) async fn conclude(mut self) -> Ending {
+        let group = self.trainer.group.clone();
+        let ended = self.trainer.end();
+        tokio::pin!(ended);
+        let (mut process, stderr) = loop {
+            tokio::select! {
+                ended = &mut ended => break ended,
+                // Its output has ended, so its work has too.
+                () = tokio::time::sleep(OUTPUT_GRACE) => group.signal(Signal::SIGKILL),
+            }
+        };
+        process.peak_memory = self.reports.peak_memory;
+        process.peak_device_memory = self.reports.peak_device_memory;
+        self.reports.flush().await;
+        let cause = self.stop.as_ref().map(|stop| stop.cause);
+        let stored = self.publisher.finish();
+        if cause == Some(Cause::WorkerShutDown) {
+            let _ = tokio::time::timeout(self.worker.app.config.shutdown, stored).await;
+        } else {
+            stored.await;
+        }
+        let ending = match (cause, self.failed, self.finished) {
+            (Some(cause @ (Cause::LeaseLost | Cause::CancelRequested)), ..) => Ending::stopped(cause),
+            (Some(Cause::Stalled), ..) => Ending::stalled(self.watchdog.patience()),
+            (_, Some(error), _) => Ending::reported(error, Some(process)),
+            (_, None, Some(finished)) => {
+                let done = Done { folder: self.folder, finished: &finished, process, rows: self.reports.unwritten() };
+                Ending::finished(store(self.worker, self.claim, self.job, self.keeper, &done).await)
+            }
+            (Some(cause), None, None) => Ending::stopped(cause),
+            (None, None, None) => Ending::died(process, &stderr, (self.kernel_kills, memory::kernel_kills())),
+        };
+        ending.with_process(process, stderr)
+    }
+}
+
+/// Stores the finished model, however long the store or the database is away, as long as the lease is held.
+async fn store(worker: &Worker, claim: &Claim, job: &Job, keeper: &mut Keeper, done: &Done<'_>) -> Result<bool> {
+    for tries in 0_u32.. {
+        match publish::model(&worker.app, claim, job, done).await {
+            Err(error) if error.kind == ErrorKind::Unavailable => {
+                tracing::warn!(job = %claim.job, error = error.chain(), "the model could not be stored yet");
+                tokio::select! {
+                    _ = keeper.gone() => break,
+                    () = tokio::time::sleep(publisher::pause(tries)) => {}
+                }
+            }
+            stored => return stored,
+        }
+    }
+    Ok(false)
+}
