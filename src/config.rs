@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ settings! {
     POSTGRES_BIN = "FINETUNED_POSTGRES_BIN", "postgres-bin", "the newest found on the machine",
         "Folder of the programs of the private PostgreSQL";
     STORE_DIR = "FINETUNED_STORE_DIR", "store-dir", "objects/ in the state folder", "Folder of uploads and models";
+    STORE_URL = "FINETUNED_STORE_URL", "store-url", "",
+        "Bucket of uploads and models, as s3://bucket/prefix, in place of a folder; AWS_* variables say how to reach it";
     TRAINER = "FINETUNED_TRAINER", "trainer", "finetuned-trainer beside this program", "The training program";
     LIBTORCH = "FINETUNED_LIBTORCH", "libtorch", "where the trainer was built", "Folder of libtorch's libraries";
     SLOTS = "FINETUNED_SLOTS", "slots", "auto", "Jobs that run at once: auto is one per GPU, or one on the CPU";
@@ -68,7 +70,7 @@ pub struct Config {
     pub search_path: Option<OsString>,
     /// The GPUs this process may use, as CUDA reads it.
     pub cuda_visible_devices: Option<OsString>,
-    pub store_dir: PathBuf,
+    pub store: StoreLocation,
     pub trainer: PathBuf,
     pub libtorch: Option<PathBuf>,
     /// None is auto.
@@ -86,6 +88,27 @@ pub struct Config {
 }
 
 const FAILPOINTS: &str = "FINETUNED_FAILPOINTS";
+
+/// Where objects are kept.
+#[derive(Clone)]
+pub enum StoreLocation {
+    Folder(PathBuf),
+    S3 {
+        /// `s3://bucket/prefix`
+        url: String,
+        /// The `AWS_*` variables. They may hold secrets, so this has no `Debug` text.
+        options: BTreeMap<String, String>,
+    },
+}
+
+impl std::fmt::Debug for StoreLocation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Folder(path) => write!(f, "{}", path.display()),
+            Self::S3 { url, .. } => f.write_str(url),
+        }
+    }
+}
 
 /// A database URL. It may hold a password, so it has no `Debug` text.
 #[derive(Clone)]
@@ -107,13 +130,17 @@ pub struct ConfigError(pub Vec<String>);
 /// # Errors
 /// All settings that are malformed, together.
 pub fn load(flags: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
-    read(flags, &|name| std::env::var(name).ok())
+    let environment: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    read(flags, &environment)
 }
 
-fn read(flags: &BTreeMap<String, String>, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
-    let mut reader = Reader { flags, env, faults: Vec::new() };
-    let state_dir = reader.path(&STATE_DIR).unwrap_or_else(|| default_state_dir(env));
-    let store_dir = reader.path(&STORE_DIR).unwrap_or_else(|| state_dir.join("objects"));
+fn read(flags: &BTreeMap<String, String>, environment: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
+    let env = |name: &str| environment.get(name).cloned();
+    let mut reader = Reader { flags, environment, faults: Vec::new() };
+    let state_dir = reader.path(&STATE_DIR).unwrap_or_else(|| default_state_dir(&env));
+    let store = reader.store(&state_dir);
     let config = Config {
         listen: reader.parse(&LISTEN, "an address with a port, such as 127.0.0.1:8080"),
         database_url: reader.database_url(),
@@ -121,7 +148,7 @@ fn read(flags: &BTreeMap<String, String>, env: &dyn Fn(&str) -> Option<String>) 
         postgres_bin: reader.path(&POSTGRES_BIN),
         search_path: env("PATH").map(OsString::from),
         cuda_visible_devices: env("CUDA_VISIBLE_DEVICES").map(OsString::from),
-        store_dir,
+        store,
         trainer: reader.path(&TRAINER).unwrap_or_else(default_trainer),
         libtorch: reader.path(&LIBTORCH),
         slots: if reader.text(&SLOTS) == "auto" { None } else { Some(reader.within(&SLOTS, 1, 64)) },
@@ -141,14 +168,15 @@ fn read(flags: &BTreeMap<String, String>, env: &dyn Fn(&str) -> Option<String>) 
 
 struct Reader<'a> {
     flags: &'a BTreeMap<String, String>,
-    env: &'a dyn Fn(&str) -> Option<String>,
+    environment: &'a BTreeMap<String, String>,
     faults: Vec<String>,
 }
 
 impl Reader<'_> {
     /// The flag, else the variable; an empty one counts as not given.
     fn given(&self, setting: &Setting) -> Option<String> {
-        self.flags.get(setting.flag).cloned().or_else(|| (self.env)(setting.env)).filter(|text| !text.is_empty())
+        let given = self.flags.get(setting.flag).or_else(|| self.environment.get(setting.env));
+        given.filter(|text| !text.is_empty()).cloned()
     }
 
     fn text(&self, setting: &Setting) -> String {
@@ -196,9 +224,23 @@ impl Reader<'_> {
         text
     }
 
+    fn store(&mut self, state_dir: &Path) -> StoreLocation {
+        let Some(url) = self.given(&STORE_URL) else {
+            return StoreLocation::Folder(self.path(&STORE_DIR).unwrap_or_else(|| state_dir.join("objects")));
+        };
+        if !url.starts_with("s3://") || url.len() == "s3://".len() {
+            self.fault(&STORE_URL, &url, "s3://bucket or s3://bucket/prefix");
+        }
+        if self.given(&STORE_DIR).is_some() {
+            self.faults.push(format!("{} and {} exclude each other", STORE_URL.env, STORE_DIR.env));
+        }
+        let of_aws = self.environment.iter().filter(|(name, _)| name.starts_with("AWS_"));
+        StoreLocation::S3 { url, options: of_aws.map(|(name, value)| (name.clone(), value.clone())).collect() }
+    }
+
     fn failpoints(&mut self) -> Failpoints {
-        let text = (self.env)(FAILPOINTS).unwrap_or_default();
-        Failpoints::parse(&text).unwrap_or_else(|error| {
+        let text = self.environment.get(FAILPOINTS).map(String::as_str).unwrap_or_default();
+        Failpoints::parse(text).unwrap_or_else(|error| {
             self.faults.push(format!("{FAILPOINTS}: {error}"));
             Failpoints::default()
         })
@@ -231,13 +273,13 @@ fn default_trainer() -> PathBuf {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{ConfigError, SETTINGS, read};
+    use super::{ConfigError, SETTINGS, StoreLocation, read};
 
     fn with(flags: &[(&str, &str)], env: &[(&str, &str)]) -> Result<super::Config, ConfigError> {
         let flags = flags.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect::<BTreeMap<_, _>>();
         let env: BTreeMap<String, String> =
             env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        read(&flags, &|name| env.get(name).cloned())
+        read(&flags, &env)
     }
 
     #[test]
@@ -245,7 +287,7 @@ mod tests {
         let config = with(&[], &[]).unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
         assert_eq!((config.slots, config.max_file_bytes), (None, 8 << 30));
-        assert!(config.store_dir.starts_with(&config.state_dir));
+        assert!(matches!(config.store, StoreLocation::Folder(folder) if folder.starts_with(&config.state_dir)));
     }
 
     #[test]
@@ -267,6 +309,17 @@ mod tests {
         let ConfigError(faults) = with(&[], &env).unwrap_err();
         assert_eq!(faults.len(), 5, "{faults:?}");
         assert!(faults.iter().all(|fault| !fault.contains("hunter2")));
+    }
+
+    #[test]
+    fn a_bucket_takes_the_place_of_the_folder_and_its_secrets_are_not_shown() {
+        let env = [("FINETUNED_STORE_URL", "s3://models/ft"), ("AWS_SECRET_ACCESS_KEY", "hunter2"), ("PATH", "/bin")];
+        let config = with(&[], &env).unwrap();
+        let StoreLocation::S3 { url, options } = &config.store else { panic!("{:?}", config.store) };
+        assert_eq!((url.as_str(), options.len()), ("s3://models/ft", 1));
+        assert!(!format!("{config:?}").contains("hunter2"));
+        let ConfigError(faults) = with(&[("store-url", "gs://x"), ("store-dir", "/tmp")], &[]).unwrap_err();
+        assert_eq!(faults.len(), 2, "{faults:?}");
     }
 
     #[test]

@@ -14,6 +14,11 @@ use finetuned::failpoint::Failpoints;
 use finetuned_engine::error::EngineError;
 use finetuned_engine::{device, native, observer::Observer, run};
 
+/// For libtorch as well, whose tensors come and go every step: it takes a tenth less time than the C library's, and
+/// less memory. The worker sets `MALLOC_CONF`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const USAGE: &str = "usage: finetuned-trainer run SPEC [auto|cpu|cuda] | finetuned-trainer devices";
 
 fn main() -> ExitCode {

@@ -6,13 +6,13 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 
 use crate::domain::model::ModelFile;
-use crate::store::LocalStore;
+use crate::store::Store;
 
 const BLOCK: u64 = 512;
 
 /// The archive of `files`, each under `folder/`.
 pub(super) fn tar(
-    store: LocalStore,
+    store: Store,
     folder: String,
     created: u64,
     files: Vec<ModelFile>,
@@ -28,7 +28,7 @@ pub(super) fn tar(
 }
 
 async fn entry(
-    store: &LocalStore,
+    store: &Store,
     folder: &str,
     created: u64,
     file: ModelFile,

@@ -13,13 +13,13 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::db::Db;
 use crate::failpoint::Failpoints;
-use crate::store::LocalStore;
+use crate::store::Store;
 
 /// What operations work on.
 #[derive(Clone)]
 pub struct App {
     pub db: Db,
-    pub store: LocalStore,
+    pub store: Store,
     pub config: Arc<Config>,
     pub failpoints: Failpoints,
 }
@@ -30,7 +30,7 @@ impl App {
     /// # Errors
     /// A folder cannot be made.
     pub fn new(db: Db, config: Config) -> std::io::Result<Self> {
-        let store = LocalStore::open(&config.store_dir)?;
+        let store = Store::open(&config.store).map_err(std::io::Error::other)?;
         let failpoints = config.failpoints.clone();
         let app = Self { db, store, config: Arc::new(config), failpoints };
         std::fs::create_dir_all(app.scratch())?;

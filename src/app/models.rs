@@ -12,7 +12,7 @@ use crate::domain::id::{ModelId, ProjectId};
 use crate::domain::model::{
     FAMILIES, Family, Model, ModelFacts, ModelFile, ModelKind, TRAINING_STATE_FOLDER, is_base_model_name,
 };
-use crate::store::{self, LocalStore};
+use crate::store::{self, Store};
 
 /// Endings of the files that belong to a model. Weights in pickles are never taken: reading them runs code.
 const TAKEN: [&str; 5] = ["json", "safetensors", "txt", "model", "md"];
@@ -242,7 +242,7 @@ pub async fn file(app: &App, project: ProjectId, name: &str, path: &str) -> Resu
 ///
 /// # Errors
 /// A file is missing from the store or damaged.
-pub async fn fetch(store: &LocalStore, files: &[ModelFile], directory: &Path) -> Result<()> {
+pub async fn fetch(store: &Store, files: &[ModelFile], directory: &Path) -> Result<()> {
     for file in files {
         let target = directory.join(&file.path);
         if let Some(folder) = target.parent() {

@@ -9,6 +9,7 @@ use crate::domain::hyperparameters::{DataFacts, resolve};
 use crate::domain::id::{FileId, JobId, ProjectId};
 use crate::domain::job::{Job, JobError, Prepared};
 use crate::domain::report::{DataFormat, DataReport};
+use crate::store::Opened;
 
 /// How often the files of a job are taken up before they are given up.
 const MOST_TRIES: u32 = 5;
@@ -67,12 +68,21 @@ async fn check(app: &App, job: &Job) -> Result<std::result::Result<Prepared, Ref
             return Ok(Err(Refusal { error, report: None }));
         }
     }
-    let [Some(training), validation, test] = found else {
-        return Err(Error::internal("a job without training file"));
-    };
+    let mut opened = Vec::new();
+    let [training, validation, test] = found.map(|place: Option<(Input, Opened)>| {
+        place.map(|(input, file)| {
+            opened.push(file);
+            input
+        })
+    });
+    let training = training.ok_or_else(|| Error::internal("a job without training file"))?;
     let inputs = Inputs { training, validation, test };
     let options = spec.dataset.clone();
-    let (report, labels) = tokio::task::spawn_blocking(move || prepare::text_classification(&inputs, &options))
+    let read = move || {
+        let _opened = opened;
+        prepare::text_classification(&inputs, &options)
+    };
+    let (report, labels) = tokio::task::spawn_blocking(read)
         .await
         .map_err(Error::internal)?
         .map_err(Error::internal)?;
@@ -94,11 +104,12 @@ async fn check(app: &App, job: &Job) -> Result<std::result::Result<Prepared, Ref
     }
 }
 
-async fn input(app: &App, project: ProjectId, id: FileId) -> Result<Option<Input>> {
+/// A data file, and what keeps it there while it is read.
+async fn input(app: &App, project: ProjectId, id: FileId) -> Result<Option<(Input, Opened)>> {
     let Some(file) = files::find_for_job(app.db.pool(), project, id).await? else { return Ok(None) };
-    let path = app.store.local_path(&file.object_key)?;
+    let opened = app.store.open_file(&file.object_key, file.sha256, &app.runs()).await?;
     let format = file.report.map_or(DataFormat::Jsonl, |report| report.format);
-    Ok(Some(Input { path, format }))
+    Ok(Some((Input { path: opened.path().to_owned(), format }, opened)))
 }
 
 async fn accept(app: &App, job: &Job, prepared: &Prepared) -> Result<()> {

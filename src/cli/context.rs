@@ -42,8 +42,19 @@ impl Context {
 
     /// For an administrator's command: joins the running service's database, or starts the private one for a moment.
     pub(super) async fn open(config: Config) -> anyhow::Result<Self> {
+        Self::join(config, ADMIN_CONNECTIONS).await
+    }
+
+    /// For a worker beside the service.
+    pub(super) async fn open_worker(config: Config) -> anyhow::Result<Self> {
+        let connections = config.database_connections;
+        Self::join(config, connections).await
+    }
+
+    async fn join(config: Config, connections: u32) -> anyhow::Result<Self> {
         if let Some(url) = config.database_url.clone() {
-            return Self::finish(config, &url.0, ADMIN_CONNECTIONS, None, None).await;
+            make_state_dir(&config.state_dir)?;
+            return Self::finish(config, &url.0, connections, None, None).await;
         }
         make_state_dir(&config.state_dir)?;
         let folder = postgres_folder(&config.state_dir);
@@ -52,13 +63,13 @@ impl Context {
             if let Some(lock) = lock(&config.state_dir)? {
                 let postgres = start_postgres(&config).await?;
                 let url = postgres.url().to_owned();
-                return Self::finish(config, &url, ADMIN_CONNECTIONS, Some(postgres), Some(lock)).await;
+                return Self::finish(config, &url, connections, Some(postgres), Some(lock)).await;
             }
             if let Some(url) = PrivatePostgres::url_of_running(&folder)
                 && let Ok(db) = Db::connect(&url, ADMIN_CONNECTIONS).await
             {
                 db.close().await;
-                return Self::finish(config, &url, ADMIN_CONNECTIONS, None, None).await;
+                return Self::finish(config, &url, connections, None, None).await;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

@@ -8,7 +8,7 @@ use crate::worker::{self, Identity};
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let shutdown = shutdown_on_signal()?;
     let state_dir = config.state_dir.clone();
-    let context = Context::open(config).await?;
+    let context = Context::open_worker(config).await?;
     let worked = match Identity::take(&state_dir) {
         Ok(identity) => {
             worker::run(context.app.clone(), identity, shutdown).await.map_err(|error| anyhow::anyhow!(error.chain()))

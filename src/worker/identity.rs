@@ -49,7 +49,7 @@ impl Identity {
         Ok(Self { id, host, _lock: lock })
     }
 
-    /// Kills trainers that an earlier life of this worker left running, and removes their folders.
+    /// Kills trainers that an earlier life of this worker left running, and removes what it left in `runs`.
     pub fn end_leftovers(&self, runs: &Path) {
         for pid in processes_of(runs) {
             tracing::warn!(pid, "ending a trainer left by an earlier worker");
@@ -58,7 +58,7 @@ impl Identity {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         for entry in fs::read_dir(runs).into_iter().flatten().flatten() {
-            let _ = fs::remove_dir_all(entry.path());
+            let _ = fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path()));
         }
     }
 }

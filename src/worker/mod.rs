@@ -50,6 +50,7 @@ pub(crate) struct Worker {
 /// # Errors
 /// The database refuses to register the worker.
 pub async fn run(app: App, identity: Identity, shutdown: CancellationToken) -> Result<()> {
+    identity.end_leftovers(&app.runs());
     let (hint, hints) = watch::channel(0);
     let upkeep = tokio::spawn(upkeep::run(app.clone(), hints.clone(), shutdown.clone()));
     let listening = tokio::spawn(listen(app.clone(), hint, shutdown.clone()));
@@ -58,7 +59,6 @@ pub async fn run(app: App, identity: Identity, shutdown: CancellationToken) -> R
         () = shutdown.cancelled() => return Ok(()),
     };
     let slots = app.config.slots.unwrap_or_else(|| u32::try_from(devices.cuda).unwrap_or(u32::MAX).max(1));
-    identity.end_leftovers(&app.runs());
     let worker = Worker { app, identity: Arc::new(identity), devices, hints, shutdown: shutdown.clone() };
     worker.register(slots).await?;
     tracing::info!(worker = %worker.identity.id, slots, gpus = worker.devices.cuda, "worker ready");

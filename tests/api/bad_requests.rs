@@ -325,7 +325,7 @@ async fn bad_uploads_are_refused_and_leave_nothing() {
     check("announced", &client.send(huge).await, &expect(413, Some("file"), Some("file_too_large"), "1000 bytes"));
     assert_eq!(client.get("/v1/files").await.good()["data"], json!([]));
     assert_eq!(std::fs::read_dir(service.app.scratch()).unwrap().count(), 0);
-    assert!(!service.app.config.store_dir.join("files").exists());
+    assert!(!service.objects().join("files").exists());
     client.upload("good.csv", data::csv(12)).await;
 }
 

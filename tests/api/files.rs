@@ -49,7 +49,7 @@ async fn an_upload_can_be_read_listed_and_deleted() {
 async fn a_deleted_files_bytes_are_swept() {
     let service = Service::api().await;
     let id = service.client().upload("data.csv", data::csv(12)).await;
-    let objects = || std::fs::read_dir(service.app.config.store_dir.join("files")).map_or(0, Iterator::count);
+    let objects = || std::fs::read_dir(service.objects().join("files")).map_or(0, Iterator::count);
     assert_eq!(objects(), 1);
     service.client().delete(&format!("/v1/files/{id}")).await.good();
     finetuned::worker::upkeep::sweep::run_once(&service.app).await.unwrap();
@@ -140,7 +140,7 @@ async fn a_file_can_expire() {
     assert_eq!(client.get(&format!("/v1/files/{id}")).await.error().0, 404);
     assert_eq!(client.get("/v1/files").await.good()["data"], json!([]));
     finetuned::worker::upkeep::sweep::run_once(&service.app).await.unwrap();
-    assert!(!service.app.config.store_dir.join("files").exists());
+    assert!(!service.objects().join("files").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -51,7 +51,7 @@ async fn importing_the_same_files_again_changes_nothing() {
     let copy = copy_of_tiny(folder.path());
     assert!(models::import(&service.app, &copy, "org/tiny").await.unwrap().new);
     assert!(!models::import(&service.app, &copy, "org/tiny").await.unwrap().new);
-    let objects = std::fs::read_dir(service.app.config.store_dir.join("models")).unwrap().count();
+    let objects = std::fs::read_dir(service.objects().join("models")).unwrap().count();
     assert_eq!(objects, 1, "the second import left nothing");
     std::fs::write(copy.join("vocab.txt"), "other").unwrap();
     let error = models::import(&service.app, &copy, "org/tiny").await.err().unwrap();

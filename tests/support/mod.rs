@@ -7,4 +7,5 @@ pub mod client;
 pub mod contract;
 pub mod data;
 pub mod database;
+pub mod s3;
 pub mod service;

@@ -98,6 +98,11 @@ impl Service {
         }
     }
 
+    /// The folder of its objects, where they are kept in one.
+    pub fn objects(&self) -> PathBuf {
+        self.state.path().join("objects")
+    }
+
     /// A client with the service's first key.
     pub fn client(&self) -> Client {
         Client::new(&self.address, Some(&self.key))

@@ -25,4 +25,5 @@ mod process;
 mod queue;
 mod recovery;
 mod sdk;
+mod stores;
 mod watchdog;

@@ -299,7 +299,7 @@ impl Interrupted {
         .await
         .unwrap();
         for (_, key) in &resumable[..resumable.len() - spared] {
-            let path = self.service.app.config.store_dir.join(key);
+            let path = self.service.objects().join(key);
             let mut bytes = std::fs::read(&path).unwrap();
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;

@@ -71,7 +71,7 @@ async fn a_trainer_that_runs_out_of_memory_says_so_with_its_peak() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trainer.sh");
     let script = format!(
-        "#!/bin/sh\n[ \"$1\" = run ] && ulimit -d 290000\nexec {} \"$@\"\n",
+        "#!/bin/sh\n[ \"$1\" = run ] && ulimit -d 170000\nexec {} \"$@\"\n",
         trainer().display()
     );
     std::fs::write(&path, script).unwrap();

@@ -14,7 +14,7 @@ use finetuned_engine::observer::Observer;
 use finetuned_engine::run;
 use tch::Tensor;
 
-use super::support::{golden_path, test_device};
+use super::support::{BF16, FP32, golden_path, test_device};
 
 /// Keeps what a run reports, and stops it after a step.
 #[derive(Default)]
@@ -190,7 +190,7 @@ fn epochs_bring_evaluations_and_checkpoints() {
         files(checkpoint),
         ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "training"]
     );
-    assert_eq!(files(&checkpoint.join("training")), ["optimizer.safetensors", "state.json"]);
+    assert_eq!(files(&checkpoint.join("training")), ["manifest.json", "optimizer.safetensors", "state.json"]);
 }
 
 /// Stops a run, goes on in a second one, and compares everything with a run that was never stopped.
@@ -259,11 +259,31 @@ fn a_checkpoint_of_another_run_is_refused() {
 }
 
 #[test]
+fn a_checkpoint_with_a_flipped_bit_is_refused_whichever_file_it_is_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spec = spec(folder.path());
+    let checkpoint = train(&spec).checkpoints().pop().unwrap().1;
+    spec.resume = Some(checkpoint.clone());
+    for name in ["model.safetensors", "config.json", "training/optimizer.safetensors", "training/state.json"] {
+        let path = checkpoint.join(name);
+        let good = std::fs::read(&path).unwrap();
+        let mut bad = good.clone();
+        bad[good.len() / 2] ^= 1;
+        std::fs::write(&path, bad).unwrap();
+        let error = run::run(&spec, device(), &Recorder::default()).unwrap_err();
+        assert!(matches!(error, EngineError::Checkpoint { .. }), "{name}: {error}");
+        std::fs::write(&path, good).unwrap();
+    }
+    run::run(&spec, device(), &Recorder::default()).unwrap();
+}
+
+#[test]
 fn accumulating_small_batches_is_the_same_as_one_large_batch() {
-    let losses = |batch_size, accumulation| {
+    let losses = |precision, batch_size, accumulation| {
         let folder = tempfile::tempdir().unwrap();
         let mut spec = spec(folder.path());
         spec.model = without_dropout(folder.path());
+        spec.hyperparameters.precision = precision;
         spec.hyperparameters.batch_size = batch_size;
         spec.hyperparameters.gradient_accumulation_steps = accumulation;
         spec.hyperparameters.class_weights = ClassWeights::Balanced;
@@ -271,11 +291,12 @@ fn accumulating_small_batches_is_the_same_as_one_large_batch() {
         let steps = train(&spec).steps();
         steps.into_iter().map(|step| step.metrics["train_loss"]).collect::<Vec<_>>()
     };
-    let (large, small) = (losses(8, 1), losses(3, 3));
-    assert_eq!(large.len(), 18);
-    let (large, small) = (losses(9, 1), small);
-    for (large, small) in large.iter().zip(&small) {
-        assert!((large - small).abs() / large < 1e-4, "{large} for {small}");
+    for (precision, tolerance) in [(Precision::Fp32, FP32.losses), (Precision::Bf16, BF16.losses)] {
+        let (large, small) = (losses(precision, 9, 1), losses(precision, 3, 3));
+        assert_eq!(large.len(), small.len());
+        for (large, small) in large.iter().zip(&small) {
+            assert!((large - small).abs() / large < tolerance, "{precision:?}: {large} for {small}");
+        }
     }
 }
 

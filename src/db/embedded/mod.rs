@@ -245,13 +245,19 @@ async fn wait_ready(url: &str, limit: Duration, mut alive: impl FnMut() -> bool)
 async fn stop_process(pid: Pid) {
     let _ = kill(pid, Signal::SIGINT);
     let deadline = Instant::now() + STOP;
-    while kill(pid, None).is_ok() {
+    while is_alive(pid) {
         if Instant::now() > deadline {
             let _ = kill(pid, Signal::SIGQUIT);
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Whether a process still runs; one that waits for its parent to notice its end does not.
+fn is_alive(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }
 
 /// The last lines of a log.
