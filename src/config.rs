@@ -42,6 +42,8 @@ settings! {
     STORE_DIR = "FINETUNED_STORE_DIR", "store-dir", "objects/ in the state folder", "Folder of uploads and models";
     STORE_URL = "FINETUNED_STORE_URL", "store-url", "",
         "Bucket of uploads and models, as s3://bucket/prefix, in place of a folder; AWS_* variables say how to reach it";
+    RUNS_DIR = "FINETUNED_RUNS_DIR", "runs-dir", "runs/ in the state folder",
+        "Folder of the training runs at work; a fast local disk serves best";
     TRAINER = "FINETUNED_TRAINER", "trainer", "finetuned-trainer beside this program", "The training program";
     LIBTORCH = "FINETUNED_LIBTORCH", "libtorch", "where the trainer was built", "Folder of libtorch's libraries";
     SLOTS = "FINETUNED_SLOTS", "slots", "auto", "Jobs that run at once: auto is one per GPU, or one on the CPU";
@@ -71,6 +73,7 @@ pub struct Config {
     /// The GPUs this process may use, as CUDA reads it.
     pub cuda_visible_devices: Option<OsString>,
     pub store: StoreLocation,
+    pub runs_dir: PathBuf,
     pub trainer: PathBuf,
     pub libtorch: Option<PathBuf>,
     /// None is auto.
@@ -149,6 +152,7 @@ fn read(flags: &BTreeMap<String, String>, environment: &BTreeMap<String, String>
         search_path: env("PATH").map(OsString::from),
         cuda_visible_devices: env("CUDA_VISIBLE_DEVICES").map(OsString::from),
         store,
+        runs_dir: reader.path(&RUNS_DIR).unwrap_or_else(|| state_dir.join("runs")),
         trainer: reader.path(&TRAINER).unwrap_or_else(default_trainer),
         libtorch: reader.path(&LIBTORCH),
         slots: if reader.text(&SLOTS) == "auto" { None } else { Some(reader.within(&SLOTS, 1, 64)) },

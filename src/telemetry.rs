@@ -14,6 +14,8 @@ pub const HTTP_REQUESTS: &str = "finetuned_http_requests_total";
 pub const HTTP_SECONDS: &str = "finetuned_http_request_seconds";
 /// Bytes of uploads stored.
 pub const UPLOADED_BYTES: &str = "finetuned_uploaded_bytes_total";
+/// Objects removed because no row names them.
+pub const ORPHANS: &str = "finetuned_orphaned_objects_total";
 /// Jobs in each status.
 pub const JOBS: &str = "finetuned_jobs";
 /// Attempts ended on this worker, by outcome.
@@ -55,6 +57,7 @@ fn describe() {
     describe_counter!(HTTP_REQUESTS, "Requests answered, by route, method and status");
     describe_histogram!(HTTP_SECONDS, "Seconds from a request's head to its answer's head");
     describe_counter!(UPLOADED_BYTES, "Bytes of uploads stored");
+    describe_counter!(ORPHANS, "Objects removed because no row names them");
     describe_gauge!(JOBS, "Jobs in each status");
     describe_counter!(ATTEMPTS, "Attempts ended on this worker, by outcome");
     describe_gauge!(RUNNING, "Attempts running on this worker");

@@ -61,7 +61,11 @@ int ft_on_quit(void (*handler)()) {
   });
 }
 
-// Bytes of device memory: held by tensors at most so far, and total on the device.
+int ft_device_memory(int index, int64_t* total) {
+  return ft::guard([&] { *total = int64_t(at::accelerator::getMemoryInfo(index).second); });
+}
+
+// Bytes of device memory held by tensors at most so far.
 int ft_peak_device_memory(int64_t* peak) {
   return ft::guard([&] { *peak = at::accelerator::getDeviceStats(0).allocated_bytes[0].peak; });
 }

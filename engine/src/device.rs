@@ -27,7 +27,8 @@ fn load_cuda() {
 pub fn available() -> Devices {
     load_cuda();
     let cuda = if Cuda::is_available() { Cuda::device_count().unsigned_abs() as usize } else { 0 };
-    Devices { cuda, cpu_bf16: cpu_has_bf16() }
+    let cuda_memory = (0..cuda).map(|index| native::device_memory(index).ok()).min().flatten();
+    Devices { cuda, cpu_bf16: cpu_has_bf16(), cuda_memory }
 }
 
 /// Chooses the device and prepares libtorch on this thread, which must be the one that trains. `wanted` is `auto`,

@@ -14,6 +14,7 @@ unsafe extern "C" {
     fn ft_set_threads(threads: c_int) -> c_int;
     fn ft_set_deterministic(on: c_int) -> c_int;
     fn ft_on_quit(handler: extern "C" fn()) -> c_int;
+    fn ft_device_memory(index: c_int, total: *mut i64) -> c_int;
     fn ft_peak_device_memory(peak: *mut i64) -> c_int;
     fn ft_clear_grads(tensors: *mut Raw, count: i64) -> c_int;
     fn ft_dropout(out: *mut Raw, x: Raw, p: c_double, key: i64) -> c_int;
@@ -94,6 +95,14 @@ pub fn set_deterministic(on: bool) -> Result<()> {
 pub fn on_quit(handler: extern "C" fn()) -> Result<()> {
     // SAFETY: the handler is a function, which lives as long as the process.
     check(unsafe { ft_on_quit(handler) })
+}
+
+/// Bytes of memory of an accelerator.
+pub fn device_memory(index: usize) -> Result<u64> {
+    let mut total = 0_i64;
+    // SAFETY: the pointer is valid for the call.
+    check(unsafe { ft_device_memory(c_int::try_from(index).unwrap_or(c_int::MAX), &raw mut total) })?;
+    Ok(total.unsigned_abs())
 }
 
 /// Most bytes of accelerator memory that tensors held so far.

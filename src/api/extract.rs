@@ -11,9 +11,11 @@ use serde::de::DeserializeOwned;
 
 use super::ApiState;
 use super::context::Context;
+use super::pace::too_slow;
 use super::problem::Problem;
 use crate::auth;
 use crate::db::keys;
+use crate::dataset::json::{DUPLICATE_KEY, Strict};
 use crate::domain::error::{Error, ErrorKind};
 use crate::domain::project::Project;
 
@@ -98,6 +100,11 @@ impl<T: DeserializeOwned> FromRequest<ApiState> for JsonBody<T> {
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, Problem> {
         let bytes = Bytes::from_request(request, state).await.map_err(body_error)?;
+        if let Err(error) = serde_json::from_slice::<Strict>(&bytes)
+            && error.to_string().starts_with(DUPLICATE_KEY)
+        {
+            return Err(Error::new(ErrorKind::Invalid, format!("The body has a {error}.")).code("invalid_json").into());
+        }
         let mut deserializer = serde_json::Deserializer::from_slice(&bytes);
         let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| json_error(&error))?;
         deserializer.end().map_err(|_| {
@@ -112,7 +119,8 @@ fn body_error(rejection: BytesRejection) -> Problem {
         let message = format!("The body is larger than the allowed {} bytes.", super::MAX_JSON_BYTES);
         return Error::new(ErrorKind::TooLarge, message).code("body_too_large").into();
     }
-    Error::new(ErrorKind::Invalid, "The body could not be read to its end.").source(rejection).into()
+    let unread = || Error::new(ErrorKind::Invalid, "The body could not be read to its end.");
+    too_slow(&rejection).unwrap_or_else(unread).source(rejection).into()
 }
 
 fn json_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {

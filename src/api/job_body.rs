@@ -25,6 +25,8 @@ pub(super) struct CreateJobBody {
     seed: Option<i64>,
     metadata: Option<BTreeMap<String, String>>,
     integrations: Option<Vec<Value>>,
+    /// Whether to answer what the job would be, and create nothing.
+    pub(super) dry_run: Option<bool>,
 }
 
 #[derive(Deserialize)]

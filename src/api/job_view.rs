@@ -8,9 +8,10 @@ use serde_json::{Map, Value, json};
 use super::list::Item;
 use crate::domain::attempt::Attempt;
 use crate::domain::checkpoint::{Checkpoint, MetricRow, Metrics};
+use crate::domain::estimate::Estimate;
 use crate::domain::event::Event;
-use crate::domain::hyperparameters::definitions;
-use crate::domain::job::{DatasetOptions, Job, JobError};
+use crate::domain::hyperparameters::{Hyperparameters, definitions};
+use crate::domain::job::{DatasetOptions, Job, JobError, JobSpec};
 use crate::domain::report::DataReport;
 
 #[derive(Serialize)]
@@ -41,6 +42,7 @@ pub(super) struct JobView {
     phase: Option<&'static str>,
     progress: Option<ProgressView>,
     validation: Option<DataReport>,
+    estimate: Option<Estimate>,
     evaluation: Option<Value>,
     attempts: Vec<AttemptView>,
 }
@@ -93,23 +95,30 @@ impl From<Attempt> for AttemptView {
 /// The names that OpenAI's deprecated top-level `hyperparameters` has.
 const TOP_LEVEL: [&str; 3] = ["n_epochs", "batch_size", "learning_rate_multiplier"];
 
-/// The effective values once there are any, until then what was asked for.
-fn hyperparameters(job: &Job) -> Map<String, Value> {
-    let effective = job.prepared.as_ref().and_then(|prepared| serde_json::to_value(&prepared.hyperparameters).ok());
-    match effective {
+/// The method with its hyperparameters, and those alone: the effective values once there are any, until then what was
+/// asked for.
+pub(super) fn method_view(spec: &JobSpec, effective: Option<&Hyperparameters>) -> (Value, Map<String, Value>) {
+    let values = match effective.and_then(|effective| serde_json::to_value(effective).ok()) {
         Some(Value::Object(values)) => values,
-        _ => definitions(job.spec.method)
-            .map(|definition| (definition.name.to_owned(), job.spec.hyperparameters.value(definition)))
+        _ => definitions(spec.method)
+            .map(|definition| (definition.name.to_owned(), spec.hyperparameters.value(definition)))
             .filter(|(_, value)| !value.is_null())
             .collect(),
-    }
+    };
+    let word = spec.method.as_str();
+    (json!({"type": word, word: {"hyperparameters": values}}), values)
+}
+
+/// Those of the hyperparameters that OpenAI's deprecated field has.
+pub(super) fn top_level(mut values: Map<String, Value>) -> Map<String, Value> {
+    values.retain(|name, _| TOP_LEVEL.contains(&name.as_str()));
+    values
 }
 
 impl From<Job> for JobView {
     fn from(job: Job) -> Self {
-        let values = hyperparameters(&job);
-        let top_level = values.clone().into_iter().filter(|(name, _)| TOP_LEVEL.contains(&name.as_str())).collect();
-        let word = job.spec.method.as_str();
+        let (method, values) = method_view(&job.spec, job.prepared.as_ref().map(|prepared| &prepared.hyperparameters));
+        let estimate = job.prepared.as_ref().and_then(|prepared| prepared.estimate.clone());
         let report = job.prepared.map(|prepared| prepared.report).or(job.report);
         Self {
             id: job.id.to_string(),
@@ -118,7 +127,7 @@ impl From<Job> for JobView {
             error: job.error,
             fine_tuned_model: job.fine_tuned_model,
             finished_at: job.finished_at.map(time::OffsetDateTime::unix_timestamp),
-            hyperparameters: top_level,
+            hyperparameters: top_level(values),
             model: job.spec.model,
             organization_id: format!("org-{}", job.project.0.simple()),
             result_files: job.result_file.iter().map(ToString::to_string).collect(),
@@ -129,7 +138,7 @@ impl From<Job> for JobView {
             seed: job.spec.seed,
             integrations: Vec::new(),
             estimated_finish: job.progress.and_then(|p| p.estimated_finish).map(time::OffsetDateTime::unix_timestamp),
-            method: json!({"type": word, word: {"hyperparameters": values}}),
+            method,
             metadata: job.spec.metadata,
             user_provided_suffix: job.spec.suffix,
             test_file: job.spec.test_file.map(|id| id.to_string()),
@@ -139,6 +148,7 @@ impl From<Job> for JobView {
                 .progress
                 .map(|progress| ProgressView { step: progress.step, total_steps: progress.total_steps }),
             validation: report,
+            estimate,
             evaluation: job.evaluation,
             attempts: job.attempts.into_iter().map(AttemptView::from).collect(),
         }

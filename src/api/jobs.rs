@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
 use super::ApiState;
+use super::dry_run::DryRunView;
 use super::extract::{Caller, JsonBody, Path, Query};
 use super::job_body::CreateJobBody;
 use super::job_view::{CheckpointView, EventView, JobView, MetricsView};
@@ -22,7 +24,7 @@ use crate::domain::page::Order;
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        post("/v1/fine_tuning/jobs", "create_job", create_job),
+        post("/v1/fine_tuning/jobs", "create_job", create_job).with_patience(),
         get("/v1/fine_tuning/jobs", "list_jobs", list_jobs),
         get("/v1/fine_tuning/jobs/{job_id}", "retrieve_job", retrieve_job),
         post("/v1/fine_tuning/jobs/{job_id}/cancel", "cancel_job", cancel_job),
@@ -39,10 +41,14 @@ async fn create_job(
     State(state): State<ApiState>,
     headers: HeaderMap,
     body: JsonBody<CreateJobBody>,
-) -> Answer<Json<JobView>> {
+) -> Answer<Response> {
     let identity = identity(&headers, &body.bytes)?;
+    if body.value.dry_run == Some(true) {
+        let dry_run = jobs::dry_run(&state.app, caller.0.id, body.value.into_request()?).await?;
+        return Ok(Json(DryRunView::from(dry_run)).into_response());
+    }
     let job = jobs::create(&state.app, caller.0.id, body.value.into_request()?, identity).await?;
-    Ok(Json(job.into()))
+    Ok(Json(JobView::from(job)).into_response())
 }
 
 /// The longest `Idempotency-Key`, in bytes.

@@ -2,6 +2,7 @@
 
 mod archive;
 mod context;
+mod dry_run;
 mod extract;
 mod files;
 mod job_body;
@@ -11,9 +12,11 @@ mod list;
 mod models;
 mod multipart;
 mod operations;
+mod pace;
 mod problem;
 mod rate_limit;
 mod route;
+mod server;
 mod stream;
 
 use std::sync::Arc;
@@ -25,6 +28,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use route::Route;
+pub use server::serve;
 
 use crate::app::App;
 use rate_limit::RateLimit;
@@ -57,12 +61,17 @@ pub fn routes() -> Vec<Route> {
 pub fn router(state: ApiState) -> Router {
     let mut router = Router::new();
     for route in routes() {
-        router = router.route(route.path, route.handler);
+        let handler = match route.time_limit {
+            Some(limit) => route.handler.layer(middleware::from_fn_with_state(limit, pace::limit_time)),
+            None => route.handler,
+        };
+        router = router.route(route.path, handler);
     }
     router
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_JSON_BYTES))
+        .layer(middleware::from_fn(pace::keep_pace))
         .layer(CatchPanicLayer::custom(problem::from_panic))
         .layer(middleware::from_fn(context::track))
         .with_state(state)

@@ -5,6 +5,7 @@ use axum::extract::{FromRequest, Multipart, Request};
 use axum::http::{StatusCode, header};
 
 use super::ApiState;
+use super::pace::too_slow;
 use super::problem::Problem;
 use crate::app::files::{NewFile, Spool};
 use crate::domain::error::{Error, ErrorKind, Result};
@@ -117,6 +118,9 @@ fn malformed(error: MultipartError) -> Error {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
         return Error::new(ErrorKind::TooLarge, "The form is larger than allowed.").code("body_too_large");
     }
-    let message = "The form is malformed or ended before its last boundary.";
-    Error::new(ErrorKind::Invalid, message).code("invalid_multipart").source(error)
+    let broken = || {
+        let message = "The form is malformed or ended before its last boundary.";
+        Error::new(ErrorKind::Invalid, message).code("invalid_multipart")
+    };
+    too_slow(&error).unwrap_or_else(broken).source(error)
 }

@@ -35,6 +35,7 @@ fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::Conflict => StatusCode::CONFLICT,
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorKind::TooSlow => StatusCode::REQUEST_TIMEOUT,
         ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::OutOfStorage => StatusCode::INSUFFICIENT_STORAGE,
@@ -49,7 +50,8 @@ fn error_type(kind: ErrorKind) -> &'static str {
         | ErrorKind::Forbidden
         | ErrorKind::NotFound
         | ErrorKind::Conflict
-        | ErrorKind::TooLarge => "invalid_request_error",
+        | ErrorKind::TooLarge
+        | ErrorKind::TooSlow => "invalid_request_error",
         ErrorKind::RateLimited => "rate_limit_error",
         ErrorKind::Unavailable | ErrorKind::OutOfStorage | ErrorKind::Internal => "server_error",
     }

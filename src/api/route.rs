@@ -1,5 +1,7 @@
 //! Routes as data, so that a test can compare them with `openapi.yaml`.
 
+use std::time::Duration;
+
 use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::http::Method;
@@ -14,12 +16,23 @@ pub struct Route {
     /// The operation's id in `openapi.yaml`, and the handler's name.
     pub operation: &'static str,
     pub(super) handler: MethodRouter<ApiState>,
+    /// How long the head of the answer may take.
+    pub(super) time_limit: Option<Duration>,
 }
 
+/// What a handler may take that reads a few rows; and one that reads files.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
+const LONG_TIME_LIMIT: Duration = Duration::from_mins(10);
+
 impl Route {
-    /// For a handler that takes a body of any size and bounds it itself.
+    /// For a handler that takes a body of any size and bounds it itself. Its time is bounded by the body's pace.
     pub(super) fn without_body_limit(self) -> Self {
-        Self { handler: self.handler.layer(DefaultBodyLimit::disable()), ..self }
+        Self { handler: self.handler.layer(DefaultBodyLimit::disable()), time_limit: None, ..self }
+    }
+
+    /// For a handler that may read large files before it answers.
+    pub(super) fn with_patience(self) -> Self {
+        Self { time_limit: Some(LONG_TIME_LIMIT), ..self }
     }
 }
 
@@ -28,7 +41,7 @@ where
     H: Handler<T, ApiState>,
     T: 'static,
 {
-    Route { method, path, operation, handler: on(filter, handler) }
+    Route { method, path, operation, handler: on(filter, handler), time_limit: Some(TIME_LIMIT) }
 }
 
 pub(super) fn get<H: Handler<T, ApiState>, T: 'static>(

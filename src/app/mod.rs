@@ -5,6 +5,7 @@ pub mod files;
 pub mod jobs;
 pub mod keys;
 pub mod models;
+pub mod preparation;
 pub mod validation;
 
 use std::path::PathBuf;
@@ -45,6 +46,6 @@ impl App {
 
     /// Where training runs have their folders.
     pub fn runs(&self) -> PathBuf {
-        self.config.state_dir.join("runs")
+        self.config.runs_dir.clone()
     }
 }

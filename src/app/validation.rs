@@ -1,15 +1,12 @@
 //! Checking the files of new jobs, and moving the jobs into the queue.
 
 use super::App;
-use crate::dataset::prepare::{self, Input, Inputs};
-use crate::db::{events, files, jobs, models, queue, validation};
-use crate::domain::error::{Error, ErrorKind, Result};
+use super::preparation::{Refusal, prepare};
+use crate::db::{events, jobs, queue, validation};
+use crate::domain::error::{ErrorKind, Result};
 use crate::domain::event::NewEvent;
-use crate::domain::hyperparameters::{DataFacts, resolve};
-use crate::domain::id::{FileId, JobId, ProjectId};
+use crate::domain::id::JobId;
 use crate::domain::job::{Job, JobError, Prepared};
-use crate::domain::report::{DataFormat, DataReport};
-use crate::store::Opened;
 
 /// How often the files of a job are taken up before they are given up.
 const MOST_TRIES: u32 = 5;
@@ -25,14 +22,14 @@ pub async fn run_once(app: &App) -> Result<bool> {
     let id = taken.job;
     if taken.tries > MOST_TRIES {
         let message = format!("The job's files could not be read in {MOST_TRIES} tries.");
-        let refusal = Refusal { error: JobError::new("validation_failed", message), report: None };
+        let refusal = Refusal { error: JobError::new("validation_failed", message), report: None, prepared: None };
         refuse(app, id, &refusal).await?;
         return Ok(true);
     }
     let mut connection = app.db.connection().await?;
     let Some(job) = jobs::find_any(&mut connection, id).await? else { return Ok(true) };
     drop(connection);
-    match check(app, &job).await {
+    match prepare(app, job.project, &job.spec).await {
         Ok(Ok(prepared)) => accept(app, &job, &prepared).await?,
         Ok(Err(refusal)) => refuse(app, id, &refusal).await?,
         Err(error) => {
@@ -43,73 +40,6 @@ pub async fn run_once(app: &App) -> Result<bool> {
         }
     }
     Ok(true)
-}
-
-/// Why a job cannot run.
-struct Refusal {
-    error: JobError,
-    report: Option<DataReport>,
-}
-
-async fn check(app: &App, job: &Job) -> Result<std::result::Result<Prepared, Refusal>> {
-    let spec = &job.spec;
-    let files = [
-        ("training_file", Some(spec.training_file)),
-        ("validation_file", spec.validation_file),
-        ("test_file", spec.test_file),
-    ];
-    let mut found = [const { None }; 3];
-    for ((param, id), place) in files.into_iter().zip(&mut found) {
-        let Some(id) = id else { continue };
-        *place = input(app, job.project, id).await?;
-        if place.is_none() {
-            let message = "The file was deleted before it was read.";
-            let error = JobError::new(format!("invalid_{param}"), message).param(param);
-            return Ok(Err(Refusal { error, report: None }));
-        }
-    }
-    let mut opened = Vec::new();
-    let [training, validation, test] = found.map(|place: Option<(Input, Opened)>| {
-        place.map(|(input, file)| {
-            opened.push(file);
-            input
-        })
-    });
-    let training = training.ok_or_else(|| Error::internal("a job without training file"))?;
-    let inputs = Inputs { training, validation, test };
-    let options = spec.dataset.clone();
-    let read = move || {
-        let _opened = opened;
-        prepare::text_classification(&inputs, &options)
-    };
-    let (report, labels) = tokio::task::spawn_blocking(read)
-        .await
-        .map_err(Error::internal)?
-        .map_err(Error::internal)?;
-    let labels = match labels {
-        Ok(labels) => labels,
-        Err(error) => return Ok(Err(Refusal { error, report: Some(report) })),
-    };
-    let model = models::find_by_id(app.db.pool(), job.spec.base_model)
-        .await?
-        .ok_or_else(|| Error::internal("a job's base model has no row"))?;
-    let data = DataFacts { training_examples: report.training.examples - report.held_out };
-    match resolve(&job.spec.hyperparameters, &model.facts, data, "hyperparameters") {
-        Ok(hyperparameters) => Ok(Ok(Prepared { hyperparameters, labels, report })),
-        Err(error) => {
-            let mut job_error = JobError::new("invalid_hyperparameter", error.message);
-            job_error.param = error.param;
-            Ok(Err(Refusal { error: job_error, report: Some(report) }))
-        }
-    }
-}
-
-/// A data file, and what keeps it there while it is read.
-async fn input(app: &App, project: ProjectId, id: FileId) -> Result<Option<(Input, Opened)>> {
-    let Some(file) = files::find_for_job(app.db.pool(), project, id).await? else { return Ok(None) };
-    let opened = app.store.open_file(&file.object_key, file.sha256, &app.runs()).await?;
-    let format = file.report.map_or(DataFormat::Jsonl, |report| report.format);
-    Ok(Some((Input { path: opened.path().to_owned(), format }, opened)))
 }
 
 async fn accept(app: &App, job: &Job, prepared: &Prepared) -> Result<()> {

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -53,15 +52,14 @@ async fn serve(
         })
     });
     let router = api::router(ApiState::new(app, prometheus));
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     let stopping = shutdown.clone();
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move { stopping.cancelled().await });
+    let server = api::serve(listener, router, async move { stopping.cancelled().await });
     let late = async {
         shutdown.cancelled().await;
         tokio::time::sleep(REQUEST_GRACE).await;
     };
     tokio::select! {
-        served = server => served?,
+        () = server => {}
         () = late => tracing::warn!("requests were still open and were cut off"),
     }
     if let Some(worker) = worker {

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::MAX_LINE_BYTES;
+use super::json::{DUPLICATE_KEY, Strict};
 use super::lines::{Line, Lines, RowLimit, first_line_ends_in_crlf};
 use crate::domain::report::{DataFormat, Faults};
 
@@ -118,8 +119,8 @@ pub(super) fn each_object(
             Line::NotUtf8 => faults.push(number, None, NOT_UTF8),
             Line::Text(text) if text.trim().is_empty() => {}
             Line::Text(text) => match serde_json::from_str(text) {
-                Ok(Value::Object(object)) => on_object(number, &object, faults),
-                Ok(other) => faults.push(number, None, format!("expected a JSON object, found {}", kind(&other))),
+                Ok(Strict(Value::Object(object))) => on_object(number, &object, faults),
+                Ok(Strict(other)) => faults.push(number, None, format!("expected a JSON object, found {}", kind(&other))),
                 Err(error) => faults.push(number, None, json_fault(&error)),
             },
         }
@@ -139,6 +140,11 @@ fn read_csv(
             let there: Vec<&str> = header.iter().collect();
             match columns.find(&there) {
                 Ok((text, label)) => {
+                    let twice = [&text, &label].into_iter().find(|name| there.iter().filter(|n| n == name).count() > 1);
+                    if let Some(name) = twice {
+                        faults.push(1, Some(name), "stands more than once in the header");
+                        return Next::Stop;
+                    }
                     let place = |name: &str| there.iter().position(|&other| other == name).unwrap_or_default();
                     places = Some((place(&text), place(&label)));
                 }
@@ -272,6 +278,9 @@ fn too_long() -> String {
 fn json_fault(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let what = text.split(" at line ").next().unwrap_or(&text);
+    if what.starts_with(DUPLICATE_KEY) {
+        return format!("has a {what}");
+    }
     format!("is not valid JSON (column {}: {what})", error.column())
 }
 
@@ -369,6 +378,14 @@ mod tests {
             faults,
             ["1 label there is no label column (\"label\", \"category\", \"class\"); found \"text\", \"intent\""]
         );
+    }
+
+    #[test]
+    fn what_stands_twice_is_a_fault() {
+        let (_, faults) = read_bytes(b"{\"text\": \"a\", \"text\": \"b\", \"label\": \"x\"}\n", DataFormat::Jsonl, Columns::default());
+        assert_eq!(faults, ["1  has a duplicate key \"text\""]);
+        let (_, faults) = read_bytes(b"text,label,text\na,b,c\n", DataFormat::Csv, Columns::default());
+        assert_eq!(faults, ["1 text stands more than once in the header"]);
     }
 
     #[test]

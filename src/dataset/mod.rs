@@ -1,6 +1,7 @@
 //! From bytes to examples: reading data files by streaming, and reporting every fault by line. No tensors here.
 
 pub mod inspect;
+pub mod json;
 pub mod labelled;
 mod lines;
 pub mod prepare;

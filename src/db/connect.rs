@@ -22,8 +22,6 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 const ACQUIRE: Duration = Duration::from_secs(5);
 /// How long a connection may take to answer a ping.
 const PING: Duration = Duration::from_secs(2);
-/// How long a connection may have been idle and still be trusted.
-const TRUST: Duration = Duration::from_secs(1);
 
 /// The service's connections.
 #[derive(Clone)]
@@ -54,9 +52,7 @@ impl Db {
             .max_connections(connections)
             .acquire_timeout(ACQUIRE)
             .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
-                Box::pin(async move { Ok(meta.idle_for < TRUST || answers(connection).await) })
-            })
+            .before_acquire(|connection, _| Box::pin(async move { Ok(answers(connection).await) }))
             // An error drops the connection at once; the pool's own ping after it has no limit.
             .after_release(|connection, _| {
                 Box::pin(async move { if answers(connection).await { Ok(true) } else { Err(sqlx::Error::PoolTimedOut) } })

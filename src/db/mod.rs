@@ -12,8 +12,10 @@ pub mod keys;
 pub mod metrics;
 pub mod models;
 pub mod moves;
+pub mod objects;
 pub mod queue;
 pub mod validation;
+pub mod workers;
 
 use std::time::Duration;
 

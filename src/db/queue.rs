@@ -40,30 +40,7 @@ pub async fn hint(db: impl PgExecutor<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Records a worker and its slots, all of them free.
-pub async fn register(db: &mut PgConnection, worker: WorkerId, host: &str, slots: i32) -> Result<()> {
-    sqlx::query!(
-        r#"
-        insert into workers (id, host) values ($1, $2)
-        on conflict (id) do update set host = excluded.host, started_at = now()
-        "#,
-        worker.0,
-        host
-    )
-    .execute(&mut *db)
-    .await?;
-    sqlx::query!("delete from slots where worker_id = $1", worker.0).execute(&mut *db).await?;
-    sqlx::query!(
-        "insert into slots (worker_id, slot) select $1, slot from generate_series(0, $2 - 1) as slot",
-        worker.0,
-        slots
-    )
-    .execute(&mut *db)
-    .await?;
-    Ok(())
-}
-
-/// Gives the oldest queued job to a free slot of the worker, if there are both.
+/// Gives the oldest queued job that the worker's machine has room for to a free slot of it, if there are both.
 pub async fn claim(db: impl PgExecutor<'_>, worker: WorkerId, host: &str, lease: Duration) -> Result<Option<Claim>> {
     let token = LeaseToken(Uuid::new_v4());
     let row = sqlx::query!(
@@ -75,6 +52,8 @@ pub async fn claim(db: impl PgExecutor<'_>, worker: WorkerId, host: &str, lease:
         candidate as (
             select id from jobs
             where status = 'queued' and run_after <= now() and exists (select from free)
+              and coalesce(needed_memory <= (select memory from workers where id = $1), true)
+              and coalesce(needed_disk <= (select free_disk from workers where id = $1), true)
             order by id limit 1 for update skip locked
         ),
         claimed as (

@@ -2,7 +2,7 @@
 
 use sqlx::PgExecutor;
 
-use super::to_json;
+use super::{signed, to_json};
 use crate::domain::error::Result;
 use crate::domain::id::JobId;
 use crate::domain::job::{JobError, Prepared};
@@ -42,11 +42,14 @@ pub async fn forgive(db: impl PgExecutor<'_>, id: JobId) -> Result<()> {
 pub async fn queue(db: impl PgExecutor<'_>, id: JobId, prepared: &Prepared) -> Result<bool> {
     let done = sqlx::query!(
         r#"
-        update jobs set status = 'queued', prepared = $2, run_after = now()
+        update jobs
+        set status = 'queued', prepared = $2, run_after = now(), needed_memory = $3, needed_disk = $4
         where id = $1 and status = 'validating_files'
         "#,
         id.0,
-        to_json(prepared)?
+        to_json(prepared)?,
+        prepared.estimate.as_ref().and_then(|estimate| estimate.peak_memory_bytes).map(signed),
+        prepared.estimate.as_ref().map(|estimate| signed(estimate.disk_bytes))
     )
     .execute(db)
     .await?;

@@ -18,6 +18,8 @@ pub enum ErrorKind {
     Conflict,
     /// The body is larger than allowed.
     TooLarge,
+    /// The body did not come in time.
+    TooSlow,
     /// The caller sends too many requests.
     RateLimited,
     /// A part that the service needs is away for now.

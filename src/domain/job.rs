@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
 use super::attempt::Attempt;
+use super::estimate::Estimate;
 use super::hyperparameters::{Hyperparameters, Requested};
 use super::id::{FileId, JobId, ModelId, ProjectId};
 use super::method::Method;
@@ -177,6 +178,9 @@ pub struct Prepared {
     /// The labels in the order of their class numbers.
     pub labels: Vec<String>,
     pub report: DataReport,
+    /// None in jobs of before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<Estimate>,
 }
 
 /// How far the running attempt is.

@@ -3,6 +3,7 @@
 pub mod attempt;
 pub mod checkpoint;
 pub mod error;
+pub mod estimate;
 pub mod event;
 pub mod file;
 pub mod hex;

@@ -72,11 +72,19 @@ impl FromStr for ModelKind {
 }
 
 /// What job creation needs to know of a model, read from its `config.json` on import.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelFacts {
     pub hidden_size: u32,
     /// Tokens of the longest sequence it takes.
     pub max_positions: u32,
+    #[serde(default)]
+    pub layers: u32,
+    /// Width of the layers' inner part.
+    #[serde(default)]
+    pub intermediate_size: u32,
+    /// Values in all its weights; 0 where the model was imported before this was kept.
+    #[serde(default)]
+    pub parameters: u64,
 }
 
 /// A model.

@@ -142,6 +142,9 @@ pub struct Devices {
     pub cuda: usize,
     /// Whether the processor computes in bfloat16 natively.
     pub cpu_bf16: bool,
+    /// Bytes of memory of the smallest of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cuda_memory: Option<u64>,
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use crate::db::queue::Claim;
 use crate::db::{self, Connection, attempts, events, queue};
 use crate::domain::attempt::{Cause, Outcome, ProcessEnd};
 use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::estimate::gib;
 use crate::domain::event::NewEvent;
 use crate::domain::id::JobId;
 use crate::domain::job::{JobError, JobStatus};
@@ -109,10 +110,6 @@ impl Ending {
         self.stderr = Some(stderr).filter(|text| !text.trim().is_empty());
         self
     }
-}
-
-fn gib(bytes: u64) -> String {
-    format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30))
 }
 
 /// How people call the end of a process.

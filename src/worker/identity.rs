@@ -57,10 +57,18 @@ impl Identity {
             // Its own children have the mark as well, and no group of their own.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
-        for entry in fs::read_dir(runs).into_iter().flatten().flatten() {
+        let entries = fs::read_dir(runs).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| is_ours(&entry.file_name())) {
             let _ = fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path()));
         }
     }
+}
+
+/// Whether a name in the folder of runs is one that we give: 32 hexadecimal digits, and the attempt's number for a run.
+fn is_ours(name: &OsStr) -> bool {
+    let Some(name) = name.to_str() else { return false };
+    let (id, attempt) = name.split_once('-').unwrap_or((name, "1"));
+    id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()) && attempt.parse::<u32>().is_ok()
 }
 
 /// The variable in a trainer's environment that names the folder of its run. It is in the process from its first
@@ -106,12 +114,14 @@ mod tests {
             let mut command = std::process::Command::new("sleep");
             command.arg("60").env(RUN_MARK, mark).process_group(0).spawn().unwrap()
         };
-        let (mut left, mut other) = (sleeper(&runs.join("1")), sleeper(&others.join("1")));
+        let run = "0123456789abcdef0123456789abcdef-2";
+        let (mut left, mut other) = (sleeper(&runs.join(run)), sleeper(&others.join(run)));
+        std::fs::write(runs.join("notes.txt"), "not ours").unwrap();
         Identity::take(state.path()).unwrap().end_leftovers(&runs);
         assert!(!left.wait().unwrap().success());
         assert!(other.try_wait().unwrap().is_none());
         other.kill().unwrap();
         other.wait().unwrap();
-        assert_eq!(std::fs::read_dir(&runs).unwrap().count(), 0);
+        assert!(!runs.join(run).exists() && runs.join("notes.txt").exists());
     }
 }

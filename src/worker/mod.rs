@@ -7,6 +7,7 @@ mod child;
 mod ending;
 mod identity;
 mod lease;
+mod machine;
 mod memory;
 mod prepare;
 mod publish;
@@ -28,12 +29,16 @@ pub use identity::{Identity, IdentityError};
 
 use crate::app::App;
 use crate::db::queue::{self, Claim};
+use crate::db::{self, workers};
 use crate::domain::error::{Error, Result};
 use crate::domain::run::Devices;
 use crate::telemetry;
 
 /// How long a worker sleeps at most before it looks at the queue again. Hints wake it earlier.
 const POLL: Duration = Duration::from_secs(1);
+
+/// How long a look at the queue may take.
+const CLAIM: Duration = Duration::from_secs(10);
 
 /// A worker: the holder of slots.
 #[derive(Clone)]
@@ -61,8 +66,10 @@ pub async fn run(app: App, identity: Identity, shutdown: CancellationToken) -> R
     let slots = app.config.slots.unwrap_or_else(|| u32::try_from(devices.cuda).unwrap_or(u32::MAX).max(1));
     let worker = Worker { app, identity: Arc::new(identity), devices, hints, shutdown: shutdown.clone() };
     worker.register(slots).await?;
+    let showing = tokio::spawn(worker.clone().show_machine(slots));
     tracing::info!(worker = %worker.identity.id, slots, gpus = worker.devices.cuda, "worker ready");
     worker.claim_until(&shutdown).await;
+    let _ = showing.await;
     let _ = upkeep.await;
     let _ = listening.await;
     Ok(())
@@ -72,8 +79,9 @@ impl Worker {
     async fn register(&self, slots: u32) -> Result<()> {
         while upkeep::rescue::run_once(&self.app, Some(self.identity.id)).await? {}
         let mut tx = self.app.db.begin().await?;
+        let machine = machine::read(&self.devices, slots, &self.app.runs());
         let slots = i32::try_from(slots).unwrap_or(i32::MAX);
-        queue::register(tx.connection(), self.identity.id, &self.identity.host, slots).await?;
+        workers::register(tx.connection(), self.identity.id, &self.identity.host, slots, &machine).await?;
         tx.commit().await
     }
 
@@ -106,7 +114,7 @@ impl Worker {
 
     async fn claim(&self) -> Result<Option<Claim>> {
         let Identity { id, host, .. } = &*self.identity;
-        queue::claim(self.app.db.pool(), *id, host, self.app.config.lease).await
+        db::within(CLAIM, queue::claim(self.app.db.pool(), *id, host, self.app.config.lease)).await
     }
 }
 

@@ -6,13 +6,14 @@ use super::reports::Reports;
 use crate::app::App;
 use crate::db::queue::Claim;
 use crate::db::{checkpoints, files, models};
-use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::error::{Error, ErrorKind, Result, is_storage_full};
 use crate::domain::event::NewEvent;
 use crate::domain::hex::hex;
 use crate::domain::id::FileId;
 use crate::domain::job::{DEFAULT_VALIDATION_SPLIT, Job, JobError};
 use crate::domain::report::DataFormat;
 use crate::domain::run::{DataFile, RunSpec, VERSION};
+use crate::store::out_of_storage;
 
 /// Fills the run's folder with everything the trainer needs; an error of the job's own is in the inner result.
 pub(super) async fn prepare(
@@ -24,7 +25,7 @@ pub(super) async fn prepare(
 ) -> Result<std::result::Result<(), JobError>> {
     let _ = tokio::fs::remove_dir_all(folder).await;
     for part in ["model", "data"] {
-        tokio::fs::create_dir_all(folder.join(part)).await.map_err(Error::internal)?;
+        tokio::fs::create_dir_all(folder.join(part)).await.map_err(io_error)?;
     }
     let prepared = job.prepared.as_ref().ok_or_else(|| Error::internal("a queued job was not validated"))?;
     let base = models::find_by_id(app.db.pool(), job.spec.base_model)
@@ -72,8 +73,12 @@ pub(super) async fn prepare(
         failpoints: app.failpoints.for_trainer(claim.attempt),
     };
     let text = serde_json::to_vec_pretty(&run).map_err(Error::internal)?;
-    tokio::fs::write(folder.join("spec.json"), text).await.map_err(Error::internal)?;
+    tokio::fs::write(folder.join("spec.json"), text).await.map_err(io_error)?;
     Ok(Ok(()))
+}
+
+fn io_error(error: std::io::Error) -> Error {
+    if is_storage_full(&error) { out_of_storage(error) } else { Error::internal(error) }
 }
 
 /// Fetches the latest checkpoint that is whole. A damaged one is stepped over; if all are, the job fails rather than
@@ -90,7 +95,7 @@ async fn resume_point(
         let _ = tokio::fs::remove_dir_all(folder.join("resume")).await;
         match crate::app::models::fetch(&app.store, &stored, &folder.join("resume")).await {
             Ok(()) => return Ok(Ok(Some(PathBuf::from("resume")))),
-            Err(error) if error.kind == ErrorKind::Unavailable => return Err(error),
+            Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::OutOfStorage) => return Err(error),
             Err(error) => {
                 tracing::warn!(job = %job.id, step, error = error.chain(), "a checkpoint cannot be used");
                 reports.event(NewEvent::warn(format!("The checkpoint at step {step} is damaged and is passed over")));

@@ -3,6 +3,8 @@
 use finetuned::db::Db;
 use sqlx::{Connection, Executor, PgConnection};
 
+use super::proxy::{Proxy, Upstream};
+
 const TEMPLATE: &str = "finetuned_template";
 
 /// Makes a fresh, migrated database and returns its URL.
@@ -30,6 +32,21 @@ pub async fn fresh() -> String {
     admin.execute("select pg_advisory_unlock(7)").await.unwrap();
     admin.close().await.unwrap();
     named(&server, &name)
+}
+
+/// A fresh database behind a proxy: the URL through it, and the one around it.
+pub async fn behind_proxy() -> (String, String, Proxy) {
+    let direct = fresh().await;
+    let options = direct.split_once('?').map_or("", |(_, options)| options);
+    let socket = options.split('&').find_map(|option| option.strip_prefix("host="));
+    let upstream = match socket {
+        Some(folder) => Upstream::Unix(std::path::Path::new(&folder.replace("%2F", "/")).join(".s.PGSQL.5432")),
+        None => Upstream::Tcp(direct.split('@').nth(1).unwrap().split('/').next().unwrap().to_owned()),
+    };
+    let proxy = Proxy::start(upstream).await;
+    let (login, rest) = direct.split_once('@').unwrap();
+    let database = rest.split_once('/').unwrap().1.split('?').next().unwrap();
+    (format!("{login}@{}/{database}?sslmode=disable", proxy.address), direct, proxy)
 }
 
 /// Runs a statement made of names that this file chose.

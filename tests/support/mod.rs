@@ -7,5 +7,6 @@ pub mod client;
 pub mod contract;
 pub mod data;
 pub mod database;
+pub mod proxy;
 pub mod s3;
 pub mod service;

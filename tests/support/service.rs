@@ -66,11 +66,19 @@ impl Service {
 
     /// An API without a worker, its configuration changed by `change`.
     pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::over(&database::fresh().await, change).await
+    }
+
+    /// The same over a database that is there.
+    pub async fn over(url: &str, change: impl FnOnce(&mut Config)) -> Self {
         let state = Arc::new(tempfile::tempdir().unwrap());
-        let url = database::fresh().await;
-        let mut config = configuration(state.path(), &url);
+        let mut config = configuration(state.path(), url);
         change(&mut config);
-        let db = Db::connect(&url, 8).await.unwrap();
+        if let Ok(log) = std::env::var("FINETUNED_TEST_LOG") {
+            config.log = log;
+            finetuned::telemetry::init_logs(&config);
+        }
+        let db = Db::connect(url, 8).await.unwrap();
         let app = App::new(db, config).unwrap();
         let (_, secret) = keys::create(&app, "acme", "test").await.unwrap();
         let router = api::router(ApiState::new(app.clone(), finetuned::telemetry::init_metrics()));
@@ -78,7 +86,7 @@ impl Service {
         let address = listener.local_addr().unwrap().to_string();
         let shutdown = CancellationToken::new();
         let stopped = shutdown.clone().cancelled_owned();
-        tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stopped).await.unwrap() });
+        tokio::spawn(api::serve(listener, router, stopped));
         Self { app, address, state, key: secret.expose().to_owned(), shutdown, worker: None }
     }
 

@@ -19,7 +19,9 @@ mod support;
 
 mod embedded;
 mod exact_resume;
+mod machines;
 mod moves;
+mod outages;
 mod pausing;
 mod process;
 mod queue;

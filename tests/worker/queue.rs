@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use finetuned::app::{App, validation};
 use finetuned::db::queue::{self, Claim};
+use finetuned::db::workers;
+use finetuned::domain::estimate::{Device, Machine};
 use finetuned::domain::id::{JobId, WorkerId};
 use finetuned::domain::job::JobError;
 use finetuned::worker::upkeep::rescue;
@@ -30,7 +32,8 @@ async fn queued_jobs(service: &Service, count: usize) -> Vec<JobId> {
 async fn worker(app: &App, slots: i32) -> WorkerId {
     let id = WorkerId::new();
     let mut tx = app.db.begin().await.unwrap();
-    queue::register(tx.connection(), id, "test", slots).await.unwrap();
+    let machine = Machine { device: Device { is_gpu: false, has_bf16: true }, memory: None, free_disk: None };
+    workers::register(tx.connection(), id, "test", slots, &machine).await.unwrap();
     tx.commit().await.unwrap();
     id
 }

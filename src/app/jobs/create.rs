@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::get;
+use crate::app::preparation::{Refusal, prepare};
 use crate::app::{App, models};
 use crate::auth;
 use crate::db::{events, files, jobs, queue};
@@ -14,7 +15,8 @@ use crate::domain::file::FilePurpose;
 use crate::domain::hyperparameters::{DataFacts, Requested, resolve};
 use crate::domain::id::{FileId, JobId, ProjectId};
 use crate::domain::job::{
-    DatasetOptions, Job, JobSpec, METADATA_KEY_CHARS, METADATA_PAIRS, METADATA_VALUE_CHARS, SUFFIX_CHARS, is_suffix,
+    DatasetOptions, Job, JobSpec, METADATA_KEY_CHARS, METADATA_PAIRS, METADATA_VALUE_CHARS, Prepared, SUFFIX_CHARS,
+    is_suffix,
 };
 use crate::domain::method::Method;
 use crate::domain::model::{Model, name_tag};
@@ -80,6 +82,23 @@ pub async fn create(app: &App, project: ProjectId, request: CreateJob, identity:
     queue::hint(&mut *tx.connection()).await?;
     tx.commit().await?;
     get(app, project, &id.to_string()).await
+}
+
+/// What a job would be.
+#[derive(Debug)]
+pub struct DryRun {
+    pub spec: JobSpec,
+    pub outcome: std::result::Result<Prepared, Refusal>,
+}
+
+/// Does everything for a job that happens before it is queued, and creates nothing.
+///
+/// # Errors
+/// Something in the request is not allowed or does not exist; the error names the field.
+pub async fn dry_run(app: &App, project: ProjectId, request: CreateJob) -> Result<DryRun> {
+    let spec = check(app, project, request).await?;
+    let outcome = prepare(app, project, &spec).await?;
+    Ok(DryRun { spec, outcome })
 }
 
 async fn find_repeated(app: &App, project: ProjectId, identity: &RequestIdentity) -> Result<Option<JobId>> {

@@ -3,7 +3,7 @@
 mod create;
 mod moves;
 
-pub use create::{CreateJob, RequestIdentity, create};
+pub use create::{CreateJob, DryRun, RequestIdentity, create, dry_run};
 pub use moves::{cancel, pause, resume};
 
 use super::App;

@@ -1,6 +1,7 @@
 //! Reconcilers: each looks at what is, and brings it to what should be. They take no input, may run on any number of
 //! workers at once, and lose nothing when they die.
 
+pub mod orphans;
 pub mod rescue;
 pub mod sweep;
 
@@ -11,31 +12,37 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, validation};
-use crate::db::jobs;
+use crate::db::{self, jobs};
 use crate::domain::error::Result;
 use crate::domain::job::JobStatus;
 use crate::telemetry;
 
 /// Runs all reconcilers until `shutdown`.
 pub(super) async fn run(app: App, hints: watch::Receiver<u64>, shutdown: CancellationToken) {
-    let repeat = |name, seconds| Repeat {
+    let repeat = |name, seconds, limit| Repeat {
         name,
         pause: Duration::from_secs(seconds),
+        limit: Duration::from_secs(limit),
         app: app.clone(),
         hints: hints.clone(),
         shutdown: shutdown.clone(),
     };
     let mut tasks = JoinSet::new();
-    tasks.spawn(repeat("validation", 1).run(|app| async move { validation::run_once(&app).await }));
-    tasks.spawn(repeat("rescue", 2).run(|app| async move { rescue::run_once(&app, None).await }));
-    tasks.spawn(repeat("sweep", 30).run(|app| async move { sweep::run_once(&app).await }));
-    tasks.spawn(repeat("gauges", 5).run(|app| async move { gauges(&app).await }));
+    tasks.spawn(repeat("validation", 1, 3600).run(|app| async move { validation::run_once(&app).await }));
+    tasks.spawn(repeat("rescue", 2, 30).run(|app| async move { rescue::run_once(&app, None).await }));
+    tasks.spawn(repeat("sweep", 30, 600).run(|app| async move { sweep::run_once(&app).await }));
+    // No hint says anything about objects, and looking at all of them is work.
+    let by_clock = Repeat { hints: watch::channel(0).1, ..repeat("orphans", 6 * 3600, 3600) };
+    tasks.spawn(by_clock.run(|app| async move { orphans::run_once(&app, orphans::AGE).await }));
+    tasks.spawn(repeat("gauges", 5, 10).run(|app| async move { gauges(&app).await }));
     while tasks.join_next().await.is_some() {}
 }
 
 struct Repeat {
     name: &'static str,
     pause: Duration,
+    /// How long it may take once.
+    limit: Duration,
     app: App,
     hints: watch::Receiver<u64>,
     shutdown: CancellationToken,
@@ -45,7 +52,7 @@ impl Repeat {
     /// Calls `once` again and again: at once while there is more to do, else after a pause or a hint.
     async fn run<F: Future<Output = Result<bool>>>(mut self, once: impl Fn(App) -> F) {
         while !self.shutdown.is_cancelled() {
-            match once(self.app.clone()).await {
+            match db::within(self.limit, once(self.app.clone())).await {
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(error) => tracing::warn!(reconciler = self.name, error = error.chain(), "trying again later"),

@@ -1,0 +1,133 @@
+//! Limits in time: a body must come at a pace, and an answer must come at all.
+
+use std::io;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::header;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::{Stream, StreamExt};
+use tokio::time::Instant;
+
+use super::problem::Problem;
+use crate::domain::error::{Error, ErrorKind};
+
+/// What must have come of a body in each stretch of time, unless it is complete: half a kilobyte a second.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    pub(super) stretch: Duration,
+    pub(super) bytes: usize,
+}
+
+pub(super) const PACE: Pace = Pace { stretch: Duration::from_secs(30), bytes: 15 << 10 };
+
+/// A body came more slowly than its pace.
+#[derive(Debug, thiserror::Error)]
+#[error("the body came too slowly")]
+struct TooSlow;
+
+/// Middleware that cuts bodies off which are compressed or come too slowly.
+pub(super) async fn keep_pace(request: Request, next: Next) -> Response {
+    let coding = request.headers().get(header::CONTENT_ENCODING);
+    if coding.is_some_and(|coding| coding != "identity") {
+        let message = "The body must not be compressed: Content-Encoding is not supported.";
+        return Problem(Error::new(ErrorKind::Invalid, message).param("content-encoding")).into_response();
+    }
+    next.run(request.map(|body| Body::from_stream(paced(body.into_data_stream(), PACE)))).await
+}
+
+/// The same stream, which fails once a stretch of time brings too little.
+fn paced<E: Into<axum::BoxError>>(
+    stream: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    pace: Pace,
+) -> impl Stream<Item = Result<Bytes, io::Error>> {
+    let start = (stream, Instant::now() + pace.stretch, 0);
+    futures_util::stream::unfold(start, move |(mut stream, mut end, mut came)| async move {
+        loop {
+            match tokio::time::timeout_at(end, stream.next()).await {
+                Ok(None) => return None,
+                Ok(Some(chunk)) => {
+                    let chunk = chunk.map_err(io::Error::other);
+                    came += chunk.as_ref().map_or(0, Bytes::len);
+                    return Some((chunk, (stream, end, came)));
+                }
+                Err(_) if came < pace.bytes => {
+                    return Some((Err(io::Error::new(io::ErrorKind::TimedOut, TooSlow)), (stream, end, came)));
+                }
+                Err(_) => (end, came) = (Instant::now() + pace.stretch, 0),
+            }
+        }
+    })
+}
+
+/// The error for a body that could not be read, if the reason is its pace.
+pub(super) fn too_slow(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        let slow = |inner: &(dyn std::error::Error + Send + Sync + 'static)| inner.is::<TooSlow>();
+        if cause.is::<TooSlow>() || cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref).is_some_and(slow) {
+            let message = format!(
+                "The body came too slowly: less than {} bytes in {} s.",
+                PACE.bytes,
+                PACE.stretch.as_secs()
+            );
+            return Some(Error::new(ErrorKind::TooSlow, message));
+        }
+        next = cause.source();
+    }
+    None
+}
+
+/// Middleware that answers for a handler which does not come to an end.
+pub(super) async fn limit_time(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let error = Error::unavailable(format!("no answer within {} s", limit.as_secs()));
+            Problem(error).into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::body::Bytes;
+    use futures_util::{StreamExt, TryStreamExt, stream};
+
+    use super::{Pace, paced, too_slow};
+
+    /// Chunks that come every second, of so many bytes each.
+    fn chunks(count: usize, bytes: usize) -> impl futures_util::Stream<Item = Result<Bytes, std::io::Error>> + Unpin {
+        let chunk = move |_| async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok(Bytes::from(vec![0; bytes]))
+        };
+        stream::iter(0..count).then(chunk).boxed()
+    }
+
+    const PACE: Pace = Pace { stretch: Duration::from_secs(5), bytes: 20 };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_steady_body_comes_through_however_long_it_takes() {
+        let all: Vec<Bytes> = paced(chunks(100, 10), PACE).try_collect().await.unwrap();
+        assert_eq!(all.len(), 100);
+        // Less than the pace, but complete before anyone minds.
+        let short: Vec<Bytes> = paced(chunks(3, 1), PACE).try_collect().await.unwrap();
+        assert_eq!(short.len(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dribbling_body_is_cut_off_and_told_why() {
+        let error = paced(chunks(100, 1), PACE).try_collect::<Vec<Bytes>>().await.unwrap_err();
+        let told = too_slow(&error).unwrap();
+        assert!(told.message.contains("too slowly"));
+        assert!(too_slow(&std::io::Error::other("something else")).is_none());
+        // Fast at first, then asleep.
+        let sleepy = stream::iter([Ok::<_, std::io::Error>(Bytes::from(vec![0; 100]))]).chain(stream::pending());
+        assert!(paced(sleepy.boxed(), PACE).try_collect::<Vec<Bytes>>().await.is_err());
+    }
+}

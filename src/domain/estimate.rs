@@ -1,0 +1,256 @@
+//! What a run will need, predicted before it starts: steps, memory, disk.
+//!
+//! The memory model counts what training holds at once: parameters, gradients, moments, the copy that a checkpoint is
+//! written from, and activations of the largest batch. Its constants were fitted to measured peaks of BERT models of 22
+//! and 110 million parameters (benches/README.md, "Memory").
+
+use serde::{Deserialize, Serialize};
+
+use super::hyperparameters::{Hyperparameters, Interval, Precision};
+use super::job::JobError;
+use super::model::ModelFacts;
+use super::report::{DataReport, Lengths};
+
+/// What a run will need.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    pub training_examples: u64,
+    pub validation_examples: u64,
+    /// Tokens that one pass over the training data has, about.
+    pub tokens_per_epoch: u64,
+    pub steps_per_epoch: u64,
+    pub total_steps: u64,
+    /// Most memory of the device that it trains on, in bytes; the machine's own where that is the CPU. None where the
+    /// model's size is not known.
+    pub peak_memory_bytes: Option<u64>,
+    /// Disk for checkpoints and artifacts, in bytes.
+    pub disk_bytes: u64,
+}
+
+/// Where a run computes, as far as memory is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Device {
+    pub is_gpu: bool,
+    /// Whether `auto` means bf16 there.
+    pub has_bf16: bool,
+}
+
+/// What a worker's machine offers to one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machine {
+    pub device: Device,
+    /// Bytes of memory: of the GPU, or of the machine. None where it is not known.
+    pub memory: Option<u64>,
+    pub free_disk: Option<u64>,
+}
+
+/// The device that a run would get: a GPU where there is one.
+pub fn likely_device(machines: &[Machine]) -> Option<Device> {
+    machines.iter().map(|machine| machine.device).max_by_key(|device| (device.is_gpu, device.has_bf16))
+}
+
+/// Why none of the machines has room for a run; None if one has, or if nothing is known of them.
+pub fn shortage(needs: &Estimate, machines: &[Machine]) -> Option<JobError> {
+    let most = |offer: fn(&Machine) -> Option<u64>| {
+        machines.iter().map(offer).collect::<Option<Vec<u64>>>().and_then(|offers| offers.into_iter().max())
+    };
+    if let (Some(needed), Some(most)) = (needs.peak_memory_bytes, most(|machine| machine.memory))
+        && needed > most
+    {
+        let message = format!(
+            "The run needs about {} of memory, and the largest worker has {}. A smaller batch_size or \
+             max_sequence_length, or a smaller model, needs less.",
+            gib(needed),
+            gib(most)
+        );
+        return Some(JobError::new("insufficient_memory", message));
+    }
+    let most = most(|machine| machine.free_disk)?;
+    (needs.disk_bytes > most).then(|| {
+        let message = format!(
+            "The run needs about {} of disk for checkpoints and artifacts, and the worker with the most room has {}. \
+             A smaller keep_checkpoints needs less.",
+            gib(needs.disk_bytes),
+            gib(most)
+        );
+        JobError::new("insufficient_storage", message)
+    })
+}
+
+/// Bytes as people read them.
+pub fn gib(bytes: u64) -> String {
+    format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30))
+}
+
+const MIB: u64 = 1 << 20;
+
+/// Memory of a process that has loaded libtorch, a tokenizer and nothing else.
+const CPU_BASE: u64 = 200 * MIB;
+/// What oneDNN keeps for bf16 products of many shapes.
+const CPU_BF16: u64 = 350 * MIB;
+/// Workspaces of cuBLAS, and what the caching allocator leaves between tensors.
+const GPU_BASE: u64 = 700 * MIB;
+/// Bytes per parameter: float32 master 4, two moments 8, gradient and low-precision copy 4.
+const TRAINED: u64 = 16;
+/// Bytes per parameter of the copy a checkpoint is written from, and of the checkpoint: master and moments.
+const SNAPSHOT: u64 = 12;
+const WEIGHTS: u64 = 4;
+/// Characters of a token, and tokens that every text gets besides, as English through `WordPiece` has them.
+const CHARACTERS_PER_TOKEN: f64 = 4.2;
+const SPECIAL_TOKENS: f64 = 2.0;
+
+/// Predicts what a run on `device` needs.
+pub fn estimate(model: &ModelFacts, h: &Hyperparameters, data: &DataReport, device: Device) -> Estimate {
+    let training_examples = data.training.examples - data.held_out;
+    let validation_examples = data.validation.as_ref().map_or(data.held_out, |report| report.examples);
+    let per_step = u64::from(h.batch_size) * u64::from(h.gradient_accumulation_steps);
+    let steps_per_epoch = training_examples.div_ceil(per_step.max(1));
+    let total_steps = steps_per_epoch * u64::from(h.n_epochs);
+    let tokens = tokens(&data.training.text_lengths, h.max_sequence_length);
+    let largest_batch = largest_batch(tokens, h);
+    let bf16 = h.precision == Precision::Bf16 || (h.precision == Precision::Auto && device.has_bf16);
+    let activations = (largest_batch * activation_bytes(model, bf16)) as u64;
+    let snapshot = SNAPSHOT * model.parameters;
+    // The copy stands beside the activations of later steps, unless there are none.
+    let saves_early = match h.checkpoint_interval {
+        Interval::Epoch => h.n_epochs > 1,
+        Interval::Steps(steps) => steps < total_steps,
+    };
+    let peak = if device.is_gpu {
+        GPU_BASE + TRAINED * model.parameters + activations
+    } else {
+        let transient = if saves_early { snapshot + activations } else { snapshot.max(activations) };
+        CPU_BASE + if bf16 { CPU_BF16 } else { 0 } + TRAINED * model.parameters + transient
+    };
+    // In the run's folder: two checkpoints on their way and the model. In the store: kept models, two training states.
+    let run = 2 * SNAPSHOT + WEIGHTS;
+    let stored = WEIGHTS * u64::from(h.keep_checkpoints + 1) + 2 * (SNAPSHOT - WEIGHTS);
+    Estimate {
+        training_examples,
+        validation_examples,
+        tokens_per_epoch: (tokens.mean * training_examples as f64) as u64,
+        steps_per_epoch,
+        total_steps,
+        peak_memory_bytes: (model.parameters > 0).then_some(peak),
+        disk_bytes: (run + stored) * model.parameters,
+    }
+}
+
+/// Tokens of a text: mean, standard deviation, and most.
+#[derive(Clone, Copy)]
+struct Tokens {
+    mean: f64,
+    deviation: f64,
+    most: f64,
+}
+
+fn tokens(lengths: &Lengths, longest: u32) -> Tokens {
+    let of = |characters: f64| (characters / CHARACTERS_PER_TOKEN + SPECIAL_TOKENS).min(f64::from(longest));
+    let count = lengths.histogram.values().sum::<u64>().max(1) as f64;
+    // A bucket holds lengths from half its bound to the bound.
+    let squares = |mean: f64| {
+        let spread = lengths.histogram.iter().map(|(&bound, &n)| n as f64 * (of(0.75 * bound as f64) - mean).powi(2));
+        spread.sum::<f64>() / count
+    };
+    let mean = of(lengths.mean);
+    Tokens { mean, deviation: squares(mean).sqrt(), most: of(lengths.max as f64) }
+}
+
+/// Tokens of the largest batch, which is hardly more than three deviations above the mean one.
+fn largest_batch(tokens: Tokens, h: &Hyperparameters) -> f64 {
+    let batch = f64::from(h.batch_size);
+    (batch * tokens.mean + 3.0 * batch.sqrt() * tokens.deviation).min(batch * tokens.most)
+}
+
+/// Bytes that a token's activations take until backward has used them: per layer the query, key, value and attention
+/// output, the inner part twice, the inputs of both products in the compute type, and the sums before both norms in
+/// float32.
+fn activation_bytes(model: &ModelFacts, bf16: bool) -> f64 {
+    let (width, inner) = (f64::from(model.hidden_size), f64::from(model.intermediate_size));
+    let compute = if bf16 { 2.0 } else { 4.0 };
+    f64::from(model.layers) * (compute * (6.0 * width + 2.0 * inner) + 4.0 * 2.0 * width)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Device, Estimate, MIB, Machine, estimate, shortage};
+    use crate::domain::hyperparameters::{DataFacts, Requested, resolve};
+    use crate::domain::method::Method;
+    use crate::domain::model::ModelFacts;
+    use crate::domain::report::DataReport;
+    use serde_json::{Value, json};
+
+    const CPU: Device = Device { is_gpu: false, has_bf16: true };
+
+    /// As of a data set of 9,000 texts of 60 characters.
+    fn of(parameters: u64, wide: u32, layers: u32, values: Value, device: Device) -> Estimate {
+        let facts = ModelFacts {
+            hidden_size: wide,
+            max_positions: 512,
+            layers,
+            intermediate_size: 4 * wide,
+            parameters,
+        };
+        let mut data = DataReport::default();
+        for count in 1..=9000 {
+            data.training.examples = count;
+            data.training.text_lengths.add(20 + count % 80, count);
+        }
+        let Value::Object(values) = values else { panic!("an object") };
+        let requested = Requested::parse(Method::TextClassification, values, "h").unwrap();
+        let h = resolve(&requested, &facts, DataFacts { training_examples: 9000 }, "h").unwrap();
+        estimate(&facts, &h, &data, device)
+    }
+
+    #[test]
+    fn steps_and_tokens_follow_from_the_data() {
+        let small = of(22_713_216, 384, 6, json!({"n_epochs": 3, "batch_size": 32}), CPU);
+        assert_eq!((small.steps_per_epoch, small.total_steps), (282, 846));
+        assert!((130_000..160_000).contains(&small.tokens_per_epoch), "{}", small.tokens_per_epoch);
+    }
+
+    /// Peaks of whole runs on two CPU cores (benches/README.md).
+    #[test]
+    fn predicted_peaks_are_near_measured_ones() {
+        let mini = |values| of(22_713_216, 384, 6, values, CPU).peak_memory_bytes.unwrap() / MIB;
+        let base = |values| of(109_482_240, 768, 12, values, CPU).peak_memory_bytes.unwrap() / MIB;
+        for (predicted, measured) in [
+            (mini(json!({"n_epochs": 1, "batch_size": 8, "precision": "fp32"})), 834),
+            (mini(json!({"n_epochs": 1, "batch_size": 128, "precision": "fp32"})), 858),
+            (mini(json!({"n_epochs": 1, "batch_size": 8, "precision": "bf16"})), 1195),
+            (mini(json!({"n_epochs": 3, "batch_size": 32, "precision": "bf16"})), 1534),
+            (mini(json!({"n_epochs": 3, "batch_size": 256, "precision": "bf16"})), 1445),
+            (base(json!({"n_epochs": 1, "batch_size": 8, "precision": "fp32"})), 2941),
+            (base(json!({"n_epochs": 3, "batch_size": 64, "precision": "bf16"})), 3937),
+        ] {
+            let ratio = predicted as f64 / f64::from(measured);
+            assert!((0.75..1.25).contains(&ratio), "{predicted} MiB for {measured} MiB");
+        }
+    }
+
+    #[test]
+    fn a_run_that_fits_nowhere_is_told_with_figures() {
+        let needs = Estimate { peak_memory_bytes: Some(3 << 30), disk_bytes: 1 << 30, ..Estimate::default() };
+        let machine = |memory: u64, disk: u64| Machine {
+            device: CPU,
+            memory: Some(memory << 30),
+            free_disk: Some(disk << 30),
+        };
+        assert_eq!(shortage(&needs, &[machine(2, 9), machine(4, 9)]), None);
+        assert_eq!(shortage(&needs, &[]), None);
+        assert_eq!(shortage(&needs, &[Machine { memory: None, ..machine(1, 9) }]), None);
+        let error = shortage(&needs, &[machine(2, 9)]).unwrap();
+        assert_eq!(error.code, "insufficient_memory");
+        assert!(error.message.contains("about 3.00 GiB") && error.message.contains("has 2.00 GiB"), "{}", error.message);
+        let error = shortage(&needs, &[machine(4, 0)]).unwrap();
+        assert_eq!(error.code, "insufficient_storage");
+    }
+
+    #[test]
+    fn a_gpu_keeps_the_copy_in_the_machines_memory_and_an_unknown_size_predicts_none() {
+        let gpu = Device { is_gpu: true, has_bf16: true };
+        let values = || json!({"n_epochs": 3, "batch_size": 32});
+        assert!(of(1 << 30, 384, 6, values(), gpu).peak_memory_bytes < of(1 << 30, 384, 6, values(), CPU).peak_memory_bytes);
+        assert_eq!(of(0, 384, 6, values(), CPU).peak_memory_bytes, None);
+    }
+}

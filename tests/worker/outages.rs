@@ -1,0 +1,124 @@
+//! What happens when the database is away: refused, cut off, or silent.
+
+use std::time::Duration;
+
+use finetuned::failpoint::Failpoints;
+use serde_json::json;
+
+use super::support::data;
+use super::support::database;
+use super::support::proxy::Proxy;
+use super::support::service::{Service, eventually};
+
+/// A service whose database lies behind a proxy, with a worker whose steps take a while, and a running job.
+async fn running(steps: u32) -> (Service, Proxy, String) {
+    let (url, _, proxy) = database::behind_proxy().await;
+    let mut service = Service::over(&url, |config| config.lease = Duration::from_secs(12)).await;
+    service.import_tiny_model().await;
+    service.app.failpoints = Failpoints::parse("trainer.step=slow").unwrap();
+    service.start_worker();
+    let file = service.client().upload("data.csv", data::csv(100)).await;
+    let hyperparameters =
+        json!({"n_epochs": steps / 12 + 1, "batch_size": 8, "precision": "fp32", "checkpoint_interval": 5});
+    let id = service.client().create_job(&file, hyperparameters).await;
+    eventually("a checkpoint", 60, async || {
+        let checkpoints = service.client().get(&format!("/v1/fine_tuning/jobs/{id}/checkpoints")).await.good();
+        (!checkpoints["data"].as_array().unwrap().is_empty()).then_some(())
+    })
+    .await;
+    (service, proxy, id)
+}
+
+/// The job ended well in its first attempt, and nothing of its metrics is missing.
+async fn ended_undisturbed(service: &Service, id: &str) {
+    let job = eventually("the end", 120, async || {
+        // While connections are cut, some requests are told to come again.
+        let answer = service.client().get(&format!("/v1/fine_tuning/jobs/{id}")).await;
+        (answer.status == 200).then(|| answer.json()).filter(|job| !job["finished_at"].is_null())
+    })
+    .await;
+    assert_eq!(job["status"], "succeeded", "{job}");
+    assert_eq!(job["attempts"].as_array().unwrap().len(), 1, "{job}");
+    let rows = service.client().get(&format!("/v1/fine_tuning/jobs/{id}/metrics?limit=10000")).await.good();
+    let steps: Vec<u64> = rows["data"].as_array().unwrap().iter().map(|row| row["step"].as_u64().unwrap()).collect();
+    assert!(steps.iter().copied().eq(1..=steps.len() as u64), "{steps:?}");
+    let checkpoints = service.client().get(&format!("/v1/fine_tuning/jobs/{id}/checkpoints")).await.good();
+    let latest = checkpoints["data"][0]["step_number"].as_u64().unwrap();
+    assert!(latest + 5 > steps.len() as u64, "the latest checkpoint was stored in the end: {latest}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_database_is_away_requests_are_told_to_come_again_and_training_goes_on() {
+    let (service, proxy, id) = running(40).await;
+    proxy.refuse();
+    let answer = service.client().get(&format!("/v1/fine_tuning/jobs/{id}")).await;
+    assert_eq!((answer.error().0, answer.header("retry-after").is_some()), (503, true));
+    assert_eq!(service.client().get("/readyz").await.error().0, 503);
+    assert_eq!(service.client().get("/healthz").await.status, 200);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    proxy.pass();
+    eventually("readiness", 10, async || (service.client().get("/readyz").await.status == 200).then_some(())).await;
+    ended_undisturbed(&service, &id).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_goes_silent_holds_nothing_up_once_it_is_back() {
+    let (service, proxy, id) = running(60).await;
+    proxy.stall();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    proxy.pass();
+    // The connections that were silent stay so, and none of them is waited for.
+    eventually("readiness", 15, async || (service.client().get("/readyz").await.status == 200).then_some(())).await;
+    for _ in 0..20 {
+        service.client().job(&id).await;
+    }
+    ended_undisturbed(&service, &id).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_are_cut_again_and_again_cost_no_attempt() {
+    let (service, proxy, id) = running(60).await;
+    for _ in 0..25 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        proxy.drop_all();
+    }
+    ended_undisturbed(&service, &id).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_cut_off_for_longer_than_its_lease_stops_and_goes_on_later() {
+    let (service, proxy, id) = running(120).await;
+    proxy.stall();
+    let runs = service.app.runs();
+    // Two thirds of twelve seconds.
+    eventually("the trainer to be ended", 11, async || {
+        super::recovery::processes_in(&runs).is_empty().then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    proxy.pass();
+    proxy.drop_all();
+    let job = service.client().wait_for_end(&id).await;
+    assert_eq!(job["status"], "succeeded", "{job}");
+    let attempts = job["attempts"].as_array().unwrap();
+    assert_eq!((attempts.len(), &attempts[0]["cause"]), (2, &json!("lease_lost")), "{job}");
+    assert!(attempts[1]["start_step"].as_u64().unwrap() >= 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_that_is_used_up_keeps_no_worker_from_its_lease() {
+    let (service, _proxy, id) = running(40).await;
+    let mut held = Vec::new();
+    while let Ok(Ok(connection)) =
+        tokio::time::timeout(Duration::from_secs(1), service.app.db.connection()).await
+    {
+        held.push(connection);
+    }
+    assert_eq!(held.len(), 8, "every connection of the pool");
+    let answer = service.client().get(&format!("/v1/fine_tuning/jobs/{id}")).await;
+    assert_eq!(answer.error().0, 503);
+    // Longer than the lease.
+    tokio::time::sleep(Duration::from_secs(14)).await;
+    drop(held);
+    ended_undisturbed(&service, &id).await;
+}
