@@ -25,12 +25,13 @@ else
 RUN_TESTS := cargo test --workspace
 endif
 
-.PHONY: help setup build demo serve test lint interop golden sqlx bench-training bench-service deny gpu-check gpu-check-bundle clean-deps
+.PHONY: help setup build demo serve test chaos lint interop golden sqlx bench-training bench-service deny gpu-check gpu-check-bundle clean-deps
 
 help:
 	@echo "make demo       fine-tune a text classifier on real data, from an empty state to a downloaded model"
 	@echo "make serve      run the service with the demo's base model"
 	@echo "make test       all tests, with a real PostgreSQL and a real training"
+	@echo "make chaos      kill everything again and again for SECONDS=60, and check that nothing was lost"
 	@echo "make lint       formatting, compiler and clippy warnings"
 	@echo "make interop    drive the service with the openai package, load its model with transformers"
 	@echo "make gpu-check  golden tests, the demo's training and a resume on an NVIDIA GPU"
@@ -78,6 +79,13 @@ serve: build $(MODEL).done
 test: $(SETUP) $(DEPS)/venv-sdk.done
 	cargo build --workspace --tests --bins
 	FINETUNED_TEST_PYTHON=$(abspath $(DEPS)/venv-sdk/bin/python) $(PYTHON) scripts/with_postgres.py $(RUN_TESTS)
+
+# Kills and stops real processes and cuts their network for so long; the report is the last thing printed.
+SECONDS ?= 60
+chaos: $(SETUP)
+	cargo build --workspace --tests --bins
+	CHAOS_SECONDS=$(SECONDS) cargo test --quiet --test chaos
+	@cat target/chaos/report.md
 
 lint: $(SETUP)
 	cargo fmt --all --check

@@ -5,7 +5,7 @@
 //! | floor | module | what |
 //! |---|---|---|
 //! | 0 | [`domain`] | words and rules without I/O |
-//! | 1 | [`failpoint`], [`config`], [`telemetry`], [`auth`] | places to die in tests, settings, logs and metrics, keys |
+//! | 1 | [`clock`], [`failpoint`], [`config`], [`telemetry`], [`auth`] | time, places to die in tests, settings, logs and metrics, keys |
 //! | 1 | [`db`], [`store`] | PostgreSQL (the only place that says sqlx) and the object store |
 //! | 2 | [`dataset`] | bytes to examples |
 //! | 3 | the crate `finetuned-engine` | training (the only place that says tch) |
@@ -18,6 +18,7 @@ pub mod api;
 pub mod app;
 pub mod auth;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod dataset;
 pub mod db;

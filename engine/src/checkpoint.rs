@@ -82,8 +82,7 @@ impl Checkpointer for CheckpointWriter<'_> {
         };
         let target = Arc::clone(&self.target);
         let (step, metrics) = (progress.step, progress.metrics.clone());
-        self.writing =
-            Some(Writing { step, metrics, thread: std::thread::spawn(move || target.write(&snapshot)) });
+        self.writing = Some(Writing { step, metrics, thread: std::thread::spawn(move || target.write(&snapshot)) });
         Ok(())
     }
 
@@ -102,7 +101,10 @@ impl Checkpointer for CheckpointWriter<'_> {
             // Training goes on: a later checkpoint may find room.
             Err(error) => {
                 let why = error.job_error().message;
-                TrainerMessage::Notice { warning: true, message: format!("The checkpoint at step {step} was not saved: {why}") }
+                TrainerMessage::Notice {
+                    warning: true,
+                    message: format!("The checkpoint at step {step} was not saved: {why}"),
+                }
             }
         });
         self.observer.pass("trainer.checkpoint", step);

@@ -5,11 +5,13 @@ use std::io::{BufRead, Write};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use finetuned::clock::boot_time;
 use finetuned::domain::job::JobError;
-use finetuned::domain::run::{TrainerCommand, TrainerMessage};
+use finetuned::domain::run::{ABANDONED, TrainerCommand, TrainerMessage};
 use finetuned::failpoint::Failpoints;
 use finetuned_engine::error::EngineError;
 use finetuned_engine::{device, native, observer::Observer, run};
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
 fn train(spec: &Path, wanted: &str) -> ExitCode {
     let console: &'static Console = Box::leak(Box::default());
     std::thread::spawn(|| console.listen());
+    std::thread::spawn(|| console.keep_lease());
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let spec = run::read_spec(spec)?;
         let _ = console.failpoints.set(Failpoints::parse(&spec.failpoints).map_err(EngineError::Native)?);
@@ -79,7 +82,12 @@ struct Console {
     stop: OnceLock<TrainerCommand>,
     failpoints: OnceLock<Failpoints>,
     last_alive: Mutex<Option<Instant>>,
+    /// When to exit, in milliseconds since boot; 0 until the worker says.
+    lease_until: AtomicU64,
 }
+
+/// How often the trainer looks whether it may live on.
+const LEASE: Duration = Duration::from_millis(100);
 
 impl Console {
     /// Takes commands until the input ends, which means that the worker is gone: nobody would take the result.
@@ -87,11 +95,24 @@ impl Console {
         for line in std::io::stdin().lock().lines() {
             let Ok(line) = line else { break };
             match serde_json::from_str(&line) {
-                Ok(command) => drop(self.stop.set(command)),
+                Ok(TrainerCommand::Lease { until }) => self.lease_until.store(until, Ordering::Release),
+                Ok(command @ TrainerCommand::Stop { .. }) => drop(self.stop.set(command)),
                 Err(error) => eprintln!("ignored an unknown command: {error}"),
             }
         }
-        std::process::exit(3);
+        std::process::exit(ABANDONED);
+    }
+
+    /// Exits when the lease runs out: the worker hangs, and another one may be given the job.
+    fn keep_lease(&self) {
+        loop {
+            let until = self.lease_until.load(Ordering::Acquire);
+            if until > 0 && boot_time() > Duration::from_millis(until) {
+                eprintln!("the worker did not renew the lease in time");
+                std::process::exit(ABANDONED);
+            }
+            std::thread::sleep(LEASE);
+        }
     }
 }
 
@@ -125,6 +146,6 @@ fn print_line(value: &impl serde::Serialize) {
     line.push(b'\n');
     let mut out = std::io::stdout().lock();
     if out.write_all(&line).and_then(|()| out.flush()).is_err() {
-        std::process::exit(3);
+        std::process::exit(ABANDONED);
     }
 }

@@ -14,8 +14,8 @@ use super::context::Context;
 use super::pace::too_slow;
 use super::problem::Problem;
 use crate::auth;
-use crate::db::keys;
 use crate::dataset::json::{DUPLICATE_KEY, Strict};
+use crate::db::keys;
 use crate::domain::error::{Error, ErrorKind};
 use crate::domain::project::Project;
 

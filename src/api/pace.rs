@@ -68,11 +68,8 @@ pub(super) fn too_slow(error: &(dyn std::error::Error + 'static)) -> Option<Erro
     while let Some(cause) = next {
         let slow = |inner: &(dyn std::error::Error + Send + Sync + 'static)| inner.is::<TooSlow>();
         if cause.is::<TooSlow>() || cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref).is_some_and(slow) {
-            let message = format!(
-                "The body came too slowly: less than {} bytes in {} s.",
-                PACE.bytes,
-                PACE.stretch.as_secs()
-            );
+            let message =
+                format!("The body came too slowly: less than {} bytes in {} s.", PACE.bytes, PACE.stretch.as_secs());
             return Some(Error::new(ErrorKind::TooSlow, message));
         }
         next = cause.source();
@@ -82,13 +79,10 @@ pub(super) fn too_slow(error: &(dyn std::error::Error + 'static)) -> Option<Erro
 
 /// Middleware that answers for a handler which does not come to an end.
 pub(super) async fn limit_time(State(limit): State<Duration>, request: Request, next: Next) -> Response {
-    match tokio::time::timeout(limit, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => {
-            let error = Error::unavailable(format!("no answer within {} s", limit.as_secs()));
-            Problem(error).into_response()
-        }
-    }
+    tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| {
+        let error = Error::unavailable(format!("no answer within {} s", limit.as_secs()));
+        Problem(error).into_response()
+    })
 }
 
 #[cfg(test)]

@@ -25,11 +25,7 @@ pub struct Refusal {
 ///
 /// # Errors
 /// The database or the store is away, or a file cannot be read.
-pub async fn prepare(
-    app: &App,
-    project: ProjectId,
-    spec: &JobSpec,
-) -> Result<std::result::Result<Prepared, Refusal>> {
+pub async fn prepare(app: &App, project: ProjectId, spec: &JobSpec) -> Result<std::result::Result<Prepared, Refusal>> {
     let (report, labels) = match read(app, project, spec).await? {
         Ok(read) => read,
         Err(error) => return Ok(Err(Refusal { error, report: None, prepared: None })),

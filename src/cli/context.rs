@@ -104,6 +104,15 @@ impl Context {
         self.postgres.is_some()
     }
 
+    /// Does `work`, and keeps the private database running meanwhile.
+    pub(super) async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let Some(postgres) = &mut self.postgres else { return work.await };
+        tokio::select! {
+            done = work => done,
+            never = postgres.keep_running() => match never {},
+        }
+    }
+
     /// Closes the connections and stops the private database, if this command started it.
     pub(super) async fn close(self) {
         self.app.db.close().await;

@@ -26,22 +26,24 @@ pub(super) async fn run(config: Config, with_worker: bool) -> anyhow::Result<()>
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
     let identity = || worker::Identity::take(&config.state_dir);
-    let context = Context::open_service(config.clone()).await?;
-    let served = serve(&context, listener, with_worker.then(identity).transpose()?, shutdown).await;
+    let mut context = Context::open_service(config.clone()).await?;
+    let (app, is_private) = (context.app.clone(), context.is_private());
+    let work = async { serve(app, is_private, listener, with_worker.then(identity).transpose()?, shutdown).await };
+    let served = context.during(work).await;
     context.close().await;
     served
 }
 
 async fn serve(
-    context: &Context,
+    app: App,
+    is_private: bool,
     listener: TcpListener,
     identity: Option<worker::Identity>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let app = context.app.clone();
     clear_scratch(&app);
     let prometheus = telemetry::init_metrics();
-    let key = if context.is_private() { bootstrap_key(&app).await? } else { None };
+    let key = if is_private { bootstrap_key(&app).await? } else { None };
     greet(&listener, key.as_deref())?;
     let worker = identity.map(|identity| {
         let (app, shutdown) = (app.clone(), shutdown.clone());

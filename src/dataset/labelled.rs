@@ -120,7 +120,9 @@ pub(super) fn each_object(
             Line::Text(text) if text.trim().is_empty() => {}
             Line::Text(text) => match serde_json::from_str(text) {
                 Ok(Strict(Value::Object(object))) => on_object(number, &object, faults),
-                Ok(Strict(other)) => faults.push(number, None, format!("expected a JSON object, found {}", kind(&other))),
+                Ok(Strict(other)) => {
+                    faults.push(number, None, format!("expected a JSON object, found {}", kind(&other)));
+                }
                 Err(error) => faults.push(number, None, json_fault(&error)),
             },
         }
@@ -382,7 +384,11 @@ mod tests {
 
     #[test]
     fn what_stands_twice_is_a_fault() {
-        let (_, faults) = read_bytes(b"{\"text\": \"a\", \"text\": \"b\", \"label\": \"x\"}\n", DataFormat::Jsonl, Columns::default());
+        let (_, faults) = read_bytes(
+            b"{\"text\": \"a\", \"text\": \"b\", \"label\": \"x\"}\n",
+            DataFormat::Jsonl,
+            Columns::default(),
+        );
         assert_eq!(faults, ["1  has a duplicate key \"text\""]);
         let (_, faults) = read_bytes(b"text,label,text\na,b,c\n", DataFormat::Csv, Columns::default());
         assert_eq!(faults, ["1 text stands more than once in the header"]);

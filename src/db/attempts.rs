@@ -125,3 +125,25 @@ pub async fn succeeded(db: impl PgExecutor<'_>, job: JobId, attempt: u32) -> Res
     .await?;
     Ok(row.is_some())
 }
+
+/// Ends the attempts that hold no lease any more and whose worker is gone or has forgotten them: those of jobs that were
+/// cancelled, and then their worker died. Returns how many.
+pub async fn end_abandoned(db: impl PgExecutor<'_>) -> Result<u64> {
+    let done = sqlx::query!(
+        r#"
+        update attempts a
+        set ended_at = now(), detail = 'its worker went away',
+            outcome = case when j.status = 'cancelled' then 'cancelled' else 'lost' end,
+            cause = case when j.status = 'cancelled' then 'cancel_requested' else 'lease_lost' end
+        from jobs j
+        where j.id = a.job_id and a.ended_at is null and j.lease_token is distinct from a.lease_token
+          and not exists (
+            select from slots s join workers w on w.id = s.worker_id
+            where s.job_id = a.job_id and s.attempt = a.attempt and w.last_seen_at > now() - interval '1 minute'
+          )
+        "#
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}

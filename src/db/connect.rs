@@ -55,7 +55,9 @@ impl Db {
             .before_acquire(|connection, _| Box::pin(async move { Ok(answers(connection).await) }))
             // An error drops the connection at once; the pool's own ping after it has no limit.
             .after_release(|connection, _| {
-                Box::pin(async move { if answers(connection).await { Ok(true) } else { Err(sqlx::Error::PoolTimedOut) } })
+                Box::pin(
+                    async move { if answers(connection).await { Ok(true) } else { Err(sqlx::Error::PoolTimedOut) } },
+                )
             })
             .connect_with(options.clone())
             .await?;
@@ -102,7 +104,8 @@ impl Db {
 
     /// Listens for hints that jobs were queued or cancelled, over a connection of its own.
     pub async fn listen(&self) -> Result<Listener> {
-        let own = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE).connect_lazy_with(self.options.clone());
+        let own =
+            PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE).connect_lazy_with(self.options.clone());
         let mut listener = PgListener::connect_with(&own).await?;
         listener.listen(queue::CHANNEL).await?;
         Ok(Listener(listener))

@@ -71,7 +71,7 @@ pub async fn retrying<T, F: Future<Output = Result<T>>>(mut work: impl FnMut() -
     work().await
 }
 
-/// 40001 is serialization_failure, 40P01 deadlock_detected.
+/// 40001 is `serialization_failure`, 40P01 `deadlock_detected`.
 fn is_conflict(error: &Error) -> bool {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<sqlx::Error>());
     let code = cause.and_then(|cause| cause.as_database_error()?.code());

@@ -184,13 +184,8 @@ mod tests {
 
     /// As of a data set of 9,000 texts of 60 characters.
     fn of(parameters: u64, wide: u32, layers: u32, values: Value, device: Device) -> Estimate {
-        let facts = ModelFacts {
-            hidden_size: wide,
-            max_positions: 512,
-            layers,
-            intermediate_size: 4 * wide,
-            parameters,
-        };
+        let facts =
+            ModelFacts { hidden_size: wide, max_positions: 512, layers, intermediate_size: 4 * wide, parameters };
         let mut data = DataReport::default();
         for count in 1..=9000 {
             data.training.examples = count;
@@ -231,17 +226,18 @@ mod tests {
     #[test]
     fn a_run_that_fits_nowhere_is_told_with_figures() {
         let needs = Estimate { peak_memory_bytes: Some(3 << 30), disk_bytes: 1 << 30, ..Estimate::default() };
-        let machine = |memory: u64, disk: u64| Machine {
-            device: CPU,
-            memory: Some(memory << 30),
-            free_disk: Some(disk << 30),
-        };
+        let machine =
+            |memory: u64, disk: u64| Machine { device: CPU, memory: Some(memory << 30), free_disk: Some(disk << 30) };
         assert_eq!(shortage(&needs, &[machine(2, 9), machine(4, 9)]), None);
         assert_eq!(shortage(&needs, &[]), None);
         assert_eq!(shortage(&needs, &[Machine { memory: None, ..machine(1, 9) }]), None);
         let error = shortage(&needs, &[machine(2, 9)]).unwrap();
         assert_eq!(error.code, "insufficient_memory");
-        assert!(error.message.contains("about 3.00 GiB") && error.message.contains("has 2.00 GiB"), "{}", error.message);
+        assert!(
+            error.message.contains("about 3.00 GiB") && error.message.contains("has 2.00 GiB"),
+            "{}",
+            error.message
+        );
         let error = shortage(&needs, &[machine(4, 0)]).unwrap();
         assert_eq!(error.code, "insufficient_storage");
     }
@@ -250,7 +246,9 @@ mod tests {
     fn a_gpu_keeps_the_copy_in_the_machines_memory_and_an_unknown_size_predicts_none() {
         let gpu = Device { is_gpu: true, has_bf16: true };
         let values = || json!({"n_epochs": 3, "batch_size": 32});
-        assert!(of(1 << 30, 384, 6, values(), gpu).peak_memory_bytes < of(1 << 30, 384, 6, values(), CPU).peak_memory_bytes);
+        assert!(
+            of(1 << 30, 384, 6, values(), gpu).peak_memory_bytes < of(1 << 30, 384, 6, values(), CPU).peak_memory_bytes
+        );
         assert_eq!(of(0, 384, 6, values(), CPU).peak_memory_bytes, None);
     }
 }

@@ -133,7 +133,13 @@ pub struct Finished {
 pub enum TrainerCommand {
     /// Stop after the current step, with a checkpoint if asked.
     Stop { checkpoint: bool },
+    /// The lease was renewed: exit at this many milliseconds since boot, unless another one comes before. So the trainer
+    /// ends in time even where its worker hangs.
+    Lease { until: u64 },
 }
+
+/// The exit status of a trainer that ended because its worker went away or could not keep the lease.
+pub const ABANDONED: i32 = 3;
 
 /// What `finetuned-trainer devices` prints: one line of JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

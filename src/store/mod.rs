@@ -234,11 +234,7 @@ impl Store {
 /// Keys are plain paths that lead nowhere else.
 fn check_key(key: &str) -> Result<()> {
     let plain = |segment: &str| !matches!(segment, "" | "." | "..");
-    if key.split('/').all(plain) && !key.contains('\0') {
-        Ok(())
-    } else {
-        Err(StoreError::Key { key: key.to_owned() })
-    }
+    if key.split('/').all(plain) && !key.contains('\0') { Ok(()) } else { Err(StoreError::Key { key: key.to_owned() }) }
 }
 
 /// The size and hash of a file that is not in the store.
@@ -247,7 +243,8 @@ fn check_key(key: &str) -> Result<()> {
 /// The file cannot be read.
 pub async fn hash_file(path: &Path) -> Result<Stored> {
     let file = path.to_owned();
-    let hashed = tokio::task::spawn_blocking(move || hash(&file)).await.unwrap_or_else(|error| Err(io::Error::other(error)));
+    let hashed =
+        tokio::task::spawn_blocking(move || hash(&file)).await.unwrap_or_else(|error| Err(io::Error::other(error)));
     hashed.map_err(|source| StoreError::Io { key: path.display().to_string(), source })
 }
 

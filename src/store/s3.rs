@@ -169,11 +169,7 @@ enum SendError {
     Store(object_store::Error),
 }
 
-async fn send(
-    file: &mut tokio::fs::File,
-    writer: &mut WriteMultipart,
-    hasher: &mut Sha256,
-) -> Result<u64, SendError> {
+async fn send(file: &mut tokio::fs::File, writer: &mut WriteMultipart, hasher: &mut Sha256) -> Result<u64, SendError> {
     let (mut buffer, mut bytes) = (vec![0; CHUNK], 0);
     loop {
         let read = file.read(&mut buffer).await.map_err(SendError::Read)?;

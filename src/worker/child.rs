@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::codec::{FramedRead, LinesCodec};
 
@@ -99,11 +100,35 @@ impl Group {
     }
 }
 
+/// Sends commands to a trainer; one that is gone does not mind. Its standard input ends with the last of these.
+#[derive(Clone)]
+pub(super) struct Commands(mpsc::UnboundedSender<TrainerCommand>);
+
+impl Commands {
+    fn to(mut stdin: ChildStdin) -> Self {
+        let (sender, mut commands) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(command) = commands.recv().await {
+                let mut line = serde_json::to_vec(&command).unwrap_or_default();
+                line.push(b'\n');
+                if stdin.write_all(&line).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self(sender)
+    }
+
+    pub(super) fn send(&self, command: TrainerCommand) {
+        let _ = self.0.send(command);
+    }
+}
+
 /// A running trainer.
 pub(super) struct Trainer {
     child: Child,
     pub(super) group: Group,
-    stdin: Option<ChildStdin>,
+    pub(super) commands: Commands,
     lines: FramedRead<ChildStdout, LinesCodec>,
     stderr: JoinHandle<String>,
 }
@@ -143,7 +168,7 @@ impl Trainer {
         let stderr = child.stderr.take().ok_or_else(missing)?;
         Ok(Self {
             group: Group { id: Pid::from_raw(pid), reaped: Arc::default() },
-            stdin: child.stdin.take(),
+            commands: Commands::to(child.stdin.take().ok_or_else(missing)?),
             lines: FramedRead::new(stdout, LinesCodec::new_with_max_length(LONGEST_LINE)),
             stderr: tokio::spawn(keep_tail(stderr)),
             child,
@@ -160,15 +185,6 @@ impl Trainer {
             Ok(message) => Output::Message(message),
             Err(_) => Output::Noise(line.chars().take(200).collect()),
         })
-    }
-
-    /// Sends a command; a trainer that is gone does not mind.
-    pub(super) async fn send(&mut self, command: TrainerCommand) {
-        let mut line = serde_json::to_vec(&command).unwrap_or_default();
-        line.push(b'\n');
-        if let Some(stdin) = &mut self.stdin {
-            let _ = stdin.write_all(&line).await;
-        }
     }
 
     /// Most resident memory so far, in bytes.

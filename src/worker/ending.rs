@@ -42,17 +42,16 @@ impl Ending {
         let peak = |bytes: Option<u64>| bytes.map_or("an unknown amount".to_owned(), gib);
         let end = process.unwrap_or_default();
         match error.code.as_str() {
-            "out_of_memory" => match end.peak_device_memory {
-                Some(held) => {
-                    let detail = format!("the GPU's memory did not suffice; tensors held up to {} of it", gib(held));
-                    Self::new(Cause::OutOfDeviceMemory, detail)
-                }
-                None => {
-                    let held = peak(end.peak_memory);
-                    let detail = format!("memory did not suffice; the training process held up to {held}");
-                    Self::new(Cause::OutOfHostMemory, detail)
-                }
-            },
+            "out_of_memory" if end.peak_device_memory.is_some() => {
+                let held = peak(end.peak_device_memory);
+                let detail = format!("the GPU's memory did not suffice; tensors held up to {held} of it");
+                Self::new(Cause::OutOfDeviceMemory, detail)
+            }
+            "out_of_memory" => {
+                let held = peak(end.peak_memory);
+                let detail = format!("memory did not suffice; the training process held up to {held}");
+                Self::new(Cause::OutOfHostMemory, detail)
+            }
             "out_of_storage" => Self::new(Cause::OutOfStorage, error.message),
             "engine_error" | "io_error" => Self::new(Cause::EngineError, error.message),
             _ => Self { error: Some(error.clone()), ..Self::new(Cause::JobError, error.message) },
@@ -143,11 +142,10 @@ pub(super) async fn record(worker: &Worker, claim: &Claim, ending: &Ending) -> R
 /// How long one write may take.
 const WRITE: Duration = Duration::from_secs(20);
 
-/// Frees the slot, however long the database is away: until then this worker has nothing to run in it anyway.
+/// Frees a slot whose attempt's end could not be recorded, however long the database is away: until then this worker has
+/// nothing to run in it anyway.
 async fn free_slot(worker: &Worker, claim: &Claim) {
-    while let Err(error) =
-        db::within(WRITE, queue::free_slot(worker.app.db.pool(), worker.identity.id, claim)).await
-    {
+    while let Err(error) = db::within(WRITE, queue::free_slot(worker.app.db.pool(), worker.identity.id, claim)).await {
         tracing::warn!(job = %claim.job, error = error.chain(), "the slot could not be freed yet");
         if worker.shutdown.is_cancelled() {
             // The next start registers the slots anew.
@@ -170,6 +168,8 @@ async fn settle(worker: &Worker, claim: &Claim, ending: &Ending) -> Result<()> {
     if let (true, Some(cause)) = (held, ending.cause) {
         move_on(tx.connection(), claim, cause, ending).await?;
     }
+    // The trainer is gone, so the slot is free in the moment in which another worker may take the job.
+    queue::free_slot(&mut *tx.connection(), worker.identity.id, claim).await?;
     queue::hint(&mut *tx.connection()).await?;
     worker.app.failpoints.hit("ending.commit", claim.attempt.into());
     tx.commit().await
@@ -217,7 +217,8 @@ pub(super) async fn retry_or_fail(
     let spent = attempts::spent(&mut *db, job, outcome).await?;
     let count = u32::try_from(spent.len()).unwrap_or(u32::MAX);
     if count >= budget {
-        let error = JobError::new(cause.job_error_code(), format!("Gave up after {count} attempts: {}.", listed(&spent)));
+        let error =
+            JobError::new(cause.job_error_code(), format!("Gave up after {count} attempts: {}.", listed(&spent)));
         return fail(db, job, &error).await;
     }
     let status = queue::put_back(&mut *db, job, backoff(outcome, count)).await?;

@@ -75,7 +75,7 @@ fn is_ours(name: &OsStr) -> bool {
 /// instant, unlike a note that is written afterwards, and says more than a process id, which may be another's by now.
 pub(super) const RUN_MARK: &str = "FINETUNED_RUN";
 
-/// The trainers whose runs have their folders in `runs` (proc_pid_environ(5)).
+/// The trainers whose runs have their folders in `runs` (`proc_pid_environ(5)`).
 fn processes_of(runs: &Path) -> Vec<i32> {
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())

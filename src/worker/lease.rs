@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use nix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::child::Group;
+use super::child::{Commands, Group};
 use crate::app::App;
+use crate::clock::boot_time;
 use crate::db::LeaseLine;
 use crate::db::queue::Claim;
 use crate::domain::job::JobStatus;
+use crate::domain::run::TrainerCommand;
 
 /// What is known of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,11 +24,18 @@ pub(super) enum Lease {
     Lost,
 }
 
+/// A trainer that must not outlive the lease.
+#[derive(Clone)]
+struct Guarded {
+    group: Group,
+    commands: Commands,
+}
+
 /// Renews a claim's lease until it is dropped or the lease is gone.
 pub(super) struct Keeper {
     state: watch::Receiver<Lease>,
     pausing: watch::Receiver<bool>,
-    group: watch::Sender<Option<Group>>,
+    guarded: watch::Sender<Option<Guarded>>,
     task: JoinHandle<()>,
 }
 
@@ -42,28 +50,24 @@ impl Keeper {
     pub(super) fn start(app: &App, claim: Claim, hints: watch::Receiver<u64>) -> Self {
         let (sender, state) = watch::channel(Lease::Held);
         let (pause, pausing) = watch::channel(false);
-        let (group, groups) = watch::channel(None);
+        let (guarded, guards) = watch::channel(None);
         let (line, lease) = (app.db.lease_line(), app.config.lease);
         let task = tokio::spawn(async move {
-            let end = keep(line, &claim, lease, hints, &pause).await;
+            let end = keep(line, &claim, lease, hints, &pause, guards.clone()).await;
             if end == Lease::Lost {
                 // Not left to the supervisor, which may be busy with a database that does not answer.
-                if let Some(group) = groups.borrow().as_ref() {
-                    Group::signal(group, Signal::SIGKILL);
-                }
+                end_trainer(&guards);
             }
             let _ = sender.send(end);
         });
-        Self { state, pausing, group, task }
+        Self { state, pausing, guarded, task }
     }
 
-    /// Names the processes to kill when the lease is lost.
-    pub(super) fn guard(&self, group: Group) {
-        let _ = self.group.send(Some(group));
-        if self.state() == Lease::Lost
-            && let Some(group) = self.group.borrow().as_ref()
-        {
-            group.signal(Signal::SIGKILL);
+    /// Names the processes to kill when the lease is lost, and whom to tell when it is renewed.
+    pub(super) fn guard(&self, group: Group, commands: Commands) {
+        let _ = self.guarded.send(Some(Guarded { group, commands }));
+        if self.state() == Lease::Lost {
+            end_trainer(&self.guarded.subscribe());
         }
     }
 
@@ -91,7 +95,7 @@ impl Keeper {
 pub(super) async fn pause_requested(pausing: &mut watch::Receiver<bool>) {
     if pausing.wait_for(|pausing| *pausing).await.is_err() {
         // Nobody renews any more; the lease says why.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
@@ -103,12 +107,27 @@ pub(super) async fn gone(state: &mut watch::Receiver<Lease>) -> Lease {
     }
 }
 
+fn end_trainer(guards: &watch::Receiver<Option<Guarded>>) {
+    if let Some(guarded) = guards.borrow().as_ref() {
+        guarded.group.signal(Signal::SIGKILL);
+    }
+}
+
+/// Tells the trainer how long it may live.
+fn prolong(guards: &watch::Receiver<Option<Guarded>>, deadline: Duration) {
+    if let Some(guarded) = guards.borrow().as_ref() {
+        let until = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        guarded.commands.send(TrainerCommand::Lease { until });
+    }
+}
+
 async fn keep(
     mut line: LeaseLine,
     claim: &Claim,
     lease: Duration,
     mut hints: watch::Receiver<u64>,
     pause: &watch::Sender<bool>,
+    mut guards: watch::Receiver<Option<Guarded>>,
 ) -> Lease {
     let mut deadline = boot_time() + lease * 2 / 3;
     let mut rest = lease / 10;
@@ -116,14 +135,19 @@ async fn keep(
         tokio::select! {
             () = tokio::time::sleep(rest) => {}
             Ok(()) = hints.changed() => {}
+            Ok(()) = guards.changed() => {
+                prolong(&guards, deadline);
+                continue;
+            }
         }
         // Counted from before the renewal is sent: the database counts from when it arrives.
         let sent = boot_time();
         let Some(left) = deadline.checked_sub(sent) else { return Lease::Lost };
         rest = lease / 10;
-        match line.renew(claim, lease, left.min(lease / 6)).await {
+        match line.renew(claim, lease, left.min(lease / 12)).await {
             Ok(Some(renewed)) => {
                 deadline = sent + lease * 2 / 3;
+                prolong(&guards, deadline);
                 if renewed.pause_requested {
                     pause.send_replace(true);
                 }
@@ -145,9 +169,4 @@ async fn why_gone(line: &mut LeaseLine, claim: &Claim) -> Lease {
         Ok(Some(JobStatus::Cancelled)) => Lease::Cancelled,
         _ => Lease::Lost,
     }
-}
-
-/// Time since boot, which goes on while the machine sleeps.
-fn boot_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }

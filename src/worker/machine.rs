@@ -28,7 +28,8 @@ pub(super) fn read(devices: &Devices, slots: u32, runs: &Path) -> Machine {
 /// Bytes of memory that this machine has, or that the container it is in may use (cgroup v2, `memory.max`).
 fn host_memory() -> Option<u64> {
     let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let kib: u64 = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.trim().split(' ').next()?.parse().ok()?;
+    let kib: u64 =
+        meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.trim().split(' ').next()?.parse().ok()?;
     let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
     Some(limit.map_or(kib << 10, |limit: u64| limit.min(kib << 10)))
 }

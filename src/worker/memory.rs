@@ -5,7 +5,7 @@ use nix::libc;
 use crate::domain::attempt::{Cause, ProcessEnd};
 
 /// How often the kernel has killed a process of this machine for want of memory, in containers or not; None where it
-/// does not say (proc_vmstat(5), `oom_kill`).
+/// does not say (`proc_vmstat(5)`, `oom_kill`).
 pub(super) fn kernel_kills() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/vmstat").ok()?;
     text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
@@ -21,9 +21,8 @@ pub(super) fn cause_of_death(process: ProcessEnd, stderr: &str, kills: (Option<u
     let ran_out = LAST_WORDS.iter().any(|words| stderr.contains(words));
     match process.signal {
         Some(libc::SIGKILL) if kernel_killed_someone => Cause::OutOfHostMemory,
-        Some(libc::SIGABRT) if ran_out => Cause::OutOfHostMemory,
+        Some(libc::SIGABRT) | None if ran_out => Cause::OutOfHostMemory,
         Some(_) => Cause::Signal,
-        None if ran_out => Cause::OutOfHostMemory,
         None => Cause::Exit,
     }
 }
@@ -35,7 +34,7 @@ mod tests {
 
     #[test]
     fn a_death_is_put_down_to_memory_only_with_evidence() {
-        let died = |signal, exit_code| ProcessEnd { signal, exit_code, ..ProcessEnd::default() };
+        let died = |signal, exit_code| ProcessEnd { exit_code, signal, ..ProcessEnd::default() };
         let quiet = (Some(3), Some(3));
         for (end, stderr, kills, cause) in [
             (died(Some(9), None), "", quiet, Cause::Signal),

@@ -21,7 +21,7 @@ use crate::db::queue::Claim;
 use crate::domain::attempt::Cause;
 use crate::domain::error::{ErrorKind, Result};
 use crate::domain::job::{Job, JobError};
-use crate::domain::run::{Finished, TrainerCommand, TrainerMessage};
+use crate::domain::run::{ABANDONED, Finished, TrainerCommand, TrainerMessage};
 
 /// How often reports are written to the database.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -101,10 +101,10 @@ impl<'a> Run<'a> {
             let stalled = self.watchdog.deadline();
             tokio::select! {
                 biased;
-                lease = self.keeper.gone(), if self.may_lose() => self.stop_for(lease).await,
-                () = shutdown.cancelled(), if self.stop.is_none() => self.stop_to_resume(Cause::WorkerShutDown).await,
+                lease = self.keeper.gone(), if self.may_lose() => self.stop_for(lease),
+                () = shutdown.cancelled(), if self.stop.is_none() => self.stop_to_resume(Cause::WorkerShutDown),
                 () = pause_requested(&mut self.pausing), if self.stop.is_none() => {
-                    self.stop_to_resume(Cause::PauseRequested).await;
+                    self.stop_to_resume(Cause::PauseRequested);
                 }
                 () = tokio::time::sleep_until(deadline.unwrap_or(stalled)), if deadline.is_some() => self.escalate(),
                 _ = flush.tick() => {
@@ -129,10 +129,10 @@ impl<'a> Run<'a> {
         !matches!(&self.stop, Some(Stop { cause: Cause::LeaseLost | Cause::CancelRequested, .. }))
     }
 
-    async fn stop_for(&mut self, lease: Lease) {
+    fn stop_for(&mut self, lease: Lease) {
         let deadline = Instant::now() + CANCEL_GRACE;
         self.stop = Some(if lease == Lease::Cancelled {
-            self.trainer.send(TrainerCommand::Stop { checkpoint: false }).await;
+            self.trainer.commands.send(TrainerCommand::Stop { checkpoint: false });
             Stop { cause: Cause::CancelRequested, deadline, ladder: TERMINATE }
         } else {
             self.trainer.group.signal(Signal::SIGKILL);
@@ -140,8 +140,8 @@ impl<'a> Run<'a> {
         });
     }
 
-    async fn stop_to_resume(&mut self, cause: Cause) {
-        self.trainer.send(TrainerCommand::Stop { checkpoint: true }).await;
+    fn stop_to_resume(&mut self, cause: Cause) {
+        self.trainer.commands.send(TrainerCommand::Stop { checkpoint: true });
         let deadline = Instant::now() + self.worker.app.config.shutdown;
         self.stop = Some(Stop { cause, deadline, ladder: TERMINATE });
     }
@@ -225,6 +225,7 @@ impl<'a> Run<'a> {
                 Ending::finished(store(self.worker, self.claim, self.job, self.keeper, &done).await)
             }
             (Some(cause), None, None) => Ending::stopped(cause),
+            (None, None, None) if process.exit_code == Some(ABANDONED) => Ending::stopped(Cause::LeaseLost),
             (None, None, None) => Ending::died(process, &stderr, (self.kernel_kills, memory::kernel_kills())),
         };
         ending.with_process(process, stderr)

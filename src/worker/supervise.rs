@@ -24,7 +24,7 @@ pub(super) async fn supervise(worker: &Worker, claim: Claim, shutdown: Cancellat
     app.failpoints.hit("worker.claimed", claim.attempt.into());
     let folder = app.runs().join(format!("{}-{}", claim.job.0.simple(), claim.attempt));
     let mut keeper = Keeper::start(app, claim, worker.hints.clone());
-    let ending = match attempt(worker, &claim, &folder, &mut keeper, shutdown).await {
+    let ending = match Box::pin(attempt(worker, &claim, &folder, &mut keeper, shutdown)).await {
         Ok(ending) => ending,
         Err(error) => ending_of(&error),
     };
@@ -76,7 +76,7 @@ async fn attempt(
     let gpu = worker.gpu_of(claim.slot);
     let trainer = Trainer::start(&app.config, folder, gpu.as_deref()).map_err(not_started)?;
     app.failpoints.hit("worker.spawned", claim.attempt.into());
-    keeper.guard(trainer.group.clone());
+    keeper.guard(trainer.group.clone(), trainer.commands.clone());
     let mut run = Run::new(worker, claim, &job, folder, reports, keeper, trainer);
     run.watch(&shutdown).await;
     Ok(run.conclude().await)

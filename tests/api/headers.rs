@@ -102,3 +102,55 @@ async fn the_document_is_served() {
     let answer = service.client().get("/openapi.yaml").await;
     assert_eq!(answer.bytes, include_bytes!("../../openapi.yaml"));
 }
+
+/// A client that does not get to the end of its request's head is cut off, whatever it goes on sending.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dribbling_client_is_cut_off() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let service = Service::api().await;
+    let dribble = async || {
+        let mut stream = tokio::net::TcpStream::connect(&service.address).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n").await.unwrap();
+        let (mut read, mut write) = stream.into_split();
+        let writing = tokio::spawn(async move {
+            while write.write_all(b"X-Slow: 1\r\n").await.is_ok() {
+                tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            }
+        });
+        let mut answer = Vec::new();
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(20), read.read_to_end(&mut answer)).await;
+        writing.abort();
+        (ended.is_ok(), String::from_utf8_lossy(&answer).into_owned())
+    };
+    let dribblers = futures_util::future::join_all((0..50).map(|_| dribble()));
+    let (ended, ()) = tokio::join!(dribblers, async {
+        // Others are served meanwhile.
+        for _ in 0..20 {
+            assert_eq!(service.client().get("/healthz").await.status, 200);
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    });
+    for (ended, answer) in ended {
+        assert!(ended && !answer.contains("200 OK"), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compressed_body_is_refused_by_name() {
+    let service = Service::api().await;
+    let request = service.client().request(Method::POST, "/v1/fine_tuning/jobs");
+    let answer = service.client().send(request.header("content-encoding", "gzip").body(vec![0x1F, 0x8B, 8, 0])).await;
+    let (status, param, _, message) = answer.error();
+    assert_eq!((status, param.as_deref()), (400, Some("content-encoding")));
+    assert!(message.contains("must not be compressed"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_stands_twice_in_a_body_is_refused() {
+    let service = Service::api().await;
+    let body = r#"{"model": "m", "training_file": "f", "hyperparameters": {"n_epochs": 1, "n_epochs": 2}}"#;
+    let answer = service.client().send(service.client().request(Method::POST, "/v1/fine_tuning/jobs").body(body)).await;
+    let (status, _, code, message) = answer.error();
+    assert_eq!((status, code.as_deref()), (400, Some("invalid_json")));
+    assert!(message.contains("duplicate key \"n_epochs\""), "{message}");
+}

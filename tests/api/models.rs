@@ -89,7 +89,11 @@ async fn what_cannot_be_trained_is_not_imported() {
             |d| std::fs::write(d.join("model.safetensors"), b"PK\x03\x04 pickle").unwrap(),
             "model.safetensors is no safetensors file",
         ),
-        ("weights of three bytes", |d| std::fs::write(d.join("model.safetensors"), b"abc").unwrap(), "header too small"),
+        (
+            "weights of three bytes",
+            |d| std::fs::write(d.join("model.safetensors"), b"abc").unwrap(),
+            "header too small",
+        ),
     ];
     for (what, spoil, message) in rows {
         let folder = tempfile::tempdir().unwrap();

@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use super::contract;
 use super::service::eventually;
 
+/// How long a client waits that expects trouble.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Sends requests with one key, or none.
 #[derive(Clone)]
 pub struct Client {
@@ -132,6 +135,50 @@ impl Client {
 
     pub async fn job(&self, id: &str) -> Value {
         self.get(&format!("/v1/fine_tuning/jobs/{id}")).await.good()
+    }
+
+    /// The status of an answer; None if there is none, since the service may be away.
+    pub async fn try_get(&self, path: &str) -> Option<u16> {
+        let answer = self.request(Method::GET, path).timeout(PATIENCE).send().await;
+        answer.ok().map(|answer| answer.status().as_u16())
+    }
+
+    /// A job; None if the service is away.
+    pub async fn try_job(&self, id: &str) -> Option<Value> {
+        let request = self.request(Method::GET, &format!("/v1/fine_tuning/jobs/{id}")).timeout(PATIENCE);
+        let answer = request.send().await.ok()?;
+        if answer.status() == 200 { answer.json().await.ok() } else { None }
+    }
+
+    /// A request without body; true if it was acknowledged.
+    pub async fn try_post(&self, path: &str) -> bool {
+        let answer = self.request(Method::POST, path).timeout(2 * PATIENCE).send().await;
+        answer.is_ok_and(|answer| answer.status() == 200)
+    }
+
+    /// Creates a job and returns its id, if that was acknowledged in one of a few tries with the same key.
+    pub async fn try_create(&self, body: &Value, key: &str) -> Option<String> {
+        for _ in 0..5 {
+            let request = self.request(Method::POST, "/v1/fine_tuning/jobs").json(body).header("idempotency-key", key);
+            if let Ok(answer) = request.timeout(PATIENCE).send().await
+                && answer.status() == 200
+            {
+                return answer.json::<Value>().await.ok()?["id"].as_str().map(str::to_owned);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+        None
+    }
+
+    /// Uploads a file once; its id, if that was acknowledged.
+    pub async fn try_upload(&self, filename: &str, bytes: Vec<u8>) -> Option<String> {
+        let file = Part::bytes(bytes).file_name(filename.to_owned());
+        let form = Form::new().text("purpose", "fine-tune").part("file", file);
+        let answer = self.request(Method::POST, "/v1/files").multipart(form).timeout(PATIENCE).send().await.ok()?;
+        if answer.status() != 200 {
+            return None;
+        }
+        answer.json::<Value>().await.ok()?["id"].as_str().map(str::to_owned)
     }
 
     /// Waits until a job is in one of these statuses.

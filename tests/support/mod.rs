@@ -7,6 +7,7 @@ pub mod client;
 pub mod contract;
 pub mod data;
 pub mod database;
+pub mod fleet;
 pub mod proxy;
 pub mod s3;
 pub mod service;

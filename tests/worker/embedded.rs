@@ -114,3 +114,25 @@ async fn a_long_path_does_not_matter() {
     assert_eq!(ask(&server, "select 'works'").await, "works");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_server_that_dies_is_started_again() {
+    let folder = folder();
+    let mut server = open(folder.path()).await.unwrap();
+    let pid = server_pid(folder.path()).unwrap();
+    let url = server.url().to_owned();
+    tokio::select! {
+        never = server.keep_running() => match never {},
+        () = async {
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+            let again = async || {
+                let _: () = Db::connect(&url, 1).await.ok()?.close().await;
+                Some(())
+            };
+            super::support::service::eventually("it to die", 10, async || server_pid(folder.path()).filter(|&p| p != pid)).await;
+            super::support::service::eventually("it to answer again", 20, again).await;
+        } => {}
+    }
+    server.stop().await;
+    assert!(server_pid(folder.path()).is_none());
+}

@@ -147,7 +147,10 @@ async fn a_run_drained_from_its_worker_ends_with_the_same_bits() {
     interrupted_five_times(async |service, id| {
         service.stop_worker().await;
         let job = service.client().job(id).await;
-        assert_eq!((&job["status"], job["attempts"].as_array().unwrap().last().unwrap()["cause"].as_str()), (&json!("queued"), Some("worker_shut_down")));
+        assert_eq!(
+            (&job["status"], job["attempts"].as_array().unwrap().last().unwrap()["cause"].as_str()),
+            (&json!("queued"), Some("worker_shut_down"))
+        );
         start_worker(service, "trainer.step=slow");
     })
     .await;

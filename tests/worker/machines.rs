@@ -5,19 +5,21 @@ use serde_json::{Value, json};
 use super::support::data;
 use super::support::service::{Service, eventually};
 
-fn set_machine(memory: Option<i64>, disk: Option<i64>) -> sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments> {
-    sqlx::query(
-        "insert into workers (id, host, memory, free_disk) values (gen_random_uuid(), 'small', $1, $2)",
-    )
-    .bind(memory)
-    .bind(disk)
+fn set_machine(
+    memory: Option<i64>,
+    disk: Option<i64>,
+) -> sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments> {
+    sqlx::query("insert into workers (id, host, memory, free_disk) values (gen_random_uuid(), 'small', $1, $2)")
+        .bind(memory)
+        .bind(disk)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_fits_on_no_worker_fails_before_it_is_queued() {
-    for (memory, disk, code, part) in
-        [(Some(64 << 20), Some(1 << 40), "insufficient_memory", "of memory"), (Some(1 << 40), Some(1 << 10), "insufficient_storage", "of disk")]
-    {
+    for (memory, disk, code, part) in [
+        (Some(64 << 20), Some(1 << 40), "insufficient_memory", "of memory"),
+        (Some(1 << 40), Some(1 << 10), "insufficient_storage", "of disk"),
+    ] {
         let service = Service::api().await;
         service.import_tiny_model().await;
         set_machine(memory, disk).execute(service.app.db.pool()).await.unwrap();
@@ -62,18 +64,26 @@ async fn a_dry_run_says_everything_and_creates_nothing() {
     let service = Service::api().await;
     service.import_tiny_model().await;
     let client = service.client();
-    let (good, bad) =
-        (client.upload("data.csv", data::csv(100)).await, client.upload("bad.csv", format!("{}x,\n", data::csv(30))).await);
+    let (good, bad) = (
+        client.upload("data.csv", data::csv(100)).await,
+        client.upload("bad.csv", format!("{}x,\n", data::csv(30))).await,
+    );
     let hyperparameters = json!({"n_epochs": 2, "batch_size": 8});
     let dry = dry_run(&service, json!({"training_file": good, "hyperparameters": hyperparameters})).await;
-    assert_eq!((&dry["object"], &dry["ready"], &dry["error"]), (&json!("fine_tuning.job.dry_run"), &json!(true), &json!(null)));
+    assert_eq!(
+        (&dry["object"], &dry["ready"], &dry["error"]),
+        (&json!("fine_tuning.job.dry_run"), &json!(true), &json!(null))
+    );
     assert_eq!((&dry["hyperparameters"]["n_epochs"], &dry["seed"]), (&json!(2), &json!(3)));
     assert!(dry["method"]["text_classification"]["hyperparameters"]["learning_rate"].is_f64());
     assert_eq!(dry["labels"], json!(["card", "rate", "top up"]));
     let estimate = &dry["estimate"];
     assert_eq!((&estimate["training_examples"], &estimate["validation_examples"]), (&json!(91), &json!(9)));
     assert_eq!((&estimate["steps_per_epoch"], &estimate["total_steps"]), (&json!(12), &json!(24)));
-    assert!(estimate["peak_memory_bytes"].as_u64().unwrap() > 100 << 20 && estimate["disk_bytes"].as_u64().unwrap() > 1 << 20);
+    assert!(
+        estimate["peak_memory_bytes"].as_u64().unwrap() > 100 << 20
+            && estimate["disk_bytes"].as_u64().unwrap() > 1 << 20
+    );
 
     let dry = dry_run(&service, json!({"training_file": bad})).await;
     assert_eq!((&dry["ready"], &dry["error"]["code"]), (&json!(false), &json!("invalid_training_file")));
@@ -84,7 +94,8 @@ async fn a_dry_run_says_everything_and_creates_nothing() {
     assert_eq!((&dry["ready"], &dry["error"]["code"]), (&json!(false), &json!("insufficient_memory")));
     assert!(dry["estimate"]["total_steps"].is_u64(), "what does not fit is shown all the same");
 
-    let wrong = json!({"model": "tiny-bert", "dry_run": true, "training_file": good, "hyperparameters": {"n_epochs": 0}});
+    let wrong =
+        json!({"model": "tiny-bert", "dry_run": true, "training_file": good, "hyperparameters": {"n_epochs": 0}});
     assert_eq!(client.post_json("/v1/fine_tuning/jobs", &wrong).await.error().0, 400);
     assert_eq!(client.get("/v1/fine_tuning/jobs").await.good()["data"], json!([]));
     let events: i64 = sqlx::query_scalar("select count(*) from events").fetch_one(service.app.db.pool()).await.unwrap();
@@ -119,7 +130,7 @@ impl SmallDisk {
     }
 
     fn fill(&self) {
-        let mut filler = std::fs::File::create(self.filler()).unwrap();
+        let mut filler = std::fs::File::options().create(true).append(true).open(self.filler()).unwrap();
         while std::io::Write::write(&mut filler, &[1; 4096]).is_ok_and(|written| written > 0) {}
     }
 
@@ -155,9 +166,10 @@ async fn a_disk_that_fills_up_costs_a_checkpoint_and_not_the_run() {
         (service.client().job(&id).await["progress"]["step"].as_u64().unwrap_or(0) >= 2).then_some(())
     })
     .await;
-    disk.fill();
     let warning = "was not saved: no room is left on the disk";
     eventually("a warning", 30, async || {
+        // Again and again: a checkpoint that was stored leaves room behind.
+        disk.fill();
         service.client().messages(&id).await.iter().any(|message| message.contains(warning)).then_some(())
     })
     .await;

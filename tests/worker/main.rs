@@ -19,6 +19,7 @@ mod support;
 
 mod embedded;
 mod exact_resume;
+mod fleet;
 mod machines;
 mod moves;
 mod outages;

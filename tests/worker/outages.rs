@@ -91,10 +91,8 @@ async fn a_worker_cut_off_for_longer_than_its_lease_stops_and_goes_on_later() {
     proxy.stall();
     let runs = service.app.runs();
     // Two thirds of twelve seconds.
-    eventually("the trainer to be ended", 11, async || {
-        super::recovery::processes_in(&runs).is_empty().then_some(())
-    })
-    .await;
+    eventually("the trainer to be ended", 11, async || super::recovery::processes_in(&runs).is_empty().then_some(()))
+        .await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     proxy.pass();
     proxy.drop_all();
@@ -109,9 +107,7 @@ async fn a_worker_cut_off_for_longer_than_its_lease_stops_and_goes_on_later() {
 async fn a_pool_that_is_used_up_keeps_no_worker_from_its_lease() {
     let (service, _proxy, id) = running(40).await;
     let mut held = Vec::new();
-    while let Ok(Ok(connection)) =
-        tokio::time::timeout(Duration::from_secs(1), service.app.db.connection()).await
-    {
+    while let Ok(Ok(connection)) = tokio::time::timeout(Duration::from_secs(1), service.app.db.connection()).await {
         held.push(connection);
     }
     assert_eq!(held.len(), 8, "every connection of the pool");
@@ -121,4 +117,23 @@ async fn a_pool_that_is_used_up_keeps_no_worker_from_its_lease() {
     tokio::time::sleep(Duration::from_secs(14)).await;
     drop(held);
     ended_undisturbed(&service, &id).await;
+}
+
+/// Transactions that PostgreSQL gave up in favour of others are done again, and others are not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_lost_a_deadlock_is_done_again() {
+    let service = Service::api().await;
+    for (code, fails, tries) in [("40P01", 2, 3), ("40001", 4, 5), ("40P01", 9, 5), ("23505", 1, 1)] {
+        let tried = std::sync::atomic::AtomicU32::new(0);
+        let outcome = finetuned::db::retrying(|| async {
+            let number = tried.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            if number < fails {
+                let raise = format!("do $$ begin raise exception 'no' using errcode = '{code}'; end $$");
+                sqlx::query(sqlx::AssertSqlSafe(raise)).execute(service.app.db.pool()).await?;
+            }
+            Ok(())
+        })
+        .await;
+        assert_eq!((tried.into_inner(), outcome.is_ok()), (tries, tries > fails), "{code} {fails}");
+    }
 }

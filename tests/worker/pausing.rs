@@ -113,7 +113,8 @@ async fn a_trainer_that_dies_while_its_job_pauses_leaves_a_paused_job() {
     let runs = service.app.runs();
     wait_for_step(&service, &id, 1).await;
     let (paused, ()) = tokio::join!(call(&service, &id, "pause"), async {
-        eventually("the request", 10, async || (service.client().job(&id).await["phase"] == "pausing").then_some(())).await;
+        eventually("the request", 10, async || (service.client().job(&id).await["phase"] == "pausing").then_some(()))
+            .await;
         for pid in processes_in(&runs) {
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
         }

@@ -107,7 +107,7 @@ async fn start_long_job(client: &Client) -> String {
     eventually("a checkpoint and steps after it", 60, async || {
         let checkpoints = client.get(&format!("/v1/fine_tuning/jobs/{id}/checkpoints")).await.good();
         let step = client.job(&id).await["progress"]["step"].as_u64().unwrap_or(0);
-        (checkpoints["data"].as_array().unwrap().len() > 0 && step >= 60).then_some(())
+        (!checkpoints["data"].as_array().unwrap().is_empty() && step >= 60).then_some(())
     })
     .await;
     id

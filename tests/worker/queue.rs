@@ -92,7 +92,10 @@ async fn a_lease_that_ended_is_given_away_and_its_holder_can_change_nothing() {
     let app = &service.app;
     let (zombie, heir) = (worker(app, 1).await, worker(app, 1).await);
     let old = claim(app, zombie, Duration::from_millis(300)).await.unwrap();
-    assert!(holds(app, &old).await && queue::renew(app.db.pool(), &old, Duration::from_millis(300)).await.unwrap().is_some());
+    assert!(
+        holds(app, &old).await
+            && queue::renew(app.db.pool(), &old, Duration::from_millis(300)).await.unwrap().is_some()
+    );
     assert!(!rescue::run_once(app, None).await.unwrap(), "nobody takes what is held");
     tokio::time::sleep(Duration::from_millis(350)).await;
     assert_eq!(queue::renew(app.db.pool(), &old, LEASE).await.unwrap(), None, "too late");
@@ -164,7 +167,7 @@ async fn zombies_and_a_reaper_lose_nothing_and_do_nothing_twice() {
         tasks.push(tokio::spawn(async move {
             let worker = worker(&app, 1).await;
             let (mut ended, mut refused) = (0, 0);
-            let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+            let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
             for round in 0_u64.. {
                 let Some(held) = claim(&app, worker, Duration::from_millis(120)).await else {
                     if all_ended.load(Ordering::Acquire) >= JOBS || tokio::time::Instant::now() > deadline {

@@ -70,10 +70,7 @@ async fn a_job_that_always_hangs_fails_and_says_so() {
 async fn a_trainer_that_runs_out_of_memory_says_so_with_its_peak() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trainer.sh");
-    let script = format!(
-        "#!/bin/sh\n[ \"$1\" = run ] && ulimit -d 170000\nexec {} \"$@\"\n",
-        trainer().display()
-    );
+    let script = format!("#!/bin/sh\n[ \"$1\" = run ] && ulimit -d 170000\nexec {} \"$@\"\n", trainer().display());
     std::fs::write(&path, script).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     let mut service = Service::with(|config| config.trainer = path).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{get, not_found};
 use crate::app::App;
 use crate::db::moves::{self, Moved};
-use crate::db::{Connection, Tx, events, jobs, queue};
+use crate::db::{self, Connection, Tx, events, jobs, queue};
 use crate::domain::error::{Error, Result};
 use crate::domain::event::NewEvent;
 use crate::domain::id::{JobId, ProjectId};
@@ -20,6 +20,10 @@ const LOOK: Duration = Duration::from_millis(100);
 /// # Errors
 /// There is none of that id, or it has ended otherwise.
 pub async fn cancel(app: &App, project: ProjectId, id: &str) -> Result<Job> {
+    db::retrying(|| cancel_once(app, project, id)).await
+}
+
+async fn cancel_once(app: &App, project: ProjectId, id: &str) -> Result<Job> {
     let job = id.parse().map_err(|_| not_found(id))?;
     let mut tx = app.db.begin().await?;
     let moved = moves::cancel(tx.connection(), project, job).await?.ok_or_else(|| not_found(id))?;
@@ -37,6 +41,11 @@ pub async fn cancel(app: &App, project: ProjectId, id: &str) -> Result<Job> {
 /// # Errors
 /// There is none of that id, its files are still being checked, or it has ended.
 pub async fn pause(app: &App, project: ProjectId, id: &str) -> Result<Job> {
+    db::retrying(|| ask_to_pause(app, project, id)).await?;
+    rest(app, project, id).await
+}
+
+async fn ask_to_pause(app: &App, project: ProjectId, id: &str) -> Result<()> {
     let job = id.parse().map_err(|_| not_found(id))?;
     let mut tx = app.db.begin().await?;
     let moved = moves::pause(tx.connection(), project, job).await?.ok_or_else(|| not_found(id))?;
@@ -50,8 +59,7 @@ pub async fn pause(app: &App, project: ProjectId, id: &str) -> Result<Job> {
         Moved { status: JobStatus::Paused | JobStatus::Running, changed: false } => {}
         Moved { status, .. } => return Err(wrong_state(id, status, "paused")),
     }
-    tx.commit().await?;
-    rest(app, project, id).await
+    tx.commit().await
 }
 
 async fn rest(app: &App, project: ProjectId, id: &str) -> Result<Job> {
@@ -71,6 +79,10 @@ async fn rest(app: &App, project: ProjectId, id: &str) -> Result<Job> {
 /// # Errors
 /// There is none of that id, or it has ended.
 pub async fn resume(app: &App, project: ProjectId, id: &str) -> Result<Job> {
+    db::retrying(|| resume_once(app, project, id)).await
+}
+
+async fn resume_once(app: &App, project: ProjectId, id: &str) -> Result<Job> {
     let job = id.parse().map_err(|_| not_found(id))?;
     let mut tx = app.db.begin().await?;
     let moved = moves::resume(tx.connection(), project, job).await?.ok_or_else(|| not_found(id))?;

@@ -166,7 +166,8 @@ fn check_safetensors(path: &Path) -> std::result::Result<u64, String> {
     // SAFETY: only a command of the operator's comes here, on files of theirs; one that shrinks meanwhile ends it.
     let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|error| bad(&error))?;
     let tensors = safetensors::SafeTensors::deserialize(&map).map_err(|error| bad(&error))?;
-    let values = |tensor: safetensors::tensor::TensorView<'_>| tensor.shape().iter().map(|&size| size as u64).product::<u64>();
+    let values =
+        |tensor: safetensors::tensor::TensorView<'_>| tensor.shape().iter().map(|&size| size as u64).product::<u64>();
     Ok(tensors.iter().map(|(_, tensor)| values(tensor)).sum())
 }
 

@@ -1,28 +1,25 @@
 //! The private PostgreSQL of a service without `DATABASE_URL`: found on the machine, run as our child on a unix socket,
 //! durable, and taken over again if an earlier service died without stopping it.
 
+mod server;
 mod system;
 
+use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use sha2::{Digest, Sha256};
-use sqlx::{Connection, PgConnection};
 
 use crate::domain::hex::hex;
+use server::{Process, Program, is_alive, running_server, stop_child, stop_process, wait_ready};
 use system::{Owner, find_binaries, major_version};
 
-/// How long the server may take to accept connections: recovery after a crash reads its log first.
-const START: Duration = Duration::from_mins(1);
-/// How long it may take to stop before it is told to drop everything.
-const STOP: Duration = Duration::from_secs(20);
+/// How often a running server is looked at.
+const LOOK: Duration = Duration::from_millis(500);
 const USER: &str = "finetuned";
 
 /// Why there is no private PostgreSQL.
@@ -51,12 +48,7 @@ fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> EmbeddedError 
 pub struct PrivatePostgres {
     url: String,
     process: Process,
-}
-
-enum Process {
-    Child(std::process::Child),
-    /// Left running by an earlier service.
-    Adopted(Pid),
+    program: Program,
 }
 
 impl PrivatePostgres {
@@ -77,21 +69,36 @@ impl PrivatePostgres {
         let password = prepare(folder, &data, &binaries, &owner)?;
         let socket = socket_folder(folder, &owner)?;
         let url = url(&password, &socket);
-        let running = running_server(&data);
+        let program = Program { owner, binaries, data, socket, log: folder.join("postgres.log") };
+        let running = running_server(&program.data);
         if let Some(pid) = running {
             if wait_ready(&url, Duration::from_secs(5), || true).await {
-                return Ok(Self { url, process: Process::Adopted(pid) });
+                return Ok(Self { url, process: Process::Adopted(pid), program });
             }
             stop_process(pid).await;
         }
-        let log = folder.join("postgres.log");
-        let mut child = spawn(&owner, &binaries, &data, &socket, &log)?;
-        if !wait_ready(&url, START, || matches!(child.try_wait(), Ok(None))).await {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(EmbeddedError::Failed { program: "postgres", output: tail(&log) });
+        let child = program.start(&url).await?;
+        Ok(Self { url, process: Process::Child(child), program })
+    }
+
+    /// Starts the server again whenever it dies. Meanwhile requests are told to come again, and jobs go on.
+    pub async fn keep_running(&mut self) -> Infallible {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let runs = match &mut self.process {
+                Process::Child(child) => matches!(child.try_wait(), Ok(None)),
+                Process::Adopted(pid) => is_alive(*pid),
+            };
+            if runs {
+                continue;
+            }
+            tracing::error!("the private PostgreSQL died and is started again");
+            // Its last backends may still be on their way out; then it ends at once, and the next look starts another.
+            match self.program.spawn() {
+                Ok(child) => self.process = Process::Child(child),
+                Err(error) => tracing::warn!(%error, "the private PostgreSQL cannot be started"),
+            }
         }
-        Ok(Self { url, process: Process::Child(child) })
     }
 
     /// The URL of a server that runs in `folder`, if one was ever made there.
@@ -107,22 +114,10 @@ impl PrivatePostgres {
     }
 
     /// Stops the server in an orderly way.
-    pub async fn stop(mut self) {
-        let pid = match &self.process {
-            Process::Child(child) => Pid::from_raw(child.id().cast_signed()),
-            Process::Adopted(pid) => *pid,
-        };
-        if let Process::Child(child) = &mut self.process {
-            let _ = kill(pid, Signal::SIGINT);
-            let deadline = Instant::now() + STOP;
-            while matches!(child.try_wait(), Ok(None)) {
-                if Instant::now() > deadline {
-                    let _ = kill(pid, Signal::SIGQUIT);
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        } else {
-            stop_process(pid).await;
+    pub async fn stop(self) {
+        match self.process {
+            Process::Child(child) => stop_child(child).await,
+            Process::Adopted(pid) => stop_process(pid).await,
         }
     }
 }
@@ -196,73 +191,4 @@ fn socket_folder(folder: &Path, owner: &Owner) -> Result<PathBuf, EmbeddedError>
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(io_error(path.display().to_string()))?;
     owner.give(&path)?;
     Ok(path)
-}
-
-fn spawn(
-    owner: &Owner,
-    binaries: &Path,
-    data: &Path,
-    socket: &Path,
-    log: &Path,
-) -> Result<std::process::Child, EmbeddedError> {
-    let open_log = || {
-        OpenOptions::new().create(true).append(true).mode(0o600).open(log).map_err(io_error(log.display().to_string()))
-    };
-    let mut command = owner.command(&binaries.join("postgres"));
-    command.arg("-D").arg(data).arg("-k").arg(socket);
-    for setting in
-        ["listen_addresses=", "max_connections=50", "shared_buffers=64MB", "fsync=on", "synchronous_commit=on"]
-    {
-        command.args(["-c", setting]);
-    }
-    // A group of its own: Ctrl-C in our terminal is for us to handle, in order.
-    command.process_group(0).stdout(open_log()?).stderr(open_log()?);
-    command.spawn().map_err(io_error("postgres"))
-}
-
-/// The process that `postmaster.pid` names, if it is a server on this data folder and alive.
-fn running_server(data: &Path) -> Option<Pid> {
-    let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
-    let pid: i32 = text.lines().next()?.trim().parse().ok()?;
-    let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let mut words = command.split(|&byte| byte == 0);
-    words.any(|word| word == data.as_os_str().as_encoded_bytes()).then(|| Pid::from_raw(pid))
-}
-
-async fn wait_ready(url: &str, limit: Duration, mut alive: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + limit;
-    while Instant::now() < deadline && alive() {
-        if let Ok(connection) = PgConnection::connect(url).await {
-            let _ = connection.close().await;
-            return true;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    false
-}
-
-/// Stops a server that is not our child.
-async fn stop_process(pid: Pid) {
-    let _ = kill(pid, Signal::SIGINT);
-    let deadline = Instant::now() + STOP;
-    while is_alive(pid) {
-        if Instant::now() > deadline {
-            let _ = kill(pid, Signal::SIGQUIT);
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-/// Whether a process still runs; one that waits for its parent to notice its end does not.
-fn is_alive(pid: Pid) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
-}
-
-/// The last lines of a log.
-fn tail(log: &Path) -> String {
-    let text = fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(10)..].join("\n")
 }

@@ -153,7 +153,12 @@ mod tests {
     fn resolved(values: Value, hidden_size: u32, training_examples: u64) -> Result<Hyperparameters> {
         let Value::Object(values) = values else { panic!("an object") };
         let requested = Requested::parse(Method::TextClassification, values, "h")?;
-        resolve(&requested, &ModelFacts { hidden_size, max_positions: 512, ..ModelFacts::default() }, DataFacts { training_examples }, "h")
+        resolve(
+            &requested,
+            &ModelFacts { hidden_size, max_positions: 512, ..ModelFacts::default() },
+            DataFacts { training_examples },
+            "h",
+        )
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub(super) async fn run(app: App, hints: watch::Receiver<u64>, shutdown: Cancell
     let mut tasks = JoinSet::new();
     tasks.spawn(repeat("validation", 1, 3600).run(|app| async move { validation::run_once(&app).await }));
     tasks.spawn(repeat("rescue", 2, 30).run(|app| async move { rescue::run_once(&app, None).await }));
+    tasks.spawn(repeat("abandoned", 5, 30).run(|app| async move { rescue::end_abandoned(&app).await }));
     tasks.spawn(repeat("sweep", 30, 600).run(|app| async move { sweep::run_once(&app).await }));
     // No hint says anything about objects, and looking at all of them is work.
     let by_clock = Repeat { hints: watch::channel(0).1, ..repeat("orphans", 6 * 3600, 3600) };

@@ -1,0 +1,127 @@
+//! The server as a process: starting it, finding the one that runs, stopping it.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sqlx::{Connection, PgConnection};
+
+use super::system::Owner;
+use super::{EmbeddedError, io_error};
+
+/// How long the server may take to accept connections: recovery after a crash reads its log first.
+const START: Duration = Duration::from_mins(1);
+/// How long it may take to stop before it is told to drop everything.
+const STOP: Duration = Duration::from_secs(20);
+
+/// How the server is started.
+pub(super) struct Program {
+    pub(super) owner: Owner,
+    pub(super) binaries: PathBuf,
+    pub(super) data: PathBuf,
+    pub(super) socket: PathBuf,
+    pub(super) log: PathBuf,
+}
+
+/// The server, as it was come by.
+pub(super) enum Process {
+    Child(Child),
+    /// Left running by an earlier service.
+    Adopted(Pid),
+}
+
+impl Program {
+    /// Starts the server and waits until it takes connections.
+    pub(super) async fn start(&self, url: &str) -> Result<Child, EmbeddedError> {
+        let mut child = self.spawn()?;
+        if wait_ready(url, START, || matches!(child.try_wait(), Ok(None))).await {
+            return Ok(child);
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+        Err(EmbeddedError::Failed { program: "postgres", output: tail(&self.log) })
+    }
+
+    pub(super) fn spawn(&self) -> Result<Child, EmbeddedError> {
+        let open_log = || {
+            let mut options = OpenOptions::new();
+            let opened = options.create(true).append(true).mode(0o600).open(&self.log);
+            opened.map_err(io_error(self.log.display().to_string()))
+        };
+        let mut command = self.owner.command(&self.binaries.join("postgres"));
+        command.arg("-D").arg(&self.data).arg("-k").arg(&self.socket);
+        for setting in
+            ["listen_addresses=", "max_connections=50", "shared_buffers=64MB", "fsync=on", "synchronous_commit=on"]
+        {
+            command.args(["-c", setting]);
+        }
+        // A group of its own: Ctrl-C in our terminal is for us to handle, in order.
+        command.process_group(0).stdout(open_log()?).stderr(open_log()?);
+        command.spawn().map_err(io_error("postgres"))
+    }
+}
+
+/// The process that `postmaster.pid` names, if it is a server on this data folder and alive.
+pub(super) fn running_server(data: &Path) -> Option<Pid> {
+    let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
+    let pid: i32 = text.lines().next()?.trim().parse().ok()?;
+    let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let mut words = command.split(|&byte| byte == 0);
+    words.any(|word| word == data.as_os_str().as_encoded_bytes()).then(|| Pid::from_raw(pid))
+}
+
+pub(super) async fn wait_ready(url: &str, limit: Duration, mut alive: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
+    while Instant::now() < deadline && alive() {
+        if let Ok(connection) = PgConnection::connect(url).await {
+            let _ = connection.close().await;
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    false
+}
+
+/// Stops a server that is our child.
+pub(super) async fn stop_child(mut child: Child) {
+    let pid = Pid::from_raw(child.id().cast_signed());
+    let _ = kill(pid, Signal::SIGINT);
+    let deadline = Instant::now() + STOP;
+    while matches!(child.try_wait(), Ok(None)) {
+        if Instant::now() > deadline {
+            let _ = kill(pid, Signal::SIGQUIT);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Stops a server that is not our child.
+pub(super) async fn stop_process(pid: Pid) {
+    let _ = kill(pid, Signal::SIGINT);
+    let deadline = Instant::now() + STOP;
+    while is_alive(pid) {
+        if Instant::now() > deadline {
+            let _ = kill(pid, Signal::SIGQUIT);
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Whether a process still runs; one that waits for its parent to notice its end does not.
+pub(super) fn is_alive(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
+
+/// The last lines of a log.
+fn tail(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(10)..].join("\n")
+}
