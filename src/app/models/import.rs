@@ -159,7 +159,10 @@ fn list_files(directory: &Path) -> Result<ModelDirectory> {
 
 /// Checks a safetensors file without reading the tensors: its header must describe exactly the bytes that follow.
 /// Returns the number of values in it.
-fn check_safetensors(path: &Path) -> std::result::Result<u64, String> {
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_safetensors(path: &Path) -> std::result::Result<u64, String> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let bad = |why: &dyn std::fmt::Display| format!("{name} is no safetensors file: {why}");
     let file = std::fs::File::open(path).map_err(|error| bad(&error))?;

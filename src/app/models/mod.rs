@@ -4,7 +4,7 @@ mod import;
 
 use std::path::Path;
 
-pub use import::{Imported, import};
+pub use import::{Imported, check_safetensors, import};
 
 use super::App;
 use crate::db::models;
