@@ -38,8 +38,17 @@ struct Seen {
 pub struct Checker {
     expected: BTreeMap<&'static str, Bits>,
     seen: Arc<Mutex<Seen>>,
-    stop: Arc<AtomicBool>,
+    stop: StopFlag,
     tasks: Vec<JoinHandle<()>>,
+}
+
+/// Ends the watching when it goes away, so that a test that fails early does not wait for it.
+struct StopFlag(Arc<AtomicBool>);
+
+impl Drop for StopFlag {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 impl Checker {
@@ -52,7 +61,7 @@ impl Checker {
             tokio::task::spawn_blocking(move || watch_processes(&states, &seen, &stop))
         };
         let rows = tokio::spawn(watch_rows(site.db.clone(), seen.clone(), stop.clone()));
-        Self { expected, seen, stop, tasks: vec![processes, rows] }
+        Self { expected, seen, stop: StopFlag(stop), tasks: vec![processes, rows] }
     }
 
     /// Waits until all jobs have ended, stops everything, and looks at what is left.
@@ -76,7 +85,7 @@ impl Checker {
             }
         }
         overlaps(&site.db, &mut checked).await;
-        self.stop.store(true, Ordering::Release);
+        self.stop.0.store(true, Ordering::Release);
         for task in self.tasks {
             task.await.unwrap();
         }

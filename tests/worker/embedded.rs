@@ -83,6 +83,25 @@ async fn a_killed_server_recovers() {
     second.stop().await;
 }
 
+/// A service that was killed leaves its dead server to whoever inherits it, who may take a while to notice. Until then
+/// PostgreSQL takes the dead one for another server on the same data.
+#[tokio::test]
+async fn a_killed_server_that_nobody_has_noticed_yet_is_waited_for() {
+    let folder = folder();
+    let first = open(folder.path()).await.unwrap();
+    let pid = nix::unistd::Pid::from_raw(server_pid(folder.path()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    std::mem::forget(first);
+    let reaper = tokio::task::spawn_blocking(move || {
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        nix::sys::wait::waitpid(pid, None).unwrap();
+    });
+    let second = open(folder.path()).await.unwrap();
+    assert!(reaper.is_finished(), "the dead server was in the way until it was noticed");
+    assert_eq!(ask(&second, "select 'works'").await, "works");
+    second.stop().await;
+}
+
 #[tokio::test]
 async fn what_stands_in_its_way_is_said() {
     let folder = folder();

@@ -18,8 +18,9 @@ async fn running(steps: u32) -> (Service, Proxy, String) {
     service.app.failpoints = Failpoints::parse("trainer.step=slow").unwrap();
     service.start_worker();
     let file = service.client().upload("data.csv", data::csv(100)).await;
-    let hyperparameters =
-        json!({"n_epochs": steps / 12 + 1, "batch_size": 8, "precision": "fp32", "checkpoint_interval": 5});
+    let (batch_size, steps_per_epoch) = if steps > 500 { (1, 90) } else { (8, 12) };
+    let hyperparameters = json!({"n_epochs": steps / steps_per_epoch + 1, "batch_size": batch_size,
+                                 "precision": "fp32", "checkpoint_interval": 5});
     let id = service.client().create_job(&file, hyperparameters).await;
     eventually("a checkpoint", 60, async || {
         let checkpoints = service.client().get(&format!("/v1/fine_tuning/jobs/{id}/checkpoints")).await.good();
@@ -77,11 +78,23 @@ async fn a_network_that_goes_silent_holds_nothing_up_once_it_is_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_are_cut_again_and_again_cost_no_attempt() {
-    let (service, proxy, id) = running(60).await;
-    for _ in 0..25 {
+    // FINETUNED_TEST_FLAPPING_SECONDS makes it longer, by hand; then the network is also away for a while, one fifth of
+    // the time.
+    let seconds: u64 = std::env::var("FINETUNED_TEST_FLAPPING_SECONDS").map_or(5, |text| text.parse().unwrap());
+    let (service, proxy, id) = running(u32::try_from(6 * seconds).unwrap().max(60)).await;
+    let end = std::time::Instant::now() + Duration::from_secs(seconds);
+    let mut cuts = 0;
+    while std::time::Instant::now() < end {
         tokio::time::sleep(Duration::from_millis(200)).await;
         proxy.drop_all();
+        cuts += 1;
+        if seconds > 5 && cuts % 40 == 0 {
+            proxy.refuse();
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            proxy.pass();
+        }
     }
+    println!("connections were cut {cuts} times in {seconds} s");
     ended_undisturbed(&service, &id).await;
 }
 

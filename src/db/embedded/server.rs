@@ -19,6 +19,12 @@ const START: Duration = Duration::from_mins(1);
 /// How long it may take to stop before it is told to drop everything.
 const STOP: Duration = Duration::from_secs(20);
 
+/// How long to wait before trying again.
+const AGAIN: Duration = Duration::from_millis(200);
+/// What the server says where parts of an earlier one are left: its process, dead but not yet noticed by whoever inherited
+/// it, or its last backends.
+const LEFT_OVER: [&str; 2] = ["\"postmaster.pid\" already exists", "shared memory block"];
+
 /// How the server is started.
 pub(super) struct Program {
     pub(super) owner: Owner,
@@ -36,15 +42,25 @@ pub(super) enum Process {
 }
 
 impl Program {
-    /// Starts the server and waits until it takes connections.
+    /// Starts the server and waits until it takes connections. Where an earlier one that was killed is still in the way,
+    /// tries again.
     pub(super) async fn start(&self, url: &str) -> Result<Child, EmbeddedError> {
-        let mut child = self.spawn()?;
-        if wait_ready(url, START, || matches!(child.try_wait(), Ok(None))).await {
-            return Ok(child);
+        let deadline = Instant::now() + START;
+        loop {
+            let mut child = self.spawn()?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if wait_ready(url, left, || matches!(child.try_wait(), Ok(None))).await {
+                return Ok(child);
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+            let output = tail(&self.log);
+            let last = output.lines().rev().take(4).collect::<String>();
+            if Instant::now() > deadline || !LEFT_OVER.iter().any(|sign| last.contains(sign)) {
+                return Err(EmbeddedError::Failed { program: "postgres", output });
+            }
+            tokio::time::sleep(AGAIN).await;
         }
-        let _ = child.kill();
-        let _ = child.wait();
-        Err(EmbeddedError::Failed { program: "postgres", output: tail(&self.log) })
     }
 
     pub(super) fn spawn(&self) -> Result<Child, EmbeddedError> {
