@@ -1,0 +1,72 @@
+//! Labelled images: an archive with a folder for each class, or JSONL rows with data URLs. Images come one at a time,
+//! out of the file where it lies; nothing is unpacked to disk.
+
+mod decode;
+mod jpeg;
+mod members;
+mod rows;
+mod sniff;
+mod survey;
+mod tar;
+mod zip;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+pub use decode::{MAX_PIXELS, MAX_SIDE, decode};
+pub use image::RgbImage;
+pub use sniff::ImageKind;
+pub use survey::{report, survey};
+
+use crate::domain::report::{DataFormat, Faults, Place};
+
+/// The key of a JSONL row that holds the image.
+pub const IMAGE_COLUMN: &str = "image";
+
+/// The largest image, in bytes as it is written. (A JSONL row is bounded by `MAX_LINE_BYTES` before that.)
+pub const MAX_IMAGE_BYTES: usize = 32 << 20;
+
+/// The most members an archive may have, folders and all.
+pub const MAX_MEMBERS: u64 = 1_000_000;
+
+/// One labelled image, as it is written, and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageExample {
+    pub place: Place,
+    pub label: String,
+    pub bytes: Vec<u8>,
+}
+
+/// Calls `on_example` for each image of the file, in order, and records the faults of all others. The bytes are not
+/// decoded: see [`decode`].
+///
+/// # Errors
+/// The file cannot be read.
+pub fn read(
+    path: &Path,
+    format: DataFormat,
+    faults: &mut Faults,
+    on_example: impl FnMut(ImageExample),
+) -> io::Result<()> {
+    match format {
+        DataFormat::Zip => zip::read(path, faults, on_example),
+        DataFormat::Tar => tar::read(path, faults, on_example),
+        DataFormat::Jsonl => rows::read(path, faults, on_example),
+        DataFormat::Csv | DataFormat::Text => {
+            faults.push(1, None, "is no file of images, which are read from zip, tar or JSONL");
+            Ok(())
+        }
+    }
+}
+
+/// Which archive a file is by its first bytes. One that is compressed counts as tar, whose reader says so.
+pub(super) fn archive_format(path: &Path) -> io::Result<Option<DataFormat>> {
+    let mut head = Vec::new();
+    File::open(path)?.take(tar::BLOCK as u64).read_to_end(&mut head)?;
+    if [b"PK\x03\x04", b"PK\x05\x06"].iter().any(|magic| head.starts_with(*magic)) {
+        return Ok(Some(DataFormat::Zip));
+    }
+    let is_tar = head.get(257..262) == Some(b"ustar") || tar::compression(&head).is_some();
+    Ok(is_tar.then_some(DataFormat::Tar))
+}

@@ -1,0 +1,115 @@
+//! Images from JSONL: `{"image": "data:image/png;base64,…", "label": "cat"}`.
+
+use std::io;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::{IMAGE_COLUMN, ImageExample, MAX_IMAGE_BYTES};
+use crate::dataset::labelled::{LABEL_COLUMNS, label};
+use crate::dataset::rows::{self, MISSING, Next, listed};
+use crate::domain::report::{DataFormat, Faults, Place};
+
+/// See [`super::read`].
+pub(super) fn read(path: &Path, faults: &mut Faults, mut on_example: impl FnMut(ImageExample)) -> io::Result<()> {
+    let mut label_key = None;
+    rows::each(path, DataFormat::Jsonl, faults, |line, row, faults| {
+        // The first row says where the label stands, as with labelled texts.
+        let there = row.names();
+        let found = label_key.or_else(|| LABEL_COLUMNS.into_iter().find(|key| there.contains(key)));
+        let Some(key) = found else {
+            let message = format!("there is no label column ({}); found {}", listed(&LABEL_COLUMNS), listed(&there));
+            faults.push(line, Some("label"), message);
+            return Next::Go;
+        };
+        label_key = found;
+        let bytes = row.text(IMAGE_COLUMN).and_then(|url| data_url(&url));
+        let label = row.get(key).ok_or_else(|| MISSING.to_owned()).and_then(|value| label(&value));
+        match (bytes, label) {
+            (Ok(bytes), Ok(label)) => on_example(ImageExample { place: Place { line, member: None }, label, bytes }),
+            (bytes, label) => {
+                for (field, message) in [(IMAGE_COLUMN, bytes.err()), (key, label.err())] {
+                    if let Some(message) = message {
+                        faults.push(line, Some(field), message);
+                    }
+                }
+            }
+        }
+        Next::Go
+    })
+}
+
+/// The bytes of a data URL (RFC 2397) in base64. What its media type says does not count; the bytes do.
+fn data_url(url: &str) -> Result<Vec<u8>, String> {
+    const EXPECTED: &str = "must be a data URL, such as \"data:image/png;base64,…\"";
+    if url.starts_with("http:") || url.starts_with("https:") {
+        return Err(format!("{EXPECTED}; links are not followed"));
+    }
+    let Some((head, data)) = url.split_once(',') else { return Err(EXPECTED.to_owned()) };
+    let is_image = head.get(..11).is_some_and(|start| start.eq_ignore_ascii_case("data:image/"));
+    if !is_image || !head.to_ascii_lowercase().ends_with(";base64") {
+        return Err(EXPECTED.to_owned());
+    }
+    if data.len() / 4 * 3 > MAX_IMAGE_BYTES {
+        return Err(format!("is larger than {} MiB", MAX_IMAGE_BYTES >> 20));
+    }
+    STANDARD.decode(data).map_err(|error| format!("is not valid base64: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::data_url;
+    use crate::domain::report::{DataFormat, Faults};
+
+    #[test]
+    fn data_urls_are_decoded_and_everything_else_is_refused() {
+        assert_eq!(data_url("data:image/png;base64,AAEC"), Ok(vec![0, 1, 2]));
+        assert_eq!(data_url("DATA:IMAGE/JPEG;BASE64,AA=="), Ok(vec![0]));
+        for (url, why) in [
+            ("https://example.com/a.png", "links are not followed"),
+            ("AAEC", "must be a data URL"),
+            ("data:text/plain;base64,AAEC", "must be a data URL"),
+            ("data:image/png,AAEC", "must be a data URL"),
+            ("data:image/png;base64,A", "not valid base64"),
+            ("data:image/png;base64,AA\nAA", "not valid base64"),
+            ("data:imagé/png;base64,AAAA", "must be a data URL"),
+        ] {
+            assert!(data_url(url).unwrap_err().contains(why), "{url}");
+        }
+    }
+
+    #[test]
+    fn rows_become_examples_and_faults_name_line_and_key() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let rows = [
+            r#"{"image": "data:image/png;base64,AAEC", "class": 3}"#,
+            r#"{"image": 5, "class": ""}"#,
+            r#"{"class": "x"}"#,
+            r#"{"image": "data:image/png;base64,AAEC", "label": "x"}"#,
+            "[",
+        ];
+        std::fs::write(file.path(), rows.join("\n")).unwrap();
+        let (mut faults, mut labels) = (Faults::default(), Vec::new());
+        super::super::read(file.path(), DataFormat::Jsonl, &mut faults, |example| {
+            labels.push((example.place.line, example.label, example.bytes));
+        })
+        .unwrap();
+        assert_eq!(labels, [(1, "3".to_owned(), vec![0, 1, 2])]);
+        let shown: Vec<String> = faults
+            .listed
+            .iter()
+            .map(|f| format!("{} {} {}", f.line, f.field.as_deref().unwrap_or_default(), f.message))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "2 image must be a string, not a number",
+                "2 class is empty",
+                "3 image is missing",
+                "4 class is missing",
+                "5  is not valid JSON (column 1: EOF while parsing a list)",
+            ]
+        );
+    }
+}

@@ -1,0 +1,118 @@
+//! The report on a file of images, made on all cores.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread;
+
+use super::decode::{Head, decode, head};
+use super::{ImageExample, read};
+use crate::dataset::MAX_LABELS;
+use crate::domain::report::{DataFormat, Faults, ImageReport, Range};
+
+/// Reads a file of labelled images and decodes every one. `on_example` sees each image as it is written, in order,
+/// before it is decoded, and may add faults.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn report(
+    path: &Path,
+    format: DataFormat,
+    on_example: impl FnMut(&ImageExample, &mut Faults),
+) -> io::Result<ImageReport> {
+    examine(path, format, on_example, |bytes| {
+        let head = head(bytes)?;
+        decode(bytes).map(|_| head)
+    })
+}
+
+/// The same without decoding: every image is read, its checksum, format, size and end are checked. An upload must
+/// answer while its client waits, and this keeps up with the disk; a job decodes all images ([`report`]) before it
+/// may run.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn survey(path: &Path, format: DataFormat) -> io::Result<ImageReport> {
+    examine(path, format, |_, _| {}, head)
+}
+
+fn examine(
+    path: &Path,
+    format: DataFormat,
+    mut on_example: impl FnMut(&ImageExample, &mut Faults),
+    check: impl Fn(&[u8]) -> Result<Head, String> + Sync,
+) -> io::Result<ImageReport> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    // What waits and what is decoded bounds the memory: two images a core.
+    let (images, waiting) = sync_channel::<ImageExample>(cores);
+    let waiting = Mutex::new(waiting);
+    let (mut faults, mut late, mut too_many_labels) = (Faults::default(), Faults::default(), false);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(|| work(&waiting, &check))).collect();
+        let mut labels = HashSet::new();
+        let reading = read(path, format, &mut faults, |example| {
+            if labels.len() < MAX_LABELS {
+                labels.insert(example.label.clone());
+            } else if !labels.contains(&example.label) {
+                if !std::mem::replace(&mut too_many_labels, true) {
+                    let message = format!("there are more than {MAX_LABELS} different labels");
+                    late.push_at(&example.place, None, message);
+                }
+                return;
+            }
+            on_example(&example, &mut late);
+            // It fails only when all workers are gone, which joining them tells.
+            let _ = images.send(example);
+        });
+        drop(images);
+        let mut report = ImageReport::default();
+        for worker in workers {
+            let part = worker.join().map_err(|_| io::Error::other("an image decoder failed"))?;
+            merge(&mut report, part);
+        }
+        reading?;
+        report.faults = report.faults.merged(faults).merged(late);
+        Ok(report)
+    })
+}
+
+/// Checks images until there are no more. The faults are in the order of their lines, and of those that are listed
+/// none is missing once the parts are merged: each part lists its first ones.
+fn work(waiting: &Mutex<Receiver<ImageExample>>, check: impl Fn(&[u8]) -> Result<Head, String>) -> ImageReport {
+    let mut report = ImageReport::default();
+    loop {
+        let next = waiting.lock().map_or(None, |waiting| waiting.recv().ok());
+        let Some(example) = next else { return report };
+        match check(&example.bytes) {
+            Err(message) => report.faults.push_at(&example.place, None, message),
+            Ok(head) => {
+                let first = report.examples == 0;
+                report.examples += 1;
+                report.images.widths.add(u64::from(head.width), first);
+                report.images.heights.add(u64::from(head.height), first);
+                *report.images.formats.entry(head.kind.name().to_owned()).or_default() += 1;
+                *report.labels.entry(example.label).or_default() += 1;
+            }
+        }
+    }
+}
+
+fn merge(whole: &mut ImageReport, part: ImageReport) {
+    if part.examples > 0 {
+        let joined = |one: Range, other: Range| Range { min: one.min.min(other.min), max: one.max.max(other.max) };
+        let first = whole.examples == 0;
+        whole.images.widths = if first { part.images.widths } else { joined(whole.images.widths, part.images.widths) };
+        whole.images.heights =
+            if first { part.images.heights } else { joined(whole.images.heights, part.images.heights) };
+    }
+    whole.examples += part.examples;
+    for (label, count) in part.labels {
+        *whole.labels.entry(label).or_default() += count;
+    }
+    for (format, count) in part.images.formats {
+        *whole.images.formats.entry(format).or_default() += count;
+    }
+    whole.faults = std::mem::take(&mut whole.faults).merged(part.faults);
+}
