@@ -99,7 +99,10 @@ const TOP_LEVEL: [&str; 3] = ["n_epochs", "batch_size", "learning_rate_multiplie
 /// asked for.
 pub(super) fn method_view(spec: &JobSpec, effective: Option<&Hyperparameters>) -> (Value, Map<String, Value>) {
     let values = match effective.and_then(|effective| serde_json::to_value(effective).ok()) {
-        Some(Value::Object(values)) => values,
+        Some(Value::Object(mut values)) => {
+            values.retain(|name, _| definitions(spec.method).any(|definition| definition.name == name));
+            values
+        }
         _ => definitions(spec.method)
             .map(|definition| (definition.name.to_owned(), spec.hyperparameters.value(definition)))
             .filter(|(_, value)| !value.is_null())

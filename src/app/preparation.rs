@@ -2,11 +2,12 @@
 //! that was created, and for the dry run of one that was not.
 
 use super::App;
-use crate::dataset::prepare::{self, Input, Inputs};
+use crate::dataset::Input;
+use crate::dataset::prepare::{self, Found, Inputs, Wanted};
 use crate::db::{files, models, workers};
 use crate::domain::error::{Error, Result};
 use crate::domain::estimate::{self, Device};
-use crate::domain::hyperparameters::{DataFacts, resolve};
+use crate::domain::hyperparameters::{DataFacts, Subject, resolve};
 use crate::domain::id::{FileId, ProjectId};
 use crate::domain::job::{JobError, JobSpec, Prepared};
 use crate::domain::report::{DataFormat, DataReport};
@@ -26,8 +27,8 @@ pub struct Refusal {
 /// # Errors
 /// The database or the store is away, or a file cannot be read.
 pub async fn prepare(app: &App, project: ProjectId, spec: &JobSpec) -> Result<std::result::Result<Prepared, Refusal>> {
-    let (report, labels) = match read(app, project, spec).await? {
-        Ok(read) => read,
+    let Found { report, problem, labels } = match read(app, project, spec).await? {
+        Ok(found) => found,
         Err(error) => return Ok(Err(Refusal { error, report: None, prepared: None })),
     };
     let labels = match labels {
@@ -37,8 +38,9 @@ pub async fn prepare(app: &App, project: ProjectId, spec: &JobSpec) -> Result<st
     let model = models::find_by_id(app.db.pool(), spec.base_model)
         .await?
         .ok_or_else(|| Error::internal("a job's base model has no row"))?;
-    let data = DataFacts { training_examples: report.training.examples - report.held_out };
-    let hyperparameters = match resolve(&spec.hyperparameters, &model.facts, data, "hyperparameters") {
+    let data = DataFacts { training_examples: report.training.examples - report.held_out, problem };
+    let subject = Subject { method: spec.method, family: model.family, facts: &model.facts };
+    let hyperparameters = match resolve(&spec.hyperparameters, subject, data, "hyperparameters") {
         Ok(hyperparameters) => hyperparameters,
         Err(error) => {
             let mut job_error = JobError::new("invalid_hyperparameter", error.message);
@@ -60,9 +62,7 @@ pub async fn prepare(app: &App, project: ProjectId, spec: &JobSpec) -> Result<st
     })
 }
 
-type Read = (DataReport, std::result::Result<Vec<String>, JobError>);
-
-async fn read(app: &App, project: ProjectId, spec: &JobSpec) -> Result<std::result::Result<Read, JobError>> {
+async fn read(app: &App, project: ProjectId, spec: &JobSpec) -> Result<std::result::Result<Found, JobError>> {
     let files = [
         ("training_file", Some(spec.training_file)),
         ("validation_file", spec.validation_file),
@@ -83,10 +83,11 @@ async fn read(app: &App, project: ProjectId, spec: &JobSpec) -> Result<std::resu
         return Err(Error::internal("a job without training file"));
     };
     let inputs = Inputs { training, validation, test };
-    let options = spec.dataset.clone();
+    let problem = spec.hyperparameters.problem_type();
+    let wanted = Wanted { method: spec.method, problem, options: spec.dataset.clone() };
     let reading = move || {
         let _opened = opened;
-        prepare::text_classification(&inputs, &options)
+        prepare::prepare(&inputs, &wanted)
     };
     let read = tokio::task::spawn_blocking(reading).await.map_err(Error::internal)?.map_err(Error::internal)?;
     Ok(Ok(read))

@@ -44,11 +44,11 @@ pub async fn run_once(app: &App) -> Result<bool> {
 
 async fn accept(app: &App, job: &Job, prepared: &Prepared) -> Result<()> {
     let report = &prepared.report;
-    let mut recorded = vec![NewEvent::info(format!(
-        "Training file has {} examples with {} labels",
-        report.training.examples,
-        prepared.labels.len()
-    ))];
+    let examples = report.training.examples;
+    let mut recorded = vec![NewEvent::info(match prepared.labels.len() {
+        0 => format!("Training file has {examples} examples"),
+        labels => format!("Training file has {examples} examples with {labels} labels"),
+    })];
     if report.held_out > 0 {
         let message = format!("No validation file: {} training examples are held out for validation", report.held_out);
         recorded.push(NewEvent::info(message));

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::ArgMatches;
 
-use crate::dataset::detect_format;
-use crate::dataset::prepare::{self, Input, Inputs};
+use crate::dataset::prepare::{self, Found, Inputs, Wanted};
+use crate::dataset::{Input, detect_format};
 use crate::domain::job::DatasetOptions;
-use crate::domain::report::LabelledReport;
+use crate::domain::method::Method;
+use crate::domain::report::ExamplesReport;
 
 /// Labels shown, the most frequent first.
 const SHOWN_LABELS: usize = 20;
@@ -30,7 +31,11 @@ pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<ExitCode> {
         DatasetOptions { text_column: text("text-column"), label_column: text("label-column"), validation_split: None };
     let training = input("training")?.context("a training file is needed")?;
     let inputs = Inputs { training, validation: input("validation")?, test: None };
-    let (report, labels) = prepare::text_classification(&inputs, &options)?;
+    let method = match arguments.get_one::<String>("method") {
+        Some(word) => Method::parse(word).map_err(|error| anyhow::anyhow!(error.message))?,
+        None => Method::TextClassification,
+    };
+    let Found { report, labels, .. } = prepare::prepare(&inputs, &Wanted { method, problem: None, options })?;
     show("training", &report.training);
     if let Some(validation) = &report.validation {
         show("validation", validation);
@@ -50,7 +55,7 @@ pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn show(name: &str, report: &LabelledReport) {
+fn show(name: &str, report: &ExamplesReport) {
     let lengths = &report.text_lengths;
     println!(
         "{name}: {} examples, {} labels; texts of {} to {} characters, {:.1} on average",
@@ -70,7 +75,8 @@ fn show(name: &str, report: &LabelledReport) {
     }
     for fault in &report.faults.listed {
         let field = fault.field.as_deref().map(|field| format!(", {field}")).unwrap_or_default();
-        println!("  line {}{field}: {}", fault.line, fault.message);
+        let place = fault.member.clone().unwrap_or_else(|| format!("line {}", fault.line));
+        println!("  {place}{field}: {}", fault.message);
     }
     if report.faults.count > report.faults.listed.len() as u64 {
         println!("  and {} more faults", report.faults.count - report.faults.listed.len() as u64);

@@ -77,6 +77,9 @@ pub fn command() -> Command {
                         .value_parser(clap::value_parser!(PathBuf))
                         .help("The validation file"),
                 )
+                .arg(
+                    Arg::new("method").long("method").help("The method to check for: text_classification unless given"),
+                )
                 .arg(Arg::new("text-column").long("text-column").help("Column of the text"))
                 .arg(Arg::new("label-column").long("label-column").help("Column of the label")),
         )

@@ -3,9 +3,12 @@
 use std::io;
 use std::path::Path;
 
-use super::labelled::{self, Columns, LABEL_COLUMNS, Next, TEXT_COLUMN};
-use super::{MAX_LABELS, detect_format};
-use crate::domain::report::{DataFormat, Faults, FileReport, LabelledReport};
+use super::images::{self, IMAGE_COLUMN};
+use super::labelled::{self, Columns, LABEL_COLUMNS};
+use super::rows::{self, Next};
+use super::{Input, detect_format, examples};
+use crate::domain::method::DataKind;
+use crate::domain::report::{DataFormat, Faults, FileReport};
 
 /// Reads a whole file once to find the faults that make it unreadable, and once more as labelled texts if its first
 /// row looks like one.
@@ -14,69 +17,46 @@ use crate::domain::report::{DataFormat, Faults, FileReport, LabelledReport};
 /// The file cannot be read.
 pub fn inspect(path: &Path, filename: &str) -> io::Result<FileReport> {
     let format = detect_format(path, filename)?;
+    if matches!(format, DataFormat::Zip | DataFormat::Tar) {
+        return archive(path, format);
+    }
     let mut faults = Faults::default();
     let mut rows = 0;
     let mut columns: Option<Vec<String>> = None;
-    match format {
-        DataFormat::Jsonl => labelled::each_object(path, &mut faults, |_, object, _| {
-            rows += 1;
-            columns.get_or_insert_with(|| object.keys().cloned().collect());
-        })?,
-        DataFormat::Csv => labelled::each_row(path, &mut faults, |_, header, _, _| {
-            rows += 1;
-            columns.get_or_insert_with(|| header.iter().map(str::to_owned).collect());
-            Next::Go
-        })?,
-    }
+    rows::each(path, format, &mut faults, |_, row, _| {
+        rows += 1;
+        columns.get_or_insert_with(|| row.names().into_iter().map(str::to_owned).collect());
+        Next::Go
+    })?;
     if rows == 0 && faults.is_empty() {
         faults.push(1, None, "the file holds no data");
     }
-    let has = |name: &str| columns.iter().flatten().any(|column| column == name);
-    let looks_labelled = has(TEXT_COLUMN) && LABEL_COLUMNS.into_iter().any(has);
-    let text_classification = if faults.is_empty() && looks_labelled {
-        Some(labelled_report(path, format, Columns::default(), |_, _| {})?)
+    let columns = columns.unwrap_or_default();
+    let has = |name: &str| columns.iter().any(|column| column == name);
+    let text_classification = if faults.is_empty() && labelled::looks_labelled(&columns) {
+        let kind = DataKind::Labelled(labelled::problem_type(path, format, Columns::default())?);
+        let input = Input { path: path.to_owned(), format };
+        Some(examples::report(&input, kind, Columns::default(), |_, _| {})?)
     } else {
         None
     };
-    Ok(FileReport { format, rows, faults, text_classification })
+    let has_images = format == DataFormat::Jsonl && has(IMAGE_COLUMN) && LABEL_COLUMNS.into_iter().any(has);
+    let image_classification = if faults.is_empty() && has_images { Some(images::survey(path, format)?) } else { None };
+    Ok(FileReport { format, rows, faults, text_classification, image_classification })
 }
 
-/// Reads a file of labelled texts and reports on it; `on_example` sees each good row and may add faults.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn labelled_report(
-    path: &Path,
-    format: DataFormat,
-    columns: Columns<'_>,
-    mut on_example: impl FnMut(&labelled::Example, &mut Faults),
-) -> io::Result<LabelledReport> {
-    let mut report = LabelledReport::default();
+/// An archive is read as labelled images, which is all that archives are for: without a single one it is unreadable.
+fn archive(path: &Path, format: DataFormat) -> io::Result<FileReport> {
+    let report = images::survey(path, format)?;
     let mut faults = Faults::default();
-    let mut late = Faults::default();
-    labelled::read(path, format, columns, &mut faults, |example| {
-        report.examples += 1;
-        report.text_lengths.add(example.text.chars().count() as u64, report.examples);
-        if let Some(count) = report.labels.get_mut(&example.label) {
-            *count += 1;
-        } else if report.labels.len() < MAX_LABELS {
-            report.labels.insert(example.label.clone(), 1);
-        } else if report.labels.len() == MAX_LABELS && late.listed.iter().all(|fault| fault.field.is_none()) {
-            late.push(example.line, None, format!("there are more than {MAX_LABELS} different labels"));
+    if report.examples == 0 {
+        faults = report.faults.clone();
+        if faults.is_empty() {
+            faults.push(1, None, "the file holds no images");
         }
-        on_example(&example, &mut late);
-    })?;
-    report.faults = merged(faults, late);
-    Ok(report)
-}
-
-/// Both lists of faults in the order of their lines.
-fn merged(mut faults: Faults, other: Faults) -> Faults {
-    faults.count += other.count;
-    faults.listed.extend(other.listed);
-    faults.listed.sort_by_key(|fault| fault.line);
-    faults.listed.truncate(crate::domain::report::LISTED_FAULTS);
-    faults
+    }
+    let rows = report.examples;
+    Ok(FileReport { format, rows, faults, text_classification: None, image_classification: Some(report) })
 }
 
 #[cfg(test)]

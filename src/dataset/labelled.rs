@@ -1,30 +1,57 @@
-//! Labelled texts from JSONL and CSV.
+//! Labelled texts, and pairs of texts: the data of text classification and regression.
 
 use std::io;
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::MAX_LINE_BYTES;
-use super::json::{DUPLICATE_KEY, Strict};
-use super::lines::{Line, Lines, RowLimit, first_line_ends_in_crlf};
+use super::rows::{self, MISSING, Next, Row, kind, listed};
+use crate::domain::method::ProblemType;
 use crate::domain::report::{DataFormat, Faults};
 
 /// Keys and columns that hold the label, unless the job names one; the first that is there counts.
 pub const LABEL_COLUMNS: [&str; 3] = ["label", "category", "class"];
 
+/// The key that holds the list of labels, where an example may have several.
+pub const LABELS_COLUMN: &str = "labels";
+
 /// The key or column that holds the text, unless the job names one.
 pub const TEXT_COLUMN: &str = "text";
+
+/// The key or column that holds the second text of a pair, where there is one.
+pub const PAIR_COLUMN: &str = "text_pair";
 
 /// The longest label, in characters.
 const LABEL_CHARS: usize = 256;
 
+/// What is to be predicted of a text.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    Class(String),
+    /// Sorted, none twice, perhaps none at all.
+    Classes(Vec<String>),
+    Value(f64),
+}
+
 /// One labelled text, and the line it stands on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Example {
     pub line: u64,
     pub text: String,
-    pub label: String,
+    /// The second text of a pair.
+    pub pair: Option<String>,
+    pub target: Target,
+}
+
+impl Example {
+    /// The labels that it has.
+    pub fn labels(&self) -> &[String] {
+        match &self.target {
+            Target::Class(label) => std::slice::from_ref(label),
+            Target::Classes(labels) => labels,
+            Target::Value(_) => &[],
+        }
+    }
 }
 
 /// Which keys or columns hold text and label; None means the usual ones.
@@ -34,37 +61,54 @@ pub struct Columns<'a> {
     pub label: Option<&'a str>,
 }
 
+/// The columns of a file, as its first row has them.
+struct Found {
+    text: String,
+    pair: Option<String>,
+    label: String,
+}
+
 impl Columns<'_> {
-    /// The names of the text and label columns among those that are there.
-    fn find(&self, there: &[&str]) -> Result<(String, String), (&'static str, String)> {
-        let text = self.text.unwrap_or(TEXT_COLUMN);
+    /// The name of the text column.
+    pub fn text(&self) -> &str {
+        self.text.unwrap_or(TEXT_COLUMN)
+    }
+
+    fn find(&self, there: &[&str], problem: ProblemType) -> Result<Found, (&'static str, String)> {
+        let text = self.text();
         if !there.contains(&text) {
             return Err(("text", format!("there is no text column \"{text}\"; found {}", listed(there))));
         }
+        let usual: &[&str] =
+            if problem == ProblemType::MultiLabelClassification { &[LABELS_COLUMN] } else { &LABEL_COLUMNS };
         let label = match self.label {
             Some(name) => there.contains(&name).then_some(name),
-            None => LABEL_COLUMNS.into_iter().find(|name| there.contains(name)),
+            None => usual.iter().copied().find(|name| there.contains(name)),
         };
-        if let Some(label) = label {
-            Ok((text.to_owned(), label.to_owned()))
-        } else {
-            let wanted = self.label.map_or_else(|| listed(&LABEL_COLUMNS), |name| format!("\"{name}\""));
-            Err(("label", format!("there is no label column ({wanted}); found {}", listed(there))))
-        }
+        let Some(label) = label else {
+            let wanted = self.label.map_or_else(|| listed(usual), |name| format!("\"{name}\""));
+            return Err(("label", format!("there is no label column ({wanted}); found {}", listed(there))));
+        };
+        let pair = there.contains(&PAIR_COLUMN).then(|| PAIR_COLUMN.to_owned());
+        Ok(Found { text: text.to_owned(), pair, label: label.to_owned() })
     }
 }
 
-fn listed(names: &[&str]) -> String {
-    const MOST: usize = 20;
-    let shown: Vec<String> = names.iter().take(MOST).map(|name| format!("\"{}\"", clipped(name))).collect();
-    let more = if names.len() > MOST { ", …" } else { "" };
-    if shown.is_empty() { "none".to_owned() } else { format!("{}{more}", shown.join(", ")) }
+/// What a file asks for, where the job does not say: several labels where the first row has a list of them, else one.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn problem_type(path: &Path, format: DataFormat, columns: Columns<'_>) -> io::Result<ProblemType> {
+    let label = columns.label.unwrap_or(LABELS_COLUMN);
+    let is_list = |row: Row<'_>| matches!(row.get(label).as_deref(), Some(Value::Array(_))).then_some(());
+    let lists = rows::of_first(path, format, is_list)?.is_some();
+    Ok(if lists { ProblemType::MultiLabelClassification } else { ProblemType::SingleLabelClassification })
 }
 
-/// A text from a data file as a message shows it: short, whatever the file holds.
-pub(super) fn clipped(text: &str) -> String {
-    const LONGEST: usize = 60;
-    if text.chars().count() <= LONGEST { text.to_owned() } else { text.chars().take(LONGEST).chain(['…']).collect() }
+/// Whether the names of a file's fields look like labelled texts.
+pub fn looks_labelled(names: &[String]) -> bool {
+    let has = |name: &str| names.iter().any(|other| other == name);
+    has(TEXT_COLUMN) && (LABEL_COLUMNS.into_iter().any(has) || has(LABELS_COLUMN))
 }
 
 /// Calls `on_example` for each good row of the file, in order, and records the faults of all others.
@@ -75,177 +119,57 @@ pub fn read(
     path: &Path,
     format: DataFormat,
     columns: Columns<'_>,
-    faults: &mut Faults,
-    on_example: impl FnMut(Example),
-) -> io::Result<()> {
-    match format {
-        DataFormat::Jsonl => read_jsonl(path, columns, faults, on_example),
-        DataFormat::Csv => read_csv(path, columns, faults, on_example),
-    }
-}
-
-fn read_jsonl(
-    path: &Path,
-    columns: Columns<'_>,
+    problem: ProblemType,
     faults: &mut Faults,
     mut on_example: impl FnMut(Example),
 ) -> io::Result<()> {
-    let mut names = None;
-    each_object(path, faults, |line, object, faults| {
-        if names.is_none() {
-            let there: Vec<&str> = object.keys().map(String::as_str).collect();
-            match columns.find(&there) {
-                Ok(found) => names = Some(found),
-                Err((field, message)) => return faults.push(line, Some(field), message),
-            }
-        }
-        let Some((text, label)) = &names else { return };
-        let text = json_text(object.get(text));
-        let label = json_label(object.get(label));
-        keep(line, text, label, faults, &mut on_example);
-    })
-}
-
-/// Calls `on_object` for each line that is a JSON object and records the faults of all other lines that are not blank.
-pub(super) fn each_object(
-    path: &Path,
-    faults: &mut Faults,
-    mut on_object: impl FnMut(u64, &serde_json::Map<String, Value>, &mut Faults),
-) -> io::Result<()> {
-    let mut lines = Lines::open(path, MAX_LINE_BYTES)?;
-    while let Some((number, line)) = lines.next()? {
-        match line {
-            Line::TooLong => faults.push(number, None, too_long()),
-            Line::NotUtf8 => faults.push(number, None, NOT_UTF8),
-            Line::Text(text) if text.trim().is_empty() => {}
-            Line::Text(text) => match serde_json::from_str(text) {
-                Ok(Strict(Value::Object(object))) => on_object(number, &object, faults),
-                Ok(Strict(other)) => {
-                    faults.push(number, None, format!("expected a JSON object, found {}", kind(&other)));
-                }
-                Err(error) => faults.push(number, None, json_fault(&error)),
-            },
-        }
-    }
-    Ok(())
-}
-
-fn read_csv(
-    path: &Path,
-    columns: Columns<'_>,
-    faults: &mut Faults,
-    mut on_example: impl FnMut(Example),
-) -> io::Result<()> {
-    let mut places = None;
-    each_row(path, faults, |line, header, row, faults| {
-        if places.is_none() {
-            let there: Vec<&str> = header.iter().collect();
-            match columns.find(&there) {
-                Ok((text, label)) => {
-                    let twice = [&text, &label].into_iter().find(|name| there.iter().filter(|n| n == name).count() > 1);
-                    if let Some(name) = twice {
-                        faults.push(1, Some(name), "stands more than once in the header");
+    let mut found: Option<Found> = None;
+    rows::each(path, format, faults, |line, row, faults| {
+        if found.is_none() {
+            let there = row.names();
+            // A JSON object may lack in its first row what others have; a CSV header speaks for all rows.
+            let (at, next) = if format == DataFormat::Csv { (1, Next::Stop) } else { (line, Next::Go) };
+            match columns.find(&there, problem) {
+                Ok(names) => {
+                    let wanted = [Some(&names.text), names.pair.as_ref(), Some(&names.label)];
+                    let twice = |name: &&String| there.iter().filter(|other| *other == name).count() > 1;
+                    if let Some(name) = wanted.into_iter().flatten().find(twice) {
+                        faults.push(at, Some(name), "stands more than once in the header");
                         return Next::Stop;
                     }
-                    let place = |name: &str| there.iter().position(|&other| other == name).unwrap_or_default();
-                    places = Some((place(&text), place(&label)));
+                    found = Some(names);
                 }
                 Err((field, message)) => {
-                    faults.push(1, Some(field), message);
-                    return Next::Stop;
+                    faults.push(at, Some(field), message);
+                    return next;
                 }
             }
         }
-        if let Some((text, label)) = places {
-            let field = |at: usize| row.get(at).unwrap_or_default().to_owned();
-            keep(line, Ok(field(text)), Ok(field(label)), faults, &mut on_example);
+        if let Some(names) = &found {
+            keep(line, row, names, problem, faults, &mut on_example);
         }
         Next::Go
     })
 }
 
-/// Whether to read on.
-#[derive(PartialEq, Eq)]
-pub(super) enum Next {
-    Go,
-    Stop,
-}
-
-/// Calls `on_row` with the header and each row that has as many fields as it, and records the faults of all others.
-pub(super) fn each_row(
-    path: &Path,
-    faults: &mut Faults,
-    mut on_row: impl FnMut(u64, &csv::StringRecord, &csv::StringRecord, &mut Faults) -> Next,
-) -> io::Result<()> {
-    let (limited, row_bytes) = RowLimit::open(path, MAX_LINE_BYTES)?;
-    // The reader has taken a row when it has seen the carriage return, and counts the line when it sees the line feed.
-    let lag = u64::from(first_line_ends_in_crlf(path)?);
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(limited);
-    let mut header: Option<csv::StringRecord> = None;
-    let mut bytes = csv::ByteRecord::new();
-    loop {
-        row_bytes.start_row();
-        let start = reader.position().line() + if header.is_some() { lag } else { 0 };
-        match reader.read_byte_record(&mut bytes) {
-            Ok(true) => {}
-            Ok(false) => return Ok(()),
-            Err(error) => match error.into_kind() {
-                csv::ErrorKind::Io(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-                    faults.push(start, None, too_long());
-                    return Ok(());
-                }
-                csv::ErrorKind::Io(error) => return Err(error),
-                other => {
-                    faults.push(start, None, format!("not readable as CSV: {other:?}"));
-                    return Ok(());
-                }
-            },
-        }
-        let Ok(row) = csv::StringRecord::from_byte_record(bytes.clone()) else {
-            faults.push(start, None, NOT_UTF8);
-            if header.is_none() {
-                return Ok(());
-            }
-            continue;
-        };
-        let Some(columns) = &header else {
-            header = Some(row);
-            continue;
-        };
-        if row.len() != columns.len() {
-            let message = format!("has {} fields where the header has {}", row.len(), columns.len());
-            faults.push(start, None, message);
-        } else if on_row(start, columns, &row, faults) == Next::Stop {
-            return Ok(());
-        }
-    }
-}
-
 /// Hands out an example, or records what is wrong with its parts.
 fn keep(
     line: u64,
-    text: Result<String, String>,
-    label: Result<String, String>,
+    row: Row<'_>,
+    names: &Found,
+    problem: ProblemType,
     faults: &mut Faults,
     on_example: &mut impl FnMut(Example),
 ) {
-    let text = text.and_then(|text| if text.trim().is_empty() { Err("is empty".to_owned()) } else { Ok(text) });
-    let label = label.and_then(|label| {
-        if label.trim().is_empty() {
-            Err("is empty".to_owned())
-        } else if label.contains('\0') {
-            Err("holds a NUL character".to_owned())
-        } else if label.chars().count() > LABEL_CHARS {
-            Err(format!("is longer than {LABEL_CHARS} characters"))
-        } else {
-            Ok(label)
-        }
-    });
-    match (text, label) {
-        (Ok(text), Ok(label)) => on_example(Example { line, text, label }),
-        (text, label) => {
-            for (field, part) in [("text", text), ("label", label)] {
-                if let Err(message) = part {
+    let text = row.text(&names.text);
+    let pair = names.pair.as_ref().map(|name| row.text(name)).transpose();
+    let target = target(row, &names.label, problem);
+    match (text, pair, target) {
+        (Ok(text), Ok(pair), Ok(target)) => on_example(Example { line, text, pair, target }),
+        (text, pair, target) => {
+            let parts = [("text", text.err()), (PAIR_COLUMN, pair.err()), ("label", target.err())];
+            for (field, message) in parts {
+                if let Some(message) = message {
                     faults.push(line, Some(field), message);
                 }
             }
@@ -253,60 +177,79 @@ fn keep(
     }
 }
 
-fn json_text(value: Option<&Value>) -> Result<String, String> {
-    match value {
-        Some(Value::String(text)) => Ok(text.clone()),
-        None | Some(Value::Null) => Err("is missing".to_owned()),
-        Some(other) => Err(format!("must be a string, not {}", kind(other))),
+fn target(row: Row<'_>, name: &str, problem: ProblemType) -> Result<Target, String> {
+    let value = row.get(name).ok_or(MISSING)?;
+    match problem {
+        ProblemType::SingleLabelClassification => label(&value).map(Target::Class),
+        ProblemType::MultiLabelClassification => {
+            let Value::Array(list) = &*value else {
+                return Err(format!("must be a list of labels, not {}", kind(&value)));
+            };
+            let mut labels = list.iter().map(label).collect::<Result<Vec<_>, _>>()?;
+            labels.sort();
+            labels.dedup();
+            Ok(Target::Classes(labels))
+        }
+        ProblemType::Regression => {
+            let number = match &*value {
+                Value::Number(number) => number.as_f64(),
+                Value::String(text) if matches!(row, Row::Csv { .. }) => text.trim().parse().ok(),
+                other => return Err(format!("must be a number, not {}", kind(other))),
+            };
+            // In float32, as the model computes.
+            number
+                .filter(|number| (*number as f32).is_finite())
+                .map(Target::Value)
+                .ok_or_else(|| "is no number".to_owned())
+        }
     }
 }
 
-fn json_label(value: Option<&Value>) -> Result<String, String> {
-    match value {
-        Some(Value::String(label)) => Ok(label.clone()),
-        Some(Value::Number(number)) if number.is_i64() || number.is_u64() => Ok(number.to_string()),
-        Some(Value::Bool(flag)) => Ok(flag.to_string()),
-        None | Some(Value::Null) => Err("is missing".to_owned()),
-        Some(other) => Err(format!("must be a string, an integer or a boolean, not {}", kind(other))),
-    }
+pub(super) fn label(value: &Value) -> Result<String, String> {
+    let label = match value {
+        Value::String(label) => label.clone(),
+        Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
+        Value::Bool(flag) => flag.to_string(),
+        other => return Err(format!("must be a string, an integer or a boolean, not {}", kind(other))),
+    };
+    checked_label(label)
 }
 
-const NOT_UTF8: &str = "is not valid UTF-8";
-
-fn too_long() -> String {
-    format!("is longer than {} MiB", MAX_LINE_BYTES >> 20)
-}
-
-fn json_fault(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let what = text.split(" at line ").next().unwrap_or(&text);
-    if what.starts_with(DUPLICATE_KEY) {
-        return format!("has a {what}");
-    }
-    format!("is not valid JSON (column {}: {what})", error.column())
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
+/// A label as it may be, wherever it comes from: not blank, short, without NUL.
+pub(super) fn checked_label(label: String) -> Result<String, String> {
+    if label.trim().is_empty() {
+        Err("is empty".to_owned())
+    } else if label.contains('\0') {
+        Err("holds a NUL character".to_owned())
+    } else if label.chars().count() > LABEL_CHARS {
+        Err(format!("is longer than {LABEL_CHARS} characters"))
+    } else {
+        Ok(label)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Columns, Example, read};
+    use super::{Columns, Example, Target, problem_type, read};
+    use crate::domain::method::ProblemType;
     use crate::domain::report::{DataFormat, Faults};
 
+    const SINGLE: ProblemType = ProblemType::SingleLabelClassification;
+
     fn read_bytes(bytes: &[u8], format: DataFormat, columns: Columns<'_>) -> (Vec<Example>, Vec<String>) {
+        read_as(SINGLE, bytes, format, columns)
+    }
+
+    fn read_as(
+        problem: ProblemType,
+        bytes: &[u8],
+        format: DataFormat,
+        columns: Columns<'_>,
+    ) -> (Vec<Example>, Vec<String>) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
         let (mut examples, mut faults) = (Vec::new(), Faults::default());
-        read(file.path(), format, columns, &mut faults, |example| examples.push(example)).unwrap();
+        read(file.path(), format, columns, problem, &mut faults, |example| examples.push(example)).unwrap();
         let faults = faults
             .listed
             .into_iter()
@@ -316,7 +259,7 @@ mod tests {
     }
 
     fn example(line: u64, text: &str, label: &str) -> Example {
-        Example { line, text: text.to_owned(), label: label.to_owned() }
+        Example { line, text: text.to_owned(), pair: None, target: Target::Class(label.to_owned()) }
     }
 
     #[test]
@@ -397,7 +340,7 @@ mod tests {
     #[test]
     fn an_endless_row_is_cut_off_without_being_held() {
         let mut bytes = b"text,label\nok,x\n\"".to_vec();
-        bytes.resize(bytes.len() + super::MAX_LINE_BYTES + (1 << 20), b'a');
+        bytes.resize(bytes.len() + crate::dataset::MAX_LINE_BYTES + (1 << 20), b'a');
         let (examples, faults) = read_bytes(&bytes, DataFormat::Csv, Columns::default());
         assert_eq!((examples.len(), faults), (1, vec!["3  is longer than 16 MiB".to_owned()]));
     }
@@ -407,5 +350,34 @@ mod tests {
         let bytes = format!("{{\"text\": {}{}}}\n", "[".repeat(100_000), "]".repeat(100_000));
         let (_, faults) = read_bytes(bytes.as_bytes(), DataFormat::Jsonl, Columns::default());
         assert!(faults[0].contains("recursion limit"), "{faults:?}");
+    }
+
+    #[test]
+    fn a_row_may_have_a_second_text_several_labels_or_a_value() {
+        let pair = b"{\"text\":\"a\",\"text_pair\":\"b\",\"label\":1}\n{\"text\":\"a\",\"label\":1}\n";
+        let (examples, faults) = read_bytes(pair, DataFormat::Jsonl, Columns::default());
+        assert_eq!((examples[0].pair.as_deref(), examples.len()), (Some("b"), 1));
+        assert_eq!(faults, ["2 text_pair is missing"]);
+        let many = b"{\"text\":\"a\",\"labels\":[\"y\",\"x\",\"y\"]}\n{\"text\":\"b\",\"labels\":[]}\n{\"text\":\"c\",\"labels\":\"x\"}\n";
+        let (examples, faults) =
+            read_as(ProblemType::MultiLabelClassification, many, DataFormat::Jsonl, Columns::default());
+        assert_eq!((examples[0].labels(), examples[1].labels().len()), (&["x".to_owned(), "y".to_owned()][..], 0));
+        assert_eq!(faults, ["3 label must be a list of labels, not a string"]);
+        let values = b"text,label\na,1.5\nb,x\nc,1e99\n";
+        let (examples, faults) = read_as(ProblemType::Regression, values, DataFormat::Csv, Columns::default());
+        assert_eq!(examples[0].target, Target::Value(1.5));
+        assert_eq!(faults, ["3 label is no number", "4 label is no number"]);
+    }
+
+    #[test]
+    fn a_list_in_the_first_row_asks_for_several_labels() {
+        for (bytes, expected) in [
+            (&b"{\"text\":\"a\",\"labels\":[]}\n"[..], ProblemType::MultiLabelClassification),
+            (b"{\"text\":\"a\",\"label\":\"x\"}\n", SINGLE),
+        ] {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), bytes).unwrap();
+            assert_eq!(problem_type(file.path(), DataFormat::Jsonl, Columns::default()).unwrap(), expected);
+        }
     }
 }

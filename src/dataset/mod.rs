@@ -1,13 +1,18 @@
 //! From bytes to examples: reading data files by streaming, and reporting every fault by line. No tensors here.
 
+pub mod examples;
+pub mod images;
 pub mod inspect;
 pub mod json;
 pub mod labelled;
 mod lines;
+pub mod pairs;
 pub mod prepare;
+pub mod rows;
 pub mod split;
+pub mod texts;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::domain::report::DataFormat;
 
@@ -17,7 +22,13 @@ pub const MAX_LINE_BYTES: usize = 16 << 20;
 /// The most labels a classifier may have.
 pub const MAX_LABELS: usize = 10_000;
 
-/// How a file is written: by the ending of its name, else by its first character.
+/// A data file.
+pub struct Input {
+    pub path: PathBuf,
+    pub format: DataFormat,
+}
+
+/// How a file is written: by the ending of its name, else by its first bytes.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -26,7 +37,14 @@ pub fn detect_format(path: &Path, filename: &str) -> std::io::Result<DataFormat>
     match ending.as_deref() {
         Some("csv") => Ok(DataFormat::Csv),
         Some("jsonl" | "ndjson" | "json") => Ok(DataFormat::Jsonl),
+        Some("txt") => Ok(DataFormat::Text),
+        Some("zip") => Ok(DataFormat::Zip),
+        // What is compressed as well is refused by the tar reader, which says so.
+        Some("tar" | "tgz" | "gz") => Ok(DataFormat::Tar),
         _ => {
+            if let Some(archive) = images::archive_format(path)? {
+                return Ok(archive);
+            }
             let first = lines::first_character(path)?;
             Ok(if matches!(first, Some(b'{' | b'[')) { DataFormat::Jsonl } else { DataFormat::Csv })
         }

@@ -2,84 +2,114 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
-use super::inspect::labelled_report;
-use super::labelled::{Columns, clipped};
+use super::examples::{self, Seen};
+use super::labelled::Columns;
+use super::rows::clipped;
 use super::split::held_out_of;
+use super::{Input, labelled};
 use crate::domain::job::{DEFAULT_VALIDATION_SPLIT, DatasetOptions, JobError, MIN_EXAMPLES};
-use crate::domain::report::{DataFormat, DataReport, LabelledReport};
+use crate::domain::method::{DataKind, Method, ProblemType};
+use crate::domain::report::{DataReport, ExamplesReport, Faults};
 
 /// How many lines of overlapping texts are listed.
 const LISTED_OVERLAPS: usize = 20;
 
-/// A file to prepare.
-pub struct Input {
-    pub path: PathBuf,
-    pub format: DataFormat,
-}
-
-/// The files of a text classification job.
+/// The files of a job.
 pub struct Inputs {
     pub training: Input,
     pub validation: Option<Input>,
     pub test: Option<Input>,
 }
 
-/// Reads all files and checks them against each other. The report says what was found; the labels, in the order of
-/// their class numbers, come only if the files can be trained on.
+/// What a job wants of its files.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub method: Method,
+    /// None where the training file decides.
+    pub problem: Option<ProblemType>,
+    pub options: DatasetOptions,
+}
+
+/// What was found in the files.
+pub struct Found {
+    pub report: DataReport,
+    /// What a classifier is to predict.
+    pub problem: ProblemType,
+    /// The labels in the order of their class numbers, if the files can be trained on.
+    pub labels: Result<Vec<String>, JobError>,
+}
+
+/// Reads all files and checks them against each other.
 ///
 /// # Errors
 /// A file cannot be read.
-pub fn text_classification(
-    inputs: &Inputs,
-    options: &DatasetOptions,
-) -> io::Result<(DataReport, Result<Vec<String>, JobError>)> {
+pub fn prepare(inputs: &Inputs, wanted: &Wanted) -> io::Result<Found> {
+    let options = &wanted.options;
     let columns = Columns { text: options.text_column.as_deref(), label: options.label_column.as_deref() };
+    let problem = match wanted.problem {
+        Some(problem) => problem,
+        None if wanted.method == Method::TextClassification => {
+            labelled::problem_type(&inputs.training.path, inputs.training.format, columns)?
+        }
+        None => ProblemType::default(),
+    };
+    let kind = DataKind::of(wanted.method, problem);
     let mut report = DataReport::default();
     let mut texts = HashSet::new();
-    report.training = labelled_report(&inputs.training.path, inputs.training.format, columns, |example, _| {
-        texts.insert(fingerprint(&example.text));
+    report.training = examples::report(&inputs.training, kind, columns, |example, _| {
+        texts.insert(fingerprint(example.key));
     })?;
     let training = &report.training;
+    let check_labels = |example: &Seen<'_>, faults: &mut Faults| {
+        for label in example.labels.iter().filter(|label| !training.labels.contains_key(*label)) {
+            faults.push_at(&example.place, Some("label"), unseen(label));
+        }
+    };
     let (mut overlap, mut overlap_lines) = (0, Vec::new());
     if let Some(input) = &inputs.validation {
-        report.validation = Some(labelled_report(&input.path, input.format, columns, |example, faults| {
-            if !training.labels.contains_key(&example.label) {
-                faults.push(example.line, Some("label"), unseen(&example.label));
-            }
-            if texts.contains(&fingerprint(&example.text)) {
+        report.validation = Some(examples::report(input, kind, columns, |example, faults| {
+            check_labels(example, faults);
+            if texts.contains(&fingerprint(example.key)) {
                 overlap += 1;
                 if overlap_lines.len() < LISTED_OVERLAPS {
-                    overlap_lines.push(example.line);
+                    overlap_lines.push(example.place.line);
                 }
             }
         })?);
     } else {
         let fraction = options.validation_split.unwrap_or(DEFAULT_VALIDATION_SPLIT);
-        report.held_out = training.labels.values().map(|&count| held_out_of(count, fraction)).sum();
+        report.held_out = match kind {
+            DataKind::Images | DataKind::Labelled(ProblemType::SingleLabelClassification) => {
+                training.labels.values().map(|&count| held_out_of(count, fraction)).sum()
+            }
+            _ => held_out_of(training.examples, fraction),
+        };
     }
     if let Some(input) = &inputs.test {
-        report.test = Some(labelled_report(&input.path, input.format, columns, |example, faults| {
-            if !training.labels.contains_key(&example.label) {
-                faults.push(example.line, Some("label"), unseen(&example.label));
-            }
-        })?);
+        report.test = Some(examples::report(input, kind, columns, check_labels)?);
     }
     report.validation_overlap = overlap;
     report.validation_overlap_lines = overlap_lines;
-    let verdict = verdict(&report);
-    Ok((report, verdict))
+    let labels = verdict(&report, kind);
+    Ok(Found { report, problem, labels })
 }
 
-fn verdict(report: &DataReport) -> Result<Vec<String>, JobError> {
+fn verdict(report: &DataReport, kind: DataKind) -> Result<Vec<String>, JobError> {
     usable(&report.training, "training_file", "Training file")?;
-    if report.training.labels.len() < 2 {
-        let only = report.training.labels.keys().next().map(|label| clipped(label)).unwrap_or_default();
-        let message = format!("Training file has the one label \"{only}\"; classification needs at least two.");
-        return Err(JobError::new("invalid_training_file", message).param("training_file"));
+    let labels = &report.training.labels;
+    let refuse = |message: String| Err(JobError::new("invalid_training_file", message).param("training_file"));
+    match kind {
+        DataKind::Images | DataKind::Labelled(ProblemType::SingleLabelClassification) if labels.len() < 2 => {
+            let only = labels.keys().next().map(|label| clipped(label)).unwrap_or_default();
+            return refuse(format!("Training file has the one label \"{only}\"; classification needs at least two."));
+        }
+        DataKind::Labelled(ProblemType::MultiLabelClassification) if labels.is_empty() => {
+            return refuse("No example of the training file has a label.".to_owned());
+        }
+        _ => {}
     }
     for (part, param, name) in
         [(&report.validation, "validation_file", "Validation file"), (&report.test, "test_file", "Test file")]
@@ -88,10 +118,10 @@ fn verdict(report: &DataReport) -> Result<Vec<String>, JobError> {
             usable(part, param, name)?;
         }
     }
-    Ok(in_class_order(report.training.labels.keys().cloned().collect()))
+    Ok(in_class_order(labels.keys().cloned().collect()))
 }
 
-fn usable(report: &LabelledReport, param: &str, name: &str) -> Result<(), JobError> {
+fn usable(report: &ExamplesReport, param: &str, name: &str) -> Result<(), JobError> {
     if !report.faults.is_empty() {
         let plural = if report.faults.count == 1 { "fault" } else { "faults" };
         let message = format!("{name} has {} {plural}: {}", report.faults.count, report.faults.summary());
@@ -122,9 +152,9 @@ fn unseen(label: &str) -> String {
     format!("the label \"{}\" does not occur in the training file", clipped(label))
 }
 
-/// 128 bits of SHA-256: two texts that share them are the same text.
-fn fingerprint(text: &str) -> [u8; 16] {
-    let digest = Sha256::digest(text.as_bytes());
+/// 128 bits of SHA-256: two examples that share them are the same.
+fn fingerprint(bytes: &[u8]) -> [u8; 16] {
+    let digest = Sha256::digest(bytes);
     let mut short = [0; 16];
     short.copy_from_slice(&digest[..16]);
     short
@@ -132,8 +162,9 @@ fn fingerprint(text: &str) -> [u8; 16] {
 
 #[cfg(test)]
 mod tests {
-    use super::{Input, Inputs, in_class_order, text_classification};
+    use super::{Input, Inputs, Wanted, in_class_order};
     use crate::domain::job::{DatasetOptions, JobError};
+    use crate::domain::method::Method;
     use crate::domain::report::{DataFormat, DataReport};
 
     fn csv(folder: &tempfile::TempDir, name: &str, rows: &[(&str, &str)]) -> Input {
@@ -154,7 +185,10 @@ mod tests {
             validation: validation.map(|rows| csv(&folder, "validation.csv", rows)),
             test: None,
         };
-        text_classification(&inputs, &DatasetOptions::default()).unwrap()
+        let options = DatasetOptions::default();
+        let wanted = Wanted { method: Method::TextClassification, problem: None, options };
+        let found = super::prepare(&inputs, &wanted).unwrap();
+        (found.report, found.labels)
     }
 
     fn twelve() -> Vec<(&'static str, &'static str)> {

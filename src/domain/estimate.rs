@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::hyperparameters::{Hyperparameters, Interval, Precision};
+use super::hyperparameters::{Freeze, Hyperparameters, Interval, Precision};
 use super::job::JobError;
 use super::model::ModelFacts;
 use super::report::{DataReport, Lengths};
@@ -95,6 +95,8 @@ const TRAINED: u64 = 16;
 /// Bytes per parameter of the copy a checkpoint is written from, and of the checkpoint: master and moments.
 const SNAPSHOT: u64 = 12;
 const WEIGHTS: u64 = 4;
+/// Bytes per parameter that is not trained: float32 and the low-precision copy.
+const FROZEN: u64 = 6;
 /// Characters of a token, and tokens that every text gets besides, as English through `WordPiece` has them.
 const CHARACTERS_PER_TOKEN: f64 = 4.2;
 const SPECIAL_TOKENS: f64 = 2.0;
@@ -107,24 +109,26 @@ pub fn estimate(model: &ModelFacts, h: &Hyperparameters, data: &DataReport, devi
     let steps_per_epoch = training_examples.div_ceil(per_step.max(1));
     let total_steps = steps_per_epoch * u64::from(h.n_epochs);
     let tokens = tokens(&data.training.text_lengths, h.max_sequence_length);
-    let largest_batch = largest_batch(tokens, h);
     let bf16 = h.precision == Precision::Bf16 || (h.precision == Precision::Auto && device.has_bf16);
-    let activations = (largest_batch * activation_bytes(model, bf16)) as u64;
-    let snapshot = SNAPSHOT * model.parameters;
+    let activations = activations(model, h, tokens, bf16);
+    let trained = trained_parameters(model, h);
+    // Of a frozen weight there are the weight and its low-precision copy.
+    let parameters = TRAINED * trained + FROZEN * (model.parameters - trained);
+    let snapshot = SNAPSHOT * trained + WEIGHTS * (model.parameters - trained);
     // The copy stands beside the activations of later steps, unless there are none.
     let saves_early = match h.checkpoint_interval {
         Interval::Epoch => h.n_epochs > 1,
         Interval::Steps(steps) => steps < total_steps,
     };
     let peak = if device.is_gpu {
-        GPU_BASE + TRAINED * model.parameters + activations
+        GPU_BASE + parameters + activations
     } else {
         let transient = if saves_early { snapshot + activations } else { snapshot.max(activations) };
-        CPU_BASE + if bf16 { CPU_BF16 } else { 0 } + TRAINED * model.parameters + transient
+        CPU_BASE + if bf16 { CPU_BF16 } else { 0 } + parameters + transient
     };
     // In the run's folder: two checkpoints on their way and the model. In the store: kept models, two training states.
-    let run = 2 * SNAPSHOT + WEIGHTS;
-    let stored = WEIGHTS * u64::from(h.keep_checkpoints + 1) + 2 * (SNAPSHOT - WEIGHTS);
+    let copies = u64::from(h.keep_checkpoints + 1) + 3;
+    let disk_bytes = WEIGHTS * copies * model.parameters + 4 * (SNAPSHOT - WEIGHTS) * trained;
     Estimate {
         training_examples,
         validation_examples,
@@ -132,8 +136,43 @@ pub fn estimate(model: &ModelFacts, h: &Hyperparameters, data: &DataReport, devi
         steps_per_epoch,
         total_steps,
         peak_memory_bytes: (model.parameters > 0).then_some(peak),
-        disk_bytes: (run + stored) * model.parameters,
+        disk_bytes,
     }
+}
+
+/// Parameters that are trained. The head's are few and left out.
+fn trained_parameters(model: &ModelFacts, h: &Hyperparameters) -> u64 {
+    let (width, inner) = (u64::from(model.hidden_size), u64::from(model.intermediate_size));
+    let layers = u64::from(model.layers);
+    if let Some(lora) = h.adapter.lora() {
+        let targets = lora.target_modules.as_ref().map_or(2, Vec::len) as u64;
+        return (2 * width * u64::from(lora.r) * targets * layers).min(model.parameters);
+    }
+    match h.freeze {
+        Freeze::Off(_) => model.parameters,
+        Freeze::Backbone(_) => 0,
+        Freeze::Layers(frozen) => {
+            let of_layer = 4 * width * width + 2 * width * inner;
+            let open = layers.saturating_sub(u64::from(frozen.layers));
+            if of_layer == 0 { model.parameters } else { (open * of_layer).min(model.parameters) }
+        }
+    }
+}
+
+/// Bytes of what a batch leaves behind until backward has used it. Below the lowest layer that is trained nothing is.
+fn activations(model: &ModelFacts, h: &Hyperparameters, tokens: Tokens, bf16: bool) -> u64 {
+    let whole = if model.image_size > 0 {
+        f64::from(h.batch_size) * model.values_per_image as f64 * if bf16 { 3.0 } else { 4.0 }
+    } else {
+        largest_batch(tokens, h) * activation_bytes(model, bf16)
+    };
+    let open = match h.freeze {
+        Freeze::Off(_) => 1.0,
+        // One layer at a time, as in an evaluation.
+        Freeze::Backbone(_) => 1.0 / f64::from(model.layers.max(1)),
+        Freeze::Layers(frozen) => 1.0 - f64::from(frozen.layers) / f64::from(model.layers.max(frozen.layers).max(1)),
+    };
+    (whole * open) as u64
 }
 
 /// Tokens of a text: mean, standard deviation, and most.
@@ -174,9 +213,9 @@ fn activation_bytes(model: &ModelFacts, bf16: bool) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::{Device, Estimate, MIB, Machine, estimate, shortage};
-    use crate::domain::hyperparameters::{DataFacts, Requested, resolve};
-    use crate::domain::method::Method;
-    use crate::domain::model::ModelFacts;
+    use crate::domain::hyperparameters::{DataFacts, Requested, Subject, resolve};
+    use crate::domain::method::{Method, ProblemType};
+    use crate::domain::model::{Family, ModelFacts};
     use crate::domain::report::DataReport;
     use serde_json::{Value, json};
 
@@ -184,8 +223,14 @@ mod tests {
 
     /// As of a data set of 9,000 texts of 60 characters.
     fn of(parameters: u64, wide: u32, layers: u32, values: Value, device: Device) -> Estimate {
-        let facts =
-            ModelFacts { hidden_size: wide, max_positions: 512, layers, intermediate_size: 4 * wide, parameters };
+        let facts = ModelFacts {
+            hidden_size: wide,
+            max_positions: 512,
+            layers,
+            intermediate_size: 4 * wide,
+            parameters,
+            ..ModelFacts::default()
+        };
         let mut data = DataReport::default();
         for count in 1..=9000 {
             data.training.examples = count;
@@ -193,7 +238,9 @@ mod tests {
         }
         let Value::Object(values) = values else { panic!("an object") };
         let requested = Requested::parse(Method::TextClassification, values, "h").unwrap();
-        let h = resolve(&requested, &facts, DataFacts { training_examples: 9000 }, "h").unwrap();
+        let subject = Subject { method: Method::TextClassification, family: Family::Bert, facts: &facts };
+        let problem = ProblemType::SingleLabelClassification;
+        let h = resolve(&requested, subject, DataFacts { training_examples: 9000, problem }, "h").unwrap();
         estimate(&facts, &h, &data, device)
     }
 
@@ -221,6 +268,16 @@ mod tests {
             let ratio = predicted as f64 / f64::from(measured);
             assert!((0.75..1.25).contains(&ratio), "{predicted} MiB for {measured} MiB");
         }
+    }
+
+    #[test]
+    fn what_is_frozen_needs_less() {
+        let peak = |values| of(109_482_240, 768, 12, values, CPU).peak_memory_bytes.unwrap();
+        let full = peak(json!({"batch_size": 8}));
+        let half = peak(json!({"batch_size": 8, "freeze": {"layers": 6}}));
+        let lora = peak(json!({"batch_size": 8, "adapter": {"type": "lora"}}));
+        let head = peak(json!({"batch_size": 8, "freeze": "backbone"}));
+        assert!(full > half && half > lora && lora > head, "{full} {half} {lora} {head}");
     }
 
     #[test]

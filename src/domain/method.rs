@@ -11,18 +11,28 @@ use super::model::Family;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
-    /// One label per text.
+    /// One or several labels, or a value, for each text or pair of texts.
     TextClassification,
+    /// One label per image.
+    ImageClassification,
+    /// Guessing hidden words of plain texts: adapts a model to a domain.
+    MaskedLm,
+    /// Sentence embeddings from pairs or triplets of texts.
+    Embedding,
 }
 
 /// All methods, in the order of the documentation.
-pub const METHODS: [Method; 1] = [Method::TextClassification];
+pub const METHODS: [Method; 4] =
+    [Method::TextClassification, Method::ImageClassification, Method::MaskedLm, Method::Embedding];
 
 impl Method {
     /// The word on the wire: `method.type`, and the key of its object.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TextClassification => "text_classification",
+            Self::ImageClassification => "image_classification",
+            Self::MaskedLm => "masked_lm",
+            Self::Embedding => "embedding",
         }
     }
 
@@ -39,21 +49,71 @@ impl Method {
 
     /// The method for jobs that name none.
     pub fn default_for(family: Family) -> Self {
-        match family {
-            Family::Bert => Self::TextClassification,
-        }
+        if family.is_vision() { Self::ImageClassification } else { Self::TextClassification }
     }
 
     /// Whether models of this family can be trained this way.
     pub fn supports(self, family: Family) -> bool {
-        match (self, family) {
-            (Self::TextClassification, Family::Bert) => true,
-        }
+        family.is_vision() == (self == Self::ImageClassification)
+    }
+
+    /// Whether it learns labels.
+    pub fn is_classification(self) -> bool {
+        matches!(self, Self::TextClassification | Self::ImageClassification)
     }
 }
 
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// What a classifier predicts; the words are those of `problem_type` in Transformers' `config.json`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemType {
+    /// One of the labels.
+    #[default]
+    SingleLabelClassification,
+    /// Any number of the labels.
+    MultiLabelClassification,
+    /// A number.
+    Regression,
+}
+
+impl ProblemType {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SingleLabelClassification => "single_label_classification",
+            Self::MultiLabelClassification => "multi_label_classification",
+            Self::Regression => "regression",
+        }
+    }
+}
+
+/// What the files of a job are read as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataKind {
+    /// Texts with labels or values.
+    Labelled(ProblemType),
+    /// Images with one label each.
+    Images,
+    /// Plain texts.
+    Texts,
+    /// Pairs or triplets of texts.
+    Pairs,
+}
+
+impl DataKind {
+    /// What `method` reads.
+    pub fn of(method: Method, problem: ProblemType) -> Self {
+        match method {
+            Method::TextClassification => Self::Labelled(problem),
+            Method::ImageClassification => Self::Images,
+            Method::MaskedLm => Self::Texts,
+            Method::Embedding => Self::Pairs,
+        }
     }
 }

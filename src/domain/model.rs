@@ -10,20 +10,59 @@ use super::id::{JobId, ModelId, ProjectId};
 
 /// A model architecture that the engine has; the word is `model_type` of `config.json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
 pub enum Family {
+    #[serde(rename = "bert")]
     Bert,
+    #[serde(rename = "roberta")]
+    Roberta,
+    #[serde(rename = "xlm-roberta")]
+    XlmRoberta,
+    #[serde(rename = "mpnet")]
+    Mpnet,
+    #[serde(rename = "distilbert")]
+    DistilBert,
+    #[serde(rename = "modernbert")]
+    ModernBert,
+    #[serde(rename = "resnet")]
+    ResNet,
+    #[serde(rename = "vit")]
+    Vit,
+    #[serde(rename = "deit")]
+    Deit,
 }
 
 /// All families.
-pub const FAMILIES: [Family; 1] = [Family::Bert];
+pub const FAMILIES: [Family; 9] = [
+    Family::Bert,
+    Family::Roberta,
+    Family::XlmRoberta,
+    Family::Mpnet,
+    Family::DistilBert,
+    Family::ModernBert,
+    Family::ResNet,
+    Family::Vit,
+    Family::Deit,
+];
 
 impl Family {
     /// The word in `config.json` and in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Bert => "bert",
+            Self::Roberta => "roberta",
+            Self::XlmRoberta => "xlm-roberta",
+            Self::Mpnet => "mpnet",
+            Self::DistilBert => "distilbert",
+            Self::ModernBert => "modernbert",
+            Self::ResNet => "resnet",
+            Self::Vit => "vit",
+            Self::Deit => "deit",
         }
+    }
+
+    /// Whether it looks at images, not at texts.
+    pub fn is_vision(self) -> bool {
+        matches!(self, Self::ResNet | Self::Vit | Self::Deit)
     }
 }
 
@@ -75,7 +114,7 @@ impl FromStr for ModelKind {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelFacts {
     pub hidden_size: u32,
-    /// Tokens of the longest sequence it takes.
+    /// Tokens of the longest sequence it takes; 0 for models of images.
     pub max_positions: u32,
     #[serde(default)]
     pub layers: u32,
@@ -85,6 +124,15 @@ pub struct ModelFacts {
     /// Values in all its weights; 0 where the model was imported before this was kept.
     #[serde(default)]
     pub parameters: u64,
+    /// Rows of its table of word embeddings.
+    #[serde(default)]
+    pub vocab_size: u32,
+    /// Pixels of a side of its images; 0 for models of texts.
+    #[serde(default)]
+    pub image_size: u32,
+    /// Values that training keeps of one image until backward has used them.
+    #[serde(default)]
+    pub values_per_image: u64,
 }
 
 /// A model.

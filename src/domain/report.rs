@@ -15,13 +15,32 @@ pub enum DataFormat {
     Jsonl,
     /// Comma-separated values (RFC 4180) with a header.
     Csv,
+    /// One text per line.
+    Text,
+    /// A zip archive of images, a folder for each class.
+    Zip,
+    /// The same as a tar archive, not compressed.
+    Tar,
+}
+
+/// Where in a data file something stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The line, or the number of the archive's member; 1 is the first.
+    pub line: u64,
+    /// The name of the archive's member, printable and short.
+    pub member: Option<String>,
 }
 
 /// One thing that is wrong with a data file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
-    /// 1 is the first line of the file. For CSV it is the line on which the row starts.
+    /// 1 is the first line of the file. For CSV it is the line on which the row starts, for archives the number of the
+    /// member.
     pub line: u64,
+    /// The member of an archive at fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<String>,
     /// The JSON key or CSV column at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
@@ -36,12 +55,28 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Adds one.
+    /// Adds one at a line.
     pub fn push(&mut self, line: u64, field: Option<&str>, message: impl Into<String>) {
+        self.push_at(&Place { line, member: None }, field, message);
+    }
+
+    /// Adds one at a line or a member.
+    pub fn push_at(&mut self, place: &Place, field: Option<&str>, message: impl Into<String>) {
         self.count += 1;
         if self.listed.len() < LISTED_FAULTS {
-            self.listed.push(Fault { line, field: field.map(str::to_owned), message: message.into() });
+            let Place { line, member } = place.clone();
+            self.listed.push(Fault { line, member, field: field.map(str::to_owned), message: message.into() });
         }
+    }
+
+    /// Both lists in the order of their lines.
+    #[must_use]
+    pub fn merged(mut self, other: Self) -> Self {
+        self.count += other.count;
+        self.listed.extend(other.listed);
+        self.listed.sort_by_key(|fault| fault.line);
+        self.listed.truncate(LISTED_FAULTS);
+        self
     }
 
     /// Whether there are none.
@@ -55,9 +90,10 @@ impl Faults {
             .listed
             .iter()
             .take(3)
-            .map(|fault| match &fault.field {
-                Some(field) => format!("line {}, {field}: {}", fault.line, fault.message),
-                None => format!("line {}: {}", fault.line, fault.message),
+            .map(|fault| match (&fault.member, &fault.field) {
+                (Some(member), _) => format!("{member} (member {}): {}", fault.line, fault.message),
+                (None, Some(field)) => format!("line {}, {field}: {}", fault.line, fault.message),
+                (None, None) => format!("line {}: {}", fault.line, fault.message),
             })
             .collect();
         let more = self.count.saturating_sub(shown.len() as u64);
@@ -86,14 +122,63 @@ impl Lengths {
     }
 }
 
-/// What a file of labelled texts holds.
+/// The values that a regression is to predict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Values {
+    pub min: f64,
+    pub max: f64,
+    pub mean: f64,
+}
+
+/// What a file of examples holds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct LabelledReport {
+pub struct ExamplesReport {
+    pub examples: u64,
+    /// Label to number of examples; empty where there are no labels.
+    pub labels: BTreeMap<String, u64>,
+    /// Lengths of the texts in characters; all texts of an example together.
+    pub text_lengths: Lengths,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<Values>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<ImageStatistics>,
+    pub faults: Faults,
+}
+
+/// The least and the most of something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Range {
+    pub min: u64,
+    pub max: u64,
+}
+
+impl Range {
+    /// Takes in a value; `first` says that there was none before.
+    pub fn add(&mut self, value: u64, first: bool) {
+        self.min = if first { value } else { self.min.min(value) };
+        self.max = self.max.max(value);
+    }
+}
+
+/// What the images of a file are like.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageStatistics {
+    /// Widths in pixels, as the images are shown (EXIF orientation applied).
+    pub widths: Range,
+    /// Heights in pixels, likewise.
+    pub heights: Range,
+    /// How the images are written (`jpeg`, `png`, `webp`), and how many each.
+    pub formats: BTreeMap<String, u64>,
+}
+
+/// What a file of labelled images holds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ImageReport {
     pub examples: u64,
     /// Label to number of examples.
     pub labels: BTreeMap<String, u64>,
-    /// Lengths of the texts in characters.
-    pub text_lengths: Lengths,
+    #[serde(flatten)]
+    pub images: ImageStatistics,
     pub faults: Faults,
 }
 
@@ -101,13 +186,16 @@ pub struct LabelledReport {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FileReport {
     pub format: DataFormat,
-    /// Lines (JSONL) or rows (CSV) with data.
+    /// Lines (JSONL), rows (CSV) or members (zip, tar) with data.
     pub rows: u64,
     /// Faults that make the file unreadable whatever it is used for.
     pub faults: Faults,
     /// The file read as labelled texts, where its keys or columns look like that.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub text_classification: Option<LabelledReport>,
+    pub text_classification: Option<ExamplesReport>,
+    /// The file read as labelled images: every archive, and JSONL with such keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_classification: Option<ImageReport>,
 }
 
 impl FileReport {
@@ -120,11 +208,11 @@ impl FileReport {
 /// What preparing a job's data found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DataReport {
-    pub training: LabelledReport,
+    pub training: ExamplesReport,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub validation: Option<LabelledReport>,
+    pub validation: Option<ExamplesReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub test: Option<LabelledReport>,
+    pub test: Option<ExamplesReport>,
     /// Training examples held out for validation, where no validation file is given.
     pub held_out: u64,
     /// Validation texts that are also, character for character, training texts.
@@ -135,7 +223,7 @@ pub struct DataReport {
 
 #[cfg(test)]
 mod tests {
-    use super::{Faults, LISTED_FAULTS, Lengths};
+    use super::{Faults, LISTED_FAULTS, Lengths, Place, Range};
 
     #[test]
     fn faults_beyond_the_cap_are_counted_only() {
@@ -148,6 +236,36 @@ mod tests {
             faults.summary(),
             "line 1, label: is missing; line 2, label: is missing; line 3, label: is missing; and 147 more"
         );
+    }
+
+    #[test]
+    fn a_fault_of_an_archive_names_its_member() {
+        let mut faults = Faults::default();
+        faults.push_at(&Place { line: 7, member: Some("cats/1.jpg".to_owned()) }, None, "is a GIF image");
+        assert_eq!(faults.summary(), "cats/1.jpg (member 7): is a GIF image");
+        let json = serde_json::to_value(&faults.listed[0]).unwrap();
+        assert_eq!(json, serde_json::json!({"line": 7, "member": "cats/1.jpg", "message": "is a GIF image"}));
+        let older: super::Fault = serde_json::from_str(r#"{"line": 1, "message": "is empty"}"#).unwrap();
+        assert_eq!(older.member, None);
+    }
+
+    #[test]
+    fn merged_faults_stand_in_the_order_of_their_lines() {
+        let (mut one, mut other) = (Faults::default(), Faults::default());
+        (1..=80).for_each(|line| one.push(2 * line, None, "even"));
+        (1..=80).for_each(|line| other.push(2 * line - 1, None, "odd"));
+        let merged = one.merged(other);
+        assert_eq!(merged.count, 160);
+        assert!(merged.listed.iter().map(|fault| fault.line).eq(1..=LISTED_FAULTS as u64));
+    }
+
+    #[test]
+    fn a_range_starts_at_its_first_value() {
+        let mut range = Range::default();
+        for (i, value) in [5, 9, 3].into_iter().enumerate() {
+            range.add(value, i == 0);
+        }
+        assert_eq!(range, Range { min: 3, max: 9 });
     }
 
     #[test]

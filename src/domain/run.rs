@@ -166,7 +166,15 @@ mod tests {
         let spec: RunSpec = serde_json::from_str(SPEC_V1).unwrap();
         assert_eq!(spec.version, VERSION);
         let again = serde_json::to_value(&spec).unwrap();
-        assert_eq!(again, serde_json::from_str::<serde_json::Value>(SPEC_V1).unwrap());
+        let first: serde_json::Value = serde_json::from_str(SPEC_V1).unwrap();
+        // Hyperparameters that came later stand beside those of then.
+        for (name, value) in first["hyperparameters"].as_object().unwrap() {
+            assert_eq!(again["hyperparameters"][name], *value, "{name}");
+        }
+        for (name, value) in first.as_object().unwrap().iter().filter(|(name, _)| *name != "hyperparameters") {
+            assert_eq!(again[name], *value, "{name}");
+        }
+        assert_eq!(again.as_object().unwrap().len(), first.as_object().unwrap().len());
     }
 
     #[test]

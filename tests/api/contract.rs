@@ -43,7 +43,7 @@ fn every_path_parameter_is_described() {
 }
 
 /// A hyperparameter as openapi.yaml should have it.
-fn schema_of(rule: Rule, auto: bool) -> Value {
+fn schema_of(name: &str, rule: Rule, auto: bool) -> Value {
     let schema = match rule {
         Rule::Integer { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
         Rule::Number { min, min_included, max, max_included } => {
@@ -54,6 +54,11 @@ fn schema_of(rule: Rule, auto: bool) -> Value {
             json!({"type": "number", low: min, high: max})
         }
         Rule::Word(words) => json!({"enum": words}),
+        Rule::Flag => json!({"type": "boolean"}),
+        Rule::Object { .. } => {
+            let words = name.split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect::<String>();
+            json!({"$ref": format!("#/components/schemas/{words}")})
+        }
         Rule::Interval => {
             return json!({"anyOf": [{"const": "epoch"}, {"type": "integer", "minimum": 1, "maximum": 1_000_000_000}]});
         }
@@ -84,7 +89,7 @@ fn hyperparameters_are_described_as_they_are_defined() {
         assert_eq!(normal(&default), normal(&definition.default.value()), "{}", definition.name);
         assert_eq!(
             normal(&Value::Object(schema)),
-            normal(&schema_of(definition.rule, definition.auto)),
+            normal(&schema_of(definition.name, definition.rule, definition.auto)),
             "{}",
             definition.name
         );

@@ -12,7 +12,7 @@ use crate::db::{events, files, jobs, queue};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::NewEvent;
 use crate::domain::file::FilePurpose;
-use crate::domain::hyperparameters::{DataFacts, Requested, resolve};
+use crate::domain::hyperparameters::{DataFacts, Requested, Subject, resolve};
 use crate::domain::id::{FileId, JobId, ProjectId};
 use crate::domain::job::{
     DatasetOptions, Job, JobSpec, METADATA_KEY_CHARS, METADATA_PAIRS, METADATA_VALUE_CHARS, Prepared, SUFFIX_CHARS,
@@ -132,7 +132,7 @@ async fn check(app: &App, project: ProjectId, request: CreateJob) -> Result<JobS
     };
     let validation_file = optional("validation_file", &request.validation_file).await?;
     let test_file = optional("test_file", &request.test_file).await?;
-    check_against_model(&hyperparameters, &model, examples, path)?;
+    check_against_model(&hyperparameters, method, &model, examples, path)?;
     let seed = match request.seed {
         Some(seed) => seed,
         None => i64::from(u32::from_le_bytes(auth::random()?) >> 1),
@@ -153,8 +153,16 @@ async fn check(app: &App, project: ProjectId, request: CreateJob) -> Result<JobS
 }
 
 /// Values that do not fit the model are refused now rather than when the files are read.
-fn check_against_model(requested: &Requested, model: &Model, training_examples: u64, path: &str) -> Result<()> {
-    resolve(requested, &model.facts, DataFacts { training_examples }, path).map(drop)
+fn check_against_model(
+    requested: &Requested,
+    method: Method,
+    model: &Model,
+    training_examples: u64,
+    path: &str,
+) -> Result<()> {
+    let subject = Subject { method, family: model.family, facts: &model.facts };
+    let problem = requested.problem_type().unwrap_or_default();
+    resolve(requested, subject, DataFacts { training_examples, problem }, path).map(drop)
 }
 
 fn check_words(request: &CreateJob) -> Result<()> {

@@ -2,14 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
+use super::config;
 use crate::app::App;
 use crate::db::models;
 use crate::domain::Timestamp;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::id::ModelId;
-use crate::domain::model::{FAMILIES, Family, Model, ModelFacts, ModelFile, ModelKind, is_base_model_name};
+use crate::domain::model::{Model, ModelFile, ModelKind, is_base_model_name};
 use crate::store;
 
 /// Endings of the files that belong to a model. Weights in pickles are never taken: reading them runs code.
@@ -33,9 +32,10 @@ pub async fn import(app: &App, directory: &Path, name: &str) -> Result<Imported>
         let message = "a model's name is one or two segments (a/b) of letters, digits, dots, dashes and underscores";
         return Err(Error::invalid("name", message));
     }
-    let (family, facts) = read_config(directory)?;
+    let (family, facts) = config::read(directory)?;
     let ModelDirectory { taken, skipped } = list_files(directory)?;
-    for required in ["config.json", "tokenizer.json"] {
+    let tokenizer = (!family.is_vision()).then_some("tokenizer.json");
+    for required in ["config.json"].into_iter().chain(tokenizer) {
         if !taken.iter().any(|(path, _)| path == required) {
             return Err(unusable(directory, format!("it has no {required}")));
         }
@@ -93,40 +93,8 @@ async fn imported_before(app: &App, name: &str, taken: &[(String, PathBuf)]) -> 
     Err(Error::new(ErrorKind::Conflict, message).param("name"))
 }
 
-fn unusable(directory: &Path, why: impl std::fmt::Display) -> Error {
+pub(super) fn unusable(directory: &Path, why: impl std::fmt::Display) -> Error {
     Error::invalid("directory", format!("{} is no usable model: {why}", directory.display()))
-}
-
-/// What `config.json` says about a model; fields that its family does not need may be absent.
-#[derive(Deserialize)]
-struct ConfigFile {
-    model_type: Option<String>,
-    hidden_size: Option<u32>,
-    max_position_embeddings: Option<u32>,
-    num_hidden_layers: Option<u32>,
-    intermediate_size: Option<u32>,
-}
-
-fn read_config(directory: &Path) -> Result<(Family, ModelFacts)> {
-    let text = std::fs::read(directory.join("config.json"))
-        .map_err(|error| unusable(directory, format!("config.json cannot be read: {error}")))?;
-    let config: ConfigFile =
-        serde_json::from_slice(&text).map_err(|error| unusable(directory, format!("config.json: {error}")))?;
-    let word = config.model_type.unwrap_or_default();
-    let family: Family = word.parse().map_err(|()| {
-        let known = FAMILIES.map(Family::as_str).join(", ");
-        unusable(directory, format!("config.json has model_type \"{word}\"; supported: {known}"))
-    })?;
-    let field =
-        |value: Option<u32>, name: &str| value.ok_or_else(|| unusable(directory, format!("config.json has no {name}")));
-    let facts = ModelFacts {
-        hidden_size: field(config.hidden_size, "hidden_size")?,
-        max_positions: field(config.max_position_embeddings, "max_position_embeddings")?,
-        layers: field(config.num_hidden_layers, "num_hidden_layers")?,
-        intermediate_size: field(config.intermediate_size, "intermediate_size")?,
-        parameters: 0,
-    };
-    Ok((family, facts))
 }
 
 /// The files of a model directory.

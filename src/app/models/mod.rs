@@ -1,5 +1,6 @@
 //! Models: importing base models, reading and deleting.
 
+mod config;
 mod import;
 
 use std::path::Path;

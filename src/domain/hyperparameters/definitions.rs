@@ -3,18 +3,34 @@
 use serde_json::Value;
 
 use super::super::method::{METHODS, Method};
+use super::augmentation::Augmentation;
+use super::objects::{Adapter, EarlyStopping, Freeze, Refused};
 
 /// Which values a hyperparameter takes.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Rule {
     /// An integer within bounds, both included.
-    Integer { min: i64, max: i64 },
+    Integer {
+        min: i64,
+        max: i64,
+    },
     /// A finite number above (or from) `min`, up to (or below) `max`.
-    Number { min: f64, min_included: bool, max: f64, max_included: bool },
+    Number {
+        min: f64,
+        min_included: bool,
+        max: f64,
+        max_included: bool,
+    },
     /// One of these words.
     Word(&'static [&'static str]),
     /// `"epoch"` or a number of steps from 1.
     Interval,
+    Flag,
+    /// A word or an object, checked by a function of its own; the text says what is allowed.
+    Object {
+        check: fn(&Value) -> Result<(), Refused>,
+        allowed: &'static str,
+    },
 }
 
 /// What holds where the client says nothing.
@@ -25,6 +41,7 @@ pub enum DefaultValue {
     Integer(i64),
     Number(f64),
     Word(&'static str),
+    Flag(bool),
 }
 
 impl DefaultValue {
@@ -35,6 +52,7 @@ impl DefaultValue {
             Self::Integer(value) => value.into(),
             Self::Number(value) => value.into(),
             Self::Word(value) => value.into(),
+            Self::Flag(value) => value.into(),
         }
     }
 }
@@ -53,19 +71,23 @@ pub struct Definition {
 }
 
 impl Definition {
-    /// Whether `value` is within the rule.
-    pub fn accepts(&self, value: &Value) -> bool {
-        if self.auto && value == "auto" {
-            return true;
-        }
-        match self.rule {
+    /// Checks `value` against the rule.
+    ///
+    /// # Errors
+    /// Why it is refused, and where in it.
+    pub fn check(&self, value: &Value) -> Result<(), Refused> {
+        let within = match self.rule {
+            _ if self.auto && value == "auto" => true,
+            Rule::Object { check, .. } => return check(value),
             Rule::Integer { min, max } => value.as_i64().is_some_and(|n| (min..=max).contains(&n)),
             Rule::Number { min, min_included, max, max_included } => value.as_f64().is_some_and(|n| {
                 n.is_finite() && (n > min || (min_included && n == min)) && (n < max || (max_included && n == max))
             }),
             Rule::Word(words) => value.as_str().is_some_and(|word| words.contains(&word)),
             Rule::Interval => value == "epoch" || value.as_i64().is_some_and(|n| (1..=MOST_STEPS).contains(&n)),
-        }
+            Rule::Flag => value.is_boolean(),
+        };
+        if within { Ok(()) } else { Err((String::new(), String::new())) }
     }
 
     /// The rule in words.
@@ -79,6 +101,8 @@ impl Definition {
             }
             Rule::Word(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", "),
             Rule::Interval => format!("\"epoch\" or an integer from 1 to {MOST_STEPS}"),
+            Rule::Flag => "true or false".to_owned(),
+            Rule::Object { allowed, .. } => allowed.to_owned(),
         };
         if self.auto { format!("\"auto\" or {rule}") } else { rule }
     }
@@ -94,7 +118,8 @@ const fn above_zero(max: f64) -> Rule {
     Rule::Number { min: 0.0, min_included: false, max, max_included: true }
 }
 
-const CLASSIFIERS: &[Method] = &[Method::TextClassification];
+const CLASSIFIERS: &[Method] = &[Method::TextClassification, Method::ImageClassification];
+const TEXTS: &[Method] = &[Method::TextClassification, Method::MaskedLm, Method::Embedding];
 
 /// Every hyperparameter, in the order of the documentation.
 pub const DEFINITIONS: &[Definition] = &[
@@ -176,7 +201,7 @@ pub const DEFINITIONS: &[Definition] = &[
         auto: true,
         default: DefaultValue::Word("auto"),
         doc: "Tokens kept of each text (auto: the model's limit); cut texts are counted and reported.",
-        methods: CLASSIFIERS,
+        methods: TEXTS,
     },
     Definition {
         name: "precision",
@@ -211,6 +236,52 @@ pub const DEFINITIONS: &[Definition] = &[
         methods: &METHODS,
     },
     Definition {
+        name: "early_stopping",
+        rule: Rule::Object {
+            check: EarlyStopping::check,
+            allowed: "\"none\" or an object {metric, patience, min_delta}",
+        },
+        auto: false,
+        default: DefaultValue::Word("none"),
+        doc: "Stops when a metric of the validation data has not improved for so many evaluations, and takes the best model.",
+        methods: &METHODS,
+    },
+    Definition {
+        name: "freeze",
+        rule: Rule::Object { check: Freeze::check, allowed: "\"none\", \"backbone\" or an object {layers}" },
+        auto: false,
+        default: DefaultValue::Word("none"),
+        doc: "What is not trained: all but the head, or the embeddings and so many of the first layers.",
+        methods: &METHODS,
+    },
+    Definition {
+        name: "layerwise_lr_decay",
+        rule: above_zero(1.0),
+        auto: false,
+        default: DefaultValue::Number(1.0),
+        doc: "Each layer's learning rate is that of the layer above times this; the head has the full one.",
+        methods: &METHODS,
+    },
+    Definition {
+        name: "adapter",
+        rule: Rule::Object {
+            check: Adapter::check,
+            allowed: "\"none\" or an object {type: \"lora\", r, alpha, dropout, target_modules, rslora}",
+        },
+        auto: false,
+        default: DefaultValue::Word("none"),
+        doc: "Trains low-rank adapters and the head in place of the model's own weights.",
+        methods: &METHODS,
+    },
+    Definition {
+        name: "problem_type",
+        rule: Rule::Word(&["single_label_classification", "multi_label_classification", "regression"]),
+        auto: true,
+        default: DefaultValue::Word("auto"),
+        doc: "What is predicted: one label, any number of labels, or a number (auto: several where the data has lists).",
+        methods: &[Method::TextClassification],
+    },
+    Definition {
         name: "class_weights",
         rule: Rule::Word(&["none", "balanced"]),
         auto: false,
@@ -225,5 +296,57 @@ pub const DEFINITIONS: &[Definition] = &[
         default: DefaultValue::Number(0.0),
         doc: "Share of the target probability spread over all classes.",
         methods: CLASSIFIERS,
+    },
+    Definition {
+        name: "augmentation",
+        rule: Rule::Object {
+            check: Augmentation::check,
+            allowed: "\"none\" or an object {random_resized_crop, horizontal_flip, vertical_flip, color_jitter, rand_augment, \
+                      random_erasing, mixup, cutmix}",
+        },
+        auto: false,
+        default: DefaultValue::Word("none"),
+        doc: "How training images are varied; each variation depends on seed, epoch and image alone.",
+        methods: &[Method::ImageClassification],
+    },
+    Definition {
+        name: "token_dropout",
+        rule: from_zero(1.0, false),
+        auto: false,
+        default: DefaultValue::Number(0.0),
+        doc: "Augmentation: the probability with which each token of a training text is left out.",
+        methods: &[Method::TextClassification, Method::Embedding],
+    },
+    Definition {
+        name: "token_masking",
+        rule: from_zero(1.0, false),
+        auto: false,
+        default: DefaultValue::Number(0.0),
+        doc: "Augmentation: the probability with which each token of a training text becomes the mask token.",
+        methods: &[Method::TextClassification, Method::Embedding],
+    },
+    Definition {
+        name: "mlm_probability",
+        rule: Rule::Number { min: 0.0, min_included: false, max: 1.0, max_included: false },
+        auto: false,
+        default: DefaultValue::Number(0.15),
+        doc: "Share of the tokens that are to be guessed; of ten, eight are masked, one is replaced, one stays.",
+        methods: &[Method::MaskedLm],
+    },
+    Definition {
+        name: "whole_word_masking",
+        rule: Rule::Flag,
+        auto: false,
+        default: DefaultValue::Flag(false),
+        doc: "Whether all tokens of a word are guessed together.",
+        methods: &[Method::MaskedLm],
+    },
+    Definition {
+        name: "scale",
+        rule: above_zero(1000.0),
+        auto: false,
+        default: DefaultValue::Number(20.0),
+        doc: "What cosine similarities are multiplied by in the ranking loss: one over its temperature.",
+        methods: &[Method::Embedding],
     },
 ];

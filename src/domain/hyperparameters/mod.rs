@@ -1,16 +1,20 @@
 //! Hyperparameters, each defined once: name, rule, default and meaning. The request parser, the API's echo, the
 //! check against openapi.yaml and the README's table all come from [`DEFINITIONS`].
 
+mod augmentation;
 mod definitions;
+mod objects;
 mod resolve;
 
 use serde_json::{Map, Value};
 
+pub use augmentation::{Augmentation, ColorJitter, RandAugment, RandomResizedCrop};
 pub use definitions::{DEFINITIONS, DefaultValue, Definition, Rule};
-pub use resolve::{ClassWeights, DataFacts, Hyperparameters, Interval, LrSchedule, Precision, resolve};
+pub use objects::{Adapter, EarlyStopping, Freeze, FrozenLayers, Lora, NoneWord, Patience, less_is_better};
+pub use resolve::{ClassWeights, DataFacts, Hyperparameters, Interval, LrSchedule, Precision, Subject, resolve};
 
 use super::error::{Error, Result};
-use super::method::Method;
+use super::method::{Method, ProblemType};
 
 /// Hyperparameters as a client asked for them: only names of the method, only values within their rules.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -31,10 +35,15 @@ impl Requested {
                     format!("Unknown hyperparameter '{name}' for {method}. Known: {}.", known.join(", ")),
                 ));
             };
-            if !definition.accepts(value) {
-                let message =
-                    format!("Invalid value for '{name}': {}. Allowed: {}.", shown(value), definition.allowed());
-                return Err(Error::invalid(at, message));
+            if let Err((below, why)) = definition.check(value) {
+                let (dot, colon) = (if below.is_empty() { "" } else { "." }, if why.is_empty() { "" } else { ": " });
+                let message = format!(
+                    "Invalid value for '{name}': {}{colon}{below}{}{why}. Allowed: {}.",
+                    shown(value),
+                    if below.is_empty() { "" } else { " " },
+                    definition.allowed()
+                );
+                return Err(Error::invalid(format!("{at}{dot}{below}"), message));
             }
         }
         let set = |name: &str| values.get(name).is_some_and(|value| value != "auto");
@@ -50,6 +59,11 @@ impl Requested {
     /// Reads what was stored by [`Self::as_map`].
     pub fn from_stored(values: Map<String, Value>) -> Self {
         Self(values)
+    }
+
+    /// What a classifier shall predict, where the client says so.
+    pub fn problem_type(&self) -> Option<ProblemType> {
+        self.0.get("problem_type").and_then(|value| serde_json::from_value(value.clone()).ok())
     }
 
     /// The values by name.
@@ -113,6 +127,11 @@ mod tests {
             (json!({"precision": true}), "hyperparameters.precision", "\"auto\", \"fp32\", \"bf16\""),
             (json!({"label_smoothing": 1}), "hyperparameters.label_smoothing", "below 1"),
             (json!({"beta": 0.1}), "hyperparameters.beta", "Unknown hyperparameter"),
+            (json!({"mlm_probability": 0.1}), "hyperparameters.mlm_probability", "Unknown hyperparameter"),
+            (json!({"adapter": {"type": "lora", "r": 0}}), "hyperparameters.adapter.r", "r must be an integer from 1"),
+            (json!({"adapter": "dora"}), "hyperparameters.adapter", "{type: \"lora\", r, alpha"),
+            (json!({"freeze": {"layers": "two"}}), "hyperparameters.freeze.layers", "invalid type"),
+            (json!({"early_stopping": {"metric": "x"}}), "hyperparameters.early_stopping.metric", "loss, accuracy"),
         ] {
             let (at, message) = parse(sent.clone()).unwrap_err();
             assert_eq!(at, param);

@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::super::error::{Error, Result};
-use super::super::model::ModelFacts;
+use super::super::method::{Method, ProblemType};
+use super::super::model::{Family, ModelFacts};
+use super::augmentation::Augmentation;
+use super::objects::{Adapter, EarlyStopping, Freeze};
 use super::{DEFINITIONS, Requested};
 
 /// How the learning rate falls after warm-up.
@@ -64,6 +67,38 @@ pub struct Hyperparameters {
     pub keep_checkpoints: u32,
     pub class_weights: ClassWeights,
     pub label_smoothing: f64,
+    #[serde(default)]
+    pub early_stopping: EarlyStopping,
+    #[serde(default)]
+    pub freeze: Freeze,
+    #[serde(default = "one")]
+    pub layerwise_lr_decay: f64,
+    #[serde(default)]
+    pub adapter: Adapter,
+    #[serde(default)]
+    pub problem_type: ProblemType,
+    #[serde(default)]
+    pub augmentation: Augmentation,
+    #[serde(default)]
+    pub token_dropout: f64,
+    #[serde(default)]
+    pub token_masking: f64,
+    #[serde(default = "mlm_probability")]
+    pub mlm_probability: f64,
+    #[serde(default)]
+    pub whole_word_masking: bool,
+    #[serde(default = "scale")]
+    pub scale: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+fn mlm_probability() -> f64 {
+    0.15
+}
+fn scale() -> f64 {
+    20.0
 }
 
 /// How classes weigh in the loss.
@@ -74,19 +109,29 @@ pub enum ClassWeights {
     Balanced,
 }
 
+/// What is trained, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    pub method: Method,
+    pub family: Family,
+    pub facts: &'a ModelFacts,
+}
+
 /// What "auto" depends on besides the model.
 #[derive(Clone, Copy, Debug)]
 pub struct DataFacts {
     pub training_examples: u64,
+    /// What the data asks for, once it was read.
+    pub problem: ProblemType,
 }
 
 /// Replaces every "auto" and default. `path` is where the hyperparameters stand in the request.
 ///
 /// # Errors
 /// A value does not fit the model; the error names the JSON path.
-pub fn resolve(requested: &Requested, model: &ModelFacts, data: DataFacts, path: &str) -> Result<Hyperparameters> {
+pub fn resolve(requested: &Requested, subject: Subject<'_>, data: DataFacts, path: &str) -> Result<Hyperparameters> {
+    let model = subject.facts;
     let batch_size = auto_batch_size(data.training_examples);
-    let base_rate = base_learning_rate(model.hidden_size);
     let mut values: Map<String, Value> = DEFINITIONS.iter().map(|d| (d.name.to_owned(), requested.value(d))).collect();
     let set_auto = |values: &mut Map<String, Value>, name: &str, value: Value| {
         if values.get(name).is_none_or(|old| old == "auto" || old.is_null()) {
@@ -97,6 +142,11 @@ pub fn resolve(requested: &Requested, model: &ModelFacts, data: DataFacts, path:
     let step = number(&values, "batch_size") * number(&values, "gradient_accumulation_steps");
     set_auto(&mut values, "n_epochs", auto_epochs(data.training_examples, step).into());
     set_auto(&mut values, "max_sequence_length", model.max_positions.into());
+    set_auto(&mut values, "problem_type", data.problem.as_str().into());
+    if values.get("augmentation").is_some_and(|value| value == "none") {
+        values.insert("augmentation".to_owned(), Value::Object(Map::new()));
+    }
+    let base_rate = base_learning_rate(subject, &values);
     if values.get("learning_rate").is_none_or(Value::is_null) {
         set_auto(&mut values, "learning_rate_multiplier", 1.0.into());
         let rate = base_rate * number(&values, "learning_rate_multiplier");
@@ -106,27 +156,85 @@ pub fn resolve(requested: &Requested, model: &ModelFacts, data: DataFacts, path:
         values.insert("learning_rate_multiplier".to_owned(), multiplier.into());
     }
     let resolved: Hyperparameters = serde_json::from_value(Value::Object(values)).map_err(Error::internal)?;
-    if resolved.max_sequence_length > model.max_positions {
-        return Err(Error::invalid(
-            format!("{path}.max_sequence_length"),
-            format!(
-                "Invalid value for 'max_sequence_length': {}. The model takes at most {} tokens.",
-                resolved.max_sequence_length, model.max_positions
-            ),
-        ));
+    match misfit(&resolved, subject) {
+        None => Ok(resolved),
+        Some((name, why)) => {
+            Err(Error::invalid(format!("{path}.{name}"), format!("Invalid value for '{name}': {why}")))
+        }
     }
-    Ok(resolved)
+}
+
+/// The first value that does not fit the model or the task, and why.
+fn misfit(h: &Hyperparameters, subject: Subject<'_>) -> Option<(&'static str, String)> {
+    let model = subject.facts;
+    if !subject.family.is_vision() && h.max_sequence_length > model.max_positions {
+        let why = format!("{}. The model takes at most {} tokens.", h.max_sequence_length, model.max_positions);
+        return Some(("max_sequence_length", why));
+    }
+    if let Freeze::Layers(frozen) = h.freeze
+        && model.layers > 0
+        && frozen.layers > model.layers
+    {
+        return Some(("freeze.layers", format!("{}. The model has {} layers.", frozen.layers, model.layers)));
+    }
+    if h.freeze.is_backbone() && !subject.method.is_classification() {
+        return Some(("freeze", format!("\"backbone\". {} trains the backbone itself.", subject.method)));
+    }
+    if h.adapter.lora().is_some() {
+        if subject.family == Family::ResNet {
+            return Some(("adapter", "LoRA is not built for ResNet, whose layers are convolutions.".to_owned()));
+        }
+        if h.freeze != Freeze::default() {
+            return Some((
+                "freeze",
+                "an adapter freezes the whole base model already; leave one of them out.".to_owned(),
+            ));
+        }
+    }
+    if let Some(rule) = h.early_stopping.patience() {
+        let known = metrics(subject.method, h.problem_type);
+        if !known.contains(&rule.metric.as_str()) {
+            let why = format!("\"{}\". Measured here: {}.", rule.metric, known.join(", "));
+            return Some(("early_stopping.metric", why));
+        }
+    }
+    None
+}
+
+/// The metrics of the validation data that a task has.
+fn metrics(method: Method, problem: ProblemType) -> &'static [&'static str] {
+    match (method, problem) {
+        (Method::MaskedLm | Method::Embedding, _) => &["loss", "accuracy"],
+        (_, ProblemType::SingleLabelClassification) => {
+            &["loss", "accuracy", "macro_f1", "weighted_f1", "mcc", "top_5_accuracy"]
+        }
+        (_, ProblemType::MultiLabelClassification) => &["loss", "accuracy", "macro_f1", "micro_f1"],
+        (_, ProblemType::Regression) => &["loss", "mse", "mae", "pearson"],
+    }
 }
 
 fn number(values: &Map<String, Value>, name: &str) -> f64 {
     values.get(name).and_then(Value::as_f64).unwrap_or(1.0)
 }
 
-/// The peak rate at which an encoder of this width fine-tunes well: 5e-5 at BERT-base's 768, more for narrower
-/// models, in inverse proportion to the square of the width.
-fn base_learning_rate(hidden_size: u32) -> f64 {
-    let ratio = 768.0 / f64::from(hidden_size.max(1));
-    (5e-5 * ratio * ratio).clamp(1e-6, 1e-3)
+/// The peak rate at which a model fine-tunes well: for transformers 5e-5 at BERT-base's width of 768 and more for
+/// narrower ones, in inverse proportion to the square of the width; for residual networks 1e-3. Adapters take ten times
+/// as much, a head alone twenty times.
+fn base_learning_rate(subject: Subject<'_>, values: &Map<String, Value>) -> f64 {
+    let whole = if subject.family == Family::ResNet {
+        1e-3
+    } else {
+        let ratio = 768.0 / f64::from(subject.facts.hidden_size.max(1));
+        (5e-5 * ratio * ratio).clamp(1e-6, 1e-3)
+    };
+    let given = |name: &str| values.get(name).is_some_and(|value| value != "none");
+    if values.get("freeze").is_some_and(|freeze| freeze == "backbone") {
+        (20.0 * whole).min(1e-2)
+    } else if given("adapter") {
+        (10.0 * whole).min(5e-3)
+    } else {
+        whole
+    }
 }
 
 /// About 300 batches an epoch, within 8 to 32.
@@ -144,21 +252,19 @@ fn auto_epochs(examples: u64, examples_per_step: f64) -> u64 {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{DataFacts, Hyperparameters, Interval, LrSchedule, Precision, resolve};
+    use super::{DataFacts, Hyperparameters, Interval, LrSchedule, Precision, ProblemType, Subject, resolve};
     use crate::domain::error::Result;
     use crate::domain::hyperparameters::Requested;
     use crate::domain::method::Method;
-    use crate::domain::model::ModelFacts;
+    use crate::domain::model::{Family, ModelFacts};
 
     fn resolved(values: Value, hidden_size: u32, training_examples: u64) -> Result<Hyperparameters> {
         let Value::Object(values) = values else { panic!("an object") };
         let requested = Requested::parse(Method::TextClassification, values, "h")?;
-        resolve(
-            &requested,
-            &ModelFacts { hidden_size, max_positions: 512, ..ModelFacts::default() },
-            DataFacts { training_examples },
-            "h",
-        )
+        let facts = ModelFacts { hidden_size, max_positions: 512, layers: 6, ..ModelFacts::default() };
+        let subject = Subject { method: Method::TextClassification, family: Family::Bert, facts: &facts };
+        let problem = ProblemType::SingleLabelClassification;
+        resolve(&requested, subject, DataFacts { training_examples, problem }, "h")
     }
 
     #[test]
@@ -187,6 +293,31 @@ mod tests {
         let error = resolved(json!({"max_sequence_length": 513}), 384, 100).unwrap_err();
         assert_eq!(error.param.as_deref(), Some("h.max_sequence_length"));
         assert!(error.message.contains("at most 512"), "{}", error.message);
+    }
+
+    #[test]
+    fn what_does_not_fit_the_model_or_the_task_is_refused_by_name() {
+        for (values, param, hint) in [
+            (json!({"freeze": {"layers": 7}}), "h.freeze.layers", "has 6 layers"),
+            (json!({"freeze": "backbone", "adapter": {"type": "lora"}}), "h.freeze", "leave one of them out"),
+            (json!({"early_stopping": {"metric": "pearson"}}), "h.early_stopping.metric", "macro_f1"),
+            (
+                json!({"problem_type": "regression", "early_stopping": {"metric": "mcc"}}),
+                "h.early_stopping.metric",
+                "mse",
+            ),
+        ] {
+            let error = resolved(values, 384, 100).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some(param));
+            assert!(error.message.contains(hint), "{}", error.message);
+        }
+    }
+
+    #[test]
+    fn adapters_and_heads_alone_learn_faster() {
+        let rate = |values| resolved(values, 768, 1000).unwrap().learning_rate;
+        assert_eq!(rate(json!({"adapter": {"type": "lora"}})), 5e-4);
+        assert_eq!(rate(json!({"freeze": "backbone"})), 1e-3);
     }
 
     #[test]
