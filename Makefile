@@ -22,7 +22,8 @@ endif
 ifneq ($(shell cargo nextest --version 2>/dev/null),)
 RUN_TESTS := cargo nextest run --workspace
 else
-RUN_TESTS := cargo test --workspace
+# Tests of the engine share libtorch's one generator, so in one process they go one after the other.
+RUN_TESTS := cargo test --workspace -- --test-threads=1
 endif
 
 .PHONY: help setup build demo serve test chaos lint interop golden sqlx bench-training bench-service deny gpu-check gpu-check-bundle clean-deps
@@ -96,6 +97,10 @@ interop: build $(MODEL).done $(DEPS)/venv-interop.done
 
 golden: $(DEPS)/venv-interop.done
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/make.py
+	$(DEPS)/venv-interop/bin/python engine/tests/golden/vision_models.py
+	$(DEPS)/venv-interop/bin/python engine/tests/golden/text_families.py
+	$(DEPS)/venv-interop/bin/python engine/tests/golden/images.py
+	$(DEPS)/venv-interop/bin/python tests/fixtures/images/make.py
 
 sqlx: $(SETUP)
 	cargo sqlx --version >/dev/null 2>&1 || cargo install sqlx-cli@0.9.0 --no-default-features --features postgres --locked

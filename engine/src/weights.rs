@@ -27,10 +27,23 @@ impl Weights {
     /// # Errors
     /// No safetensors file is there, or one is malformed.
     pub fn open(directory: &Path, prefix: &str) -> Result<Self> {
+        Self::open_renamed(directory, prefix, |_, name| name.to_owned())
+    }
+
+    /// As [`open`](Self::open), after calling each tensor what `rename` makes of its name in the files; `rename` is
+    /// given all names, to see whose they are.
+    pub fn open_renamed(
+        directory: &Path,
+        prefix: &str,
+        rename: impl Fn(&BTreeSet<String>, &str) -> String,
+    ) -> Result<Self> {
         let mut weights = Self { files: Vec::new(), names: BTreeMap::new() };
         for path in weight_files(directory)? {
             weights.add_file(path)?;
         }
+        let all: BTreeSet<String> = weights.names.keys().cloned().collect();
+        weights.names =
+            std::mem::take(&mut weights.names).into_iter().map(|(name, place)| (rename(&all, &name), place)).collect();
         weights.normalise(prefix);
         Ok(weights)
     }
@@ -82,11 +95,32 @@ impl Weights {
         self.names.keys().filter(|name| !known.contains(name.as_str())).cloned().collect()
     }
 
+    /// The tensor called `name` in float32 on the CPU, whatever its shape.
+    ///
+    /// # Errors
+    /// It is missing, or of a type other than float32, float16 and bfloat16.
+    pub fn load_any(&self, name: &str) -> Result<Tensor> {
+        let (file, stored) =
+            self.names.get(name).ok_or_else(|| EngineError::model(format!("the model has no tensor {name}")))?;
+        let (path, map) = &self.files[*file];
+        let view = parse(path, map)?.tensor(stored).map_err(|error| malformed(path, &error))?;
+        let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
+        self.load(name, &shape)
+    }
+
     /// The tensor called `name` in float32 on the CPU.
     ///
     /// # Errors
     /// It is missing, has another shape than `shape`, or is of a type other than float32, float16 and bfloat16.
     pub fn load(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
+        self.load_as(name, shape, Kind::Float)
+    }
+
+    /// The tensor called `name` on the CPU in `kind`: float32 from any type of floats, or int64 from int64.
+    ///
+    /// # Errors
+    /// It is missing, has another shape than `shape`, or is of another type.
+    pub fn load_as(&self, name: &str, shape: &[i64], kind: Kind) -> Result<Tensor> {
         let (file, stored) =
             self.names.get(name).ok_or_else(|| EngineError::model(format!("the model has no tensor {name}")))?;
         let (path, map) = &self.files[*file];
@@ -96,11 +130,14 @@ impl Weights {
         if found != shape {
             return Err(EngineError::model(format!("tensor {name} has shape {found:?} where {shape:?} is expected")));
         }
-        let kind = kind_of(view.dtype()).ok_or_else(|| {
-            EngineError::model(format!("tensor {name} has type {:?}; use float32, float16 or bfloat16", view.dtype()))
-        })?;
+        let (stored, allowed) = match kind {
+            Kind::Int64 => ((view.dtype() == Dtype::I64).then_some(Kind::Int64), "int64"),
+            _ => (kind_of(view.dtype()), "float32, float16 or bfloat16"),
+        };
+        let stored = stored
+            .ok_or_else(|| EngineError::model(format!("tensor {name} has type {:?}; use {allowed}", view.dtype())))?;
         // The crate has checked that the data's length is that of shape and type.
-        Ok(Tensor::f_from_data_size(view.data(), shape, kind)?.f_to_kind(Kind::Float)?)
+        Ok(Tensor::f_from_data_size(view.data(), shape, stored)?.f_to_kind(kind)?)
     }
 }
 
@@ -145,19 +182,23 @@ fn kind_of(dtype: Dtype) -> Option<Kind> {
     }
 }
 
-/// Writes float32 tensors to `path` with the metadata that Transformers expects (`format: pt`).
+/// Writes tensors to `path`, int64 as they are and all others in float32, with the metadata that Transformers expects
+/// (`format: pt`).
 pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
     let mut buffers = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
-        let tensor = tensor.f_detach()?.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
+        let (kind, dtype) =
+            if tensor.kind() == Kind::Int64 { (Kind::Int64, Dtype::I64) } else { (Kind::Float, Dtype::F32) };
+        let tensor = tensor.f_detach()?.f_to_device(tch::Device::Cpu)?.f_to_kind(kind)?.f_contiguous()?;
         let shape: Vec<usize> = tensor.size().iter().map(|&size| size.unsigned_abs() as usize).collect();
-        buffers.push((name.as_str(), shape, tensor));
+        buffers.push((name.as_str(), shape, dtype, tensor));
     }
     let mut views = Vec::with_capacity(buffers.len());
-    for (name, shape, tensor) in &buffers {
-        // SAFETY: a contiguous float32 CPU tensor that lives in `buffers` until the file is written.
-        let bytes = unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<u8>(), tensor.numel() * 4) };
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(|error| malformed(path, &error))?;
+    for (name, shape, dtype, tensor) in &buffers {
+        let length = tensor.numel() * tensor.kind().elt_size_in_bytes();
+        // SAFETY: a contiguous CPU tensor of so many bytes that lives in `buffers` until the file is written.
+        let bytes = unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<u8>(), length) };
+        let view = TensorView::new(*dtype, shape.clone(), bytes).map_err(|error| malformed(path, &error))?;
         views.push((*name, view));
     }
     let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);

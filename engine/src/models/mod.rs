@@ -1,3 +1,4 @@
 //! Model families, each from its own `config.json` and under its own Hugging Face names.
 
-pub mod bert;
+pub mod text;
+pub mod vision;

@@ -1,7 +1,7 @@
 //! Operators with two implementations: fused CPU kernels, and [`reference`] in plain libtorch operators, which every
 //! other device uses and the tests hold the kernels against.
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{Hidden, LayerNorm, Mode, Sequences};
 use crate::error::Result;
@@ -46,6 +46,35 @@ pub fn attention(qkv: &Tensor, sequences: &Sequences, heads: i64, p: f64, mode: 
     }
 }
 
+/// [`attention`] of every token over the tokens of its own sequence that are at most `window` away.
+pub fn local_attention(
+    qkv: &Tensor,
+    sequences: &Sequences,
+    heads: i64,
+    window: i64,
+    p: f64,
+    mode: &Mode,
+) -> Result<Tensor> {
+    // Short texts lie within the window from end to end.
+    if sequences.longest <= window + 1 {
+        return attention(qkv, sequences, heads, p, mode);
+    }
+    let (p, key) = mode.dropout(p);
+    reference::local_attention(qkv, sequences, heads, window, p, key)
+}
+
+/// [`attention`] with `bias` `[N, L, L]` (float32, of the longest sequence's `L` tokens) added to the scores before
+/// softmax. In plain operators on every device: the bias learns, and fused kernels give no gradient of it.
+pub fn biased_attention(qkv: &Tensor, sequences: &Sequences, bias: &Tensor, p: f64, mode: &Mode) -> Result<Tensor> {
+    let (q, k, v) = reference::padded(qkv, sequences, bias.size()[0])?;
+    let scale = (q.size()[3] as f64).sqrt();
+    let scores = q.f_matmul(&k.f_transpose(2, 3)?)?.f_div_scalar(scale)?.f_add(bias)?;
+    let absent = sequences.padding(qkv.device())?.mask.f_logical_not()?;
+    let probabilities = scores.f_masked_fill(&absent, f64::NEG_INFINITY)?.f_softmax(-1, Kind::Float)?;
+    let probabilities = dropout(&probabilities.f_to_kind(qkv.kind())?, p, mode)?;
+    reference::packed(&probabilities.f_matmul(&v)?, sequences)
+}
+
 /// The same operators in plain libtorch. Dropout draws from libtorch's generator, seeded with the key.
 pub mod reference {
     use super::{Hidden, LayerNorm, Result, Sequences, Tensor};
@@ -68,17 +97,50 @@ pub mod reference {
         Hidden::new(norm.forward(&sum)?, x.kind())
     }
 
-    /// See [`super::attention`]. Sequences are padded for `scaled_dot_product_attention` and packed again.
+    /// See [`super::attention`].
     pub fn attention(qkv: &Tensor, sequences: &Sequences, heads: i64, p: f64, key: u64) -> Result<Tensor> {
-        let (count, longest) = (sequences.count(), sequences.longest);
-        let size = qkv.size()[1] / 3 / heads;
-        let padding = sequences.padding(qkv.device())?;
-        let padded = qkv.f_index_select(0, &padding.places)?;
-        let split = padded.f_view([count, longest, 3, heads, size])?.f_permute([2, 0, 3, 1, 4])?;
-        let (q, k, v) = (split.f_select(0, 0)?, split.f_select(0, 1)?, split.f_select(0, 2)?);
+        padded_attention(qkv, sequences, heads, &sequences.padding(qkv.device())?.mask, p, key)
+    }
+
+    /// See [`super::local_attention`].
+    pub fn local_attention(
+        qkv: &Tensor,
+        sequences: &Sequences,
+        heads: i64,
+        window: i64,
+        p: f64,
+        key: u64,
+    ) -> Result<Tensor> {
+        padded_attention(qkv, sequences, heads, &sequences.band(window, qkv.device())?, p, key)
+    }
+
+    /// Sequences are padded for `scaled_dot_product_attention` and packed again; `mask` says which keys count.
+    fn padded_attention(
+        qkv: &Tensor,
+        sequences: &Sequences,
+        heads: i64,
+        mask: &Tensor,
+        p: f64,
+        key: u64,
+    ) -> Result<Tensor> {
+        let (q, k, v) = padded(qkv, sequences, heads)?;
         seed(p, key);
-        let out = Tensor::f_scaled_dot_product_attention(&q, &k, &v, Some(&padding.mask), p, false, None, false)?;
-        let flat = out.f_permute([0, 2, 1, 3])?.f_reshape([count * longest, heads * size])?;
-        Ok(flat.f_index_select(0, &padding.kept)?)
+        let out = Tensor::f_scaled_dot_product_attention(&q, &k, &v, Some(mask), p, false, None, false)?;
+        packed(&out, sequences)
+    }
+
+    /// Queries, keys and values of packed `qkv`, each padded to `[S, N, L, D]`.
+    pub(super) fn padded(qkv: &Tensor, sequences: &Sequences, heads: i64) -> Result<(Tensor, Tensor, Tensor)> {
+        let size = qkv.size()[1] / 3 / heads;
+        let padded = qkv.f_index_select(0, &sequences.padding(qkv.device())?.places)?;
+        let shape = [sequences.count(), sequences.longest, 3, heads, size];
+        let split = padded.f_view(shape)?.f_permute([2, 0, 3, 1, 4])?;
+        Ok((split.f_select(0, 0)?, split.f_select(0, 1)?, split.f_select(0, 2)?))
+    }
+
+    /// What attention gives for padded queries, `[S, N, L, D]`, packed to `[T, N D]`.
+    pub(super) fn packed(out: &Tensor, sequences: &Sequences) -> Result<Tensor> {
+        let flat = out.f_permute([0, 2, 1, 3])?.f_reshape([sequences.count() * sequences.longest, -1])?;
+        Ok(flat.f_index_select(0, &sequences.padding(out.device())?.kept)?)
     }
 }

@@ -2,21 +2,25 @@
 //!
 //! Shape legend used throughout: `T` tokens of a packed batch, `S` sequences, `D` width, `N` heads, `C` classes.
 
+mod convolution;
 pub mod functional;
 mod layers;
+mod rotary;
 mod sequences;
 
 use std::cell::Cell;
 
 use tch::{Kind, Tensor};
 
+pub use convolution::{BatchNorm2d, Conv2d, channels_last, global_average};
 pub use layers::{Embedding, LayerNorm, Linear};
+pub use rotary::{Rotary, Rotation};
 pub use sequences::Sequences;
 
 use crate::error::Result;
 use finetuned::domain::random::mix;
 
-/// How a forward pass runs: with dropout or without.
+/// How a forward pass runs: with dropout and batch statistics, or without.
 ///
 /// Dropout masks are functions of a key that counts up from `seed`, one per dropout layer, so a step's masks depend
 /// on its seed alone and a resumed run draws the same ones.
@@ -34,6 +38,11 @@ impl Mode {
     /// Dropout with masks drawn from `seed`.
     pub fn train(seed: u64) -> Self {
         Self { next_key: Some(Cell::new(seed)) }
+    }
+
+    /// Whether this is a step of training: batch norms then use the batch's statistics and keep running ones.
+    pub fn is_training(&self) -> bool {
+        self.next_key.is_some()
     }
 
     /// The probability and key of the next dropout layer: probability 0 when evaluating.

@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::error::{EngineError, Result};
 
@@ -16,6 +16,8 @@ pub struct Sequences {
     pub first: Tensor,
     lengths: Vec<i64>,
     padding: OnceCell<Padding>,
+    /// The window and mask of [`band`](Self::band); a model has one window.
+    band: OnceCell<(i64, Tensor)>,
 }
 
 /// How to pad the packed tokens to `[S, L]` and back.
@@ -49,6 +51,7 @@ impl Sequences {
             first: Tensor::f_from_slice(&first)?.f_to_device(device)?,
             lengths,
             padding: OnceCell::new(),
+            band: OnceCell::new(),
         })
     }
 
@@ -64,6 +67,30 @@ impl Sequences {
             let _ = self.padding.set(padding);
         }
         self.padding.get().ok_or_else(|| EngineError::native("padding was not made"))
+    }
+
+    /// Bool `[S, 1, L, L]`: which keys each padded query attends to when it sees `window` tokens to each side. Queries
+    /// of padding see every real key: a row without any would be NaN in some kernels, and its gradient with it.
+    pub fn band(&self, window: i64, device: Device) -> Result<Tensor> {
+        if let Some((known, mask)) = self.band.get()
+            && *known == window
+        {
+            return Ok(mask.shallow_clone());
+        }
+        let real = &self.padding(device)?.mask;
+        let column = Tensor::f_arange(self.longest, (Kind::Int64, device))?;
+        let distance = column.f_unsqueeze(0)?.f_sub(&column.f_unsqueeze(1)?)?.f_abs()?;
+        let is_padding = real.f_logical_not()?.f_transpose(2, 3)?;
+        let mask = distance.f_le(window)?.f_logical_or(&is_padding)?.f_logical_and(real)?;
+        let _ = self.band.set((window, mask.shallow_clone()));
+        Ok(mask)
+    }
+
+    /// The mean of each sequence's rows of `x` `[T, D]` in float32: `[S, D]`.
+    pub fn mean(&self, x: &Tensor) -> Result<Tensor> {
+        let lengths = Tensor::f_from_slice(&self.lengths)?.f_to_device(x.device())?;
+        let none = None::<&Tensor>;
+        Ok(Tensor::f_segment_reduce(x, "mean", Some(&lengths), none, none, 0, false, 0.0)?)
     }
 
     fn make_padding(&self, device: Device) -> Result<Padding> {

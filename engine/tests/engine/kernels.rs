@@ -1,8 +1,8 @@
 //! The fused CPU kernels against the same operators in plain libtorch, and their dropout against statistics.
 
 use finetuned_engine::native;
-use finetuned_engine::nn::functional::reference;
-use finetuned_engine::nn::{LayerNorm, Sequences};
+use finetuned_engine::nn::functional::{self, reference};
+use finetuned_engine::nn::{LayerNorm, Mode, Sequences};
 use tch::{Device, Kind, Tensor};
 
 use super::support::assert_close;
@@ -46,6 +46,57 @@ fn attention_agrees_with_scaled_dot_product_attention() {
             assert_close(&fused.grad(), &plain.grad(), tolerance(kind), &format!("gradient, {what}"));
         }
     });
+}
+
+#[test]
+fn local_attention_sees_a_window_to_each_side() {
+    tch::manual_seed(5);
+    let (heads, size, window) = (2, 8, 3);
+    let lengths = [9, 2, 1, 14];
+    let sequences = Sequences::from_lengths(lengths.to_vec(), Device::Cpu).unwrap();
+    let values = Tensor::randn([26, 3 * heads * size], CPU);
+    let weight = Tensor::randn([26, heads * size], CPU);
+    let local = leaf(&values, Kind::Float);
+    let out = functional::local_attention(&local, &sequences, heads, window, 0.0, &Mode::eval()).unwrap();
+    (&out * &weight).sum(Kind::Float).backward();
+    // One sequence at a time, each with its own band of scores.
+    let plain = leaf(&values, Kind::Float);
+    let (mut start, mut parts) = (0, Vec::new());
+    for length in lengths {
+        let qkv = plain.narrow(0, start, length).view([length, 3, heads, size]).permute([1, 2, 0, 3]);
+        let scores = qkv.select(0, 0).matmul(&qkv.select(0, 1).transpose(1, 2)) / 8.0_f64.sqrt();
+        let band = Tensor::ones([length, length], CPU).triu(-window).tril(window);
+        let scores = scores.masked_fill(&band.eq(0.0), f64::NEG_INFINITY);
+        let out = scores.softmax(-1, Kind::Float).matmul(&qkv.select(0, 2));
+        parts.push(out.transpose(0, 1).reshape([length, heads * size]));
+        start += length;
+    }
+    let expected = Tensor::cat(&parts, 0);
+    (&expected * &weight).sum(Kind::Float).backward();
+    assert_close(&out, &expected, 2e-5, "values");
+    assert_close(&local.grad(), &plain.grad(), 2e-5, "gradient");
+
+    let wide = functional::local_attention(&values, &sequences, heads, 13, 0.0, &Mode::eval()).unwrap();
+    let full = functional::attention(&values, &sequences, heads, 0.0, &Mode::eval()).unwrap();
+    assert_eq!(wide, full, "a window over every sequence is none");
+}
+
+#[test]
+fn means_are_those_of_each_sequence() {
+    tch::manual_seed(6);
+    let sequences = Sequences::from_lengths(vec![3, 1, 8], Device::Cpu).unwrap();
+    let (x, weight) = (leaf(&Tensor::randn([12, 5], CPU), Kind::Float), Tensor::randn([3, 5], CPU));
+    let means = sequences.mean(&x).unwrap();
+    (&means * &weight).sum(Kind::Float).backward();
+    let mut start = 0;
+    for (row, length) in [3, 1, 8].into_iter().enumerate() {
+        let part = x.detach().narrow(0, start, length);
+        let dims = Some(&[0_i64][..]);
+        assert_close(&means.get(row as i64), &part.mean_dim(dims, false, Kind::Float), 1e-6, "mean");
+        let grad = weight.get(row as i64).expand([length, 5], false) / length as f64;
+        assert_close(&x.grad().narrow(0, start, length), &grad, 1e-6, "gradient");
+        start += length;
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The engine against PyTorch, Transformers and itself.
 //!
-//! Golden values come from `tests/golden/make.py`. `FINETUNED_TEST_DEVICE=cuda` runs the tests on a GPU; what they
+//! Golden values come from the scripts in `tests/golden/`. `FINETUNED_TEST_DEVICE=cuda` runs the tests on a GPU; what they
 //! compare with stays the same, and `support::Tolerance` says how close each precision must come.
 
 #![allow(
@@ -17,10 +17,13 @@
     reason = "tests fail loudly, and their helpers are shared by module"
 )]
 
+mod images;
 mod kernels;
 mod model;
 mod optimizer;
 mod support;
+mod text_families;
 mod tokens;
 mod training;
+mod vision_models;
 mod weights;

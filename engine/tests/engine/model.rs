@@ -1,6 +1,6 @@
 //! BERT against Transformers: logits, loss and every gradient.
 
-use finetuned_engine::models::bert::BertConfig;
+use finetuned_engine::models::text::TextConfig;
 use finetuned_engine::nn::Mode;
 use tch::Tensor;
 
@@ -67,12 +67,14 @@ fn a_config_that_asks_for_what_is_not_built_is_refused_by_name() {
     let refused = |field: &str, value: serde_json::Value| {
         let mut config: serde_json::Value = serde_json::from_str(&json).unwrap();
         config[field] = value;
-        BertConfig::parse(&config.to_string()).unwrap_err().to_string()
+        TextConfig::parse(&config.to_string()).unwrap_err().to_string()
     };
     assert!(refused("hidden_act", "swish".into()).contains("hidden_act is swish"));
     assert!(refused("position_embedding_type", "relative_key".into()).contains("position_embedding_type"));
     assert!(refused("is_decoder", true.into()).contains("is_decoder"));
     assert!(refused("num_attention_heads", 5.into()).contains("num_attention_heads"));
     assert!(refused("vocab_size", "many".into()).contains("vocab_size"));
-    assert!(BertConfig::parse("{}").unwrap_err().to_string().contains("vocab_size"));
+    assert!(refused("model_type", "gpt2".into()).contains("model_type is gpt2; supported: bert, roberta"));
+    assert!(TextConfig::parse("{}").unwrap_err().to_string().contains("model_type"));
+    assert!(TextConfig::parse(r#"{"model_type": "bert"}"#).unwrap_err().to_string().contains("vocab_size"));
 }

@@ -224,8 +224,8 @@ fn the_optimizers_state_survives_a_save() {
     weights::write(&model_path, &saved).unwrap();
     let weights = Weights::open_file(&model_path).unwrap();
     let config = tiny_config("gelu");
-    let (_, mut fresh, _) = params::build(&weights, test_device(), Kind::Float, 0, |root| {
-        finetuned_engine::models::bert::BertClassifier::new(root, &config, super::support::CLASSES, Init::Normal(0.02))
+    let (_, mut fresh, _) = params::build(&weights, params::Placement::new(test_device(), Kind::Float, 0), |root| {
+        finetuned_engine::models::text::TextClassifier::new(root, &config, super::support::CLASSES, Init::Normal(0.02))
     })
     .unwrap();
     let mut resumed = AdamW::new(&fresh, AdamWConfig::new(0.01, 1.0)).unwrap();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use finetuned_engine::device;
-use finetuned_engine::models::bert::{BertClassifier, BertConfig, Tokens};
+use finetuned_engine::models::text::{TextClassifier, TextConfig, Tokens};
 use finetuned_engine::nn::Sequences;
 use finetuned_engine::params::{self, Init, ParamTable};
 use finetuned_engine::weights::{self, Weights};
@@ -80,22 +80,23 @@ pub fn weights_of(golden: &HashMap<String, Tensor>, prefix: &str) -> Weights {
 
 pub const CLASSES: i64 = 5;
 
-pub fn tiny_config(activation: &str) -> BertConfig {
+pub fn tiny_config(activation: &str) -> TextConfig {
     let json = std::fs::read_to_string(golden_path("tiny-bert/config.json")).unwrap();
-    let mut config = BertConfig::parse(&json).unwrap();
-    config.hidden_act = activation.to_owned();
-    config.hidden_dropout_prob = 0.0;
-    config.attention_probs_dropout_prob = 0.0;
-    config
+    let mut config: serde_json::Value = serde_json::from_str(&json).unwrap();
+    config["hidden_act"] = activation.into();
+    config["hidden_dropout_prob"] = 0.0.into();
+    config["attention_probs_dropout_prob"] = 0.0.into();
+    TextConfig::parse(&config.to_string()).unwrap()
 }
 
 /// A classifier with the `weight.` tensors of a golden file.
-pub fn classifier(golden: &HashMap<String, Tensor>, config: &BertConfig, kind: Kind) -> (BertClassifier, ParamTable) {
+pub fn classifier(golden: &HashMap<String, Tensor>, config: &TextConfig, kind: Kind) -> (TextClassifier, ParamTable) {
     let weights = weights_of(golden, "weight.");
     let head = Init::Normal(0.02);
-    let (model, table, report) =
-        params::build(&weights, test_device(), kind, 0, |root| BertClassifier::new(root, config, CLASSES, head))
-            .unwrap();
+    let (model, table, report) = params::build(&weights, params::Placement::new(test_device(), kind, 0), |root| {
+        TextClassifier::new(root, config, CLASSES, head)
+    })
+    .unwrap();
     assert!(report.initialised.is_empty() && report.unused.is_empty(), "{report:?}");
     (model, table)
 }

@@ -15,7 +15,7 @@ fn ids_are_those_of_transformers() {
     let cases: Vec<Case> = serde_json::from_slice(&std::fs::read(golden_path("tokens.json")).unwrap()).unwrap();
     let tokenizer = TextTokenizer::open(&golden_path("tiny-bert"), 64, 120).unwrap();
     let texts: Vec<&str> = cases.iter().map(|case| case.text.as_str()).collect();
-    let encoded = tokenizer.encode(&texts).unwrap();
+    let encoded = tokenizer.encode(&texts.iter().map(|&text| (text, None)).collect::<Vec<_>>()).unwrap();
     for (case, encoded) in cases.iter().zip(&encoded) {
         assert_eq!(encoded.ids, case.ids, "{:?}", case.text);
         assert_eq!(encoded.truncated, case.text.len() > 150, "{:?}", case.text);

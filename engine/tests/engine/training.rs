@@ -386,3 +386,37 @@ fn auto_precision_is_settled_by_the_device() {
     assert_eq!(device().precision(Precision::Fp32), Precision::Fp32);
     assert_eq!(settled == Precision::Bf16, device::available().cpu_bf16 || device().name() == "cuda");
 }
+
+#[test]
+fn every_family_trains_and_is_exported_under_its_own_class() {
+    for (model, class, name) in [
+        ("tiny-roberta", "RobertaForSequenceClassification", "classifier.out_proj.weight"),
+        ("tiny-distilbert", "DistilBertForSequenceClassification", "pre_classifier.weight"),
+        ("tiny-modernbert", "ModernBertForSequenceClassification", "head.dense.weight"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spec = spec(folder.path());
+        spec.model = golden_path(model);
+        spec.hyperparameters.n_epochs = 4;
+        let recorder = train(&spec);
+        let steps = recorder.steps();
+        assert!(steps.last().unwrap().metrics["train_loss"] < steps[0].metrics["train_loss"], "{model} learns");
+        let config = std::fs::read(spec.output.join("config.json")).unwrap();
+        let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+        assert_eq!(config["architectures"][0], class);
+        let tensors = Tensor::read_safetensors(spec.output.join("model.safetensors")).unwrap();
+        assert!(tensors.iter().any(|(found, _)| found == name), "{model} has {name}");
+    }
+}
+
+#[test]
+fn longer_sequences_than_a_model_has_positions_for_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spec = spec(folder.path());
+    spec.model = golden_path("tiny-roberta");
+    spec.hyperparameters.max_sequence_length = 65;
+    let error = run::run(&spec, device(), &Recorder::default()).unwrap_err();
+    // 66 rows of positions, of which RoBERTa leaves two to padding.
+    assert_eq!(error.to_string(), "max_sequence_length is 65; the model takes at most 64 tokens");
+    assert_eq!(error.job_error().param.as_deref(), Some("hyperparameters.max_sequence_length"));
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use finetuned_engine::models::bert::BertClassifier;
+use finetuned_engine::models::text::TextClassifier;
 use finetuned_engine::params::{self, Init};
 use finetuned_engine::weights::{self, Weights};
 use tch::{Device, Kind, Tensor};
@@ -11,9 +11,11 @@ use super::support::{golden, golden_path, tiny_config, weights_of};
 
 fn build(weights: &Weights, head: Init) -> Result<params::LoadReport, String> {
     let config = tiny_config("gelu");
-    params::build(weights, Device::Cpu, Kind::Float, 3, |root| BertClassifier::new(root, &config, 5, head))
-        .map(|(_, _, report)| report)
-        .map_err(|error| error.to_string())
+    params::build(weights, params::Placement::new(Device::Cpu, Kind::Float, 3), |root| {
+        TextClassifier::new(root, &config, 5, head)
+    })
+    .map(|(_, _, report)| report)
+    .map_err(|error| error.to_string())
 }
 
 #[test]
@@ -67,8 +69,8 @@ fn a_fresh_head_depends_on_the_seed_alone() {
     let weights = Weights::open(&golden_path("tiny-bert"), "bert").unwrap();
     let head = |seed| {
         let config = tiny_config("gelu");
-        let built = params::build(&weights, Device::Cpu, Kind::Float, seed, |root| {
-            BertClassifier::new(root, &config, 5, Init::Fresh(0.02))
+        let built = params::build(&weights, params::Placement::new(Device::Cpu, Kind::Float, seed), |root| {
+            TextClassifier::new(root, &config, 5, Init::Fresh(0.02))
         });
         built.unwrap().1.named().unwrap().remove("classifier.weight").unwrap()
     };

@@ -1,0 +1,180 @@
+//! ResNet (He et al. 2015, arXiv:1512.03385) as in Transformers' `ResNetModel`, with basic or bottleneck blocks.
+//!
+//! In bfloat16 activations are bfloat16 throughout, the residual stream too, and batch norms compute in float32: so
+//! does Transformers under autocast.
+
+use serde::Deserialize;
+use tch::{Kind, Tensor};
+
+use super::refuse;
+use crate::error::Result;
+use crate::nn::{BatchNorm2d, Conv2d, Mode, channels_last, global_average};
+use crate::params::Builder;
+
+/// By how much a bottleneck narrows.
+const REDUCTION: i64 = 4;
+
+/// The fields of `config.json` that the model reads.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ResNetConfig {
+    #[serde(default = "three")]
+    pub num_channels: i64,
+    pub embedding_size: i64,
+    pub hidden_sizes: Vec<i64>,
+    pub depths: Vec<usize>,
+    pub layer_type: LayerType,
+    #[serde(default = "relu")]
+    pub hidden_act: String,
+    #[serde(default)]
+    pub downsample_in_first_stage: bool,
+    /// Whether a bottleneck's stride is in its first convolution (as in the paper) or in its second.
+    #[serde(default)]
+    pub downsample_in_bottleneck: bool,
+}
+
+/// The block that the model repeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LayerType {
+    /// Two convolutions of 3 by 3.
+    Basic,
+    /// 1 by 1 to fewer channels, 3 by 3, 1 by 1.
+    Bottleneck,
+}
+
+fn three() -> i64 {
+    3
+}
+fn relu() -> String {
+    "relu".to_owned()
+}
+
+impl ResNetConfig {
+    pub(super) fn check(&self) -> Result<()> {
+        if self.hidden_act != "relu" {
+            return refuse("hidden_act", &self.hidden_act, "relu");
+        }
+        if self.hidden_sizes.is_empty() || self.hidden_sizes.len() != self.depths.len() {
+            let found = format!("{:?}", self.hidden_sizes);
+            return refuse("hidden_sizes", &found, "one size for each of depths, at least one");
+        }
+        if self.depths.contains(&0) {
+            return refuse("depths", &format!("{:?}", self.depths), "1 or more for each stage");
+        }
+        let narrowest = if self.layer_type == LayerType::Bottleneck { REDUCTION } else { 1 };
+        if let Some(size) = self.hidden_sizes.iter().find(|&&size| size < narrowest) {
+            return refuse("hidden_sizes", size, &format!("{narrowest} or more"));
+        }
+        if self.embedding_size < 1 {
+            return refuse("embedding_size", &self.embedding_size, "1 or more");
+        }
+        Ok(())
+    }
+
+    /// The width of the last stage.
+    pub fn hidden_size(&self) -> i64 {
+        self.hidden_sizes.last().copied().unwrap_or(self.embedding_size)
+    }
+}
+
+/// Convolution and batch norm: the names under which Transformers keeps each pair.
+struct ConvNorm {
+    convolution: Conv2d,
+    normalization: BatchNorm2d,
+}
+
+impl ConvNorm {
+    fn new(path: &Builder<'_, '_>, input: i64, output: i64, kernel: i64, stride: i64) -> Result<Self> {
+        Ok(Self {
+            convolution: Conv2d::new(&path.at("convolution"), input, output, kernel, stride)?,
+            normalization: BatchNorm2d::new(&path.at("normalization"), output)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, mode: &Mode) -> Result<Tensor> {
+        self.normalization.forward(&self.convolution.forward(x)?, mode)
+    }
+}
+
+/// A residual block: `relu(layer(x) + shortcut(x))`.
+struct Block {
+    layer: Vec<ConvNorm>,
+    /// Where the block changes the shape; else the input itself is added.
+    shortcut: Option<ConvNorm>,
+}
+
+impl Block {
+    fn new(path: &Builder<'_, '_>, config: &ResNetConfig, input: i64, output: i64, stride: i64) -> Result<Self> {
+        let inner = output / REDUCTION;
+        let (first, second) = if config.downsample_in_bottleneck { (stride, 1) } else { (1, stride) };
+        // Input channels, output channels, kernel and stride of each convolution.
+        let shapes = match config.layer_type {
+            LayerType::Basic => vec![(input, output, 3, stride), (output, output, 3, 1)],
+            LayerType::Bottleneck => {
+                vec![(input, inner, 1, first), (inner, inner, 3, second), (inner, output, 1, 1)]
+            }
+        };
+        let layer = shapes.into_iter().enumerate().map(|(i, (input, output, kernel, stride))| {
+            ConvNorm::new(&path.at("layer").at(i), input, output, kernel, stride)
+        });
+        let layer = layer.collect::<Result<_>>()?;
+        let shortcut = (input != output || stride != 1)
+            .then(|| ConvNorm::new(&path.at("shortcut"), input, output, 1, stride))
+            .transpose()?;
+        Ok(Self { layer, shortcut })
+    }
+
+    /// What a norm gives is needed by nothing else, so additions and activations overwrite it.
+    fn forward(&self, x: &Tensor, mode: &Mode) -> Result<Tensor> {
+        let mut out = x.shallow_clone();
+        for (i, layer) in self.layer.iter().enumerate() {
+            out = layer.forward(&out, mode)?;
+            if i + 1 < self.layer.len() {
+                out = out.f_relu_()?;
+            }
+        }
+        out = match &self.shortcut {
+            Some(shortcut) => out.f_add_(&shortcut.forward(x, mode)?)?,
+            None => out.f_add_(x)?,
+        };
+        Ok(out.f_relu_()?)
+    }
+}
+
+/// Stem, stages of blocks, and the mean over the last feature map.
+pub(super) struct ResNet {
+    embedder: ConvNorm,
+    blocks: Vec<Block>,
+    compute: Kind,
+}
+
+impl ResNet {
+    /// The model at `path` (in checkpoints of task models: `resnet`).
+    pub(super) fn new(path: &Builder<'_, '_>, config: &ResNetConfig) -> Result<Self> {
+        let embedder = path.at("embedder").at("embedder");
+        let embedder = ConvNorm::new(&embedder, config.num_channels, config.embedding_size, 7, 2)?;
+        let stages = path.at("encoder").at("stages");
+        let mut blocks = Vec::new();
+        let mut input = config.embedding_size;
+        for (i, (&output, &depth)) in config.hidden_sizes.iter().zip(&config.depths).enumerate() {
+            for j in 0..depth {
+                let halves = j == 0 && (i > 0 || config.downsample_in_first_stage);
+                let path = stages.at(i).at("layers").at(j);
+                blocks.push(Block::new(&path, config, input, output, if halves { 2 } else { 1 })?);
+                input = output;
+            }
+        }
+        Ok(Self { embedder, blocks, compute: path.compute() })
+    }
+
+    /// `pixels` `[B, channels, H, W]` in float32 to features `[B, D]` in float32.
+    pub(super) fn features(&self, pixels: &Tensor, mode: &Mode) -> Result<Tensor> {
+        let pixels = channels_last(&pixels.f_to_kind(self.compute)?)?;
+        let stem = self.embedder.forward(&pixels, mode)?.f_relu_()?;
+        let mut x = stem.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)?;
+        for block in &self.blocks {
+            x = block.forward(&x, mode)?;
+        }
+        global_average(&x)
+    }
+}

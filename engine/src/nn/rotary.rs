@@ -1,0 +1,47 @@
+//! Rotary position embeddings (Su et al. 2021, arXiv:2104.09864), the halves of a head turned against each other as in
+//! Transformers' `rotate_half`.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::error::Result;
+
+/// How fast each pair of a head's dimensions turns.
+pub struct Rotary {
+    /// Float32 `[size / 2]`: radians per position.
+    frequencies: Tensor,
+}
+
+/// The angles of a packed batch, for all layers that turn alike.
+pub struct Rotation {
+    /// Float32 `[T, 1, 1, size / 2]`.
+    cos: Tensor,
+    sin: Tensor,
+}
+
+impl Rotary {
+    /// For heads of `size` dimensions, an even number: pair `i` turns by `theta^(-2i / size)` each position.
+    pub fn new(size: i64, theta: f64, device: Device) -> Result<Self> {
+        let exponents = Tensor::f_arange_start_step(0, size, 2, (Kind::Float, device))?.f_div_scalar(size)?;
+        Ok(Self { frequencies: Tensor::f_pow_scalar(theta, &exponents)?.f_reciprocal()? })
+    }
+
+    /// The angles at `positions` (int64 `[T]`).
+    pub fn at(&self, positions: &Tensor) -> Result<Rotation> {
+        let angles = positions.f_to_kind(Kind::Float)?.f_view([-1, 1, 1, 1])?.f_mul(&self.frequencies)?;
+        Ok(Rotation { cos: angles.f_cos()?, sin: angles.f_sin()? })
+    }
+}
+
+impl Rotation {
+    /// Turns queries and keys of `qkv` `[T, 3 N D]` (query, key, value; each `N` heads), in float32 whatever its type.
+    pub fn apply(&self, qkv: &Tensor, heads: i64) -> Result<Tensor> {
+        let (tokens, width) = qkv.size2()?;
+        let split = qkv.f_view([tokens, 3, heads, width / 3 / heads])?;
+        let halves = split.f_narrow(1, 0, 2)?.f_to_kind(Kind::Float)?.f_chunk(2, -1)?;
+        let (a, b) = (&halves[0], &halves[1]);
+        let first = a.f_mul(&self.cos)?.f_sub(&b.f_mul(&self.sin)?)?;
+        let second = b.f_mul(&self.cos)?.f_add(&a.f_mul(&self.sin)?)?;
+        let turned = Tensor::f_cat(&[first, second], -1)?.f_to_kind(qkv.kind())?;
+        Ok(Tensor::f_cat(&[turned, split.f_narrow(1, 2, 1)?], 1)?.f_view([tokens, width])?)
+    }
+}

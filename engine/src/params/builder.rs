@@ -1,0 +1,212 @@
+//! Building a model: each layer takes its parameters from the checkpoint by name.
+
+use std::cell::RefCell;
+
+use tch::{Device, Kind, Tensor};
+
+use super::{Adapter, Buffer, Param, ParamTable};
+use crate::error::{EngineError, Result};
+use crate::policy::{EVERYTHING, Policy};
+use crate::weights::Weights;
+
+/// How a parameter that the checkpoint does not have starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// It must be in the checkpoint.
+    Required,
+    /// Normal with mean 0 and this standard deviation.
+    Normal(f64),
+    Zeros,
+    Ones,
+    /// Never taken from the checkpoint: normal with this standard deviation (0 gives zeros).
+    Fresh(f64),
+    /// Never taken from the checkpoint: uniform from minus this to this.
+    Uniform(f64),
+}
+
+/// The two matrices of a low-rank adapter in the compute type: `a` `[r, in]` and `b` `[out, r]`.
+pub struct LoraPair {
+    pub a: Tensor,
+    pub b: Tensor,
+    pub scaling: f64,
+    pub dropout: f64,
+}
+
+struct BuilderState<'w> {
+    weights: &'w Weights,
+    device: Device,
+    compute: Kind,
+    policy: &'w Policy,
+    params: Vec<Param>,
+    buffers: Vec<Buffer>,
+    adapters: Vec<Adapter>,
+    initialised: Vec<String>,
+}
+
+/// Builds a model's layers at a path of names, as in the checkpoint: `root.at("encoder").at("layer").at(0)`.
+pub struct Builder<'a, 'w> {
+    state: &'a RefCell<BuilderState<'w>>,
+    path: String,
+}
+
+impl Builder<'_, '_> {
+    /// The path one name deeper.
+    #[must_use]
+    pub fn at(&self, name: impl std::fmt::Display) -> Self {
+        Self { state: self.state, path: self.join(name) }
+    }
+
+    fn join(&self, name: impl std::fmt::Display) -> String {
+        if self.path.is_empty() { name.to_string() } else { format!("{}.{name}", self.path) }
+    }
+
+    /// The type that matrix products compute in.
+    pub fn compute(&self) -> Kind {
+        self.state.borrow().compute
+    }
+
+    /// A parameter of matrix products, given out in the compute type. `names` are stacked along the first dimension,
+    /// each of `shape`.
+    pub fn matrix(&self, names: &[&str], shape: &[i64], init: Init) -> Result<Tensor> {
+        let compute = self.state.borrow().compute;
+        self.add(names, shape, init, compute)
+    }
+
+    /// A parameter that is used in float32 whatever the precision: embeddings and norms.
+    pub fn float(&self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
+        self.add(&[name], shape, init, Kind::Float)
+    }
+
+    /// A float32 tensor that the layer itself keeps up to date; it must be in the checkpoint.
+    pub fn buffer(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
+        let mut state = self.state.borrow_mut();
+        let name = self.join(name);
+        let value = state.weights.load(&name, shape)?.f_to_device(state.device)?;
+        let handle = value.shallow_clone();
+        state.buffers.push(Buffer { name, value });
+        Ok(handle)
+    }
+
+    /// An int64 number that the layer counts up, 0 where the checkpoint has none (as in PyTorch). It stays on the CPU:
+    /// nothing computes with it.
+    pub fn counter(&self, name: &str) -> Result<Tensor> {
+        let mut state = self.state.borrow_mut();
+        let name = self.join(name);
+        let value = if state.weights.contains(&name) {
+            state.weights.load_as(&name, &[], Kind::Int64)?
+        } else {
+            Tensor::f_zeros([0; 0], (Kind::Int64, Device::Cpu))?
+        };
+        let handle = value.shallow_clone();
+        state.buffers.push(Buffer { name, value });
+        Ok(handle)
+    }
+
+    /// The adapter of the linear layer called `name` here (empty for the path itself), if the run wants one there.
+    pub fn adapter(&self, name: &str, input: i64, output: i64) -> Result<Option<LoraPair>> {
+        let module = if name.is_empty() { self.path.clone() } else { self.join(name) };
+        let Some(lora) = self.state.borrow().policy.adapter_of(&module).cloned() else { return Ok(None) };
+        let compute = self.state.borrow().compute;
+        let root = Self { state: self.state, path: String::new() };
+        // As PEFT: a linear layer's own initialisation, and zeros, so that training starts from the base model.
+        let bound = 1.0 / (input as f64).sqrt();
+        let r = i64::from(lora.r);
+        let a = root.add(&[&format!("{module}.lora_A.weight")], &[r, input], Init::Uniform(bound), compute)?;
+        let b = root.add(&[&format!("{module}.lora_B.weight")], &[output, r], Init::Fresh(0.0), compute)?;
+        let mut state = self.state.borrow_mut();
+        let place = state.params.len();
+        state.adapters.push(Adapter { module, a: place - 2, b: place - 1, scaling: lora.scaling() });
+        Ok(Some(LoraPair { a, b, scaling: lora.scaling(), dropout: lora.dropout }))
+    }
+
+    fn add(&self, names: &[&str], shape: &[i64], init: Init, compute: Kind) -> Result<Tensor> {
+        let _guard = tch::no_grad_guard();
+        let mut state = self.state.borrow_mut();
+        let mut values = Vec::with_capacity(names.len());
+        let mut parts = Vec::with_capacity(names.len());
+        for name in names {
+            let full = self.join(name);
+            let fresh = matches!(init, Init::Fresh(_) | Init::Uniform(_)) || !state.weights.contains(&full);
+            if fresh {
+                state.initialised.push(full.clone());
+            }
+            values.push(match init {
+                Init::Normal(std) | Init::Fresh(std) if fresh => {
+                    Tensor::f_randn(shape, (Kind::Float, Device::Cpu))?.f_mul_scalar(std)?
+                }
+                Init::Uniform(bound) => {
+                    let mut values = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
+                    values.f_uniform_(-bound, bound)?
+                }
+                Init::Zeros if fresh => Tensor::f_zeros(shape, (Kind::Float, Device::Cpu))?,
+                Init::Ones if fresh => Tensor::f_ones(shape, (Kind::Float, Device::Cpu))?,
+                _ => state.weights.load(&full, shape)?,
+            });
+            parts.push((full, shape[0]));
+        }
+        let master = Tensor::f_cat(&values, 0)?.f_to_device(state.device)?.f_contiguous()?;
+        // Biases and norms have one dimension, everything else has more (Transformers' rule, by shape).
+        let decays = shape.len() > 1;
+        let low = if compute == Kind::Float { master.shallow_clone() } else { master.f_to_kind(compute)? };
+        let (trained, rate) = state.policy.of(&parts[0].0);
+        let compute = low.f_set_requires_grad(trained)?;
+        let handle = compute.shallow_clone();
+        state.params.push(Param { parts, master, compute, decays, trained, rate, accumulated: None });
+        Ok(handle)
+    }
+}
+
+/// What loading found.
+#[derive(Debug, Default)]
+pub struct LoadReport {
+    /// Parameters of the model that start anew.
+    pub initialised: Vec<String>,
+    /// Tensors of the checkpoint that the model does not have.
+    pub unused: Vec<String>,
+}
+
+/// Where and how a model is built.
+#[derive(Clone, Copy)]
+pub struct Placement<'a> {
+    pub device: Device,
+    /// The type of matrix products.
+    pub compute: Kind,
+    /// What parameters that start anew are drawn from, on the CPU, so they are the same on every device.
+    pub seed: i64,
+    /// What is trained.
+    pub policy: &'a Policy,
+}
+
+impl Placement<'static> {
+    /// With everything trained.
+    pub fn new(device: Device, compute: Kind, seed: i64) -> Self {
+        Self { device, compute, seed, policy: &EVERYTHING }
+    }
+}
+
+/// Builds a model from `weights`.
+///
+/// # Errors
+/// A required tensor is missing or has another shape, or no layer is called as an adapter wants it.
+pub fn build<M>(
+    weights: &Weights,
+    placement: Placement<'_>,
+    model: impl FnOnce(&Builder<'_, '_>) -> Result<M>,
+) -> Result<(M, ParamTable, LoadReport)> {
+    let Placement { device, compute, seed, policy } = placement;
+    tch::manual_seed(seed);
+    let (params, buffers, adapters, initialised) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let state = RefCell::new(BuilderState { weights, device, compute, policy, params, buffers, adapters, initialised });
+    let model = model(&Builder { state: &state, path: String::new() })?;
+    let BuilderState { params, buffers, adapters, initialised, .. } = state.into_inner();
+    let mut names: Vec<&str> = params.iter().flat_map(|p| p.parts.iter().map(|part| part.0.as_str())).collect();
+    names.extend(buffers.iter().map(|buffer| buffer.name.as_str()));
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find_map(|pair| (pair[0] == pair[1]).then_some(pair[0])) {
+        return Err(EngineError::native(format!("parameter {twice} was built twice")));
+    }
+    policy.check_adapters(adapters.iter().map(|adapter| adapter.module.as_str()))?;
+    let unused = weights.names_other_than(&names);
+    let initialised = initialised.into_iter().filter(|name| !name.contains(".lora_")).collect();
+    Ok((model, ParamTable { params, buffers, adapters }, LoadReport { initialised, unused }))
+}

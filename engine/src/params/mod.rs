@@ -1,0 +1,218 @@
+//! Parameters by their Hugging Face names: one mechanism for loading, mixed precision, freezing, the optimizer,
+//! checkpoints and export.
+
+mod builder;
+
+use std::collections::BTreeMap;
+
+use tch::{Device, Kind, Tensor};
+
+pub use builder::{Builder, Init, LoadReport, LoraPair, Placement, build};
+
+use crate::error::{EngineError, Result};
+use crate::native;
+use crate::weights::Weights;
+
+/// One tensor. Where a layer computes with several Hugging Face tensors as one (query, key and value), they
+/// are `parts` stacked along the first dimension.
+pub struct Param {
+    /// Name and number of rows of each part, in order.
+    pub parts: Vec<(String, i64)>,
+    /// The values in float32, which the optimizer updates.
+    pub master: Tensor,
+    /// The values that forward reads: `master` itself, or its bfloat16 copy.
+    pub compute: Tensor,
+    /// Whether AdamW decays it: matrices yes, biases and norms no.
+    pub decays: bool,
+    /// Whether it is trained; what is frozen has no gradient.
+    pub trained: bool,
+    /// What its learning rate is multiplied by.
+    pub rate: f64,
+    accumulated: Option<Tensor>,
+}
+
+impl Param {
+    /// The gradient of the last backward passes, in the compute type, or in float32 once accumulated.
+    pub fn grad(&self) -> Option<Tensor> {
+        if let Some(sum) = &self.accumulated {
+            return Some(sum.shallow_clone());
+        }
+        let grad = self.compute.grad();
+        grad.defined().then_some(grad)
+    }
+
+    /// The bfloat16 copy to refresh after an update, if there is one.
+    pub fn low(&self) -> Option<&Tensor> {
+        (self.compute.kind() != Kind::Float).then_some(&self.compute)
+    }
+
+    /// A tensor shaped like this parameter, cut into its parts by name.
+    pub fn split(&self, tensor: &Tensor) -> Result<Vec<(&str, Tensor)>> {
+        let mut start = 0;
+        let mut parts = Vec::with_capacity(self.parts.len());
+        for (name, rows) in &self.parts {
+            parts.push((name.as_str(), tensor.f_narrow(0, start, *rows)?));
+            start += rows;
+        }
+        Ok(parts)
+    }
+}
+
+/// A tensor that is saved with the model and restored with it, but not trained: a norm's running statistics.
+struct Buffer {
+    name: String,
+    /// Float32, or int64 for counters; layers change it in place.
+    value: Tensor,
+}
+
+/// A low-rank adapter of a linear layer, by the places of its two matrices in the table.
+struct Adapter {
+    /// The full name of the layer.
+    module: String,
+    a: usize,
+    b: usize,
+    scaling: f64,
+}
+
+/// All parameters and buffers of a model, in the order in which the model was built.
+pub struct ParamTable {
+    params: Vec<Param>,
+    buffers: Vec<Buffer>,
+    adapters: Vec<Adapter>,
+}
+
+impl ParamTable {
+    /// The parameters that are trained.
+    pub fn iter(&self) -> impl Iterator<Item = &Param> {
+        self.params.iter().filter(|param| param.trained)
+    }
+
+    /// The number of scalar parameters.
+    pub fn count(&self) -> usize {
+        self.params.iter().map(|param| param.master.numel()).sum()
+    }
+
+    /// The number of scalar parameters that are trained.
+    pub fn trained_count(&self) -> usize {
+        self.iter().map(|param| param.master.numel()).sum()
+    }
+
+    /// Adds the gradients of the backward pass just done to float32 sums and clears them, so that several
+    /// micro-batches add up without bfloat16 rounding.
+    pub fn accumulate_grads(&mut self) -> Result<()> {
+        for param in &mut self.params {
+            let grad = param.compute.grad();
+            if !grad.defined() {
+                continue;
+            }
+            match &mut param.accumulated {
+                Some(sum) => drop(sum.f_add_(&grad.f_to_kind(Kind::Float)?)?),
+                None => param.accumulated = Some(grad.f_to_kind(Kind::Float)?),
+            }
+        }
+        self.clear_compute_grads()
+    }
+
+    /// Forgets all gradients.
+    pub fn clear_grads(&mut self) -> Result<()> {
+        for param in &mut self.params {
+            param.accumulated = None;
+        }
+        self.clear_compute_grads()
+    }
+
+    fn clear_compute_grads(&self) -> Result<()> {
+        native::clear_grads(&self.params.iter().map(|param| &param.compute).collect::<Vec<_>>())
+    }
+
+    /// The values of parameters (float32) and buffers by Hugging Face name, adapters merged into the layers that they
+    /// belong to.
+    pub fn named(&self) -> Result<BTreeMap<String, Tensor>> {
+        let _guard = tch::no_grad_guard();
+        let mut named = self.values(|place, _| !self.is_adapter(place))?;
+        named.extend(self.buffers.iter().map(|buffer| (buffer.name.clone(), buffer.value.shallow_clone())));
+        for adapter in &self.adapters {
+            let (a, b) = (&self.params[adapter.a].master, &self.params[adapter.b].master);
+            let product = b.f_matmul(a)?.f_mul_scalar(adapter.scaling)?;
+            if let Some(weight) = named.get_mut(&format!("{}.weight", adapter.module)) {
+                *weight = weight.f_add(&product)?;
+            }
+        }
+        Ok(named)
+    }
+
+    /// Everything that is trained where there are adapters, by name: their matrices as `{layer}.lora_A.weight` `[r, in]`
+    /// and `{layer}.lora_B.weight` `[out, r]`, and the head. None where there are none.
+    pub fn adapted(&self) -> Result<Option<BTreeMap<String, Tensor>>> {
+        if self.adapters.is_empty() { Ok(None) } else { self.values(|_, param| param.trained).map(Some) }
+    }
+
+    /// The full names of the layers that have adapters.
+    pub fn adapted_modules(&self) -> impl Iterator<Item = &str> {
+        self.adapters.iter().map(|adapter| adapter.module.as_str())
+    }
+
+    fn is_adapter(&self, place: usize) -> bool {
+        self.adapters.iter().any(|adapter| adapter.a == place || adapter.b == place)
+    }
+
+    fn values(&self, wanted: impl Fn(usize, &Param) -> bool) -> Result<BTreeMap<String, Tensor>> {
+        let mut named = BTreeMap::new();
+        for (_, param) in self.params.iter().enumerate().filter(|(place, param)| wanted(*place, param)) {
+            for (name, part) in param.split(&param.master)? {
+                named.insert(name.to_owned(), part);
+            }
+        }
+        Ok(named)
+    }
+
+    /// Everything that training changes: the float32 values of what is trained, and buffers.
+    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        let mut state = self.values(|_, param| param.trained)?;
+        state.extend(self.buffers.iter().map(|buffer| (buffer.name.clone(), buffer.value.shallow_clone())));
+        Ok(state)
+    }
+
+    /// Copies of everything that training changes, on the CPU.
+    pub fn trained(&self) -> Result<BTreeMap<String, Tensor>> {
+        let _guard = tch::no_grad_guard();
+        let copy = |(name, value): (String, Tensor)| -> Result<(String, Tensor)> {
+            let mut copy = Tensor::f_empty(value.size(), (value.kind(), Device::Cpu))?;
+            copy.f_copy_(&value)?;
+            Ok((name, copy))
+        };
+        self.state()?.into_iter().map(copy).collect()
+    }
+
+    /// Reads what [`trained`](Self::trained) gave from a file.
+    pub fn read(&self, weights: &Weights) -> Result<BTreeMap<String, Tensor>> {
+        let load = |(name, value): (String, Tensor)| {
+            let loaded = weights.load_as(&name, &value.size(), value.kind())?;
+            Ok((name, loaded))
+        };
+        self.state()?.into_iter().map(load).collect()
+    }
+
+    /// Overwrites what training changes with the tensors of their names in `weights`; all must be there with the right
+    /// shape.
+    pub fn restore(&mut self, weights: &Weights) -> Result<()> {
+        let values = self.read(weights)?;
+        self.put_back(&values)
+    }
+
+    /// Puts back what [`trained`](Self::trained) gave.
+    pub fn put_back(&mut self, values: &BTreeMap<String, Tensor>) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        for (name, mut value) in self.state()? {
+            let earlier = values.get(&name);
+            value
+                .f_copy_(earlier.ok_or_else(|| EngineError::native(format!("there is no earlier value of {name}")))?)?;
+        }
+        for param in self.params.iter().filter(|param| param.trained) {
+            if let Some(low) = param.low() {
+                low.shallow_clone().f_copy_(&param.master)?;
+            }
+        }
+        Ok(())
+    }
+}
