@@ -18,7 +18,7 @@ use crate::export::{self, FileHash, ModelFiles};
 use crate::observer::Observer;
 use crate::optim::AdamW;
 use crate::params::ParamTable;
-use crate::training::{Checkpointer, Progress};
+use crate::training::{Checkpointer, Progress, State};
 use crate::weights::{self, Weights};
 use finetuned::domain::checkpoint::Metrics;
 use finetuned::domain::model::TRAINING_STATE_FOLDER;
@@ -30,7 +30,7 @@ const VERSION: u32 = 1;
 const MANIFEST: &str = "manifest.json";
 
 #[derive(Serialize, Deserialize)]
-struct State {
+struct SavedState {
     version: u32,
     /// What the run must have in common with the one that saved.
     fingerprint: String,
@@ -58,9 +58,18 @@ struct Writing {
     thread: JoinHandle<Result<PathBuf>>,
 }
 
+/// What is trained beside the weights of the model, in `training/`.
+const ADAPTED: &str = "adapted.safetensors";
+/// The trained values of the best evaluation, in `training/`.
+const BEST: &str = "best.safetensors";
+
 /// A copy of everything a checkpoint holds that training changes, on the CPU.
 struct Snapshot {
     weights: BTreeMap<String, Tensor>,
+    /// The adapters and the head, where there are adapters.
+    adapted: Option<BTreeMap<String, Tensor>>,
+    /// The trained values of the best evaluation, where the run keeps them.
+    best: Option<BTreeMap<String, Tensor>>,
     moments: BTreeMap<String, Tensor>,
     progress: Progress,
 }
@@ -73,10 +82,14 @@ impl<'a> CheckpointWriter<'a> {
 }
 
 impl Checkpointer for CheckpointWriter<'_> {
-    fn save(&mut self, table: &ParamTable, optimizer: &AdamW, progress: &Progress) -> Result<()> {
+    fn save(&mut self, state: &State<'_>, progress: &Progress) -> Result<()> {
         self.settle(true);
+        let State { table, optimizer, best } = state;
         let snapshot = Snapshot {
             weights: copies(table.named()?)?,
+            adapted: table.adapted()?.map(copies).transpose()?,
+            // Never changed in place, so it needs no copy.
+            best: best.map(|best| best.iter().map(|(name, value)| (name.clone(), value.shallow_clone())).collect()),
             moments: copies(optimizer.named_state(table)?)?,
             progress: progress.clone(),
         };
@@ -145,10 +158,15 @@ impl Target {
     fn fill(&self, scratch: &Path, snapshot: &Snapshot) -> Result<()> {
         let training = scratch.join(TRAINING_STATE_FOLDER);
         fs::create_dir_all(&training).map_err(EngineError::io(&training))?;
-        self.files.write(scratch, &snapshot.weights)?;
+        self.files.write(scratch, &snapshot.weights, snapshot.adapted.as_ref())?;
+        for (name, tensors) in [(ADAPTED, &snapshot.adapted), (BEST, &snapshot.best)] {
+            if let Some(tensors) = tensors {
+                weights::write(&training.join(name), tensors)?;
+            }
+        }
         weights::write(&training.join("optimizer.safetensors"), &snapshot.moments)?;
         let progress = snapshot.progress.clone();
-        let state = State { version: VERSION, fingerprint: self.fingerprint.clone(), progress };
+        let state = SavedState { version: VERSION, fingerprint: self.fingerprint.clone(), progress };
         export::write_json(&training.join("state.json"), &state)?;
         let manifest = export::hashes_below(scratch)?;
         export::write_json(&training.join(MANIFEST), &manifest)?;
@@ -170,16 +188,29 @@ fn verify(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Puts a run back to where the checkpoint in `directory` left it.
+/// What a checkpoint gives besides the parameters and moments, which it puts back in place.
+pub struct Resumed {
+    pub progress: Progress,
+    /// The trained values of the best evaluation, where the run keeps them.
+    pub best: Option<BTreeMap<String, Tensor>>,
+}
+
+/// Puts a run back to where the checkpoint in `directory` left it; `prefix` is what the model's backbone is called.
 ///
 /// # Errors
 /// The checkpoint is incomplete, damaged, or belongs to another run.
-pub fn resume(directory: &Path, fingerprint: &str, table: &mut ParamTable, optimizer: &mut AdamW) -> Result<Progress> {
+pub fn resume(
+    directory: &Path,
+    prefix: &str,
+    fingerprint: &str,
+    table: &mut ParamTable,
+    optimizer: &mut AdamW,
+) -> Result<Resumed> {
     verify(directory)?;
     let training = directory.join(TRAINING_STATE_FOLDER);
     let path = training.join("state.json");
     let text = fs::read(&path).map_err(EngineError::io(&path))?;
-    let state: State =
+    let state: SavedState =
         serde_json::from_slice(&text).map_err(|error| EngineError::checkpoint(directory, error.to_string()))?;
     if state.version != VERSION {
         return Err(EngineError::checkpoint(directory, format!("has version {}, not {VERSION}", state.version)));
@@ -187,8 +218,13 @@ pub fn resume(directory: &Path, fingerprint: &str, table: &mut ParamTable, optim
     if state.fingerprint != fingerprint {
         return Err(EngineError::checkpoint(directory, "was saved by a run with other data or hyperparameters"));
     }
-    table.restore(&Weights::open_file(&directory.join("model.safetensors"))?)?;
+    let adapted = training.join(ADAPTED);
+    // Beside adapters the model's own weights are those of the base model, which the table has already.
+    let weights = if adapted.exists() { Weights::open_file(&adapted)? } else { Weights::open(directory, prefix)? };
+    table.restore(&weights)?;
     let moments = Weights::open_file(&training.join("optimizer.safetensors"))?;
     optimizer.restore(table, &moments, state.progress.step)?;
-    Ok(state.progress)
+    let best = training.join(BEST);
+    let best = if best.exists() { Some(table.read(&Weights::open_file(&best)?)?) } else { None };
+    Ok(Resumed { progress: state.progress, best })
 }

@@ -9,11 +9,10 @@ use sha2::{Digest, Sha256};
 use crate::checkpoint::{self, CheckpointWriter};
 use crate::device::{self, ComputeDevice};
 use crate::error::{EngineError, Result};
-use crate::export::{self, ModelFiles};
+use crate::export;
 use crate::observer::Observer;
 use crate::optim::{AdamW, AdamWConfig};
-use crate::tasks::Recipe;
-use crate::tasks::text_classification::{Loaded, TextClassification};
+use crate::tasks::{self, Loaded};
 use crate::training::{End, Plan, Progress, Training};
 use finetuned::domain::hex::hex;
 use finetuned::domain::hyperparameters::Precision;
@@ -30,33 +29,40 @@ pub fn run(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Re
     }
     observer.report(TrainerMessage::Phase { phase: Phase::Loading });
     let precision = device.precision(spec.hyperparameters.precision);
-    let mut loaded = TextClassification::load(spec, device.device, device::compute_kind(precision), observer)?;
-    let recipe = &loaded.recipe;
-    let plan = Plan::new(&spec.hyperparameters, recipe.examples(), spec.seed);
-    let files = ModelFiles::classifier(&spec.model, "BertForSequenceClassification", &spec.labels)?;
-    let fingerprint = fingerprint(spec, precision, recipe.examples());
+    let mut loaded = tasks::load(spec, device, device::compute_kind(precision), observer)?;
+    let plan = Plan::new(&spec.hyperparameters, loaded.recipe.examples(), spec.seed);
+    let fingerprint = fingerprint(spec, precision, loaded.recipe.examples());
     let h = &spec.hyperparameters;
     let mut optimizer = AdamW::new(&loaded.table, AdamWConfig::new(h.weight_decay, h.max_grad_norm))?;
-    let mut progress = match &spec.resume {
-        Some(directory) => checkpoint::resume(directory, &fingerprint, &mut loaded.table, &mut optimizer)?,
-        None => Progress::default(),
-    };
+    let (mut progress, mut best) = (Progress::default(), None);
+    if let Some(directory) = &spec.resume {
+        let prefix = loaded.policy.backbone();
+        let resumed = checkpoint::resume(directory, prefix, &fingerprint, &mut loaded.table, &mut optimizer)?;
+        (progress, best) = (resumed.progress, resumed.best);
+    }
     report_start(spec, device, precision, &loaded, &plan, &progress, observer);
 
     fs::create_dir_all(&spec.checkpoints).map_err(EngineError::io(&spec.checkpoints))?;
-    let mut checkpointer = CheckpointWriter::new(spec.checkpoints.clone(), files.clone(), fingerprint, observer);
+    let mut checkpointer = CheckpointWriter::new(spec.checkpoints.clone(), loaded.files.clone(), fingerprint, observer);
     let end = Training {
-        recipe: &loaded.recipe,
+        recipe: loaded.recipe.as_ref(),
         plan,
+        patience: h.early_stopping.patience().cloned(),
         table: &mut loaded.table,
         optimizer: &mut optimizer,
+        best: best.take(),
         checkpointer: &mut checkpointer,
         observer,
         device,
     }
     .run(&mut progress)?;
+    if let (End::Complete | End::Early, Some(best)) = (end, progress.best) {
+        let early = if end == End::Early { "Stopped early: " } else { "" };
+        let message = format!("{early}the model is the one of step {}, whose evaluation was the best", best.step);
+        observer.report(TrainerMessage::Notice { warning: false, message });
+    }
     let finished = match end {
-        End::Complete => finish(spec, &loaded, &files, &progress, observer)?,
+        End::Complete | End::Early => finish(spec, &loaded, &progress, observer)?,
         End::Stopped => None,
     };
     observer.report(finished.map_or(TrainerMessage::Stopped { step: progress.step }, TrainerMessage::Finished));
@@ -72,27 +78,31 @@ fn report_start(
     progress: &Progress,
     observer: &dyn Observer,
 ) {
-    let training = &loaded.recipe.training;
+    let data = loaded.data;
     observer.report(TrainerMessage::Started(Started {
         device: device.name().to_owned(),
         precision,
         step: progress.step,
         total_steps: plan.total_steps(),
-        training_examples: training.len() as u64,
-        validation_examples: loaded.recipe.validation.len() as u64,
-        truncated: training.truncated(),
-        mean_tokens: training.tokens() as f64 / training.len().max(1) as f64,
+        training_examples: data.training as u64,
+        validation_examples: data.validation as u64,
+        truncated: data.truncated,
+        mean_tokens: data.tokens as f64 / data.training.max(1) as f64,
         parameters: loaded.table.count() as u64,
     }));
     let notice = |warning, message| observer.report(TrainerMessage::Notice { warning, message });
     if !device.is_fast_in(precision) {
         notice(true, "This processor has no units for bf16 and computes it slowly; fp32 is faster here".to_owned());
     }
-    if training.truncated() > 0 {
+    if data.truncated > 0 {
         let longest = spec.hyperparameters.max_sequence_length;
-        notice(true, format!("{} training texts were cut to {longest} tokens", training.truncated()));
+        notice(true, format!("{} training texts were cut to {longest} tokens", data.truncated));
     }
     if progress.step == 0 {
+        let (trained, all) = (loaded.table.trained_count(), loaded.table.count());
+        if trained < all {
+            notice(false, format!("{trained} of {all} parameters are trained"));
+        }
         let new = &loaded.report.initialised;
         if !new.is_empty() {
             notice(false, format!("Parameters that start anew: {}", new.join(", ")));
@@ -105,41 +115,32 @@ fn report_start(
     }
 }
 
-/// Evaluates on the test data and writes the finished model; None if told to stop on the way.
-fn finish(
-    spec: &RunSpec,
-    loaded: &Loaded,
-    files: &ModelFiles,
-    progress: &Progress,
-    observer: &dyn Observer,
-) -> Result<Option<Finished>> {
-    let mut evaluation = Map::new();
-    if let Some(loss) = progress.metrics.get("full_valid_loss") {
-        let of = |name: &str| progress.metrics.get(name).copied();
-        let scores = json!({
-            "examples": loaded.recipe.validation.len(),
-            "loss": loss,
-            "accuracy": of("full_valid_accuracy"),
-            "macro_f1": of("full_valid_macro_f1"),
-        });
-        evaluation.insert("validation".to_owned(), scores);
-    }
+/// Evaluates the finished model and writes it; None if told to stop on the way.
+fn finish(spec: &RunSpec, loaded: &Loaded, progress: &Progress, observer: &dyn Observer) -> Result<Option<Finished>> {
     let output = &spec.output;
     if output.exists() {
         fs::remove_dir_all(output).map_err(EngineError::io(output))?;
     }
-    fs::create_dir_all(output).map_err(EngineError::io(output))?;
-    if let Some(test) = &loaded.recipe.test {
-        observer.report(TrainerMessage::Phase { phase: Phase::Evaluating });
-        let Some(scores) = loaded.recipe.evaluate(test, observer)? else { return Ok(None) };
-        let folder = output.join("evaluation");
-        fs::create_dir_all(&folder).map_err(EngineError::io(&folder))?;
-        scores.write(&folder)?;
-        evaluation.insert("test".to_owned(), json!(scores.summary));
+    let folder = output.join("evaluation");
+    fs::create_dir_all(&folder).map_err(EngineError::io(&folder))?;
+    observer.report(TrainerMessage::Phase { phase: Phase::Evaluating });
+    let recipe = &loaded.recipe;
+    let mut evaluation = Map::new();
+    if let Some(validation) = recipe.validate(observer)? {
+        validation.write(&folder, "validation_")?;
+        evaluation.insert("validation".to_owned(), validation.summary());
+    }
+    if recipe.has_test() {
+        let Some(test) = recipe.test(observer)? else { return Ok(None) };
+        test.write(&folder, "")?;
+        evaluation.insert("test".to_owned(), test.summary());
+    }
+    if observer.stop().is_some() {
+        return Ok(None);
     }
     observer.report(TrainerMessage::Phase { phase: Phase::Saving });
     let evaluation = Value::Object(evaluation);
-    files.write(output, &loaded.table.named()?)?;
+    loaded.files.write(output, &loaded.table.named()?, loaded.table.adapted()?.as_ref())?;
     export::write_card_and_manifest(output, spec, &evaluation)?;
     Ok(Some(Finished { step: progress.step, trained_tokens: progress.trained_tokens, evaluation }))
 }

@@ -1,6 +1,9 @@
 //! The training loop. It knows steps, gradients and intervals, and nothing of texts, files or processes.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
+
+use tch::Tensor;
 
 use crate::data::sampler::epoch_order;
 use crate::device::ComputeDevice;
@@ -11,7 +14,7 @@ use crate::optim::{AdamW, Schedule};
 use crate::params::ParamTable;
 use crate::tasks::Recipe;
 use finetuned::domain::checkpoint::Metrics;
-use finetuned::domain::hyperparameters::{Hyperparameters, Interval};
+use finetuned::domain::hyperparameters::{Hyperparameters, Interval, Patience, less_is_better};
 use finetuned::domain::job::Phase;
 use finetuned::domain::random::mix_all;
 use finetuned::domain::run::{Step, TrainerCommand, TrainerMessage};
@@ -75,12 +78,32 @@ pub struct Progress {
     pub evaluated: bool,
     /// The latest measurements.
     pub metrics: Metrics,
+    /// The best evaluation so far, where the run may stop early.
+    #[serde(default)]
+    pub best: Option<Best>,
+}
+
+/// The best evaluation of a run.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Best {
+    pub step: u64,
+    pub value: f64,
+    /// Evaluations since then, none of them better.
+    pub since: u32,
+}
+
+/// What a checkpoint is made of besides [`Progress`].
+pub struct State<'a> {
+    pub table: &'a ParamTable,
+    pub optimizer: &'a AdamW,
+    /// The trained values of the best evaluation, where the run may stop early.
+    pub best: Option<&'a BTreeMap<String, Tensor>>,
 }
 
 /// Saves checkpoints beside the training.
 pub trait Checkpointer {
     /// Begins to save the present state, after what was begun before is done.
-    fn save(&mut self, table: &ParamTable, optimizer: &AdamW, progress: &Progress) -> Result<()>;
+    fn save(&mut self, state: &State<'_>, progress: &Progress) -> Result<()>;
 
     /// Reports a save that is done: complete on disk, or failed. Waits for it if asked to.
     fn settle(&mut self, wait: bool);
@@ -91,6 +114,8 @@ pub trait Checkpointer {
 pub enum End {
     /// All steps are done.
     Complete,
+    /// The validation data showed no more improvement.
+    Early,
     /// Stopped as told.
     Stopped,
 }
@@ -99,8 +124,12 @@ pub enum End {
 pub struct Training<'a> {
     pub recipe: &'a dyn Recipe,
     pub plan: Plan,
+    /// When to stop before the last step.
+    pub patience: Option<Patience>,
     pub table: &'a mut ParamTable,
     pub optimizer: &'a mut AdamW,
+    /// The trained values of the best evaluation so far.
+    pub best: Option<BTreeMap<String, Tensor>>,
     pub checkpointer: &'a mut dyn Checkpointer,
     pub observer: &'a dyn Observer,
     pub device: ComputeDevice,
@@ -120,6 +149,7 @@ impl Training<'_> {
     fn steps(&mut self, progress: &mut Progress) -> Result<End> {
         let (total, per_epoch) = (self.plan.total_steps(), self.plan.steps_per_epoch());
         let mut order = (u64::MAX, Vec::new());
+        let mut clock = EpochClock::start(self.recipe);
         let mut saved = progress.step > 0;
         self.observer.report(TrainerMessage::Phase { phase: Phase::Training });
         loop {
@@ -130,49 +160,78 @@ impl Training<'_> {
                     self.evaluate(progress)?;
                 }
                 if !saved && (progress.evaluated || !due) && self.plan.checkpoint_interval.is_due(step, per_epoch) {
-                    self.checkpointer.save(self.table, self.optimizer, progress)?;
+                    self.save(progress)?;
                     saved = true;
+                }
+                if self.is_out_of_patience(progress) {
+                    return self.end(End::Early);
                 }
             }
             if let Some(TrainerCommand::Stop { checkpoint }) = self.observer.stop() {
                 if checkpoint && !saved && step > 0 {
-                    self.checkpointer.save(self.table, self.optimizer, progress)?;
+                    self.save(progress)?;
                 }
                 return Ok(End::Stopped);
             }
             if step == total {
-                return Ok(End::Complete);
+                return self.end(End::Complete);
             }
             let epoch = step / per_epoch;
+            let start = (step % per_epoch) as usize * self.plan.step_size();
             if order.0 != epoch {
                 order = (epoch, epoch_order(self.plan.examples, self.plan.seed, epoch)?);
+                let batches = order.1[start..].chunks(self.plan.batch_size).map(<[usize]>::to_vec).collect();
+                self.recipe.upcoming(batches, epoch);
             }
-            let start = (step % per_epoch) as usize * self.plan.step_size();
             let end = (start + self.plan.step_size()).min(self.plan.examples);
-            self.step(&order.1[start..end], progress)?;
+            self.step(&order.1[start..end], epoch, progress)?;
             saved = false;
+            if progress.step.is_multiple_of(per_epoch) {
+                clock.report(epoch + 1, self.recipe, self.observer);
+            }
             self.checkpointer.settle(false);
             self.observer.pass("trainer.step", progress.step);
         }
     }
 
-    /// One optimizer step over `examples`.
-    fn step(&mut self, examples: &[usize], progress: &mut Progress) -> Result<()> {
+    fn save(&mut self, progress: &Progress) -> Result<()> {
+        let state = State { table: self.table, optimizer: self.optimizer, best: self.best.as_ref() };
+        self.checkpointer.save(&state, progress)
+    }
+
+    fn is_out_of_patience(&self, progress: &Progress) -> bool {
+        let since = progress.best.map_or(0, |best| best.since);
+        progress.evaluated && self.patience.as_ref().is_some_and(|rule| since >= rule.patience)
+    }
+
+    /// Ends with the values of the best evaluation, where the run keeps them.
+    fn end(&mut self, end: End) -> Result<End> {
+        if let Some(best) = self.best.take() {
+            self.table.put_back(&best)?;
+        }
+        Ok(end)
+    }
+
+    /// One optimizer step over `examples` of epoch `epoch`.
+    fn step(&mut self, examples: &[usize], epoch: u64, progress: &mut Progress) -> Result<()> {
         let started = Instant::now();
-        let weight: f64 = examples.chunks(self.plan.batch_size).map(|batch| self.recipe.weight(batch)).sum();
-        let (mut loss, mut correct) = (0.0, 0);
+        let weight: f64 = examples.chunks(self.plan.batch_size).map(|batch| self.recipe.weight(batch, epoch)).sum();
+        let (mut loss, mut correct, mut guesses) = (0.0, 0, 0);
         let batches = examples.len().div_ceil(self.plan.batch_size);
         self.observer.pass("trainer.begin", progress.step + 1);
         for (i, batch) in examples.chunks(self.plan.batch_size).enumerate() {
             let seed = mix_all(&[self.plan.seed.cast_unsigned(), progress.step, i as u64]);
-            let forward = self.recipe.forward(batch, &Mode::train(seed))?;
+            let forward = self.recipe.forward(batch, epoch, &Mode::train(seed))?;
             let mean = forward.loss_sum.f_div_scalar(weight)?;
             mean.f_backward()?;
             if batches > 1 {
                 self.table.accumulate_grads()?;
             }
             loss += f64::try_from(&mean)?;
-            correct += i64::try_from(&forward.correct)?;
+            if let Some((right, possible)) = &forward.correct {
+                correct += i64::try_from(right)?;
+                guesses += possible;
+            }
             progress.trained_tokens += forward.tokens;
             self.observer.alive();
         }
@@ -189,11 +248,13 @@ impl Training<'_> {
         progress.evaluated = false;
         progress.metrics = Metrics::from([
             ("train_loss".to_owned(), loss),
-            ("train_accuracy".to_owned(), correct as f64 / examples.len() as f64),
             ("learning_rate".to_owned(), learning_rate),
             ("grad_norm".to_owned(), norm_value),
             ("trained_tokens".to_owned(), progress.trained_tokens as f64),
         ]);
+        if guesses > 0 {
+            progress.metrics.insert("train_accuracy".to_owned(), correct as f64 / guesses as f64);
+        }
         self.observer.report(TrainerMessage::Step(Step {
             step: progress.step,
             epoch: progress.step as f64 / self.plan.steps_per_epoch() as f64,
@@ -204,14 +265,53 @@ impl Training<'_> {
         Ok(())
     }
 
-    fn evaluate(&self, progress: &mut Progress) -> Result<()> {
+    fn evaluate(&mut self, progress: &mut Progress) -> Result<()> {
         self.observer.report(TrainerMessage::Phase { phase: Phase::Evaluating });
-        if let Some(metrics) = self.recipe.validate(self.observer)? {
+        if let Some(evaluation) = self.recipe.validate(self.observer)? {
+            let metrics = evaluation.metrics();
             self.observer.report(TrainerMessage::Evaluated { step: progress.step, metrics: metrics.clone() });
+            self.judge(&metrics, progress)?;
             progress.metrics.extend(metrics);
         }
         progress.evaluated = self.observer.stop().is_none();
         self.observer.report(TrainerMessage::Phase { phase: Phase::Training });
         Ok(())
+    }
+
+    /// Compares an evaluation with the best one so far, as Transformers' `EarlyStoppingCallback` does.
+    fn judge(&mut self, metrics: &Metrics, progress: &mut Progress) -> Result<()> {
+        let Some(rule) = &self.patience else { return Ok(()) };
+        let Some(&value) = metrics.get(&format!("full_valid_{}", rule.metric)) else { return Ok(()) };
+        let gain = |best: &Best| if less_is_better(&rule.metric) { best.value - value } else { value - best.value };
+        match &mut progress.best {
+            Some(best) if gain(best) <= rule.min_delta => best.since += 1,
+            _ => {
+                progress.best = Some(Best { step: progress.step, value, since: 0 });
+                self.best = Some(self.table.trained()?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How much of an epoch's time is spent waiting for data.
+struct EpochClock {
+    started: Instant,
+    waited: f64,
+}
+
+impl EpochClock {
+    fn start(recipe: &dyn Recipe) -> Self {
+        Self { started: Instant::now(), waited: recipe.waited().unwrap_or_default() }
+    }
+
+    /// Says how much of epoch `number` (from 1) it was, and starts again.
+    fn report(&mut self, number: u64, recipe: &dyn Recipe, observer: &dyn Observer) {
+        if let Some(waited) = recipe.waited() {
+            let share = 100.0 * (waited - self.waited) / self.started.elapsed().as_secs_f64().max(1e-9);
+            let message = format!("Epoch {number} spent {share:.1} % of its time waiting for data");
+            observer.report(TrainerMessage::Notice { warning: false, message });
+        }
+        *self = Self::start(recipe);
     }
 }

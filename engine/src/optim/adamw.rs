@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 
 use crate::error::Result;
 use crate::native::{self, AdamWItem, AdamWScalars, OptimizerKernel};
-use crate::params::ParamTable;
+use crate::params::{Param, ParamTable};
 use crate::weights::Weights;
 
 /// The constants of a run.
@@ -37,7 +37,7 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// A fresh state for all parameters of `table`.
+    /// A fresh state for all parameters of `table` that are trained.
     pub fn new(table: &ParamTable, config: AdamWConfig) -> Result<Self> {
         let _guard = tch::no_grad_guard();
         let zeros = |like: &Tensor| like.f_zeros_like();
@@ -48,38 +48,42 @@ impl AdamW {
 
     /// The L2 norm of the present gradients.
     pub fn grad_norm(&self, table: &ParamTable) -> Result<Tensor> {
-        let grads: Vec<Tensor> = table.iter().filter_map(crate::params::Param::grad).collect();
+        let grads: Vec<Tensor> = table.iter().filter_map(Param::grad).collect();
         native::grad_norm(&grads.iter().collect::<Vec<_>>(), self.config.kernel)
     }
 
-    /// One update of every parameter that has a gradient, after clipping by the joint `norm`; forgets the gradients.
+    /// One update of every parameter that has a gradient, after clipping by the joint `norm`; forgets the gradients. Each
+    /// parameter's rate is `learning_rate` times its own factor.
     pub fn step(&mut self, table: &mut ParamTable, learning_rate: f64, norm: &Tensor) -> Result<()> {
         let _guard = tch::no_grad_guard();
         self.updates += 1;
-        let grads: Vec<Option<Tensor>> = table.iter().map(crate::params::Param::grad).collect();
-        let items: Vec<AdamWItem<'_>> = table
-            .iter()
-            .zip(&grads)
-            .zip(&self.moments)
-            .filter_map(|((param, grad), moments)| {
-                Some(AdamWItem {
-                    parameter: &param.master,
-                    grad: grad.as_ref()?,
-                    moments: (&moments.0, &moments.1),
-                    low: param.low(),
-                    weight_decay: if param.decays { self.config.weight_decay } else { 0.0 },
-                })
-            })
-            .collect();
-        let scalars = AdamWScalars {
-            learning_rate,
-            beta1: self.config.beta1,
-            beta2: self.config.beta2,
-            eps: self.config.eps,
-            step: self.updates,
-            max_norm: self.config.max_grad_norm,
-        };
-        native::adamw(&items, norm, scalars, self.config.kernel)?;
+        let grads: Vec<Option<Tensor>> = table.iter().map(Param::grad).collect();
+        let mut groups: Vec<(f64, Vec<AdamWItem<'_>>)> = Vec::new();
+        for ((param, grad), moments) in table.iter().zip(&grads).zip(&self.moments) {
+            let Some(grad) = grad else { continue };
+            let item = AdamWItem {
+                parameter: &param.master,
+                grad,
+                moments: (&moments.0, &moments.1),
+                low: param.low(),
+                weight_decay: if param.decays { self.config.weight_decay } else { 0.0 },
+            };
+            match groups.iter_mut().find(|(rate, _)| *rate == param.rate) {
+                Some((_, items)) => items.push(item),
+                None => groups.push((param.rate, vec![item])),
+            }
+        }
+        for (rate, items) in groups {
+            let scalars = AdamWScalars {
+                learning_rate: learning_rate * rate,
+                beta1: self.config.beta1,
+                beta2: self.config.beta2,
+                eps: self.config.eps,
+                step: self.updates,
+                max_norm: self.config.max_grad_norm,
+            };
+            native::adamw(&items, norm, scalars, self.config.kernel)?;
+        }
         table.clear_grads()
     }
 

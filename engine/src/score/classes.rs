@@ -1,4 +1,4 @@
-//! Scores of a classifier.
+//! Scores of a classifier that gives each example one label.
 
 use serde::Serialize;
 
@@ -62,6 +62,28 @@ impl ConfusionMatrix {
         self.counts.iter().map(|row| row[class]).sum()
     }
 
+    /// Mean F1 weighted by the examples of each class (scikit-learn's `f1_score(average="weighted")`).
+    pub fn weighted_f1(&self) -> f64 {
+        let weighted: f64 = self.classes().iter().map(|score| score.f1 * score.support as f64).sum();
+        weighted / self.total().max(1) as f64
+    }
+
+    /// The multi-class correlation coefficient of Matthews (Gorodkin 2004), as scikit-learn's `matthews_corrcoef`; 0 where
+    /// all truths or all predictions are one class.
+    pub fn mcc(&self) -> f64 {
+        let total = self.total() as f64;
+        let (mut right, mut both, mut truths, mut predictions) = (0.0, 0.0, 0.0, 0.0);
+        for (class, row) in self.counts.iter().enumerate() {
+            let (truth, predicted) = (row.iter().sum::<u64>() as f64, self.predicted(class) as f64);
+            right += row[class] as f64;
+            both += truth * predicted;
+            truths += truth * truth;
+            predictions += predicted * predicted;
+        }
+        let spread = ((total * total - truths) * (total * total - predictions)).sqrt();
+        if spread == 0.0 { 0.0 } else { (right * total - both) / spread }
+    }
+
     /// Mean F1 over the classes that occur as truth or prediction (scikit-learn's `f1_score(average="macro")`).
     pub fn macro_f1(&self) -> f64 {
         let scores: Vec<f64> = self
@@ -91,6 +113,8 @@ mod tests {
         let matrix = ConfusionMatrix::new(4, truth.into_iter().zip(prediction));
         assert!((matrix.accuracy() - 0.666_666_666_666_666_6).abs() < 1e-12);
         assert!((matrix.macro_f1() - 0.655_555_555_555_555_6).abs() < 1e-12);
+        assert!((matrix.weighted_f1() - 0.677_777_777_777_777_9).abs() < 1e-12);
+        assert!((matrix.mcc() - 0.522_232_967_867_093_5).abs() < 1e-12);
         let class = matrix.classes()[1];
         assert_eq!((class.precision, class.recall, class.f1, class.support), (0.5, 0.5, 0.5, 2));
     }
@@ -98,6 +122,6 @@ mod tests {
     #[test]
     fn nothing_scores_nothing() {
         let matrix = ConfusionMatrix::new(2, []);
-        assert_eq!((matrix.total(), matrix.accuracy(), matrix.macro_f1()), (0, 0.0, 0.0));
+        assert_eq!((matrix.total(), matrix.accuracy(), matrix.macro_f1(), matrix.mcc()), (0, 0.0, 0.0, 0.0));
     }
 }

@@ -1,0 +1,192 @@
+//! Labelled images: their encoded bytes in one file on disk, their decoded pixels in memory as far as there is room.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use memmap2::Mmap;
+
+use crate::error::{EngineError, Result};
+use crate::observer::Observer;
+use crate::vision::augment::{Place, Variation};
+use crate::vision::cache::{ImageCache, bounded};
+use crate::vision::processor::ImageProcessor;
+use finetuned::dataset::images::{self, RgbImage};
+use finetuned::domain::hyperparameters::Augmentation;
+use finetuned::domain::report::{self, Faults};
+use finetuned::domain::run::DataFile;
+
+/// Images as they were sent, and the class of each. Reading any of them does not need the file that they came in.
+pub struct Images {
+    bytes: Mmap,
+    spans: Vec<Range<usize>>,
+    pub classes: Vec<usize>,
+    pub places: Vec<report::Place>,
+}
+
+impl Images {
+    /// Copies the images of a file, whose labels are all in `labels`, to a nameless file in `folder`.
+    ///
+    /// # Errors
+    /// The file is not as it was when the job was validated, or there is no room for the copy.
+    pub fn load(
+        file: &DataFile,
+        param: &'static str,
+        labels: &[String],
+        folder: &Path,
+        observer: &dyn Observer,
+    ) -> Result<Self> {
+        let path = folder.join(format!("{param}.images"));
+        let spool = File::options().read(true).write(true).create(true).truncate(true).open(&path);
+        let spool = spool.map_err(EngineError::io(&path))?;
+        fs::remove_file(&path).map_err(EngineError::io(&path))?;
+        let class_of: HashMap<&str, usize> =
+            labels.iter().enumerate().map(|(class, label)| (label.as_str(), class)).collect();
+        let (mut spans, mut classes, mut places, mut end) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let (mut faults, mut failure) = (Faults::default(), None);
+        let mut writer = BufWriter::new(&spool);
+        images::read(&file.path, file.format, &mut faults, |image| {
+            observer.alive();
+            let Some(&class) = class_of.get(image.label.as_str()) else {
+                let message = format!("image {} has an unknown label", image.place.line);
+                failure.get_or_insert(EngineError::Data { param, message });
+                return;
+            };
+            if let Err(error) = writer.write_all(&image.bytes) {
+                failure.get_or_insert(EngineError::io(&path)(error));
+            }
+            spans.push(end..end + image.bytes.len());
+            end += image.bytes.len();
+            classes.push(class);
+            places.push(image.place);
+        })
+        .map_err(EngineError::io(&file.path))?;
+        writer.flush().map_err(EngineError::io(&path))?;
+        drop(writer);
+        if !faults.is_empty() {
+            return Err(EngineError::Data { param, message: faults.summary() });
+        }
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        // SAFETY: the file has no name, so nothing but this process knows it.
+        let bytes = unsafe { Mmap::map(&spool) }.map_err(EngineError::io(&path))?;
+        Ok(Self { bytes, spans, classes, places })
+    }
+
+    /// The number of images.
+    pub fn len(&self) -> usize {
+        self.classes.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.classes.is_empty()
+    }
+
+    fn decode(&self, index: usize) -> Result<RgbImage> {
+        images::decode(&self.bytes[self.spans[index].clone()]).map_err(|why| {
+            let place = &self.places[index];
+            let name = place.member.clone().unwrap_or_else(|| format!("line {}", place.line));
+            EngineError::Data { param: "training_file", message: format!("{name}: {why}") }
+        })
+    }
+}
+
+/// Some of the images, as a model sees them.
+pub struct ImageSet {
+    images: Arc<Images>,
+    /// Which of the images it has, in order.
+    members: Vec<usize>,
+    processor: ImageProcessor,
+    augmentation: Augmentation,
+    seed: i64,
+    cache: ImageCache,
+}
+
+impl ImageSet {
+    /// The images at `members`; pixels are kept up to `budget` bytes.
+    pub fn new(
+        images: Arc<Images>,
+        members: Vec<usize>,
+        processor: ImageProcessor,
+        augmentation: Augmentation,
+        seed: i64,
+        budget: u64,
+    ) -> Self {
+        let cache = ImageCache::new(members.len(), budget);
+        Self { images, members, processor, augmentation, seed, cache }
+    }
+
+    /// The number of images.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Width and height of what the model sees.
+    pub fn size(&self) -> (u32, u32) {
+        self.processor.size()
+    }
+
+    /// The class of image `index`.
+    pub fn class(&self, index: usize) -> usize {
+        self.images.classes[self.members[index]]
+    }
+
+    /// The classes of all images.
+    pub fn classes(&self) -> Vec<usize> {
+        (0..self.len()).map(|index| self.class(index)).collect()
+    }
+
+    /// Where image `index` stands in its file.
+    pub fn place(&self, index: usize) -> &report::Place {
+        &self.images.places[self.members[index]]
+    }
+
+    /// How training images are varied.
+    pub fn augmentation(&self) -> &Augmentation {
+        &self.augmentation
+    }
+
+    /// The normalised pixels of image `index`, three planes, as an evaluation sees them.
+    pub fn pixels(&self, index: usize) -> Result<Vec<f32>> {
+        Ok(self.processor.normalise(&*self.evaluated(index)?))
+    }
+
+    /// The same as epoch `epoch` of training sees them: varied.
+    pub fn varied_pixels(&self, index: usize, epoch: u64) -> Result<Vec<f32>> {
+        if self.augmentation.is_none() {
+            return self.pixels(index);
+        }
+        let (size, example) = (self.size(), index as u64);
+        let place = Place { seed: self.seed.cast_unsigned(), epoch, example };
+        let (variation, image) = if self.augmentation.random_resized_crop.is_some() {
+            // What is kept is large enough to be cropped.
+            let kept =
+                self.cache.get(index, || bounded(self.images.decode(self.members[index])?, self.processor.size()))?;
+            let variation = Variation::draw(&self.augmentation, place, kept.dimensions(), size);
+            let image = variation.apply(&kept, &self.processor)?;
+            (variation, image)
+        } else {
+            let evaluated = self.evaluated(index)?;
+            let variation = Variation::draw(&self.augmentation, place, evaluated.dimensions(), size);
+            let image = variation.finish((*evaluated).clone());
+            (variation, image)
+        };
+        let mut values = self.processor.normalise(&image);
+        variation.erase(&mut values, size.0 as usize);
+        Ok(values)
+    }
+
+    fn evaluated(&self, index: usize) -> Result<Arc<RgbImage>> {
+        self.cache.get(index, || self.processor.evaluate(&self.images.decode(self.members[index])?))
+    }
+}

@@ -1,0 +1,178 @@
+//! Tokenised texts in memory, and packed batches of them.
+
+use tch::{Device, Tensor};
+
+use crate::error::Result;
+use crate::models::text::Tokens;
+use crate::nn::Sequences;
+use crate::text::TextTokenizer;
+use finetuned::domain::random::mix_all;
+
+/// Texts as token ids: one flat vector, so a million short texts cost little more than their tokens.
+#[derive(Clone, Debug)]
+pub struct Texts {
+    ids: Vec<u32>,
+    /// Where each text's tokens start; one more than there are texts.
+    starts: Vec<usize>,
+    /// How many tokens stand before the second text of a pair.
+    seconds: Vec<usize>,
+    /// The number of each token's word, from 1; 0 for special tokens.
+    words: Vec<u32>,
+    /// Which texts were cut to fit.
+    truncated: Vec<bool>,
+}
+
+impl Default for Texts {
+    fn default() -> Self {
+        Self { ids: Vec::new(), starts: vec![0], seconds: Vec::new(), words: Vec::new(), truncated: Vec::new() }
+    }
+}
+
+/// Words of a text that are changed before the model sees it.
+pub trait Change {
+    /// The ids that stand where `ids` did, of text number `index`; the same places where nothing is left out.
+    fn change(&self, index: usize, ids: &[u32], words: &[u32]) -> Vec<u32>;
+}
+
+impl Texts {
+    /// Tokenises texts or pairs and adds them.
+    pub fn add(&mut self, texts: &[(&str, Option<&str>)], tokenizer: &TextTokenizer) -> Result<()> {
+        for encoded in tokenizer.encode(texts)? {
+            self.truncated.push(encoded.truncated);
+            self.seconds.push(encoded.second);
+            self.words.extend(encoded.words);
+            self.ids.extend(encoded.ids);
+            self.starts.push(self.ids.len());
+        }
+        Ok(())
+    }
+
+    /// The number of texts.
+    pub fn len(&self) -> usize {
+        self.truncated.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.truncated.is_empty()
+    }
+
+    /// The number of tokens of all texts together.
+    pub fn tokens(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// How many texts were cut to fit.
+    pub fn truncated(&self) -> u64 {
+        self.truncated.iter().filter(|&&cut| cut).count() as u64
+    }
+
+    /// The number of tokens of each text.
+    pub fn lengths(&self) -> Vec<usize> {
+        self.starts.windows(2).map(|pair| pair[1] - pair[0]).collect()
+    }
+
+    /// The texts for which `keep` is true, and the others.
+    pub fn partition(self, keep: &[bool]) -> (Self, Self) {
+        let (mut kept, mut others) = (Self::default(), Self::default());
+        for (index, &keep) in keep.iter().enumerate() {
+            let part = if keep { &mut kept } else { &mut others };
+            part.ids.extend_from_slice(self.ids_of(index));
+            part.words.extend_from_slice(self.words_of(index));
+            part.starts.push(part.ids.len());
+            part.seconds.push(self.seconds[index]);
+            part.truncated.push(self.truncated[index]);
+        }
+        (kept, others)
+    }
+
+    /// The ids of a text.
+    pub fn ids_of(&self, index: usize) -> &[u32] {
+        &self.ids[self.starts[index]..self.starts[index + 1]]
+    }
+
+    /// The number of each token's word, from 1; 0 for special tokens.
+    pub fn words_of(&self, index: usize) -> &[u32] {
+        &self.words[self.starts[index]..self.starts[index + 1]]
+    }
+
+    /// The texts at `indices`, packed: their tokens laid end to end, changed by `change`.
+    pub fn pack(&self, indices: &[usize], change: Option<&dyn Change>, device: Device) -> Result<Tokens> {
+        let (mut ids, mut positions, mut types) = (Vec::new(), Vec::new(), Vec::new());
+        let mut lengths = Vec::with_capacity(indices.len());
+        for &index in indices {
+            let original = self.ids_of(index);
+            let changed = change.map(|change| change.change(index, original, self.words_of(index)));
+            let tokens = changed.as_deref().unwrap_or(original);
+            ids.extend(tokens.iter().map(|&id| i64::from(id)));
+            positions.extend(0..tokens.len() as i64);
+            types.extend((0..tokens.len()).map(|place| i64::from(place >= self.seconds[index])));
+            lengths.push(tokens.len() as i64);
+        }
+        Ok(Tokens {
+            ids: Tensor::f_from_slice(&ids)?.f_to_device(device)?,
+            positions: Tensor::f_from_slice(&positions)?.f_to_device(device)?,
+            types: Tensor::f_from_slice(&types)?.f_to_device(device)?,
+            sequences: Sequences::from_lengths(lengths, device)?,
+        })
+    }
+}
+
+/// Augmentation of texts: tokens are left out or masked, special tokens never. What happens to a token is a function of
+/// seed, epoch, text and place, so a resumed run sees the same.
+pub struct TokenNoise {
+    pub seed: i64,
+    pub epoch: u64,
+    pub dropout: f64,
+    pub masking: f64,
+    /// The mask token's id.
+    pub mask: u32,
+}
+
+/// A number from 0 to below 1.
+pub fn uniform(place: &[u64]) -> f64 {
+    (mix_all(place) >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+impl Change for TokenNoise {
+    fn change(&self, index: usize, ids: &[u32], words: &[u32]) -> Vec<u32> {
+        let draw = |place: usize, what: u64| {
+            uniform(&[self.seed.cast_unsigned(), self.epoch, index as u64, place as u64, what])
+        };
+        let noisy = ids.iter().zip(words).enumerate().filter_map(|(place, (&id, &word))| {
+            if word == 0 {
+                Some(id)
+            } else if draw(place, 0) < self.dropout {
+                None
+            } else {
+                Some(if draw(place, 1) < self.masking { self.mask } else { id })
+            }
+        });
+        noisy.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Change, TokenNoise, uniform};
+
+    #[test]
+    fn noise_depends_on_the_place_alone_and_spares_special_tokens() {
+        let ids: Vec<u32> = (100..1100).collect();
+        let words: Vec<u32> = (0..1000).map(|place| u32::from(place > 0 && place < 999)).collect();
+        let noise = |epoch| TokenNoise { seed: 1, epoch, dropout: 0.2, masking: 0.1, mask: 7 };
+        let first = noise(0).change(3, &ids, &words);
+        assert_eq!(first, noise(0).change(3, &ids, &words));
+        assert_ne!(first, noise(1).change(3, &ids, &words));
+        assert_ne!(first, noise(0).change(4, &ids, &words));
+        assert_eq!((first[0], first[first.len() - 1]), (100, 1099));
+        let masked = first.iter().filter(|&&id| id == 7).count();
+        assert!((760..840).contains(&first.len()) && (50..110).contains(&masked), "{} {masked}", first.len());
+    }
+
+    #[test]
+    fn draws_are_spread_evenly() {
+        let below = (0..10_000).filter(|&i| uniform(&[5, i]) < 0.25).count();
+        assert!((2300..2700).contains(&below), "{below}");
+    }
+}

@@ -1,0 +1,178 @@
+//! What is trained, and how fast: freezing, layer-wise learning rates, adapters. All of it is decided by names.
+
+use crate::error::{EngineError, Result};
+use finetuned::domain::hyperparameters::{Freeze, Hyperparameters, Lora, NoneWord};
+
+/// Where a parameter stands in the model, from the input up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Depth {
+    Embeddings,
+    Layer(u32),
+    /// Above the layers, but part of the backbone: a pooler, a last norm.
+    Top,
+    Head,
+}
+
+/// What is trained of a model.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Name of the backbone, which every parameter of it starts with.
+    backbone: String,
+    freeze: Freeze,
+    rate_decay: f64,
+    layers: u32,
+    lora: Option<Lora>,
+    /// The last parts of the names of layers that get adapters.
+    targets: Vec<String>,
+}
+
+/// All parameters, equally fast.
+pub static EVERYTHING: Policy = Policy {
+    backbone: String::new(),
+    freeze: Freeze::Off(NoneWord::None),
+    rate_decay: 1.0,
+    layers: 0,
+    lora: None,
+    targets: Vec::new(),
+};
+
+impl Policy {
+    /// As `h` asks, for a model whose backbone of `layers` layers is called `backbone`; `targets` get the adapters where
+    /// `h` does not say which.
+    pub fn new(h: &Hyperparameters, backbone: &str, layers: u32, targets: &[&str]) -> Self {
+        let lora = h.adapter.lora().cloned();
+        let named = lora.as_ref().and_then(|lora| lora.target_modules.clone());
+        let targets = named.unwrap_or_else(|| targets.iter().map(|&name| name.to_owned()).collect());
+        let backbone = backbone.to_owned();
+        Self { backbone, freeze: h.freeze, rate_decay: h.layerwise_lr_decay, layers, lora, targets }
+    }
+
+    /// Whether the parameter called `name` is trained, and what its learning rate is multiplied by.
+    pub fn of(&self, name: &str) -> (bool, f64) {
+        let depth = self.depth(name);
+        // As for ELECTRA (Clark et al. 2020): the head has the full rate, each layer the next one's times the decay.
+        let below_head = match depth {
+            Depth::Head | Depth::Top => 0,
+            Depth::Layer(layer) => self.layers.saturating_sub(layer),
+            Depth::Embeddings => self.layers + 1,
+        };
+        let rate = self.rate_decay.powi(below_head.cast_signed());
+        if self.lora.is_some() {
+            return (depth == Depth::Head || name.contains(".lora_"), rate);
+        }
+        let trained = match self.freeze {
+            Freeze::Off(_) => true,
+            Freeze::Backbone(_) => depth == Depth::Head,
+            Freeze::Layers(frozen) => match depth {
+                Depth::Embeddings => false,
+                Depth::Layer(layer) => layer >= frozen.layers,
+                Depth::Top | Depth::Head => true,
+            },
+        };
+        (trained, rate)
+    }
+
+    fn depth(&self, name: &str) -> Depth {
+        let Some(inside) = name.strip_prefix(&self.backbone).and_then(|rest| rest.strip_prefix('.')) else {
+            return Depth::Head;
+        };
+        if let Some(layer) = inside.split('.').find_map(|part| part.parse().ok()) {
+            Depth::Layer(layer)
+        } else if inside.starts_with("embed") {
+            Depth::Embeddings
+        } else {
+            Depth::Top
+        }
+    }
+
+    /// The adapter that the layer called `module` gets: layers of the backbone alone.
+    pub fn adapter_of(&self, module: &str) -> Option<&Lora> {
+        let matches = |target: &String| {
+            module.strip_suffix(target.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        self.lora.as_ref().filter(|_| self.depth(module) != Depth::Head && self.targets.iter().any(matches))
+    }
+
+    /// Checks that every target is the name of one of `modules`.
+    pub(crate) fn check_adapters<'a>(&self, modules: impl Iterator<Item = &'a str>) -> Result<()> {
+        if self.lora.is_none() {
+            return Ok(());
+        }
+        let modules: Vec<&str> = modules.collect();
+        match self.targets.iter().find(|target| !modules.iter().any(|module| module.ends_with(target.as_str()))) {
+            None => Ok(()),
+            Some(target) => Err(EngineError::Hyperparameter {
+                name: "adapter.target_modules",
+                message: format!("the model has no linear layer called \"{target}\""),
+            }),
+        }
+    }
+
+    /// What the backbone is called.
+    pub fn backbone(&self) -> &str {
+        &self.backbone
+    }
+
+    /// The names that adapters go by, as PEFT's `target_modules`.
+    pub fn targets(&self) -> &[String] {
+        &self.targets
+    }
+
+    /// The adapters that are asked for.
+    pub fn lora(&self) -> Option<&Lora> {
+        self.lora.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EVERYTHING, Policy};
+    use finetuned::domain::hyperparameters::{Adapter, Freeze, FrozenLayers};
+
+    fn policy(freeze: Freeze, rate_decay: f64) -> Policy {
+        Policy { backbone: "bert".to_owned(), freeze, rate_decay, layers: 2, ..EVERYTHING.clone() }
+    }
+
+    const NAMES: [&str; 5] = [
+        "bert.embeddings.word_embeddings.weight",
+        "bert.encoder.layer.0.output.dense.weight",
+        "bert.encoder.layer.1.output.dense.weight",
+        "bert.pooler.dense.weight",
+        "classifier.weight",
+    ];
+
+    #[test]
+    fn layers_are_frozen_from_below() {
+        let trained = |freeze| NAMES.map(|name| policy(freeze, 1.0).of(name).0);
+        assert_eq!(trained(Freeze::default()), [true; 5]);
+        assert_eq!(trained(Freeze::Layers(FrozenLayers { layers: 1 })), [false, false, true, true, true]);
+        let backbone = serde_json::from_str("\"backbone\"").unwrap();
+        assert_eq!(trained(backbone), [false, false, false, false, true]);
+    }
+
+    #[test]
+    fn rates_fall_from_the_head_down() {
+        assert_eq!(NAMES.map(|name| policy(Freeze::default(), 0.5).of(name).1), [0.125, 0.25, 0.5, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn adapters_go_where_they_are_wanted_and_freeze_the_rest() {
+        let adapter: Adapter = serde_json::from_str("{\"type\": \"lora\"}").unwrap();
+        let lora = adapter.lora().cloned();
+        let targets = vec!["query".to_owned(), "output.dense".to_owned()];
+        let policy = Policy { lora, targets, ..policy(Freeze::default(), 1.0) };
+        for (module, wanted) in [
+            ("bert.encoder.layer.0.attention.self.query", true),
+            ("bert.encoder.layer.0.attention.output.dense", true),
+            ("bert.encoder.layer.0.intermediate.dense", false),
+            ("bert.encoder.layer.0.attention.self.subquery", false),
+            ("classifier.query", false),
+        ] {
+            assert_eq!(policy.adapter_of(module).is_some(), wanted, "{module}");
+        }
+        assert_eq!(NAMES.map(|name| policy.of(name).0), [false, false, false, false, true]);
+        assert!(policy.of("bert.encoder.layer.0.attention.self.query.lora_A.weight").0);
+        let error = policy.check_adapters(std::iter::once("a.query")).unwrap_err();
+        assert!(error.to_string().contains("output.dense"), "{error}");
+    }
+}

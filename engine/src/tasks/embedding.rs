@@ -1,0 +1,229 @@
+//! Sentence embeddings from pairs or triplets by the multiple-negatives ranking loss (Henderson et al. 2017,
+//! arXiv:1705.00652), as in sentence-transformers' `MultipleNegativesRankingLoss` over mean-pooled tokens.
+
+use serde_json::json;
+use tch::{Device, Kind, Reduction, Tensor};
+
+use super::{DataSummary, Forward, Loaded, Recipe};
+use crate::data::examples::tokenise;
+use crate::data::texts::{Change, Texts, TokenNoise};
+use crate::device::ComputeDevice;
+use crate::error::{EngineError, Result};
+use crate::export::ModelFiles;
+use crate::models::text::{TextConfig, TextEmbedder, TextTask};
+use crate::nn::Mode;
+use crate::observer::Observer;
+use crate::params::{self, Placement};
+use crate::score::Evaluation;
+use crate::text::TextTokenizer;
+use crate::weights::Weights;
+use finetuned::dataset::pairs;
+use finetuned::dataset::split::held_out;
+use finetuned::domain::report::Faults;
+use finetuned::domain::run::{DataFile, RunSpec};
+
+/// Examples that are ranked against each other in an evaluation, in the order of the file.
+const EVALUATION_BATCH: usize = 64;
+
+/// Texts tokenised at a time.
+const CHUNK: usize = 4096;
+
+/// Examples of two or three texts each, one after the other.
+#[derive(Default)]
+struct Tuples {
+    texts: Texts,
+    /// Texts of an example.
+    size: usize,
+    lines: Vec<u64>,
+}
+
+/// An embedder and its data.
+struct EmbeddingTask {
+    model: TextEmbedder,
+    device: Device,
+    training: Tuples,
+    validation: Tuples,
+    test: Option<Tuples>,
+    scale: f64,
+    noise: Option<TokenNoise>,
+}
+
+/// Reads the model and the data that `spec` names.
+///
+/// # Errors
+/// The model or a data file cannot be used.
+pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observer: &dyn Observer) -> Result<Loaded> {
+    let h = &spec.hyperparameters;
+    let config = TextConfig::parse(&super::read_config(&spec.model)?)?;
+    config.check_length(h.max_sequence_length)?;
+    let tokenizer = TextTokenizer::open(&spec.model, h.max_sequence_length as usize, config.vocab_size())?;
+    let load = |file, param| Tuples::load(file, param, &tokenizer, observer);
+    let all = load(&spec.training, "training_file")?;
+    let (training, validation) = if let Some(file) = &spec.validation {
+        (all, load(file, "validation_file")?)
+    } else {
+        let held = held_out(&vec![0; all.lines.len()], spec.validation_split, spec.seed);
+        let (held, kept) = all.partition(&held);
+        (kept, held)
+    };
+    let test = spec.test.as_ref().map(|file| load(file, "test_file")).transpose()?;
+    let weights = Weights::open(&spec.model, config.base_prefix())?;
+    let policy = super::text_policy(spec, &config);
+    let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
+    let (model, table, report) = params::build(&weights, placement, |root| TextEmbedder::new(root, &config))?;
+    let data = DataSummary {
+        training: training.lines.len(),
+        validation: validation.lines.len(),
+        truncated: training.texts.truncated(),
+        tokens: training.texts.tokens(),
+    };
+    let noise = if h.token_dropout > 0.0 || h.token_masking > 0.0 {
+        let mask = if h.token_masking > 0.0 { tokenizer.mask()? } else { 0 };
+        Some(TokenNoise { seed: spec.seed, epoch: 0, dropout: h.token_dropout, masking: h.token_masking, mask })
+    } else {
+        None
+    };
+    let recipe = EmbeddingTask { model, device: device.device, training, validation, test, scale: h.scale, noise };
+    let files = ModelFiles::new(&spec.model, &config.architecture(TextTask::Embedding))?
+        .with_adapter(&policy, &spec.model_name, Some("FEATURE_EXTRACTION"))
+        .as_sentence_transformer(config.base_prefix(), config.hidden_size(), h.max_sequence_length, &weights)?;
+    Ok(Loaded { recipe: Box::new(recipe), table, policy, report, data, files })
+}
+
+impl Tuples {
+    fn load(file: &DataFile, param: &'static str, tokenizer: &TextTokenizer, observer: &dyn Observer) -> Result<Self> {
+        let mut tuples = Self::default();
+        let (mut faults, mut failure) = (Faults::default(), None);
+        let mut pending = Vec::with_capacity(CHUNK);
+        pairs::read(&file.path, file.format, &mut faults, |triplet| {
+            tuples.lines.push(triplet.line);
+            let before = pending.len();
+            pending.extend(triplet.texts().map(|text| (text.to_owned(), None)));
+            tuples.size = pending.len() - before;
+            observer.alive();
+            if pending.len() >= CHUNK
+                && let Err(error) = tokenise(&mut tuples.texts, &mut pending, tokenizer)
+            {
+                failure.get_or_insert(error);
+            }
+        })
+        .map_err(EngineError::io(&file.path))?;
+        tokenise(&mut tuples.texts, &mut pending, tokenizer)?;
+        if !faults.is_empty() {
+            return Err(EngineError::Data { param, message: faults.summary() });
+        }
+        failure.map_or(Ok(tuples), Err)
+    }
+
+    fn partition(self, keep: &[bool]) -> (Self, Self) {
+        let size = self.size;
+        let of_texts: Vec<bool> = keep.iter().flat_map(|&keep| std::iter::repeat_n(keep, size)).collect();
+        let (texts, other_texts) = self.texts.partition(&of_texts);
+        let (mut lines, mut other_lines) = (Vec::new(), Vec::new());
+        for (line, &keep) in self.lines.into_iter().zip(keep) {
+            if keep { lines.push(line) } else { other_lines.push(line) }
+        }
+        (Self { texts, size, lines }, Self { texts: other_texts, size, lines: other_lines })
+    }
+
+    /// The texts of these examples: all anchors, then all positives, then all negatives.
+    fn texts_of(&self, examples: &[usize]) -> Vec<usize> {
+        (0..self.size).flat_map(|part| examples.iter().map(move |&example| example * self.size + part)).collect()
+    }
+}
+
+impl EmbeddingTask {
+    /// Similarities `[S, candidates]` of each anchor to every positive and negative of the batch, times `scale`; those to
+    /// its own positive stand on the diagonal.
+    fn similarities(
+        &self,
+        tuples: &Tuples,
+        examples: &[usize],
+        change: Option<&dyn Change>,
+        mode: &Mode,
+    ) -> Result<Tensor> {
+        let tokens = tuples.texts.pack(&tuples.texts_of(examples), change, self.device)?;
+        let embeddings = self.model.forward(&tokens, mode)?;
+        // As torch.nn.functional.normalize.
+        let norms = embeddings.f_norm_scalaropt_dim(2, [1], true)?.f_clamp_min(1e-12)?;
+        let unit = embeddings.f_div(&norms)?;
+        let (count, rest) = (examples.len() as i64, (examples.len() * (tuples.size - 1)) as i64);
+        let (anchors, candidates) = (unit.f_narrow(0, 0, count)?, unit.f_narrow(0, count, rest)?);
+        Ok(anchors.f_matmul(&candidates.f_tr()?)?.f_mul_scalar(self.scale)?)
+    }
+
+    fn own(&self, count: usize) -> Result<Tensor> {
+        Ok(Tensor::f_arange(count as i64, (Kind::Int64, self.device))?)
+    }
+
+    /// Scores `tuples`, or None if the run shall stop.
+    fn evaluate(&self, tuples: &Tuples, observer: &dyn Observer) -> Result<Option<Evaluation>> {
+        let _guard = tch::no_grad_guard();
+        let order: Vec<usize> = (0..tuples.lines.len()).collect();
+        let (mut total, mut right, mut predictions) = (0.0, 0, Vec::new());
+        for examples in order.chunks(EVALUATION_BATCH) {
+            if observer.stop().is_some() {
+                return Ok(None);
+            }
+            observer.alive();
+            let similarities = self.similarities(tuples, examples, None, &Mode::eval())?;
+            let own = self.own(examples.len())?;
+            let losses = similarities.f_cross_entropy_loss(&own, None::<Tensor>, Reduction::None, -100, 0.0)?;
+            let nearest = Vec::<i64>::try_from(&similarities.f_argmax(1, false)?.f_to_device(Device::Cpu)?)?;
+            let near = similarities.f_diagonal(0, 0, 1)?.f_div_scalar(self.scale)?;
+            let near = Vec::<f32>::try_from(&near.f_to_device(Device::Cpu)?.f_contiguous()?)?;
+            let losses = Vec::<f32>::try_from(&losses.f_to_device(Device::Cpu)?)?;
+            for (place, &example) in examples.iter().enumerate() {
+                total += f64::from(losses[place]);
+                right += u64::from(nearest[place] == place as i64);
+                let line = tuples.lines[example];
+                predictions.push(json!({"line": line, "similarity": near[place], "loss": losses[place]}));
+            }
+        }
+        let count = order.len().max(1) as f64;
+        let scores = [("loss", total / count), ("accuracy", right as f64 / count)];
+        Ok(Some(Evaluation {
+            examples: order.len() as u64,
+            scores: scores.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            predictions,
+            ..Evaluation::default()
+        }))
+    }
+}
+
+impl Recipe for EmbeddingTask {
+    fn examples(&self) -> usize {
+        self.training.lines.len()
+    }
+
+    fn weight(&self, examples: &[usize], _epoch: u64) -> f64 {
+        examples.len() as f64
+    }
+
+    fn forward(&self, examples: &[usize], epoch: u64, mode: &Mode) -> Result<Forward> {
+        let noise = self.noise.as_ref().map(|noise| TokenNoise { epoch, ..*noise });
+        let change = noise.as_ref().map(|noise| -> &dyn Change { noise });
+        let similarities = self.similarities(&self.training, examples, change, mode)?;
+        let own = self.own(examples.len())?;
+        let right = tch::no_grad(|| similarities.f_argmax(1, false)?.f_eq_tensor(&own)?.f_sum(Kind::Int64))?;
+        let loss_sum = similarities.f_cross_entropy_loss(&own, None::<Tensor>, Reduction::Sum, -100, 0.0)?;
+        let texts = self.training.texts_of(examples);
+        let tokens = texts.iter().map(|&text| self.training.texts.ids_of(text).len() as u64).sum();
+        Ok(Forward { loss_sum, correct: Some((right, examples.len() as u64)), tokens })
+    }
+
+    fn validate(&self, observer: &dyn Observer) -> Result<Option<Evaluation>> {
+        if self.validation.lines.is_empty() {
+            return Ok(None);
+        }
+        self.evaluate(&self.validation, observer)
+    }
+
+    fn has_test(&self) -> bool {
+        self.test.is_some()
+    }
+
+    fn test(&self, observer: &dyn Observer) -> Result<Option<Evaluation>> {
+        self.test.as_ref().map_or(Ok(None), |tuples| self.evaluate(tuples, observer))
+    }
+}

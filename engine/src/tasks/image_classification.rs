@@ -1,0 +1,332 @@
+//! Image classification, as in Transformers' `…ForImageClassification`. Batches are made ahead of the training, on threads
+//! of their own.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use serde_json::json;
+use tch::{Device, Kind, Tensor};
+
+use super::classifying::{self, Outputs};
+use super::loss::Loss;
+use super::{DataSummary, Forward, Loaded, Recipe};
+use crate::data::examples::Targets;
+use crate::data::images::{ImageSet, Images};
+use crate::device::ComputeDevice;
+use crate::error::Result;
+use crate::export::ModelFiles;
+use crate::models::vision::{ImageClassifier, VisionConfig};
+use crate::nn::Mode;
+use crate::observer::Observer;
+use crate::params::{self, Init, Placement};
+use crate::policy::Policy;
+use crate::score::Evaluation;
+use crate::vision::loader::BatchLoader;
+use crate::vision::mix::Mix;
+use crate::vision::processor::ImageProcessor;
+use finetuned::dataset::split::held_out;
+use finetuned::domain::hyperparameters::Augmentation;
+use finetuned::domain::random::mix_all;
+use finetuned::domain::run::RunSpec;
+
+/// Images of one evaluation batch.
+const EVALUATION_BATCH: usize = 32;
+
+/// Bytes of decoded pixels that are kept of the training images, and of each of the others.
+const TRAINING_BUDGET: u64 = 1 << 30;
+const OTHER_BUDGET: u64 = 256 << 20;
+
+/// Batches made ahead.
+const AHEAD: usize = 3;
+
+/// A side of images where neither model nor processor says.
+const USUAL_SIZE: u32 = 224;
+
+/// A classifier and its data.
+struct ImageClassification {
+    model: ImageClassifier,
+    device: Device,
+    labels: Vec<String>,
+    training: Part,
+    validation: Part,
+    test: Option<Part>,
+    loss: Loss,
+    /// Whether the backbone stays as it is.
+    frozen: bool,
+    seed: i64,
+    threads: usize,
+    loader: RefCell<Ahead>,
+}
+
+/// Images, and what a frozen backbone makes of them.
+struct Part {
+    images: Arc<ImageSet>,
+    targets: Targets,
+    /// `[N, D]`, computed once.
+    features: Option<Tensor>,
+}
+
+impl Part {
+    fn new(images: ImageSet) -> Self {
+        let targets = Targets::Classes(images.classes());
+        Self { images: Arc::new(images), targets, features: None }
+    }
+}
+
+/// The batches that are being made, and the time that was spent waiting for earlier ones.
+#[derive(Default)]
+struct Ahead {
+    loader: Option<BatchLoader<Batch>>,
+    waited: f64,
+}
+
+/// Normalised pixels of some training images, three planes each.
+struct Batch {
+    examples: Vec<usize>,
+    pixels: Vec<f32>,
+    mix: Option<Mix>,
+}
+
+/// Reads the model and the data that `spec` names.
+///
+/// # Errors
+/// The model or a data file cannot be used.
+pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observer: &dyn Observer) -> Result<Loaded> {
+    let h = &spec.hyperparameters;
+    let json = super::read_config(&spec.model)?;
+    let config = VisionConfig::parse(&json)?;
+    let side = config.image_size().and_then(|size| u32::try_from(size).ok()).unwrap_or(USUAL_SIZE);
+    let processor = ImageProcessor::open(&spec.model, side)?;
+    let folder = spec.output.parent().unwrap_or(&spec.output);
+    let load = |file, param| Images::load(file, param, &spec.labels, folder, observer).map(Arc::new);
+    let part = |images: &Arc<Images>, members: Vec<usize>, augmentation: Augmentation, budget| {
+        let processor = processor.clone();
+        Part::new(ImageSet::new(Arc::clone(images), members, processor, augmentation, spec.seed, budget))
+    };
+    let all = load(&spec.training, "training_file")?;
+    let everything = |images: &Images| (0..images.len()).collect::<Vec<_>>();
+    let (kept, validation) = if let Some(file) = &spec.validation {
+        let images = load(file, "validation_file")?;
+        (everything(&all), part(&images, everything(&images), Augmentation::default(), OTHER_BUDGET))
+    } else {
+        let held = held_out(&all.classes, spec.validation_split, spec.seed);
+        let (held, kept): (Vec<usize>, Vec<usize>) = everything(&all).into_iter().partition(|&index| held[index]);
+        (kept, part(&all, held, Augmentation::default(), OTHER_BUDGET))
+    };
+    let training = part(&all, kept, h.augmentation.clone(), TRAINING_BUDGET);
+    let test = match &spec.test {
+        Some(file) => {
+            let images = load(file, "test_file")?;
+            Some(part(&images, everything(&images), Augmentation::default(), OTHER_BUDGET))
+        }
+        None => None,
+    };
+    let policy = Policy::new(h, config.base_prefix(), config.layers(), config.adapted_layers());
+    let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
+    let range = config.initializer_range();
+    let head = if super::has_labels(&json, &spec.labels, false) { Init::Normal(range) } else { Init::Fresh(range) };
+    let classes = spec.labels.len();
+    let (model, table, report) = params::build(&config.open_weights(&spec.model)?, placement, |root| {
+        ImageClassifier::new(root, &config, classes as i64, head)
+    })?;
+    let loss = Loss::new(h.class_weights, h.label_smoothing, classes, &training.targets, device.device)?;
+    let data =
+        DataSummary { training: training.images.len(), validation: validation.images.len(), ..DataSummary::default() };
+    let frozen = h.freeze.is_backbone();
+    let mut recipe = ImageClassification {
+        model,
+        device: device.device,
+        labels: spec.labels.clone(),
+        training,
+        validation,
+        test,
+        loss,
+        frozen,
+        seed: spec.seed,
+        threads: std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 8)),
+        loader: RefCell::default(),
+    };
+    if frozen {
+        recipe.compute_features(observer)?;
+    }
+    let mut files = ModelFiles::new(&spec.model, config.architecture())?
+        .with_labels(h.problem_type.as_str(), &spec.labels)
+        .with_adapter(&policy, &spec.model_name, None);
+    files.add("preprocessor_config.json", processor.config().clone());
+    Ok(Loaded { recipe: Box::new(recipe), table, policy, report, data, files })
+}
+
+impl ImageClassification {
+    /// Computes once what the backbone makes of the data; of training images only where they are the same each time.
+    fn compute_features(&mut self, observer: &dyn Observer) -> Result<()> {
+        if self.training.images.augmentation().is_none() {
+            self.training.features = self.features(&self.training, observer)?;
+        }
+        self.validation.features = self.features(&self.validation, observer)?;
+        Ok(())
+    }
+
+    /// `[N, D]`; None if there is nothing to compute, or if the run shall stop.
+    fn features(&self, part: &Part, observer: &dyn Observer) -> Result<Option<Tensor>> {
+        let _guard = tch::no_grad_guard();
+        let all: Vec<usize> = (0..part.images.len()).collect();
+        let mut rows = Vec::new();
+        for examples in all.chunks(EVALUATION_BATCH) {
+            if observer.stop().is_some() {
+                return Ok(None);
+            }
+            observer.alive();
+            rows.push(self.model.features(&self.evaluated(part, examples)?, &Mode::eval())?);
+        }
+        if rows.is_empty() { Ok(None) } else { Ok(Some(Tensor::f_cat(&rows, 0)?)) }
+    }
+
+    /// Pixels `[B, 3, H, W]` as an evaluation sees them.
+    fn evaluated(&self, part: &Part, examples: &[usize]) -> Result<Tensor> {
+        let mut pixels = Vec::new();
+        for &example in examples {
+            pixels.extend(part.images.pixels(example)?);
+        }
+        self.tensor(&pixels, examples.len(), part.images.size())
+    }
+
+    fn tensor(&self, pixels: &[f32], count: usize, (width, height): (u32, u32)) -> Result<Tensor> {
+        let shape = [count as i64, 3, i64::from(height), i64::from(width)];
+        Ok(Tensor::f_from_slice(pixels)?.f_view(shape)?.f_to_device(self.device)?)
+    }
+
+    /// Logits `[B, C]` as an evaluation sees them.
+    fn logits(&self, part: &Part, examples: &[usize], mode: &Mode) -> Result<Tensor> {
+        match &part.features {
+            Some(features) => {
+                let places: Vec<i64> = examples.iter().map(|&example| example as i64).collect();
+                let places = Tensor::f_from_slice(&places)?.f_to_device(self.device)?;
+                self.model.head(&features.f_index_select(0, &places)?, mode)
+            }
+            None => self.model.forward(&self.evaluated(part, examples)?, mode),
+        }
+    }
+
+    /// The next batch: from the loader, if it is the one that it made.
+    fn batch(&self, examples: &[usize], epoch: u64) -> Result<Batch> {
+        let mut ahead = self.loader.borrow_mut();
+        if let Some(loader) = &mut ahead.loader {
+            let before = loader.waited();
+            let next = loader.next_batch();
+            let waited = (loader.waited() - before).as_secs_f64();
+            ahead.waited += waited;
+            if let Some(batch) = next {
+                let batch = batch?;
+                if batch.examples == examples {
+                    return Ok(batch);
+                }
+            }
+            ahead.loader = None;
+        }
+        make_batch(&self.training.images, examples, epoch, self.seed)
+    }
+
+    /// Scores `part`, or None if the run shall stop.
+    fn evaluate(&self, part: &Part, intervals: bool, observer: &dyn Observer) -> Result<Option<Evaluation>> {
+        let _guard = tch::no_grad_guard();
+        let all: Vec<usize> = (0..part.images.len()).collect();
+        let (mut logits, mut losses) = (Vec::with_capacity(all.len()), Vec::with_capacity(all.len()));
+        for examples in all.chunks(EVALUATION_BATCH) {
+            if observer.stop().is_some() {
+                return Ok(None);
+            }
+            observer.alive();
+            let batch = self.logits(part, examples, &Mode::eval())?;
+            let target = self.loss.targets(&part.targets, examples, self.device)?;
+            losses.extend(Vec::<f32>::try_from(&self.loss.each(&batch, &target)?.f_to_device(Device::Cpu)?)?);
+            logits.extend(Vec::<Vec<f32>>::try_from(&batch.f_to_device(Device::Cpu)?)?);
+        }
+        let places = |index: usize| match part.images.place(index) {
+            place if place.member.is_some() => ("file", json!(place.member)),
+            place => ("line", json!(place.line)),
+        };
+        let outputs =
+            Outputs { labels: &self.labels, targets: &part.targets, places: &places, logits: &logits, losses: &losses };
+        Ok(Some(classifying::evaluate(&outputs, intervals)))
+    }
+}
+
+/// The pixels of a batch as epoch `epoch` sees them: a function of its arguments.
+fn make_batch(images: &ImageSet, examples: &[usize], epoch: u64, seed: i64) -> Result<Batch> {
+    let rows = examples.iter().map(|&example| images.varied_pixels(example, epoch)).collect::<Result<Vec<_>>>()?;
+    let first = examples.first().map_or(0, |&example| example as u64);
+    let size = images.size();
+    let mix = Mix::draw(images.augmentation(), seed.cast_unsigned(), mix_all(&[epoch, first]), size);
+    let rows = match mix {
+        Some(mix) => mix.apply(&rows, size.0 as usize),
+        None => rows,
+    };
+    Ok(Batch { examples: examples.to_vec(), pixels: rows.concat(), mix })
+}
+
+impl Recipe for ImageClassification {
+    fn examples(&self) -> usize {
+        self.training.images.len()
+    }
+
+    fn weight(&self, examples: &[usize], _epoch: u64) -> f64 {
+        self.loss.weight(&self.training.targets, examples)
+    }
+
+    fn upcoming(&self, batches: Vec<Vec<usize>>, epoch: u64) {
+        if self.training.features.is_some() {
+            return;
+        }
+        let (images, seed, count) = (Arc::clone(&self.training.images), self.seed, batches.len());
+        let make = move |number: usize| make_batch(&images, &batches[number], epoch, seed);
+        self.loader.borrow_mut().loader = Some(BatchLoader::new(count, self.threads, AHEAD, make));
+    }
+
+    fn forward(&self, examples: &[usize], epoch: u64, mode: &Mode) -> Result<Forward> {
+        let part = &self.training;
+        let (logits, mix) = if part.features.is_some() {
+            (self.logits(part, examples, mode)?, None)
+        } else {
+            let batch = self.batch(examples, epoch)?;
+            let pixels = self.tensor(&batch.pixels, examples.len(), part.images.size())?;
+            let logits = if self.frozen {
+                let features = tch::no_grad(|| self.model.features(&pixels, &Mode::eval()))?;
+                self.model.head(&features, mode)?
+            } else {
+                self.model.forward(&pixels, mode)?
+            };
+            (logits, batch.mix)
+        };
+        let targets = self.loss.targets(&part.targets, examples, self.device)?;
+        let right = tch::no_grad(|| logits.f_argmax(1, false)?.f_eq_tensor(&targets)?.f_sum(Kind::Int64))?;
+        let mut loss_sum = self.loss.sum(&logits, &targets)?;
+        if let Some(mix) = mix {
+            // Cross-entropy is linear in its target, so mixed targets are mixed losses.
+            let partners: Vec<usize> =
+                (0..examples.len()).map(|index| examples[Mix::partner(index, examples.len())]).collect();
+            let partners = self.loss.targets(&part.targets, &partners, self.device)?;
+            let other = self.loss.sum(&logits, &partners)?.f_mul_scalar(1.0 - mix.lambda())?;
+            loss_sum = loss_sum.f_mul_scalar(mix.lambda())?.f_add(&other)?;
+        }
+        Ok(Forward { loss_sum, correct: Some((right, examples.len() as u64)), tokens: 0 })
+    }
+
+    fn waited(&self) -> Option<f64> {
+        Some(self.loader.borrow().waited)
+    }
+
+    fn validate(&self, observer: &dyn Observer) -> Result<Option<Evaluation>> {
+        if self.validation.images.is_empty() {
+            return Ok(None);
+        }
+        self.evaluate(&self.validation, false, observer)
+    }
+
+    fn has_test(&self) -> bool {
+        self.test.is_some()
+    }
+
+    fn test(&self, observer: &dyn Observer) -> Result<Option<Evaluation>> {
+        self.test.as_ref().map_or(Ok(None), |part| self.evaluate(part, true, observer))
+    }
+}

@@ -1,0 +1,324 @@
+//! Masked language modelling (Devlin et al. 2019) on plain texts, as in Transformers' `…ForMaskedLM` with its data collator:
+//! adapts a model to the language of a domain.
+
+use serde_json::json;
+use tch::{Device, Kind, Reduction, Tensor};
+
+use super::{DataSummary, Forward, Loaded, Recipe};
+use crate::data::examples::tokenise;
+use crate::data::sampler::by_length;
+use crate::data::texts::{Change, Texts, uniform};
+use crate::device::ComputeDevice;
+use crate::error::{EngineError, Result};
+use crate::export::ModelFiles;
+use crate::models::text::{MaskedLm, TextConfig, TextTask, Tokens};
+use crate::nn::Mode;
+use crate::observer::Observer;
+use crate::params::{self, Placement};
+use crate::score::Evaluation;
+use crate::text::TextTokenizer;
+use crate::weights::Weights;
+use finetuned::dataset::labelled::TEXT_COLUMN;
+use finetuned::dataset::split::held_out;
+use finetuned::dataset::texts;
+use finetuned::domain::random::mix_all;
+use finetuned::domain::report::Faults;
+use finetuned::domain::run::{DataFile, RunSpec};
+
+/// Tokens of one evaluation batch.
+const EVALUATION_TOKENS: usize = 8192;
+
+/// Texts tokenised at a time.
+const CHUNK: usize = 4096;
+
+/// The epoch that evaluations draw their masks from: the same ones every time.
+const EVALUATION_EPOCH: u64 = u64::MAX;
+
+/// Plain texts, and the lines that they stand on.
+#[derive(Default)]
+struct Corpus {
+    texts: Texts,
+    lines: Vec<u64>,
+}
+
+/// A masked language model and its data.
+struct MaskedLmTask {
+    model: MaskedLm,
+    device: Device,
+    training: Corpus,
+    validation: Corpus,
+    test: Option<Corpus>,
+    masking: Masking,
+}
+
+/// How tokens are chosen to be guessed: a function of seed, epoch, text and place.
+#[derive(Clone, Copy)]
+struct Masking {
+    seed: i64,
+    probability: f64,
+    /// The mask token's id.
+    mask: u32,
+    /// Ids that a token may be replaced by.
+    vocabulary: u32,
+}
+
+/// What becomes of a token that is to be guessed.
+const MASKED: f64 = 0.8;
+const REPLACED: f64 = 0.1;
+
+/// The masking as one epoch has it.
+struct EpochMasking {
+    masking: Masking,
+    epoch: u64,
+}
+
+impl EpochMasking {
+    fn draw(&self, index: usize, place: u64, what: u64) -> f64 {
+        uniform(&[self.masking.seed.cast_unsigned(), self.epoch, index as u64, place, what])
+    }
+
+    /// The places of text number `index` that are to be guessed: each word with the same probability, and of a text in
+    /// which none would be, one, so that every text counts. `words` as in [`Texts::words_of`].
+    fn chosen(&self, index: usize, words: &[u32]) -> Vec<usize> {
+        let draw = |word: u32| self.draw(index, u64::from(word), 0);
+        let chosen: Vec<usize> = (0..words.len())
+            .filter(|&place| words[place] > 0 && draw(words[place]) < self.masking.probability)
+            .collect();
+        if !chosen.is_empty() {
+            return chosen;
+        }
+        let least = words.iter().copied().filter(|&word| word > 0).min_by(|&a, &b| draw(a).total_cmp(&draw(b)));
+        (0..words.len()).filter(|&place| Some(words[place]) == least).collect()
+    }
+}
+
+impl Change for EpochMasking {
+    fn change(&self, index: usize, ids: &[u32], words: &[u32]) -> Vec<u32> {
+        let mut changed = ids.to_vec();
+        for place in self.chosen(index, words) {
+            let fate = self.draw(index, place as u64, 1);
+            if fate < MASKED {
+                changed[place] = self.masking.mask;
+            } else if fate < MASKED + REPLACED {
+                let random = mix_all(&[self.masking.seed.cast_unsigned(), self.epoch, index as u64, place as u64, 2]);
+                changed[place] = (random % u64::from(self.masking.vocabulary)) as u32;
+            }
+        }
+        changed
+    }
+}
+
+/// A batch with its hidden words.
+struct Puzzle {
+    tokens: Tokens,
+    /// Int64 `[R]`: the places to be guessed in the packed batch.
+    rows: Tensor,
+    /// Int64 `[R]`: what stands there.
+    answers: Tensor,
+    /// How many places of each text are to be guessed.
+    counts: Vec<usize>,
+}
+
+/// Reads the model and the data that `spec` names.
+///
+/// # Errors
+/// The model or a data file cannot be used.
+pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observer: &dyn Observer) -> Result<Loaded> {
+    let h = &spec.hyperparameters;
+    let config = TextConfig::parse(&super::read_config(&spec.model)?)?;
+    config.check_length(h.max_sequence_length)?;
+    let tokenizer = TextTokenizer::open(&spec.model, h.max_sequence_length as usize, config.vocab_size())?;
+    let tokenizer = if h.whole_word_masking { tokenizer.with_words() } else { tokenizer };
+    let mask = tokenizer.mask()?;
+    let load = |file, param| Corpus::load(file, param, &tokenizer, observer);
+    let all = load(&spec.training, "training_file")?;
+    let (training, validation) = if let Some(file) = &spec.validation {
+        (all, load(file, "validation_file")?)
+    } else {
+        let held = held_out(&vec![0; all.lines.len()], spec.validation_split, spec.seed);
+        let (held, kept) = all.partition(&held);
+        (kept, held)
+    };
+    let test = spec.test.as_ref().map(|file| load(file, "test_file")).transpose()?;
+    let weights = Weights::open(&spec.model, config.base_prefix())?;
+    let policy = super::text_policy(spec, &config);
+    let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
+    let (model, table, report) = params::build(&weights, placement, |root| MaskedLm::new(root, &config))?;
+    let data = DataSummary {
+        training: training.lines.len(),
+        validation: validation.lines.len(),
+        truncated: training.texts.truncated(),
+        tokens: training.texts.tokens(),
+    };
+    let vocabulary = u32::try_from(config.vocab_size()).unwrap_or(u32::MAX);
+    let masking = Masking { seed: spec.seed, probability: h.mlm_probability, mask, vocabulary };
+    let recipe = MaskedLmTask { model, device: device.device, training, validation, test, masking };
+    let files = ModelFiles::new(&spec.model, &config.architecture(TextTask::MaskedLm))?.with_adapter(
+        &policy,
+        &spec.model_name,
+        None,
+    );
+    Ok(Loaded { recipe: Box::new(recipe), table, policy, report, data, files })
+}
+
+impl Corpus {
+    fn load(file: &DataFile, param: &'static str, tokenizer: &TextTokenizer, observer: &dyn Observer) -> Result<Self> {
+        let mut corpus = Self::default();
+        let (mut faults, mut failure) = (Faults::default(), None);
+        let mut pending = Vec::with_capacity(CHUNK);
+        let column = file.text_column.as_deref().unwrap_or(TEXT_COLUMN);
+        texts::read(&file.path, file.format, column, &mut faults, |text| {
+            corpus.lines.push(text.line);
+            pending.push((text.text, None));
+            observer.alive();
+            if pending.len() == CHUNK
+                && let Err(error) = tokenise(&mut corpus.texts, &mut pending, tokenizer)
+            {
+                failure.get_or_insert(error);
+            }
+        })
+        .map_err(EngineError::io(&file.path))?;
+        tokenise(&mut corpus.texts, &mut pending, tokenizer)?;
+        if !faults.is_empty() {
+            return Err(EngineError::Data { param, message: faults.summary() });
+        }
+        failure.map_or(Ok(corpus), Err)
+    }
+
+    fn partition(self, keep: &[bool]) -> (Self, Self) {
+        let (texts, other_texts) = self.texts.partition(keep);
+        let (mut lines, mut other_lines) = (Vec::new(), Vec::new());
+        for (line, &keep) in self.lines.into_iter().zip(keep) {
+            if keep { lines.push(line) } else { other_lines.push(line) }
+        }
+        (Self { texts, lines }, Self { texts: other_texts, lines: other_lines })
+    }
+}
+
+impl MaskedLmTask {
+    fn puzzle(&self, corpus: &Corpus, indices: &[usize], epoch: u64) -> Result<Puzzle> {
+        let masking = EpochMasking { masking: self.masking, epoch };
+        let (mut rows, mut answers, mut counts, mut start) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        for &index in indices {
+            let (ids, chosen) = (corpus.texts.ids_of(index), masking.chosen(index, corpus.texts.words_of(index)));
+            counts.push(chosen.len());
+            rows.extend(chosen.iter().map(|&place| (start + place) as i64));
+            answers.extend(chosen.iter().map(|&place| i64::from(ids[place])));
+            start += ids.len();
+        }
+        Ok(Puzzle {
+            tokens: corpus.texts.pack(indices, Some(&masking), self.device)?,
+            rows: Tensor::f_from_slice(&rows)?.f_to_device(self.device)?,
+            answers: Tensor::f_from_slice(&answers)?.f_to_device(self.device)?,
+            counts,
+        })
+    }
+
+    /// Scores `corpus`, or None if the run shall stop. The loss is the mean over all hidden words.
+    fn evaluate(&self, corpus: &Corpus, observer: &dyn Observer) -> Result<Option<Evaluation>> {
+        let _guard = tch::no_grad_guard();
+        let mut found = vec![(0.0, 0, 0); corpus.lines.len()];
+        for indices in by_length(&corpus.texts.lengths(), EVALUATION_TOKENS) {
+            if observer.stop().is_some() {
+                return Ok(None);
+            }
+            observer.alive();
+            let puzzle = self.puzzle(corpus, &indices, EVALUATION_EPOCH)?;
+            let logits = self.model.forward(&puzzle.tokens, &puzzle.rows, &Mode::eval())?;
+            let losses = logits.f_cross_entropy_loss(&puzzle.answers, None::<Tensor>, Reduction::None, -100, 0.0)?;
+            let right = logits.f_argmax(1, false)?.f_eq_tensor(&puzzle.answers)?.f_to_kind(Kind::Int64)?;
+            let losses = Vec::<f32>::try_from(&losses.f_to_device(Device::Cpu)?)?;
+            let right = Vec::<i64>::try_from(&right.f_to_device(Device::Cpu)?)?;
+            let mut start = 0;
+            for (&index, &count) in indices.iter().zip(&puzzle.counts) {
+                let loss: f64 = losses[start..start + count].iter().map(|&loss| f64::from(loss)).sum();
+                found[index] = (loss, right[start..start + count].iter().sum::<i64>(), count);
+                start += count;
+            }
+        }
+        let hidden = found.iter().map(|text| text.2).sum::<usize>().max(1) as f64;
+        let loss = found.iter().map(|text| text.0).sum::<f64>() / hidden;
+        let accuracy = found.iter().map(|text| text.1).sum::<i64>() as f64 / hidden;
+        let scores = [("loss", loss), ("accuracy", accuracy), ("perplexity", loss.exp())];
+        let predictions = found.iter().zip(&corpus.lines).map(|(&(loss, right, count), line)| {
+            json!({"line": line, "masked_tokens": count, "right": right, "loss": loss / count.max(1) as f64})
+        });
+        Ok(Some(Evaluation {
+            examples: corpus.lines.len() as u64,
+            scores: scores.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            predictions: predictions.collect(),
+            ..Evaluation::default()
+        }))
+    }
+}
+
+impl Recipe for MaskedLmTask {
+    fn examples(&self) -> usize {
+        self.training.lines.len()
+    }
+
+    fn weight(&self, examples: &[usize], epoch: u64) -> f64 {
+        let masking = EpochMasking { masking: self.masking, epoch };
+        let hidden = examples.iter().map(|&index| masking.chosen(index, self.training.texts.words_of(index)).len());
+        hidden.sum::<usize>().max(1) as f64
+    }
+
+    fn forward(&self, examples: &[usize], epoch: u64, mode: &Mode) -> Result<Forward> {
+        let puzzle = self.puzzle(&self.training, examples, epoch)?;
+        let tokens = puzzle.tokens.ids.size1()?.unsigned_abs();
+        let logits = self.model.forward(&puzzle.tokens, &puzzle.rows, mode)?;
+        let right = tch::no_grad(|| logits.f_argmax(1, false)?.f_eq_tensor(&puzzle.answers)?.f_sum(Kind::Int64))?;
+        let loss_sum = logits.f_cross_entropy_loss(&puzzle.answers, None::<Tensor>, Reduction::Sum, -100, 0.0)?;
+        Ok(Forward { loss_sum, correct: Some((right, puzzle.counts.iter().sum::<usize>() as u64)), tokens })
+    }
+
+    fn validate(&self, observer: &dyn Observer) -> Result<Option<Evaluation>> {
+        if self.validation.lines.is_empty() {
+            return Ok(None);
+        }
+        self.evaluate(&self.validation, observer)
+    }
+
+    fn has_test(&self) -> bool {
+        self.test.is_some()
+    }
+
+    fn test(&self, observer: &dyn Observer) -> Result<Option<Evaluation>> {
+        self.test.as_ref().map_or(Ok(None), |corpus| self.evaluate(corpus, observer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Change, EpochMasking, Masking};
+
+    fn masking(epoch: u64) -> EpochMasking {
+        EpochMasking { masking: Masking { seed: 1, probability: 0.15, mask: 9, vocabulary: 1000 }, epoch }
+    }
+
+    #[test]
+    fn the_shares_are_those_of_the_data_collator() {
+        let ids = vec![5000; 20_000];
+        let words: Vec<u32> = (1..=20_000).collect();
+        let chosen = masking(0).chosen(0, &words).len() as f64 / 20_000.0;
+        assert!((chosen - 0.15).abs() < 0.01, "{chosen}");
+        let changed = masking(0).change(0, &ids, &words);
+        let masked = changed.iter().filter(|&&id| id == 9).count() as f64 / 20_000.0;
+        let replaced = changed.iter().filter(|&&id| id < 1000 && id != 9).count() as f64 / 20_000.0;
+        assert!((masked - 0.12).abs() < 0.01 && (replaced - 0.015).abs() < 0.004, "{masked} {replaced}");
+        assert_eq!(changed, masking(0).change(0, &ids, &words));
+        assert_ne!(changed, masking(1).change(0, &ids, &words));
+    }
+
+    #[test]
+    fn words_are_hidden_whole_special_tokens_never_and_no_text_goes_without() {
+        // Word 1 has three tokens; the ends are special.
+        let words = [0, 1, 1, 1, 2, 0];
+        for epoch in 0..200 {
+            let chosen = masking(epoch).chosen(0, &words);
+            assert!(!chosen.is_empty() && !chosen.contains(&0) && !chosen.contains(&5));
+            assert!(chosen.iter().filter(|&&place| place < 4).count() % 3 == 0, "{chosen:?}");
+        }
+        assert!(masking(0).chosen(0, &[0, 0]).is_empty());
+    }
+}
