@@ -29,13 +29,13 @@ const FLOORS: &[&[&str]] = &[
 /// The same for the engine.
 const ENGINE_FLOORS: &[&[&str]] = &[
     &["error", "observer"],
-    &["native", "weights"],
+    &["native", "policy", "weights"],
     &["params"],
     &["nn"],
-    &["models", "text"],
-    &["data", "device", "optim", "score"],
+    &["models", "text", "vision"],
+    &["data", "device", "export", "optim", "score"],
     &["tasks"],
-    &["export", "training"],
+    &["training"],
     &["checkpoint"],
     &["run"],
 ];
@@ -312,7 +312,7 @@ fn imports_point_down_in_the_source() {
             ("src/api/files.rs", "use super::super::worker::run;"),
             ("src/extra.rs", "fn f() {}"),
             ("src/app/mod.rs", "use crate::{\n    api::Route,\n};"),
-            ("engine/src/nn/mod.rs", "use crate::models::bert::Bert;"),
+            ("engine/src/nn/mod.rs", "use crate::models::text::TextEncoder;"),
             ("engine/src/weights.rs", "use super::params::ParamTable;"),
         ],
         &[

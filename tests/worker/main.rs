@@ -29,4 +29,5 @@ mod queue;
 mod recovery;
 mod sdk;
 mod stores;
+mod tasks;
 mod watchdog;
