@@ -26,7 +26,7 @@ else
 RUN_TESTS := cargo test --workspace -- --test-threads=1
 endif
 
-.PHONY: help setup build demo serve test chaos lint interop golden sqlx bench-training bench-service deny gpu-check gpu-check-bundle clean-deps
+.PHONY: help setup build demo serve test chaos lint interop golden sqlx bench-training bench-service bench-memory deny gpu-check gpu-check-bundle clean-deps
 
 help:
 	@echo "make demo       fine-tune a text classifier on real data, from an empty state to a downloaded model"
@@ -38,7 +38,7 @@ help:
 	@echo "make gpu-check  golden tests, the demo's training and a resume on an NVIDIA GPU"
 	@echo "make golden     make the golden test values again with PyTorch and Transformers"
 	@echo "make sqlx       refresh .sqlx/ after a query or a migration changed"
-	@echo "make bench-training, make bench-service   comparisons, run by hand"
+	@echo "make bench-training, bench-service, bench-memory   comparisons, run by hand"
 	@echo "make deny       check dependencies' licences and sources"
 
 # ---- set-up ------------------------------------------------------------------------------------------------
@@ -111,6 +111,9 @@ bench-training: build $(MODEL).done $(DEPS)/venv-bench.done
 
 bench-service: build $(MODEL).done
 	$(PYTHON) benches/service.py --service $(SERVICE) --model $(MODEL)
+
+bench-memory: build $(MODEL).done
+	$(PYTHON) benches/memory.py --service $(SERVICE) --model $(MODEL)
 
 deny:
 	cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::list::Item;
+use crate::app::jobs::{Evaluation, Part};
 use crate::domain::attempt::Attempt;
 use crate::domain::checkpoint::{Checkpoint, MetricRow, Metrics};
 use crate::domain::estimate::Estimate;
@@ -246,5 +247,36 @@ impl From<MetricRow> for MetricsView {
 impl Item for MetricsView {
     fn id(&self) -> &str {
         &self.id
+    }
+}
+
+/// The evaluations of a job.
+#[derive(Serialize)]
+pub(super) struct EvaluationView {
+    object: &'static str,
+    job: String,
+    model: String,
+    validation: Option<PartView>,
+    test: Option<PartView>,
+}
+
+#[derive(Serialize)]
+struct PartView {
+    #[serde(flatten)]
+    report: Value,
+    /// Where each example's prediction can be downloaded.
+    predictions: String,
+}
+
+impl From<Evaluation> for EvaluationView {
+    fn from(evaluation: Evaluation) -> Self {
+        let Evaluation { job, model, validation, test } = evaluation;
+        let name = model.replace('/', "%2F");
+        let part = |part: Part| PartView {
+            report: part.report,
+            predictions: format!("/v1/models/{name}/files/{}", part.predictions),
+        };
+        let (validation, test) = (validation.map(part), test.map(part));
+        Self { object: "fine_tuning.job.evaluation", job, model, validation, test }
     }
 }

@@ -12,7 +12,7 @@ use super::ApiState;
 use super::dry_run::DryRunView;
 use super::extract::{Caller, JsonBody, Path, Query};
 use super::job_body::CreateJobBody;
-use super::job_view::{CheckpointView, EventView, JobView, MetricsView};
+use super::job_view::{CheckpointView, EvaluationView, EventView, JobView, MetricsView};
 use super::list::{Limit, List, page};
 use super::problem::Answer;
 use super::route::{Route, get, post};
@@ -33,6 +33,7 @@ pub(super) fn routes() -> Vec<Route> {
         get("/v1/fine_tuning/jobs/{job_id}/events", "list_job_events", list_job_events),
         get("/v1/fine_tuning/jobs/{job_id}/checkpoints", "list_job_checkpoints", list_job_checkpoints),
         get("/v1/fine_tuning/jobs/{job_id}/metrics", "list_job_metrics", list_job_metrics),
+        get("/v1/fine_tuning/jobs/{job_id}/evaluation", "retrieve_job_evaluation", retrieve_job_evaluation),
     ]
 }
 
@@ -133,4 +134,12 @@ async fn list_job_metrics(
     let page = page(&query, &Limit { default: 1000, max: 10_000 }, Order::Ascending)?;
     let found = jobs::list_metrics(&state.app, caller.0.id, &id, page).await?;
     Ok(Json(found.map(MetricsView::from).into()))
+}
+
+async fn retrieve_job_evaluation(
+    caller: Caller,
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Answer<Json<EvaluationView>> {
+    Ok(Json(jobs::evaluation(&state.app, caller.0.id, &id).await?.into()))
 }

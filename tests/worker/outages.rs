@@ -32,7 +32,7 @@ async fn running(steps: u32) -> (Service, Proxy, String) {
 
 /// The job ended well in its first attempt, and nothing of its metrics is missing.
 async fn ended_undisturbed(service: &Service, id: &str) {
-    let job = eventually("the end", 120, async || {
+    let job = eventually("the end", 300, async || {
         // While connections are cut, some requests are told to come again.
         let answer = service.client().get(&format!("/v1/fine_tuning/jobs/{id}")).await;
         (answer.status == 200).then(|| answer.json()).filter(|job| !job["finished_at"].is_null())
@@ -81,7 +81,7 @@ async fn connections_that_are_cut_again_and_again_cost_no_attempt() {
     // FINETUNED_TEST_FLAPPING_SECONDS makes it longer, by hand; then the network is also away for a while, one fifth of
     // the time.
     let seconds: u64 = std::env::var("FINETUNED_TEST_FLAPPING_SECONDS").map_or(5, |text| text.parse().unwrap());
-    let (service, proxy, id) = running(u32::try_from(6 * seconds).unwrap().max(60)).await;
+    let (service, proxy, id) = running(u32::try_from(5 * seconds).unwrap().max(60)).await;
     let end = std::time::Instant::now() + Duration::from_secs(seconds);
     let mut cuts = 0;
     while std::time::Instant::now() < end {

@@ -57,6 +57,10 @@ async fn every_text_family_trains_a_classifier() {
     let service = service(&families).await;
     let client = service.client();
     let file = client.upload("data.csv", data::csv(60)).await;
+    let waiting = create(&client, "tiny-bert", &file, "text_classification", json!({"n_epochs": 50}), json!({})).await;
+    let (status, _, code, message) = client.get(&format!("/v1/fine_tuning/jobs/{waiting}/evaluation")).await.error();
+    assert_eq!((status, code.as_deref()), (404, Some("evaluation_not_found")), "{message}");
+    client.post(&format!("/v1/fine_tuning/jobs/{waiting}/cancel")).await.good();
     for (family, architecture) in families.into_iter().zip([
         "BertForSequenceClassification",
         "RobertaForSequenceClassification",
@@ -70,7 +74,12 @@ async fn every_text_family_trains_a_classifier() {
         assert!(accuracy > 0.9, "{family}: {accuracy}");
         let config = model_json(&client, &job, "config.json").await;
         assert_eq!((&config["architectures"][0], &config["id2label"]["0"]), (&json!(architecture), &json!("card")));
-        let report = model_json(&client, &job, "evaluation/report.json").await;
+        let whole = client.get(&format!("/v1/fine_tuning/jobs/{id}/evaluation")).await.good();
+        let report = &whole["test"];
+        assert_eq!(report["accuracy"], accuracy);
+        assert_eq!(whole["validation"]["examples"], job["evaluation"]["validation"]["examples"]);
+        let predictions = client.get(report["predictions"].as_str().unwrap()).await;
+        assert_eq!(predictions.bytes.split(|&byte| byte == b'\n').count(), 61, "a line for each example");
         assert!(report["confidence_intervals"]["accuracy"][0].as_f64().unwrap() <= accuracy);
         assert!(report["calibration_error"].is_number() && report["mcc"].is_number(), "{report}");
     }

@@ -1,9 +1,11 @@
 //! Jobs: creating, reading, and the moves their owners make.
 
 mod create;
+mod evaluation;
 mod moves;
 
 pub use create::{CreateJob, DryRun, RequestIdentity, create, dry_run};
+pub use evaluation::{Evaluation, Part, evaluation};
 pub use moves::{cancel, pause, resume};
 
 use super::App;

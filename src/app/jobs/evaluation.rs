@@ -1,0 +1,66 @@
+//! What a finished job's model was found to be worth.
+
+use futures_util::TryStreamExt;
+use serde_json::Value;
+
+use super::get;
+use crate::app::{App, models};
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::id::ProjectId;
+use crate::domain::job::JobStatus;
+use crate::domain::model::ModelFile;
+
+/// The folder of a model that holds its evaluations.
+const FOLDER: &str = "evaluation/";
+
+/// The largest report that is answered whole, in bytes: a confusion matrix of a thousand classes has ten million.
+const MOST_BYTES: u64 = 32 << 20;
+
+/// A job's evaluations.
+#[derive(Debug)]
+pub struct Evaluation {
+    pub job: String,
+    pub model: String,
+    pub validation: Option<Part>,
+    pub test: Option<Part>,
+}
+
+/// An evaluation on one file.
+#[derive(Debug)]
+pub struct Part {
+    /// Scores, scores per class, the confusion matrix, intervals: as the task has them.
+    pub report: Value,
+    /// The path of the file of the model that has a line for each example.
+    pub predictions: String,
+}
+
+/// The evaluations of a project's job.
+///
+/// # Errors
+/// There is no such job, it has not succeeded, or its model was deleted.
+pub async fn evaluation(app: &App, project: ProjectId, id: &str) -> Result<Evaluation> {
+    let job = get(app, project, id).await?;
+    let Some(model) = job.fine_tuned_model.filter(|_| job.status == JobStatus::Succeeded) else {
+        let message = format!("The job has no evaluation: it is {}, and has no model.", job.status);
+        return Err(Error::new(ErrorKind::NotFound, message).param("fine_tune_id").code("evaluation_not_found"));
+    };
+    let (_, files) = models::files(app, project, &model).await?;
+    let part = async |prefix: &str| -> Result<Option<Part>> {
+        let of = |name: &str| files.iter().find(|file| file.path == format!("{FOLDER}{prefix}{name}"));
+        let Some(report) = of("report.json") else { return Ok(None) };
+        let predictions = of("predictions.jsonl").map(|file| file.path.clone()).unwrap_or_default();
+        Ok(Some(Part { report: read(app, report).await?, predictions }))
+    };
+    let (validation, test) = (part("validation_").await?, part("").await?);
+    Ok(Evaluation { job: id.to_owned(), model, validation, test })
+}
+
+async fn read(app: &App, file: &ModelFile) -> Result<Value> {
+    if file.bytes > MOST_BYTES {
+        let message = format!("The report is too large to be answered; download the model's file {}.", file.path);
+        return Err(Error::new(ErrorKind::NotFound, message).code("evaluation_too_large"));
+    }
+    let parts = app.store.read(&file.object_key, 0, file.bytes).await?;
+    let bytes: Vec<bytes::Bytes> = parts.try_collect().await.map_err(Error::internal)?;
+    serde_json::from_slice(&bytes.concat()).map_err(Error::internal)
+}
