@@ -34,7 +34,7 @@ help:
 	@echo "make test       all tests, with a real PostgreSQL and a real training"
 	@echo "make chaos      kill everything again and again for SECONDS=60, and check that nothing was lost"
 	@echo "make lint       formatting, compiler and clippy warnings"
-	@echo "make interop    drive the service with the openai package, load its model with transformers"
+	@echo "make interop    drive the service with the openai package, load its models with transformers, PEFT, sentence-transformers"
 	@echo "make gpu-check  golden tests, the demo's training and a resume on an NVIDIA GPU"
 	@echo "make golden     make the golden test values again with PyTorch and Transformers"
 	@echo "make sqlx       refresh .sqlx/ after a query or a migration changed"
@@ -99,6 +99,7 @@ golden: $(DEPS)/venv-interop.done
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/make.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/vision_models.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/text_families.py
+	$(DEPS)/venv-interop/bin/python engine/tests/golden/adapters.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/images.py
 	$(DEPS)/venv-interop/bin/python tests/fixtures/images/make.py
 

@@ -152,8 +152,8 @@ class Service(typing.NamedTuple):
 
 
 @contextlib.contextmanager
-def running_service(program: pathlib.Path, model: pathlib.Path):
-    """A service on a free port with a throw-away state folder and one base model."""
+def running_service(program: pathlib.Path, *models: pathlib.Path):
+    """A service on a free port with a throw-away state folder and these base models."""
     # The private database may run as another user, who must be able to pass through.
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="finetuned-"))
     scratch.chmod(0o711)
@@ -163,7 +163,8 @@ def running_service(program: pathlib.Path, model: pathlib.Path):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         options = ["--state-dir", str(state)]
-        subprocess.run([program, "models", "import", model, *options], check=True)
+        for model in models:
+            subprocess.run([program, "models", "import", model, *options], check=True)
         command = [program, "serve", "--listen", "127.0.0.1:0", *options]
         with open(log, "wb") as sink:
             service = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=sink, text=True)

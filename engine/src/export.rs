@@ -58,6 +58,17 @@ struct SentenceTransformer {
     carried: Arc<BTreeMap<String, Carried>>,
 }
 
+impl SentenceTransformer {
+    fn bare_name(&self, name: &str) -> String {
+        name.strip_prefix(&self.prefix).unwrap_or(name).to_owned()
+    }
+
+    /// The same tensors by the names that they have in the encoder alone.
+    fn bare(&self, tensors: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+        tensors.iter().map(|(name, tensor)| (self.bare_name(name), tensor.shallow_clone())).collect()
+    }
+}
+
 /// A tensor as shape and values, which threads can share.
 struct Carried {
     shape: Vec<i64>,
@@ -175,11 +186,10 @@ impl ModelFiles {
         match &self.sentence_transformer {
             None => weights::write(&path, weights)?,
             Some(sentence) => {
-                let bare = |name: &String| name.strip_prefix(&sentence.prefix).unwrap_or(name).to_owned();
-                let mut all: BTreeMap<String, Tensor> =
-                    weights.iter().map(|(name, tensor)| (bare(name), tensor.shallow_clone())).collect();
+                let mut all = sentence.bare(weights);
                 for (name, Carried { shape, values }) in sentence.carried.iter() {
-                    all.insert(bare(name), Tensor::f_from_slice(values)?.f_view(shape.as_slice())?);
+                    let tensor = Tensor::f_from_slice(values)?.f_view(shape.as_slice())?;
+                    all.insert(sentence.bare_name(name), tensor);
                 }
                 weights::write(&path, &all)?;
                 for (path, value) in &sentence.files {
@@ -196,7 +206,11 @@ impl ModelFiles {
             write_json(&directory.join(name), contents)?;
         }
         if let (Some(config), Some(adapted)) = (&self.adapter, adapted) {
-            write_adapter(&directory.join(ADAPTER_FOLDER), config, adapted)?;
+            let folder = directory.join(ADAPTER_FOLDER);
+            match &self.sentence_transformer {
+                None => write_adapter(&folder, config, adapted)?,
+                Some(sentence) => write_adapter(&folder, config, &sentence.bare(adapted))?,
+            }
         }
         for name in COMPANIONS {
             let source = self.base.join(name);

@@ -144,12 +144,7 @@ impl EmbeddingTask {
     ) -> Result<Tensor> {
         let tokens = tuples.texts.pack(&tuples.texts_of(examples), change, self.device)?;
         let embeddings = self.model.forward(&tokens, mode)?;
-        // As torch.nn.functional.normalize.
-        let norms = embeddings.f_norm_scalaropt_dim(2, [1], true)?.f_clamp_min(1e-12)?;
-        let unit = embeddings.f_div(&norms)?;
-        let (count, rest) = (examples.len() as i64, (examples.len() * (tuples.size - 1)) as i64);
-        let (anchors, candidates) = (unit.f_narrow(0, 0, count)?, unit.f_narrow(0, count, rest)?);
-        Ok(anchors.f_matmul(&candidates.f_tr()?)?.f_mul_scalar(self.scale)?)
+        similarities(&embeddings, examples.len(), self.scale)
     }
 
     fn own(&self, count: usize) -> Result<Tensor> {
@@ -168,7 +163,7 @@ impl EmbeddingTask {
             observer.alive();
             let similarities = self.similarities(tuples, examples, None, &Mode::eval())?;
             let own = self.own(examples.len())?;
-            let losses = similarities.f_cross_entropy_loss(&own, None::<Tensor>, Reduction::None, -100, 0.0)?;
+            let losses = ranking_loss(&similarities, &own, Reduction::None)?;
             let nearest = Vec::<i64>::try_from(&similarities.f_argmax(1, false)?.f_to_device(Device::Cpu)?)?;
             let near = similarities.f_diagonal(0, 0, 1)?.f_div_scalar(self.scale)?;
             let near = Vec::<f32>::try_from(&near.f_to_device(Device::Cpu)?.f_contiguous()?)?;
@@ -191,6 +186,21 @@ impl EmbeddingTask {
     }
 }
 
+/// Similarities `[S, candidates]` from embeddings `[S + candidates, D]`, the `count` anchors first.
+fn similarities(embeddings: &Tensor, count: usize, scale: f64) -> Result<Tensor> {
+    // As torch.nn.functional.normalize.
+    let norms = embeddings.f_norm_scalaropt_dim(2, [1], true)?.f_clamp_min(1e-12)?;
+    let unit = embeddings.f_div(&norms)?;
+    let anchors = unit.f_narrow(0, 0, count as i64)?;
+    let candidates = unit.f_narrow(0, count as i64, unit.size()[0] - count as i64)?;
+    Ok(anchors.f_matmul(&candidates.f_tr()?)?.f_mul_scalar(scale)?)
+}
+
+/// The loss of a batch from its similarities: each anchor's own positive against all candidates.
+fn ranking_loss(similarities: &Tensor, own: &Tensor, reduction: Reduction) -> Result<Tensor> {
+    Ok(similarities.f_cross_entropy_loss(own, None::<Tensor>, reduction, -100, 0.0)?)
+}
+
 impl Recipe for EmbeddingTask {
     fn examples(&self) -> usize {
         self.training.lines.len()
@@ -206,7 +216,7 @@ impl Recipe for EmbeddingTask {
         let similarities = self.similarities(&self.training, examples, change, mode)?;
         let own = self.own(examples.len())?;
         let right = tch::no_grad(|| similarities.f_argmax(1, false)?.f_eq_tensor(&own)?.f_sum(Kind::Int64))?;
-        let loss_sum = similarities.f_cross_entropy_loss(&own, None::<Tensor>, Reduction::Sum, -100, 0.0)?;
+        let loss_sum = ranking_loss(&similarities, &own, Reduction::Sum)?;
         let texts = self.training.texts_of(examples);
         let tokens = texts.iter().map(|&text| self.training.texts.ids_of(text).len() as u64).sum();
         Ok(Forward { loss_sum, correct: Some((right, examples.len() as u64)), tokens })
@@ -225,5 +235,33 @@ impl Recipe for EmbeddingTask {
 
     fn test(&self, observer: &dyn Observer) -> Result<Option<Evaluation>> {
         self.test.as_ref().map_or(Ok(None), |tuples| self.evaluate(tuples, observer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::path::Path;
+
+    use tch::{Device, Kind, Reduction, Tensor};
+
+    use super::{ranking_loss, similarities};
+
+    #[test]
+    fn the_ranking_loss_of_pairs_and_triplets_is_that_of_sentence_transformers() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/losses.safetensors");
+        let golden: HashMap<String, Tensor> = Tensor::read_safetensors(path).unwrap().into_iter().collect();
+        for (name, rows) in [("pairs", 10), ("triplets", 15)] {
+            let leaf = golden["ranking.embeddings"].narrow(0, 0, rows).copy().set_requires_grad(true);
+            let own = Tensor::arange(5, (Kind::Int64, Device::Cpu));
+            let sum = ranking_loss(&similarities(&leaf, 5, 20.0).unwrap(), &own, Reduction::Sum).unwrap();
+            let mean = sum / 5.0;
+            mean.backward();
+            for (what, actual) in [("loss", mean.reshape([1])), ("grad", leaf.grad())] {
+                let expected = &golden[&format!("ranking.{name}.{what}")];
+                let difference = (actual - expected).abs().max().double_value(&[]);
+                assert!(difference <= 1e-5, "{what}, {name}: {difference:.2e}");
+            }
+        }
     }
 }

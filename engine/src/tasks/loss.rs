@@ -120,7 +120,47 @@ fn positive_weights(sets: &[Vec<usize>], count: usize) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{balanced, positive_weights};
+    use std::collections::HashMap;
+    use std::path::Path;
+
+    use tch::{Device, Kind, Tensor};
+
+    use super::{Loss, balanced, positive_weights};
+    use crate::data::examples::Targets;
+    use finetuned::domain::hyperparameters::ClassWeights;
+
+    #[test]
+    fn losses_of_several_labels_and_of_values_are_those_of_pytorch() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/losses.safetensors");
+        let golden: HashMap<String, Tensor> = Tensor::read_safetensors(path).unwrap().into_iter().collect();
+        let of = |name: &str| golden[&format!("several.{name}")].shallow_clone();
+        let rows = Vec::<Vec<f32>>::try_from(of("sets")).unwrap();
+        let classes = |row: &Vec<f32>| (0..row.len()).filter(|&class| row[class] > 0.0).collect();
+        let sets = Targets::Sets(rows.iter().map(classes).collect());
+        let values = Vec::<f32>::try_from(of("values")).unwrap();
+        let values = Targets::Values(values.into_iter().map(f64::from).collect());
+        let (many, one) = (of("logits"), of("logits").narrow(1, 0, 1));
+        for (name, targets, logits, weights, smoothing) in [
+            ("plain", &sets, &many, ClassWeights::None, 0.0),
+            ("weighted", &sets, &many, ClassWeights::Balanced, 0.0),
+            ("both", &sets, &many, ClassWeights::Balanced, 0.1),
+            ("mse", &values, &one, ClassWeights::None, 0.0),
+        ] {
+            let loss = Loss::new(weights, smoothing, logits.size()[1] as usize, targets, Device::Cpu).unwrap();
+            let all: Vec<usize> = (0..9).collect();
+            let leaf = logits.copy().set_requires_grad(true);
+            // As the training loop has it: a sum, divided by what the whole step weighs.
+            let sum = loss.sum(&leaf, &loss.targets(targets, &all, Device::Cpu).unwrap()).unwrap();
+            let mean = sum / loss.weight(targets, &all);
+            mean.backward();
+            for (what, actual) in [("loss", mean.reshape([1])), ("grad", leaf.grad())] {
+                let expected = of(&format!("{name}.{what}"));
+                assert_eq!(actual.size(), expected.size());
+                let difference = (actual - expected).abs().max().to_kind(Kind::Double).double_value(&[]);
+                assert!(difference <= 1e-6, "{what}, {name}: {difference:.2e}");
+            }
+        }
+    }
 
     #[test]
     fn balanced_weights_are_those_of_scikit_learn() {

@@ -17,6 +17,7 @@
     reason = "tests fail loudly, and their helpers are shared by module"
 )]
 
+mod adapters;
 mod images;
 mod kernels;
 mod model;

@@ -18,6 +18,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import torch
 from safetensors.torch import save_file
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast, get_scheduler
 
@@ -162,7 +163,7 @@ def schedules() -> None:
 
 
 def losses() -> None:
-    """Cross-entropy with class weights and label smoothing, as means."""
+    """Cross-entropy with class weights and label smoothing, as means; then the losses of other tasks."""
     generator = torch.Generator().manual_seed(4)
     logits = torch.randn(9, CLASSES, generator=generator)
     classes = torch.randint(0, CLASSES, (9,), generator=generator)
@@ -173,7 +174,41 @@ def losses() -> None:
         loss = torch.nn.functional.cross_entropy(leaf, classes, weight=weight, label_smoothing=smoothing)
         loss.backward()
         tensors |= {f"{name}.loss": loss.reshape(1), f"{name}.grad": leaf.grad}
-    save("losses", tensors)
+    save("losses", tensors | several_labels(generator) | ranking(generator))
+
+
+def with_gradient(name: str, inputs: torch.Tensor, loss) -> dict:
+    leaf = inputs.clone().requires_grad_(True)
+    value = loss(leaf)
+    value.backward()
+    return {f"{name}.loss": value.reshape(1), f"{name}.grad": leaf.grad}
+
+
+def several_labels(generator: torch.Generator) -> dict:
+    """BCEWithLogitsLoss, its pos_weight negatives / positives of each label, targets softened towards one half; MSELoss."""
+    logits, values = torch.randn(9, CLASSES, generator=generator), torch.randn(9, generator=generator)
+    sets = (torch.rand(9, CLASSES, generator=generator) < 0.4).float()
+    sets[0] = 1.0
+    weights = (9 - sets.sum(0)) / sets.sum(0)
+    tensors = {"several.logits": logits, "several.sets": sets, "several.values": values}
+    for name, weight, smoothing in (("plain", None, 0.0), ("weighted", weights, 0.0), ("both", weights, 0.1)):
+        loss = torch.nn.BCEWithLogitsLoss(pos_weight=weight)
+        softened = sets * (1 - smoothing) + smoothing / 2
+        tensors |= with_gradient(f"several.{name}", logits, lambda leaf: loss(leaf, softened))
+    mean_square = torch.nn.MSELoss()
+    return tensors | with_gradient("several.mse", logits[:, :1], lambda leaf: mean_square(leaf.squeeze(), values))
+
+
+def ranking(generator: torch.Generator) -> dict:
+    """MultipleNegativesRankingLoss over pairs and triplets, as sentence-transformers computes it from embeddings: anchors,
+    then positives, then negatives."""
+    embeddings = torch.randn(15, 8, generator=generator)
+    tensors = {"ranking.embeddings": embeddings}
+    for name, rows in (("pairs", 10), ("triplets", 15)):
+        ranking_loss = MultipleNegativesRankingLoss(model=None, scale=20.0)
+        loss = lambda leaf: ranking_loss.compute_loss_from_embeddings(list(leaf.split(5)), None)
+        tensors |= with_gradient(f"ranking.{name}", embeddings[:rows], loss)
+    return tensors
 
 
 def tiny_model(fast: PreTrainedTokenizerFast) -> None:
