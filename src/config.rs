@@ -48,6 +48,10 @@ settings! {
     LIBTORCH = "FINETUNED_LIBTORCH", "libtorch", "where the trainer was built", "Folder of libtorch's libraries";
     SLOTS = "FINETUNED_SLOTS", "slots", "auto", "Jobs that run at once: auto is one per GPU, or one on the CPU";
     TRAINER_THREADS = "FINETUNED_TRAINER_THREADS", "trainer-threads", "0", "CPU threads of one job; 0 is all cores";
+    SERVING_MODELS = "FINETUNED_SERVING_MODELS", "serving-models", "1",
+        "Models that answer classifications at once, each in a process of its own";
+    SERVING_IDLE_SECONDS = "FINETUNED_SERVING_IDLE_SECONDS", "serving-idle-seconds", "300",
+        "A model without requests for so long is put away";
     MAX_FILE_BYTES = "FINETUNED_MAX_FILE_BYTES", "max-file-bytes", "8589934592", "Largest upload";
     RATE_LIMIT = "FINETUNED_RATE_LIMIT", "rate-limit", "6000", "Requests a minute for each API key; 0 is no limit";
     LEASE_SECONDS = "FINETUNED_LEASE_SECONDS", "lease-seconds", "30",
@@ -79,6 +83,8 @@ pub struct Config {
     /// None is auto.
     pub slots: Option<u32>,
     pub trainer_threads: usize,
+    pub serving_models: u32,
+    pub serving_idle: Duration,
     pub max_file_bytes: u64,
     pub rate_limit: u32,
     pub lease: Duration,
@@ -157,6 +163,8 @@ fn read(flags: &BTreeMap<String, String>, environment: &BTreeMap<String, String>
         libtorch: reader.path(&LIBTORCH),
         slots: if reader.text(&SLOTS) == "auto" { None } else { Some(reader.within(&SLOTS, 1, 64)) },
         trainer_threads: reader.within(&TRAINER_THREADS, 0, 1024),
+        serving_models: reader.within(&SERVING_MODELS, 1, 64),
+        serving_idle: Duration::from_secs(reader.within(&SERVING_IDLE_SECONDS, 1, 86_400)),
         max_file_bytes: reader.within(&MAX_FILE_BYTES, 1, 1 << 50),
         rate_limit: reader.within(&RATE_LIMIT, 0, 10_000_000),
         lease: Duration::from_secs(reader.within(&LEASE_SECONDS, 3, 3600)),

@@ -7,6 +7,7 @@
 //! | 0 | [`domain`] | words and rules without I/O |
 //! | 1 | [`clock`], [`failpoint`], [`config`], [`telemetry`], [`auth`] | time, places to die in tests, settings, logs and metrics, keys |
 //! | 1 | [`db`], [`store`] | PostgreSQL (the only place that says sqlx) and the object store |
+//! | 1 | [`process`] | the trainer program as a process |
 //! | 2 | [`dataset`] | bytes to examples |
 //! | 3 | the crate `finetuned-engine` | training (the only place that says tch) |
 //! | 4 | [`app`] | operations, with their transactions |
@@ -24,6 +25,7 @@ pub mod dataset;
 pub mod db;
 pub mod domain;
 pub mod failpoint;
+pub mod process;
 pub mod store;
 pub mod telemetry;
 pub mod worker;

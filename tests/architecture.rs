@@ -19,7 +19,7 @@ type Breaches = Vec<String>;
 const FLOORS: &[&[&str]] = &[
     &["clock", "domain", "failpoint"],
     &["config"],
-    &["auth", "db", "store", "telemetry"],
+    &["auth", "db", "process", "store", "telemetry"],
     &["dataset"],
     &["app"],
     &["api", "worker"],
@@ -35,7 +35,7 @@ const ENGINE_FLOORS: &[&[&str]] = &[
     &["models", "text", "vision"],
     &["data", "device", "export", "optim", "score"],
     &["tasks"],
-    &["training"],
+    &["serving", "training"],
     &["checkpoint"],
     &["run"],
 ];

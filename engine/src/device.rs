@@ -37,7 +37,9 @@ pub fn available() -> Devices {
 /// # Errors
 /// `wanted` is none of these, or `cuda` is not available.
 pub fn prepare(wanted: &str, threads: usize) -> Result<ComputeDevice> {
-    load_cuda();
+    if wanted != "cpu" {
+        load_cuda();
+    }
     let device = match wanted {
         "auto" => Device::cuda_if_available(),
         "cpu" => Device::Cpu,

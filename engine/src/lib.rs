@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`run`] is a run from spec to model, [`training`] the loop, [`tasks`] what a task adds to it,
 //! [`models`] and [`nn`] the networks, [`params`] and [`optim`] what is trained and how, [`checkpoint`] and [`export`]
-//! what is written, [`native`] the C++ beside it.
+//! what is written, [`native`] the C++ beside it. [`serving`] is a finished model at work.
 
 pub mod checkpoint;
 pub mod data;
@@ -18,6 +18,7 @@ pub mod params;
 pub mod policy;
 pub mod run;
 pub mod score;
+pub mod serving;
 pub mod tasks;
 pub mod text;
 pub mod training;

@@ -1,5 +1,5 @@
-//! `finetuned-trainer`: one training run per process. It loads libtorch, reads a run spec, prints messages and takes
-//! commands, all as lines of JSON (see `domain::run`).
+//! `finetuned-trainer`: one training run, or one model at work, per process. It loads libtorch, reads a spec, prints
+//! messages and takes commands, all as lines of JSON (see `domain::run` and `domain::serving`).
 
 use std::io::{BufRead, Write};
 use std::panic::AssertUnwindSafe;
@@ -12,16 +12,19 @@ use std::time::{Duration, Instant};
 use finetuned::clock::boot_time;
 use finetuned::domain::job::JobError;
 use finetuned::domain::run::{ABANDONED, TrainerCommand, TrainerMessage};
+use finetuned::domain::serving::{Asked, Opened, Outcome, Refusal, Reply};
 use finetuned::failpoint::Failpoints;
 use finetuned_engine::error::EngineError;
-use finetuned_engine::{device, native, observer::Observer, run};
+use finetuned_engine::serving::Classifier;
+use finetuned_engine::{device, native, observer::Observer, run, serving};
 
 /// For libtorch as well, whose tensors come and go every step: it takes a tenth less time than the C library's, and
 /// less memory. The worker sets `MALLOC_CONF`.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-const USAGE: &str = "usage: finetuned-trainer run SPEC [auto|cpu|cuda] | finetuned-trainer devices";
+const USAGE: &str = "usage: finetuned-trainer run SPEC [auto|cpu|cuda] | finetuned-trainer serve SPEC [auto|cpu|cuda] | \
+                     finetuned-trainer devices";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -32,6 +35,8 @@ fn main() -> ExitCode {
         }
         ["run", spec] => train(Path::new(spec), "auto"),
         ["run", spec, device] => train(Path::new(spec), device),
+        ["serve", spec] => serve(Path::new(spec), "auto"),
+        ["serve", spec, device] => serve(Path::new(spec), device),
         _ => {
             eprintln!("{USAGE}");
             ExitCode::from(2)
@@ -50,17 +55,61 @@ fn train(spec: &Path, wanted: &str) -> ExitCode {
         let device = device::prepare(wanted, spec.threads)?;
         run::run(&spec, device, console)
     }));
-    let error = match outcome {
-        Ok(Ok(())) => return ExitCode::SUCCESS,
+    match outcome {
+        Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => {
-            eprintln!("error: {error}");
-            error.job_error()
+            console.report(TrainerMessage::Failed { error: told(Some(&error)) });
+            ExitCode::FAILURE
         }
-        // The panic's message is on standard error already.
-        Err(_) => JobError::new("engine_error", "the training engine failed; the attempt's log has the details"),
+        Err(_) => {
+            console.report(TrainerMessage::Failed { error: told(None) });
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The error as it is told to others, and in full on standard error; None is a panic, whose message is there already.
+fn told(error: Option<&EngineError>) -> JobError {
+    let Some(error) = error else {
+        return JobError::new("engine_error", "the training engine failed; the attempt's log has the details");
     };
-    console.report(TrainerMessage::Failed { error });
-    ExitCode::FAILURE
+    eprintln!("error: {error}");
+    error.job_error()
+}
+
+/// Answers requests until the input ends, which is also how it ends with its parent.
+fn serve(spec: &Path, wanted: &str) -> ExitCode {
+    let opened = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let spec = serving::read_spec(spec)?;
+        let device = device::prepare(wanted, spec.threads)?;
+        Classifier::open(&spec, device)
+    }));
+    let classifier = match opened {
+        Ok(Ok(classifier)) => classifier,
+        failed => {
+            let error = failed.ok().and_then(Result::err);
+            print_line(&Opened::Failed(told(error.as_ref())));
+            return ExitCode::FAILURE;
+        }
+    };
+    print_line(&Opened::Ready);
+    for line in std::io::stdin().lock().lines() {
+        let Ok(line) = line else { break };
+        let asked: Asked = match serde_json::from_str(&line) {
+            Ok(asked) => asked,
+            Err(error) => {
+                eprintln!("a malformed request: {error}");
+                return ExitCode::FAILURE;
+            }
+        };
+        let replied = std::panic::catch_unwind(AssertUnwindSafe(|| classifier.reply(&asked)));
+        let reply = replied.map_err(|_| None).and_then(|reply| reply.map_err(Some)).unwrap_or_else(|error| {
+            let refusal = Refusal { param: None, message: told(error.as_ref()).message };
+            Reply { id: asked.id, outcome: Outcome::Error(refusal) }
+        });
+        print_line(&reply);
+    }
+    ExitCode::SUCCESS
 }
 
 /// Writes where the training thread is to standard error; called in its signal handler, when it has hung for so long

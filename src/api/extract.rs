@@ -9,10 +9,11 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use serde::de::DeserializeOwned;
 
-use super::ApiState;
 use super::context::Context;
 use super::pace::too_slow;
 use super::problem::Problem;
+use super::route::BodyLimit;
+use super::{ApiState, MAX_JSON_BYTES};
 use crate::auth;
 use crate::dataset::json::{DUPLICATE_KEY, Strict};
 use crate::db::keys;
@@ -95,11 +96,22 @@ pub(super) struct JsonBody<T> {
     pub(super) bytes: Bytes,
 }
 
-impl<T: DeserializeOwned> FromRequest<ApiState> for JsonBody<T> {
+impl<T: DeserializeOwned + Send + 'static> FromRequest<ApiState> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, Problem> {
-        let bytes = Bytes::from_request(request, state).await.map_err(body_error)?;
+        let limit = request.extensions().get::<BodyLimit>().map_or(MAX_JSON_BYTES, |limit| limit.0);
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| body_error(rejection, limit))?;
+        if bytes.len() <= MAX_JSON_BYTES {
+            return Self::parse(bytes);
+        }
+        // Too much for a thread that serves others.
+        tokio::task::spawn_blocking(move || Self::parse(bytes)).await.map_err(Error::internal)?
+    }
+}
+
+impl<T: DeserializeOwned> JsonBody<T> {
+    fn parse(bytes: Bytes) -> Result<Self, Problem> {
         if let Err(error) = serde_json::from_slice::<Strict>(&bytes)
             && error.to_string().starts_with(DUPLICATE_KEY)
         {
@@ -114,9 +126,9 @@ impl<T: DeserializeOwned> FromRequest<ApiState> for JsonBody<T> {
     }
 }
 
-fn body_error(rejection: BytesRejection) -> Problem {
+fn body_error(rejection: BytesRejection, limit: usize) -> Problem {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        let message = format!("The body is larger than the allowed {} bytes.", super::MAX_JSON_BYTES);
+        let message = format!("The body is larger than the allowed {limit} bytes.");
         return Error::new(ErrorKind::TooLarge, message).code("body_too_large").into();
     }
     let unread = || Error::new(ErrorKind::Invalid, "The body could not be read to its end.");

@@ -69,7 +69,7 @@ impl CreateJobBody {
     }
 }
 
-fn required(name: &str, value: Option<String>) -> Result<String> {
+pub(super) fn required(name: &str, value: Option<String>) -> Result<String> {
     value.filter(|text| !text.is_empty()).ok_or_else(|| {
         Error::invalid(name, format!("Missing required parameter: '{name}'.")).code("missing_required_parameter")
     })

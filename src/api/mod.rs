@@ -1,6 +1,7 @@
 //! The HTTP API: the only floor that knows axum. One file per resource; `openapi.yaml` is the contract.
 
 mod archive;
+mod classifications;
 mod context;
 mod dry_run;
 mod extract;
@@ -33,7 +34,7 @@ pub use server::serve;
 use crate::app::App;
 use rate_limit::RateLimit;
 
-/// The largest JSON body, in bytes.
+/// The largest JSON body, in bytes, unless its route says otherwise.
 const MAX_JSON_BYTES: usize = 1 << 20;
 
 /// What handlers work on.
@@ -54,7 +55,9 @@ impl ApiState {
 
 /// Every route of the service, in the order of `openapi.yaml`.
 pub fn routes() -> Vec<Route> {
-    [operations::routes(), files::routes(), jobs::routes(), models::routes()].into_iter().flatten().collect()
+    let resources =
+        [operations::routes(), files::routes(), jobs::routes(), models::routes(), classifications::routes()];
+    resources.into_iter().flatten().collect()
 }
 
 /// The service.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::http::Method;
@@ -24,10 +25,20 @@ pub struct Route {
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 const LONG_TIME_LIMIT: Duration = Duration::from_mins(10);
 
+/// A route's own limit of its bodies, for the error of one that is larger.
+#[derive(Clone, Copy)]
+pub(super) struct BodyLimit(pub(super) usize);
+
 impl Route {
     /// For a handler that takes a body of any size and bounds it itself. Its time is bounded by the body's pace.
     pub(super) fn without_body_limit(self) -> Self {
         Self { handler: self.handler.layer(DefaultBodyLimit::disable()), time_limit: None, ..self }
+    }
+
+    /// For a handler that takes bodies of up to so many bytes, more than others.
+    pub(super) fn with_body_limit(self, bytes: usize) -> Self {
+        let handler: MethodRouter<ApiState> = self.handler.layer(DefaultBodyLimit::max(bytes));
+        Self { handler: handler.layer(Extension(BodyLimit(bytes))), ..self }
     }
 
     /// For a handler that may read large files before it answers.

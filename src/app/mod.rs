@@ -6,6 +6,7 @@ pub mod jobs;
 pub mod keys;
 pub mod models;
 pub mod preparation;
+pub mod serving;
 pub mod validation;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use crate::config::Config;
 use crate::db::Db;
 use crate::failpoint::Failpoints;
 use crate::store::Store;
+use serving::Pool;
 
 /// What operations work on.
 #[derive(Clone)]
@@ -23,6 +25,8 @@ pub struct App {
     pub store: Store,
     pub config: Arc<Config>,
     pub failpoints: Failpoints,
+    /// The models that answer requests.
+    pub serving: Pool,
 }
 
 impl App {
@@ -33,7 +37,8 @@ impl App {
     pub fn new(db: Db, config: Config) -> std::io::Result<Self> {
         let store = Store::open(&config.store).map_err(std::io::Error::other)?;
         let failpoints = config.failpoints.clone();
-        let app = Self { db, store, config: Arc::new(config), failpoints };
+        let serving = Pool::new(config.serving_models as usize);
+        let app = Self { db, store, config: Arc::new(config), failpoints, serving };
         std::fs::create_dir_all(app.scratch())?;
         std::fs::create_dir_all(app.runs())?;
         Ok(app)
@@ -47,5 +52,10 @@ impl App {
     /// Where training runs have their folders.
     pub fn runs(&self) -> PathBuf {
         self.config.runs_dir.clone()
+    }
+
+    /// Where models at work have theirs: apart from the runs, which are a worker's to clear.
+    pub fn served(&self) -> PathBuf {
+        self.config.runs_dir.join("serving")
     }
 }

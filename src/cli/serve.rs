@@ -15,6 +15,7 @@ use super::context::Context;
 use crate::api::{self, ApiState};
 use crate::app::App;
 use crate::app::keys::{self, DEFAULT_PROJECT};
+use crate::app::serving;
 use crate::config::Config;
 use crate::{telemetry, worker};
 
@@ -42,6 +43,7 @@ async fn serve(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     clear_scratch(&app);
+    serving::clear(&app);
     let prometheus = telemetry::init_metrics();
     let key = if is_private { bootstrap_key(&app).await? } else { None };
     greet(&listener, key.as_deref())?;
@@ -53,7 +55,7 @@ async fn serve(
             }
         })
     });
-    let router = api::router(ApiState::new(app, prometheus));
+    let router = api::router(ApiState::new(app.clone(), prometheus));
     let stopping = shutdown.clone();
     let server = api::serve(listener, router, async move { stopping.cancelled().await });
     let late = async {
@@ -64,6 +66,7 @@ async fn serve(
         () = server => {}
         () = late => tracing::warn!("requests were still open and were cut off"),
     }
+    app.serving.close().await;
     if let Some(worker) = worker {
         worker.await?;
     }

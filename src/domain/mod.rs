@@ -17,6 +17,7 @@ pub mod project;
 pub mod random;
 pub mod report;
 pub mod run;
+pub mod serving;
 
 /// A point in time, with the offset UTC; the API shows it in unix seconds.
 pub type Timestamp = time::OffsetDateTime;

@@ -3,14 +3,12 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
 
 use crate::domain::id::WorkerId;
+use crate::process;
 
 /// Why a process cannot be the worker of a state directory.
 #[derive(Debug, thiserror::Error)]
@@ -51,12 +49,7 @@ impl Identity {
 
     /// Kills trainers that an earlier life of this worker left running, and removes what it left in `runs`.
     pub fn end_leftovers(&self, runs: &Path) {
-        for pid in processes_of(runs) {
-            tracing::warn!(pid, "ending a trainer left by an earlier worker");
-            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
-            // Its own children have the mark as well, and no group of their own.
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
+        process::end_leftovers(runs);
         let entries = fs::read_dir(runs).into_iter().flatten().flatten();
         for entry in entries.filter(|entry| is_ours(&entry.file_name())) {
             let _ = fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path()));
@@ -71,28 +64,10 @@ fn is_ours(name: &OsStr) -> bool {
     id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()) && attempt.parse::<u32>().is_ok()
 }
 
-/// The variable in a trainer's environment that names the folder of its run. It is in the process from its first
-/// instant, unlike a note that is written afterwards, and says more than a process id, which may be another's by now.
-pub(super) const RUN_MARK: &str = "FINETUNED_RUN";
-
-/// The trainers whose runs have their folders in `runs` (`proc_pid_environ(5)`).
-fn processes_of(runs: &Path) -> Vec<i32> {
-    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
-    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| run_of(*pid).is_some_and(|folder| folder.starts_with(runs)))
-        .collect()
-}
-
-fn run_of(pid: i32) -> Option<PathBuf> {
-    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
-    let mut variables = environment.split(|&byte| byte == 0);
-    let folder = variables.find_map(|variable| variable.strip_prefix(RUN_MARK.as_bytes())?.strip_prefix(b"="))?;
-    Some(PathBuf::from(OsStr::from_bytes(folder)))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Identity, IdentityError, RUN_MARK};
+    use super::{Identity, IdentityError};
+    use crate::process::RUN_MARK;
 
     #[test]
     fn an_identity_is_kept_and_held_by_one() {

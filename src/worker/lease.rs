@@ -6,13 +6,14 @@ use nix::sys::signal::Signal;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::child::{Commands, Group};
+use super::child::Commands;
 use crate::app::App;
 use crate::clock::boot_time;
 use crate::db::LeaseLine;
 use crate::db::queue::Claim;
 use crate::domain::job::JobStatus;
 use crate::domain::run::TrainerCommand;
+use crate::process::Group;
 
 /// What is known of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

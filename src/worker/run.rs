@@ -135,7 +135,7 @@ impl<'a> Run<'a> {
             self.trainer.commands.send(TrainerCommand::Stop { checkpoint: false });
             Stop { cause: Cause::CancelRequested, deadline, ladder: TERMINATE }
         } else {
-            self.trainer.group.signal(Signal::SIGKILL);
+            self.trainer.group().signal(Signal::SIGKILL);
             Stop { cause: Cause::LeaseLost, deadline, ladder: KILL }
         });
     }
@@ -150,15 +150,15 @@ impl<'a> Run<'a> {
     fn stop_stalled(&mut self) {
         let patience = self.watchdog.patience().as_secs_f64();
         tracing::warn!(job = %self.claim.job, patience, "the trainer makes no progress and is ended");
-        self.trainer.group.signal(Signal::SIGQUIT);
-        self.trainer.group.signal(Signal::SIGCONT);
+        self.trainer.group().signal(Signal::SIGQUIT);
+        self.trainer.group().signal(Signal::SIGCONT);
         self.stop = Some(Stop { cause: Cause::Stalled, deadline: Instant::now() + SIGNAL_GRACE, ladder: TERMINATE });
     }
 
     fn escalate(&mut self) {
         if let Some(stop) = &mut self.stop {
             if let [signal, rest @ ..] = stop.ladder {
-                self.trainer.group.signal(*signal);
+                self.trainer.group().signal(*signal);
                 stop.ladder = if rest.is_empty() { KILL } else { rest };
             }
             stop.deadline = Instant::now() + SIGNAL_GRACE;
@@ -196,7 +196,7 @@ impl<'a> Run<'a> {
 
     /// Waits for the process and works out how the attempt ended.
     pub(super) async fn conclude(mut self) -> Ending {
-        let group = self.trainer.group.clone();
+        let group = self.trainer.group().clone();
         let ended = self.trainer.end();
         tokio::pin!(ended);
         let (mut process, stderr) = loop {

@@ -76,7 +76,7 @@ async fn attempt(
     let gpu = worker.gpu_of(claim.slot);
     let trainer = Trainer::start(&app.config, folder, gpu.as_deref()).map_err(not_started)?;
     app.failpoints.hit("worker.spawned", claim.attempt.into());
-    keeper.guard(trainer.group.clone(), trainer.commands.clone());
+    keeper.guard(trainer.group().clone(), trainer.commands.clone());
     let mut run = Run::new(worker, claim, &job, folder, reports, keeper, trainer);
     run.watch(&shutdown).await;
     Ok(run.conclude().await)

@@ -212,6 +212,47 @@ async fn bodies_that_are_no_json_object_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bad_classifications_name_what_is_wrong() {
+    let service = Service::api().await;
+    service.import_tiny_model().await;
+    let client = service.client();
+    let many = Value::from(vec!["a"; 257]);
+    let missing = |param| expect(400, Some(param), Some("missing_required_parameter"), "Missing required parameter");
+    let invalid = |param, message| expect(400, Some(param), None, message);
+    for (what, change, expected) in [
+        ("no model", json!({"model": null}), missing("model")),
+        ("no input", json!({"input": null}), missing("input")),
+        (
+            "unknown model",
+            json!({"model": "gpt-17"}),
+            expect(404, Some("model"), Some("model_not_found"), "'gpt-17' does not exist"),
+        ),
+        ("a model without head", json!({}), invalid("model", "it has no classification head")),
+        ("unknown field", json!({"k": 1}), expect(400, Some("k"), Some("unknown_parameter"), "Unrecognized")),
+        ("an object", json!({"input": {}}), invalid("input", "a text, or a list of texts")),
+        ("no inputs", json!({"input": []}), invalid("input", "has 0 items; 1 to 256")),
+        ("too many inputs", json!({"input": many}), invalid("input", "has 257 items; 1 to 256")),
+        ("an empty text", json!({"input": ["a", "b", "c", ""]}), invalid("input[3]", "is empty")),
+        ("half a pair", json!({"input": [["a"]]}), invalid("input[0]", "a pair of texts")),
+        ("a number", json!({"input": ["a", 1]}), invalid("input[1]", "a text or a pair")),
+        ("no labels", json!({"top_k": 0}), invalid("top_k", "1 to 100")),
+        ("less than no labels", json!({"top_k": -1}), invalid("top_k", "expected u64")),
+        ("too many labels", json!({"top_k": 101}), invalid("top_k", "1 to 100")),
+    ] {
+        let mut body = json!({"model": "tiny-bert", "input": "a"});
+        body.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        check(what, &client.post_json("/v1/classifications", &body).await, &expected);
+    }
+    // Bodies may be larger than elsewhere, since images are.
+    let body = json!({"model": "tiny-bert", "input": "a ".repeat(2 << 20)});
+    let expected = invalid("model", "it has no classification head");
+    check("four megabytes", &client.post_json("/v1/classifications", &body).await, &expected);
+    let body = json!({"model": "tiny-bert", "input": "a".repeat(16 << 20)});
+    let expected = expect(413, None, Some("body_too_large"), "larger than the allowed 16777216 bytes");
+    check("too much", &client.post_json("/v1/classifications", &body).await, &expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_uploads_are_refused_and_leave_nothing() {
     let service = Service::with(|config| config.max_file_bytes = 1000).await;
     let client = service.client();

@@ -28,6 +28,7 @@ mod process;
 mod queue;
 mod recovery;
 mod sdk;
+mod serving;
 mod stores;
 mod tasks;
 mod watchdog;

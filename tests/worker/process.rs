@@ -236,3 +236,28 @@ fn the_control_plane_does_not_link_libtorch() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_serving_a_model_leaves_no_process() {
+    let program = Program::new();
+    program.run_well(&["models", "import", data::tiny_model().to_str().unwrap(), "--name", "tiny-bert"]);
+    let (serving, client) = program.serve().await;
+    let file = client.upload("data.csv", data::csv(30)).await;
+    let id = client.create_job(&file, json!({"n_epochs": 1})).await;
+    let job = client.wait_for_end(&id).await;
+    let body = json!({"model": job["fine_tuned_model"], "input": "where is my card"});
+    let served = program.state().join("runs/serving");
+    client.post_json("/v1/classifications", &body).await.good();
+    assert_eq!(processes_in(&served).len(), 1);
+    assert!(serving.end(Signal::SIGTERM).success());
+    assert!(program.processes().is_empty(), "{:?}", program.processes());
+
+    // Of one that is killed the input ends, and with it the process.
+    let (serving, client) = program.serve().await;
+    client.post_json("/v1/classifications", &body).await.good();
+    serving.end(Signal::SIGKILL);
+    eventually("the process to be gone", 20, async || processes_in(&served).is_empty().then_some(())).await;
+    let (serving, _) = program.serve().await;
+    assert_eq!(std::fs::read_dir(&served).into_iter().flatten().count(), 0, "what was left is removed");
+    assert!(serving.end(Signal::SIGTERM).success());
+}

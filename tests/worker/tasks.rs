@@ -8,7 +8,7 @@ use super::support::client::Client;
 use super::support::data;
 use super::support::service::Service;
 
-async fn service(models: &[&str]) -> Service {
+pub async fn service(models: &[&str]) -> Service {
     let mut service = Service::api().await;
     for name in models {
         let directory = data::tiny_model().with_file_name(name);
@@ -19,20 +19,27 @@ async fn service(models: &[&str]) -> Service {
 }
 
 /// Creates a job of this method; `more` holds further fields of the request.
-async fn create(client: &Client, model: &str, file: &str, method: &str, hyperparameters: Value, more: Value) -> String {
+pub async fn create(
+    client: &Client,
+    model: &str,
+    file: &str,
+    method: &str,
+    hyperparameters: Value,
+    more: Value,
+) -> String {
     let mut body = json!({"model": model, "training_file": file, "seed": 5,
                           "method": {"type": method, method: {"hyperparameters": hyperparameters}}});
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     client.post_json("/v1/fine_tuning/jobs", &body).await.good()["id"].as_str().unwrap().to_owned()
 }
 
-async fn succeeded(client: &Client, id: &str) -> Value {
+pub async fn succeeded(client: &Client, id: &str) -> Value {
     let job = client.wait_for_end(id).await;
     assert_eq!(job["status"], "succeeded", "{job}");
     job
 }
 
-async fn model_file(client: &Client, job: &Value, path: &str) -> Vec<u8> {
+pub async fn model_file(client: &Client, job: &Value, path: &str) -> Vec<u8> {
     let name = job["fine_tuned_model"].as_str().unwrap().replace('/', "%2F");
     let answer = client.get(&format!("/v1/models/{name}/files/{path}")).await;
     assert_eq!(answer.status, 200, "{path}");
@@ -234,7 +241,7 @@ async fn a_run_stops_early_and_keeps_its_best_model() {
 }
 
 /// A tar of images with a folder per class: one colour each, and some noise.
-fn images(count: usize) -> Vec<u8> {
+pub fn images(count: usize) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     for number in 0..count {
         let (class, colour) = [("red", [200, 40, 40]), ("green", [40, 200, 40]), ("blue", [40, 40, 200])][number % 3];

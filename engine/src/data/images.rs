@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use memmap2::Mmap;
+use tch::{Device, Tensor};
 
 use crate::error::{EngineError, Result};
 use crate::observer::Observer;
@@ -94,6 +95,12 @@ impl Images {
             EngineError::Data { param: "training_file", message: format!("{name}: {why}") }
         })
     }
+}
+
+/// `[B, 3, H, W]` from the normalised pixels of `B` images of `width` and `height`, three planes each.
+pub fn batch_tensor(pixels: &[f32], (width, height): (u32, u32), device: Device) -> Result<Tensor> {
+    let shape = [-1, 3, i64::from(height), i64::from(width)];
+    Ok(Tensor::f_from_slice(pixels)?.f_view(shape)?.f_to_device(device)?)
 }
 
 /// Some of the images, as a model sees them.

@@ -67,6 +67,11 @@ impl Texts {
         self.truncated.iter().filter(|&&cut| cut).count() as u64
     }
 
+    /// Whether a text was cut to fit.
+    pub fn is_truncated(&self, index: usize) -> bool {
+        self.truncated[index]
+    }
+
     /// The number of tokens of each text.
     pub fn lengths(&self) -> Vec<usize> {
         self.starts.windows(2).map(|pair| pair[1] - pair[0]).collect()

@@ -11,14 +11,14 @@ use super::classifying::{self, Outputs};
 use super::loss::Loss;
 use super::{DataSummary, Forward, Loaded, Recipe};
 use crate::data::examples::Targets;
-use crate::data::images::{ImageSet, Images};
+use crate::data::images::{ImageSet, Images, batch_tensor};
 use crate::device::ComputeDevice;
 use crate::error::Result;
 use crate::export::ModelFiles;
 use crate::models::vision::{ImageClassifier, VisionConfig};
 use crate::nn::Mode;
 use crate::observer::Observer;
-use crate::params::{self, Init, Placement};
+use crate::params::{Init, Placement};
 use crate::policy::Policy;
 use crate::score::Evaluation;
 use crate::vision::loader::BatchLoader;
@@ -30,7 +30,7 @@ use finetuned::domain::random::mix_all;
 use finetuned::domain::run::RunSpec;
 
 /// Images of one evaluation batch.
-const EVALUATION_BATCH: usize = 32;
+pub(crate) const EVALUATION_BATCH: usize = 32;
 
 /// Bytes of decoded pixels that are kept of the training images, and of each of the others.
 const TRAINING_BUDGET: u64 = 1 << 30;
@@ -38,9 +38,6 @@ const OTHER_BUDGET: u64 = 256 << 20;
 
 /// Batches made ahead.
 const AHEAD: usize = 3;
-
-/// A side of images where neither model nor processor says.
-const USUAL_SIZE: u32 = 224;
 
 /// A classifier and its data.
 struct ImageClassification {
@@ -95,8 +92,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let h = &spec.hyperparameters;
     let json = super::read_config(&spec.model)?;
     let config = VisionConfig::parse(&json)?;
-    let side = config.image_size().and_then(|size| u32::try_from(size).ok()).unwrap_or(USUAL_SIZE);
-    let processor = ImageProcessor::open(&spec.model, side)?;
+    let processor = ImageProcessor::open(&spec.model, config.usual_side())?;
     let folder = spec.output.parent().unwrap_or(&spec.output);
     let load = |file, param| Images::load(file, param, &spec.labels, folder, observer).map(Arc::new);
     let part = |images: &Arc<Images>, members: Vec<usize>, augmentation: Augmentation, budget| {
@@ -126,9 +122,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let range = config.initializer_range();
     let head = if super::has_labels(&json, &spec.labels, false) { Init::Normal(range) } else { Init::Fresh(range) };
     let classes = spec.labels.len();
-    let (model, table, report) = params::build(&config.open_weights(&spec.model)?, placement, |root| {
-        ImageClassifier::new(root, &config, classes as i64, head)
-    })?;
+    let (model, table, report) = ImageClassifier::open(&spec.model, &config, classes, head, placement)?;
     let loss = Loss::new(h.class_weights, h.label_smoothing, classes, &training.targets, device.device)?;
     let data =
         DataSummary { training: training.images.len(), validation: validation.images.len(), ..DataSummary::default() };
@@ -187,12 +181,7 @@ impl ImageClassification {
         for &example in examples {
             pixels.extend(part.images.pixels(example)?);
         }
-        self.tensor(&pixels, examples.len(), part.images.size())
-    }
-
-    fn tensor(&self, pixels: &[f32], count: usize, (width, height): (u32, u32)) -> Result<Tensor> {
-        let shape = [count as i64, 3, i64::from(height), i64::from(width)];
-        Ok(Tensor::f_from_slice(pixels)?.f_view(shape)?.f_to_device(self.device)?)
+        batch_tensor(&pixels, part.images.size(), self.device)
     }
 
     /// Logits `[B, C]` as an evaluation sees them.
@@ -288,7 +277,7 @@ impl Recipe for ImageClassification {
             (self.logits(part, examples, mode)?, None)
         } else {
             let batch = self.batch(examples, epoch)?;
-            let pixels = self.tensor(&batch.pixels, examples.len(), part.images.size())?;
+            let pixels = batch_tensor(&batch.pixels, part.images.size(), self.device)?;
             let logits = if self.frozen {
                 let features = tch::no_grad(|| self.model.features(&pixels, &Mode::eval()))?;
                 self.model.head(&features, mode)?

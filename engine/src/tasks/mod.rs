@@ -7,6 +7,9 @@ mod loss;
 mod masked_lm;
 mod text_classification;
 
+pub(crate) use image_classification::EVALUATION_BATCH;
+pub(crate) use text_classification::EVALUATION_TOKENS;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -98,7 +101,7 @@ pub fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observer: &dyn
 }
 
 /// The text of a model's `config.json`.
-fn read_config(model: &Path) -> Result<String> {
+pub(crate) fn read_config(model: &Path) -> Result<String> {
     let path = model.join("config.json");
     std::fs::read_to_string(&path).map_err(EngineError::io(&path))
 }

@@ -15,16 +15,15 @@ use crate::export::ModelFiles;
 use crate::models::text::{TextClassifier, TextConfig, TextTask};
 use crate::nn::Mode;
 use crate::observer::Observer;
-use crate::params::{self, Init, Placement};
+use crate::params::{Init, Placement};
 use crate::score::Evaluation;
 use crate::text::TextTokenizer;
-use crate::weights::Weights;
 use finetuned::dataset::split::held_out;
 use finetuned::domain::method::ProblemType;
 use finetuned::domain::run::RunSpec;
 
 /// Tokens of one evaluation batch.
-const EVALUATION_TOKENS: usize = 8192;
+pub(crate) const EVALUATION_TOKENS: usize = 8192;
 
 /// Bytes up to which what a frozen backbone makes of the data is kept.
 const MOST_FEATURE_BYTES: usize = 1 << 30;
@@ -84,13 +83,11 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
         (kept, held)
     };
     let test = spec.test.as_ref().map(|file| load(file, "test_file")).transpose()?;
-    let weights = Weights::open(&spec.model, config.base_prefix())?;
     let outputs = spec.labels.len().max(1);
     let policy = super::text_policy(spec, &config);
     let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
     let head = head_init(&json, spec, &config);
-    let (model, table, report) =
-        params::build(&weights, placement, |root| TextClassifier::new(root, &config, outputs as i64, head))?;
+    let (model, table, report) = TextClassifier::open(&spec.model, &config, outputs, head, placement)?;
     let targets = &training.targets;
     let loss = Loss::new(h.class_weights, h.label_smoothing, outputs, targets, device.device)?;
     let noise = if h.token_dropout > 0.0 || h.token_masking > 0.0 {

@@ -16,6 +16,7 @@ use std::path::Path;
 
 pub use decode::{MAX_PIXELS, MAX_SIDE, decode};
 pub use image::RgbImage;
+pub use rows::data_url;
 pub use sniff::ImageKind;
 pub use survey::{report, survey};
 

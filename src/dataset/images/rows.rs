@@ -41,7 +41,10 @@ pub(super) fn read(path: &Path, faults: &mut Faults, mut on_example: impl FnMut(
 }
 
 /// The bytes of a data URL (RFC 2397) in base64. What its media type says does not count; the bytes do.
-fn data_url(url: &str) -> Result<Vec<u8>, String> {
+///
+/// # Errors
+/// It is none, or the image is too large; in words for its owner.
+pub fn data_url(url: &str) -> Result<Vec<u8>, String> {
     const EXPECTED: &str = "must be a data URL, such as \"data:image/png;base64,…\"";
     if url.starts_with("http:") || url.starts_with("https:") {
         return Err(format!("{EXPECTED}; links are not followed"));

@@ -1,6 +1,8 @@
 //! Sequence classification as in Transformers' `…ForSequenceClassification`: each family's own layers on one hidden
 //! state per sequence.
 
+use std::path::Path;
+
 use tch::{Kind, Tensor};
 
 use super::config::{Activation, activation};
@@ -8,7 +10,8 @@ use super::modernbert_config::Pooling;
 use super::{BertConfig, BertFamily, TextConfig, TextEncoder, Tokens};
 use crate::error::Result;
 use crate::nn::{LayerNorm, Linear, Mode, functional};
-use crate::params::{Builder, Init};
+use crate::params::{self, Builder, Init, LoadReport, ParamTable, Placement};
+use crate::weights::Weights;
 
 /// An encoder with a classification head.
 pub struct TextClassifier {
@@ -32,6 +35,21 @@ struct Dense {
 }
 
 impl TextClassifier {
+    /// The classifier with the weights in `directory`, its parameters, and what became of the tensors there.
+    ///
+    /// # Errors
+    /// The weights cannot be read or do not fit `config`.
+    pub fn open(
+        directory: &Path,
+        config: &TextConfig,
+        outputs: usize,
+        head: Init,
+        placement: Placement<'_>,
+    ) -> Result<(Self, ParamTable, LoadReport)> {
+        let weights = Weights::open(directory, config.base_prefix())?;
+        params::build(&weights, placement, |root| Self::new(root, config, outputs as i64, head))
+    }
+
     /// The classifier at the root of a checkpoint; `head` says whether its last layer, of `outputs` rows, starts anew.
     /// Whatever else of head or pooler a checkpoint lacks does.
     pub fn new(root: &Builder<'_, '_>, config: &TextConfig, outputs: i64, head: Init) -> Result<Self> {

@@ -18,10 +18,13 @@ pub use vit::VitConfig;
 
 use crate::error::{EngineError, Result};
 use crate::nn::{Linear, Mode};
-use crate::params::{Builder, Init};
+use crate::params::{self, Builder, Init, LoadReport, ParamTable, Placement};
 use crate::weights::Weights;
 use resnet::ResNet;
 use vit::Vit;
+
+/// Pixels of a side of `ImageNet`'s images, as nearly all models see them.
+const USUAL_SIDE: u32 = 224;
 
 /// The `config.json` of an image classifier.
 #[derive(Clone, Debug)]
@@ -81,6 +84,11 @@ impl VisionConfig {
             Self::ResNet(_) => None,
             Self::Vit(config) | Self::Deit(config) => Some(config.image_size),
         }
+    }
+
+    /// A side of the images where neither model nor processor says.
+    pub fn usual_side(&self) -> u32 {
+        self.image_size().and_then(|size| u32::try_from(size).ok()).unwrap_or(USUAL_SIDE)
     }
 
     /// Channels of an image: 3 for colours.
@@ -172,6 +180,21 @@ pub struct ImageClassifier {
 }
 
 impl ImageClassifier {
+    /// The classifier with the weights in `directory`, its parameters, and what became of the tensors there.
+    ///
+    /// # Errors
+    /// The weights cannot be read or do not fit `config`.
+    pub fn open(
+        directory: &Path,
+        config: &VisionConfig,
+        classes: usize,
+        head: Init,
+        placement: Placement<'_>,
+    ) -> Result<(Self, ParamTable, LoadReport)> {
+        let weights = config.open_weights(directory)?;
+        params::build(&weights, placement, |root| Self::new(root, config, classes as i64, head))
+    }
+
     /// The classifier at the root of a checkpoint; `head` says whether its last layer starts anew.
     pub fn new(root: &Builder<'_, '_>, config: &VisionConfig, classes: i64, head: Init) -> Result<Self> {
         let path = root.at(config.base_prefix());

@@ -1,0 +1,200 @@
+//! A classifier at work: answers from the same logits as its evaluation, a batch at a time.
+
+use std::fs;
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::data::images::batch_tensor;
+use crate::data::sampler::by_length;
+use crate::data::texts::Texts;
+use crate::device::ComputeDevice;
+use crate::error::{EngineError, Result};
+use crate::models::text::{TextClassifier, TextConfig};
+use crate::models::vision::{ImageClassifier, VisionConfig};
+use crate::nn::Mode;
+use crate::params::{Init, Placement};
+use crate::score::softmax;
+use crate::tasks::{EVALUATION_BATCH, EVALUATION_TOKENS, read_config};
+use crate::text::TextTokenizer;
+use crate::vision::processor::ImageProcessor;
+use finetuned::dataset::images;
+use finetuned::domain::method::{Method, ProblemType};
+use finetuned::domain::serving::{
+    Asked, Head, Input, LabelScore, Outcome, Prediction, Refusal, Reply, ServingSpec, VERSION,
+};
+
+/// A model and what it needs to read its inputs.
+enum Model {
+    Text { model: TextClassifier, tokenizer: TextTokenizer },
+    Image { model: ImageClassifier, processor: ImageProcessor },
+}
+
+/// A classifier that answers requests. It computes in float32.
+pub struct Classifier {
+    model: Model,
+    head: Head,
+    device: Device,
+}
+
+/// Logits of one input, and what was read of it.
+#[derive(Default)]
+struct Row {
+    logits: Vec<f32>,
+    truncated: bool,
+    tokens: u64,
+}
+
+/// Reads a spec file. The model's path is taken from the file's own folder.
+///
+/// # Errors
+/// The file is missing, malformed or of another version.
+pub fn read_spec(path: &Path) -> Result<ServingSpec> {
+    let text = fs::read(path).map_err(EngineError::io(path))?;
+    let mut spec: ServingSpec = serde_json::from_slice(&text)
+        .map_err(|error| EngineError::native(format!("the serving spec is malformed: {error}")))?;
+    if spec.version != VERSION {
+        return Err(EngineError::native(format!("the spec has version {}, this trainer {VERSION}", spec.version)));
+    }
+    spec.model = path.parent().unwrap_or(Path::new(".")).join(&spec.model);
+    Ok(spec)
+}
+
+impl Classifier {
+    /// Opens the model that `spec` names.
+    ///
+    /// # Errors
+    /// It is no classifier, or its files cannot be used.
+    pub fn open(spec: &ServingSpec, device: ComputeDevice) -> Result<Self> {
+        let json = read_config(&spec.model)?;
+        let head = Head::read(json.as_bytes()).map_err(EngineError::model)?;
+        let (outputs, device) = (head.labels.len(), device.device);
+        let placement = Placement::new(device, Kind::Float, 0);
+        let model = if head.method == Method::ImageClassification {
+            let config = VisionConfig::parse(&json)?;
+            let processor = ImageProcessor::open(&spec.model, config.usual_side())?;
+            let (model, ..) = ImageClassifier::open(&spec.model, &config, outputs, Init::Required, placement)?;
+            Model::Image { model, processor }
+        } else {
+            let config = TextConfig::parse(&json)?;
+            let longest = u32::try_from(config.max_tokens()).unwrap_or(u32::MAX);
+            let kept = spec.max_tokens.map_or(longest, |tokens| tokens.min(longest)) as usize;
+            let tokenizer = TextTokenizer::open(&spec.model, kept, config.vocab_size())?;
+            let (model, ..) = TextClassifier::open(&spec.model, &config, outputs, Init::Required, placement)?;
+            Model::Text { model, tokenizer }
+        };
+        Ok(Self { model, head, device })
+    }
+
+    /// Answers a request, whatever becomes of it.
+    ///
+    /// # Errors
+    /// The engine failed; the error is no fault of the request.
+    pub fn reply(&self, asked: &Asked) -> Result<Reply> {
+        let _guard = tch::no_grad_guard();
+        let rows = match &self.model {
+            Model::Text { model, tokenizer } => Ok(self.texts(model, tokenizer, &asked.input)?),
+            Model::Image { model, processor } => self.images(model, processor, &asked.input)?,
+        };
+        let outcome = match rows {
+            Ok(rows) if rows.iter().flat_map(|row| &row.logits).any(|logit| !logit.is_finite()) => {
+                let message = "The model's outputs are not finite: its weights cannot be used.".to_owned();
+                Outcome::Error(Refusal { param: Some("model".to_owned()), message })
+            }
+            Ok(rows) => Outcome::Output(rows.into_iter().map(|row| self.prediction(row, asked.top_k)).collect()),
+            Err(refusal) => Outcome::Error(refusal),
+        };
+        Ok(Reply { id: asked.id, outcome })
+    }
+
+    fn texts(&self, model: &TextClassifier, tokenizer: &TextTokenizer, inputs: &[Input]) -> Result<Vec<Row>> {
+        let pairs: Vec<(&str, Option<&str>)> = inputs
+            .iter()
+            .map(|input| match input {
+                Input::One(text) => (text.as_str(), None),
+                Input::Pair(text, pair) => (text.as_str(), Some(pair.as_str())),
+            })
+            .collect();
+        let mut texts = Texts::default();
+        texts.add(&pairs, tokenizer)?;
+        let lengths = texts.lengths();
+        let row = |index: usize| Row {
+            logits: Vec::new(),
+            truncated: texts.is_truncated(index),
+            tokens: lengths[index] as u64,
+        };
+        let mut rows: Vec<Row> = (0..texts.len()).map(row).collect();
+        for indices in by_length(&lengths, EVALUATION_TOKENS) {
+            let logits = model.forward(&texts.pack(&indices, None, self.device)?, &Mode::eval())?;
+            for (&index, logits) in indices.iter().zip(to_rows(&logits)?) {
+                rows[index].logits = logits;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The inner error names the first image that cannot be read.
+    fn images(
+        &self,
+        model: &ImageClassifier,
+        processor: &ImageProcessor,
+        inputs: &[Input],
+    ) -> Result<std::result::Result<Vec<Row>, Refusal>> {
+        let mut rows = Vec::with_capacity(inputs.len());
+        for batch in inputs.chunks(EVALUATION_BATCH) {
+            let mut pixels = Vec::new();
+            for (index, input) in (rows.len()..).zip(batch) {
+                match image(input) {
+                    // Each is decoded and made small before the next one, which may be large.
+                    Ok(image) => pixels.extend(processor.normalise(&processor.evaluate(&image)?)),
+                    Err(why) => {
+                        let message = format!("input[{index}] {why}.");
+                        return Ok(Err(Refusal { param: Some(format!("input[{index}]")), message }));
+                    }
+                }
+            }
+            let logits = model.forward(&batch_tensor(&pixels, processor.size(), self.device)?, &Mode::eval())?;
+            rows.extend(to_rows(&logits)?.into_iter().map(|logits| Row { logits, ..Row::default() }));
+        }
+        Ok(Ok(rows))
+    }
+
+    fn prediction(&self, row: Row, top_k: usize) -> Prediction {
+        let read = Prediction { truncated: row.truncated, tokens: row.tokens, ..Prediction::default() };
+        let probabilities: Vec<f64> = match self.head.problem {
+            ProblemType::Regression => {
+                return Prediction { value: row.logits.first().map(|&value| value.into()), ..read };
+            }
+            ProblemType::SingleLabelClassification => softmax(&row.logits),
+            ProblemType::MultiLabelClassification => {
+                row.logits.iter().map(|&logit| 1.0 / (1.0 + (-f64::from(logit)).exp())).collect()
+            }
+        };
+        let name = |class: usize| self.head.labels[class].clone();
+        // By logits: probabilities of one may be equal where they are not. Of equal ones the first comes first.
+        let mut order: Vec<usize> = (0..probabilities.len()).collect();
+        order.sort_by(|&a, &b| row.logits[b].total_cmp(&row.logits[a]));
+        let labels =
+            order.iter().take(top_k).map(|&class| LabelScore { label: name(class), probability: probabilities[class] });
+        let labels = Some(labels.collect());
+        if self.head.problem == ProblemType::MultiLabelClassification {
+            // As evaluations have it: a probability of more than one half.
+            let predicted = (0..probabilities.len()).filter(|&class| row.logits[class] > 0.0).map(name).collect();
+            return Prediction { labels, predicted: Some(predicted), ..read };
+        }
+        let best = order.first().copied();
+        Prediction { label: best.map(name), probability: best.map(|class| probabilities[class]), labels, ..read }
+    }
+}
+
+fn to_rows(logits: &Tensor) -> Result<Vec<Vec<f32>>> {
+    Ok(Vec::<Vec<f32>>::try_from(&logits.f_to_device(Device::Cpu)?)?)
+}
+
+/// The pixels of an input, or why there are none.
+fn image(input: &Input) -> std::result::Result<images::RgbImage, String> {
+    match input {
+        Input::One(url) => images::decode(&images::data_url(url)?),
+        Input::Pair(..) => Err("must be one image, not a pair".to_owned()),
+    }
+}

@@ -1,0 +1,126 @@
+//! A model at work: the process that serves it, spoken to in JSON lines.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use nix::sys::signal::Signal;
+use tokio::io::AsyncWriteExt;
+use tokio::process::ChildStdin;
+
+use crate::config::Config;
+use crate::domain::serving::{Asked, Opened, Outcome, Prediction, Refusal, Reply, ServingSpec, VERSION};
+use crate::process::{self, Lines, Process};
+
+/// The longest line it may print: the labels of all inputs of a request, however long.
+const LONGEST_LINE: usize = 64 << 20;
+
+/// How long a process may take to be gone once it is killed.
+const END: Duration = Duration::from_secs(10);
+
+/// Why a request has no answer.
+#[derive(Clone, Debug)]
+pub(super) enum Failure {
+    /// The request, or its model, is at fault.
+    Refused(Refusal),
+    /// The process could not answer: for the log.
+    Broken(String),
+}
+
+/// A running process.
+pub(super) struct Served {
+    process: Process,
+    stdin: ChildStdin,
+    lines: Lines,
+    asked: u64,
+}
+
+impl Served {
+    /// Starts a process on the model in `folder`, which lies in its `model`, and waits until it is ready. It computes on
+    /// the CPU, with few threads and below everything else, so that trainings keep their pace.
+    ///
+    /// # Errors
+    /// It does not start, or cannot use the model.
+    pub(super) async fn start(config: &Config, folder: &Path, max_tokens: Option<u32>) -> Result<Self, Failure> {
+        let threads = config.trainer_threads.max(1);
+        let spec = ServingSpec { version: VERSION, model: PathBuf::from("model"), max_tokens, threads };
+        let text = serde_json::to_vec_pretty(&spec).map_err(broken)?;
+        tokio::fs::write(folder.join("spec.json"), text).await.map_err(broken)?;
+        let mut command = process::command(config);
+        command.args(["serve", "spec.json", "cpu"]);
+        // The tokenizer has threads of its own.
+        command.env("OMP_NUM_THREADS", threads.to_string()).env("RAYON_NUM_THREADS", threads.to_string());
+        let (process, stdin, lines) = process::spawn(command, folder, LONGEST_LINE).map_err(broken)?;
+        let mut served = Self { process, stdin, lines, asked: 0 };
+        match served.line().await.and_then(|line| serde_json::from_str(&line).map_err(broken)) {
+            Ok(Opened::Ready) => Ok(served),
+            Ok(Opened::Failed(error)) => {
+                served.end().await;
+                let Some(param) = error.param else { return Err(Failure::Broken(error.message)) };
+                Err(Failure::Refused(Refusal { param: Some(param), message: error.message }))
+            }
+            Err(failure) => Err(failure.with_last_words(&served.end().await)),
+        }
+    }
+
+    /// Answers one request. After a [`Failure::Broken`] the process is of no use.
+    ///
+    /// # Errors
+    /// The request is refused, or the process is gone.
+    pub(super) async fn ask(&mut self, mut asked: Asked) -> Result<Vec<Prediction>, Failure> {
+        self.asked += 1;
+        asked.id = self.asked;
+        let expected = asked.input.len();
+        // Megabytes, perhaps: not on a thread that serves others.
+        let line = tokio::task::spawn_blocking(move || {
+            let mut line = serde_json::to_vec(&asked)?;
+            line.push(b'\n');
+            Ok::<_, serde_json::Error>(line)
+        });
+        let line = line.await.map_err(broken)?.map_err(broken)?;
+        self.stdin.write_all(&line).await.map_err(broken)?;
+        let line = self.line().await?;
+        let reply: Result<Reply, _> =
+            tokio::task::spawn_blocking(move || serde_json::from_str(&line)).await.map_err(broken)?;
+        let reply = reply.map_err(broken)?;
+        match reply.outcome {
+            _ if reply.id != self.asked => Err(Failure::Broken("an answer to another request".to_owned())),
+            Outcome::Output(output) if output.len() == expected => Ok(output),
+            Outcome::Output(output) => Err(Failure::Broken(format!("{} answers to {expected} inputs", output.len()))),
+            Outcome::Error(Refusal { param: None, message }) => Err(Failure::Broken(message)),
+            Outcome::Error(refusal) => Err(Failure::Refused(refusal)),
+        }
+    }
+
+    /// Waits until it prints something unasked, which is the end: nothing is expected of it.
+    pub(super) async fn gone(&mut self) {
+        let _ = self.lines.next().await;
+    }
+
+    async fn line(&mut self) -> Result<String, Failure> {
+        match self.lines.next().await {
+            Some(line) => line.map_err(broken),
+            None => Err(Failure::Broken("the process ended".to_owned())),
+        }
+    }
+
+    /// Ends it, since nothing of it is worth waiting for, and returns its last words.
+    pub(super) async fn end(self) -> String {
+        self.process.group.signal(Signal::SIGKILL);
+        let ended = tokio::time::timeout(END, self.process.end()).await;
+        ended.map(|(_, words)| words).unwrap_or_default()
+    }
+}
+
+fn broken(error: impl std::fmt::Display) -> Failure {
+    Failure::Broken(error.to_string())
+}
+
+impl Failure {
+    fn with_last_words(self, words: &str) -> Self {
+        match self {
+            Self::Broken(why) => Self::Broken(format!("{why}: {}", words.trim())),
+            refused @ Self::Refused(_) => refused,
+        }
+    }
+}

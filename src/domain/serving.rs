@@ -1,0 +1,199 @@
+//! The contract between the service and a trainer that serves a model: the spec that is written for it, and one JSON
+//! value per line each way. First it says whether it is ready ([`Opened`]); then each [`Asked`] has a [`Reply`].
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::job::JobError;
+use super::method::{Method, ProblemType};
+
+/// The version of this contract. A trainer refuses a spec of another version.
+pub const VERSION: u32 = 1;
+
+/// The most inputs of one request.
+pub const MAX_INPUTS: usize = 256;
+
+/// The most labels that an answer lists of one input, and how many it lists where nobody says.
+pub const MAX_TOP_K: usize = 100;
+pub const DEFAULT_TOP_K: usize = 5;
+
+/// What a serving process needs to know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServingSpec {
+    pub version: u32,
+    /// The model's directory, taken from the folder of the spec's file.
+    pub model: PathBuf,
+    /// Tokens kept of each text, as in training; None is as many as the model takes.
+    pub max_tokens: Option<u32>,
+    /// CPU threads to compute with.
+    pub threads: usize,
+}
+
+/// One thing to classify.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Input {
+    /// A text, or the data URL of an image.
+    One(String),
+    /// Two texts that are read together.
+    Pair(String, String),
+}
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    pub id: u64,
+    pub input: Vec<Input>,
+    /// How many labels to list of each.
+    pub top_k: usize,
+}
+
+/// The first line that a serving process prints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Opened {
+    Ready,
+    Failed(JobError),
+}
+
+/// The answer to the request with that id.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    pub id: u64,
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// One for each input, in order.
+    Output(Vec<Prediction>),
+    Error(Refusal),
+}
+
+/// Why a request has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The part of the request that is at fault; None is a fault of ours.
+    pub param: Option<String>,
+    pub message: String,
+}
+
+/// What a model says of one input.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Prediction {
+    /// The likeliest label and its probability, where there is one label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probability: Option<f64>,
+    /// The labels with a probability of more than one half, where there may be several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted: Option<Vec<String>>,
+    /// The likeliest labels, likeliest first; none of a regression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Vec<LabelScore>>,
+    /// What a regression predicts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// Whether the text was cut to fit.
+    #[serde(default)]
+    pub truncated: bool,
+    /// Tokens of the text, special ones included; 0 of an image.
+    #[serde(default)]
+    pub tokens: u64,
+}
+
+/// A label and its probability.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LabelScore {
+    pub label: String,
+    pub probability: f64,
+}
+
+/// The head of a classifier, as the model's `config.json` describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub method: Method,
+    pub problem: ProblemType,
+    /// In the order of their class numbers; a regression has one, which means nothing.
+    pub labels: Vec<String>,
+}
+
+impl Head {
+    /// Reads a `config.json`.
+    ///
+    /// # Errors
+    /// The model is no classifier; the text says what is missing.
+    pub fn read(config_json: &[u8]) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Config {
+            #[serde(default)]
+            architectures: Vec<String>,
+            #[serde(default)]
+            id2label: BTreeMap<usize, String>,
+            problem_type: Option<ProblemType>,
+        }
+        let config: Config =
+            serde_json::from_slice(config_json).map_err(|error| format!("its config.json: {error}"))?;
+        let class = config.architectures.first().map(String::as_str).unwrap_or_default();
+        let method = if class.ends_with("ForSequenceClassification") {
+            Method::TextClassification
+        } else if class.ends_with("ForImageClassification") {
+            Method::ImageClassification
+        } else {
+            return Err("it has no classification head".to_owned());
+        };
+        if config.id2label.is_empty() || config.id2label.keys().copied().ne(0..config.id2label.len()) {
+            return Err("its config.json has no id2label with a label for every class".to_owned());
+        }
+        // Transformers takes a single output for a regression, too.
+        let usual = if config.id2label.len() == 1 { ProblemType::Regression } else { ProblemType::default() };
+        let problem = config.problem_type.unwrap_or(usual);
+        Ok(Self { method, problem, labels: config.id2label.into_values().collect() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{Asked, Head, Input, Opened, Outcome, Prediction, Refusal, Reply};
+    use crate::domain::method::{Method, ProblemType};
+
+    #[test]
+    fn each_message_is_one_line_of_its_own_form() {
+        let asked: Asked = serde_json::from_str(r#"{"id": 1, "input": ["a", ["b", "c"]], "top_k": 2}"#).unwrap();
+        assert_eq!(asked.input, [Input::One("a".into()), Input::Pair("b".into(), "c".into())]);
+        assert_eq!(serde_json::to_value(Opened::Ready).unwrap(), json!("ready"));
+        let refusal = Refusal { param: Some("input[3]".into()), message: "is empty".into() };
+        let refused = Reply { id: 1, outcome: Outcome::Error(refusal) };
+        let text = json!({"id": 1, "error": {"param": "input[3]", "message": "is empty"}});
+        assert_eq!(serde_json::to_value(&refused).unwrap(), text);
+        let prediction = Prediction { value: Some(0.5), tokens: 3, ..Prediction::default() };
+        let answered = Reply { id: 2, outcome: Outcome::Output(vec![prediction]) };
+        let text = serde_json::to_string(&answered).unwrap();
+        assert_eq!(text, r#"{"id":2,"output":[{"value":0.5,"truncated":false,"tokens":3}]}"#);
+        assert_eq!(serde_json::from_str::<Reply>(&text).unwrap(), answered);
+    }
+
+    #[test]
+    fn a_classifier_is_known_by_its_class_and_its_labels() {
+        let labels: serde_json::Map<_, _> =
+            (0..12).map(|class| (class.to_string(), json!(format!("l{class}")))).collect();
+        let mut config = json!({"architectures": ["BertForSequenceClassification"], "id2label": labels});
+        let head = Head::read(config.to_string().as_bytes()).unwrap();
+        assert_eq!((head.method, head.problem), (Method::TextClassification, ProblemType::SingleLabelClassification));
+        assert_eq!((head.labels[2].as_str(), head.labels[11].as_str()), ("l2", "l11"));
+        config["architectures"] = json!(["BertForMaskedLM"]);
+        assert!(Head::read(config.to_string().as_bytes()).unwrap_err().contains("no classification head"));
+        let holes = json!({"architectures": ["ViTForImageClassification"], "id2label": {"0": "a", "2": "b"}});
+        assert!(Head::read(holes.to_string().as_bytes()).unwrap_err().contains("id2label"));
+        let one = json!({"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}});
+        assert_eq!(Head::read(one.to_string().as_bytes()).unwrap().problem, ProblemType::Regression);
+    }
+}

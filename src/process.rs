@@ -1,0 +1,184 @@
+//! The trainer program as a process: its environment, its place among others, how it is signalled, and how those are
+//! found that an earlier life of the service left behind.
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::libc;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
+use tokio_util::codec::{FramedRead, LinesCodec};
+
+use crate::config::Config;
+use crate::domain::attempt::ProcessEnd;
+
+/// How much of a trainer's standard error is kept: its end.
+const STDERR_TAIL: usize = 8 << 10;
+/// The trainer's jemalloc keeps freed memory for the next step and backs it with huge pages: large tensors come and go
+/// every step, and giving their pages back to the system each time costs a fifth of the training time on a CPU.
+const MALLOC: &str = "thp:always,dirty_decay_ms:-1,muzzy_decay_ms:-1";
+/// oneDNN keeps what it compiled for each shape, and packed batches have many shapes: more than this takes a gigabyte
+/// and saves no time.
+const ONEDNN_PRIMITIVES: &str = "128";
+
+/// The trainer program with the environment that it needs, and nothing else.
+pub fn command(config: &Config) -> Command {
+    let mut command = Command::new(&config.trainer);
+    // The trainer reads files of strangers: it sees no secret of ours.
+    command.env_clear().env("LC_ALL", "C.UTF-8").env("RUST_BACKTRACE", "1");
+    command.env("MALLOC_CONF", MALLOC).env("ONEDNN_PRIMITIVE_CACHE_CAPACITY", ONEDNN_PRIMITIVES);
+    command.env("CUBLAS_WORKSPACE_CONFIG", ":4096:8");
+    for (name, value) in [("PATH", &config.search_path), ("CUDA_VISIBLE_DEVICES", &config.cuda_visible_devices)] {
+        if let Some(value) = value {
+            command.env(name, value);
+        }
+    }
+    if let Some(libtorch) = &config.libtorch {
+        command.env("LD_LIBRARY_PATH", libtorch);
+    }
+    if config.trainer_threads > 0 {
+        command.env("OMP_NUM_THREADS", config.trainer_threads.to_string());
+    }
+    command
+}
+
+/// It yields to everything else on the machine: the API answers while it runs, and when memory runs out it is the
+/// trainer that the kernel kills, not the service (`proc_pid_oom_score_adj(5)`).
+fn yield_to_others() {
+    // SAFETY: async-signal-safe calls with constant arguments; the descriptor is closed again.
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, 10);
+        let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if file >= 0 {
+            libc::write(file, c"500".as_ptr().cast(), 3);
+            libc::close(file);
+        }
+    }
+}
+
+/// Signals a process group until its leader is reaped, never after, when the id may be another's.
+#[derive(Clone)]
+pub struct Group {
+    id: Pid,
+    reaped: Arc<AtomicBool>,
+}
+
+impl Group {
+    /// Sends a signal to all of its processes.
+    pub fn signal(&self, signal: Signal) {
+        if !self.reaped.load(Ordering::Acquire) {
+            let _ = killpg(self.id, signal);
+        }
+    }
+}
+
+/// What a process prints, by line.
+pub type Lines = FramedRead<ChildStdout, LinesCodec>;
+
+/// A running process, its pipes aside. Dropped, it is killed.
+pub struct Process {
+    child: Child,
+    pub group: Group,
+    stderr: JoinHandle<String>,
+}
+
+/// Starts `command` in `folder`, as the leader of its own group; it may print lines of up to `longest_line` bytes.
+///
+/// # Errors
+/// The program cannot be started.
+pub fn spawn(
+    mut command: Command,
+    folder: &Path,
+    longest_line: usize,
+) -> std::io::Result<(Process, ChildStdin, Lines)> {
+    command.current_dir(folder).process_group(0).kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // A later life of the service finds the process by it.
+    command.env(RUN_MARK, folder);
+    // SAFETY: only async-signal-safe calls, on memory of their own.
+    unsafe {
+        command.pre_exec(|| {
+            yield_to_others();
+            Ok(())
+        });
+    }
+    let mut child = command.spawn()?;
+    let pid = child.id().unwrap_or_default().cast_signed();
+    let missing = || std::io::Error::other("a pipe of the trainer is missing");
+    let stdin = child.stdin.take().ok_or_else(missing)?;
+    let stdout = child.stdout.take().ok_or_else(missing)?;
+    let stderr = child.stderr.take().ok_or_else(missing)?;
+    let group = Group { id: Pid::from_raw(pid), reaped: Arc::default() };
+    let process = Process { child, group, stderr: tokio::spawn(keep_tail(stderr)) };
+    Ok((process, stdin, FramedRead::new(stdout, LinesCodec::new_with_max_length(longest_line))))
+}
+
+impl Process {
+    /// Most resident memory so far, in bytes.
+    pub fn peak_memory(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.group.id)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok().map(|kib| kib << 10)
+    }
+
+    /// Waits for its end, ends what it may have started itself, and returns how it ended and its last words.
+    pub async fn end(mut self) -> (ProcessEnd, String) {
+        let status = self.child.wait().await.unwrap_or_else(|_| ExitStatus::from_raw(0));
+        // The leader is reaped, so its id could be taken, but not while members of its group live.
+        let _ = killpg(self.group.id, Signal::SIGKILL);
+        self.group.reaped.store(true, Ordering::Release);
+        let tail = tokio::time::timeout(Duration::from_secs(2), self.stderr).await;
+        let tail = tail.ok().and_then(Result::ok).unwrap_or_default();
+        (ProcessEnd { exit_code: status.code(), signal: status.signal(), ..ProcessEnd::default() }, tail)
+    }
+}
+
+async fn keep_tail(stderr: impl tokio::io::AsyncRead + Unpin) -> String {
+    let mut lines = BufReader::new(stderr).split(b'\n');
+    let (mut tail, mut bytes) = (VecDeque::new(), 0);
+    while let Ok(Some(mut line)) = lines.next_segment().await {
+        line.truncate(STDERR_TAIL);
+        let line = String::from_utf8_lossy(&line).into_owned();
+        tracing::debug!(line, "trainer");
+        bytes += line.len() + 1;
+        tail.push_back(line);
+        while bytes > STDERR_TAIL && tail.len() > 1 {
+            bytes -= tail.pop_front().map_or(0, |line| line.len() + 1);
+        }
+    }
+    tail.into_iter().collect::<Vec<_>>().join("\n").replace('\0', "")
+}
+
+/// The variable in a trainer's environment that names its folder. It is in the process from its first instant, unlike
+/// a note that is written afterwards, and says more than a process id, which may be another's by now.
+pub const RUN_MARK: &str = "FINETUNED_RUN";
+
+/// Kills trainers whose folders lie directly in `parent` (`proc_pid_environ(5)`): an earlier life left them running.
+pub fn end_leftovers(parent: &Path) {
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    for pid in pids.filter(|pid| folder_of(*pid).is_some_and(|folder| folder.parent() == Some(parent))) {
+        tracing::warn!(pid, "ending a trainer left by an earlier process");
+        let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+        // Its own children have the mark as well, and no group of their own.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+}
+
+fn folder_of(pid: i32) -> Option<PathBuf> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let mut variables = environment.split(|&byte| byte == 0);
+    let folder = variables.find_map(|variable| variable.strip_prefix(RUN_MARK.as_bytes())?.strip_prefix(b"="))?;
+    Some(PathBuf::from(OsStr::from_bytes(folder)))
+}
