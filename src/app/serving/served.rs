@@ -37,7 +37,7 @@ pub(super) struct Served {
 
 impl Served {
     /// Starts a process on the model in `folder`, which lies in its `model`, and waits until it is ready. It computes on
-    /// the CPU, with few threads and below everything else, so that trainings keep their pace.
+    /// the CPU, with one thread unless the setting says more, so that trainings keep their pace.
     ///
     /// # Errors
     /// It does not start, or cannot use the model.
