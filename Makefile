@@ -26,10 +26,11 @@ else
 RUN_TESTS := cargo test --workspace -- --test-threads=1
 endif
 
-.PHONY: help setup build demo serve test chaos lint interop golden sqlx bench-training bench-service bench-memory deny gpu-check gpu-check-bundle clean-deps
+.PHONY: help setup build demo demo-image serve test chaos lint interop golden sqlx bench-training bench-service bench-memory deny gpu-check gpu-check-bundle clean-deps
 
 help:
 	@echo "make demo       fine-tune a text classifier on real data, from an empty state to a downloaded model"
+	@echo "make demo-image whether a ResNet that learned some digits learns others from fewer examples"
 	@echo "make serve      run the service with the demo's base model"
 	@echo "make test       all tests, with a real PostgreSQL and a real training"
 	@echo "make chaos      kill everything again and again for SECONDS=60, and check that nothing was lost"
@@ -70,6 +71,9 @@ build: $(SETUP)
 
 demo: build $(MODEL).done
 	$(PYTHON) examples/demo.py --service $(SERVICE) --model $(MODEL)
+
+demo-image: build
+	$(PYTHON) examples/demo_image.py --service $(SERVICE)
 
 serve: build $(MODEL).done
 	$(SERVICE) models import $(MODEL)

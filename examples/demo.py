@@ -125,7 +125,9 @@ def follow(api: Api, job: dict) -> dict:
     if job["status"] != "succeeded":
         raise SystemExit(f"the job {job['status']}: {job['error']}")
     attempt = job["attempts"][-1]
-    print(f"trained {job['trained_tokens']} tokens on {attempt['device']} in {attempt['ended_at'] - attempt['started_at']} s")
+    seconds = attempt["ended_at"] - attempt["started_at"]
+    what = f"{job['trained_tokens']} tokens " if job["trained_tokens"] else ""
+    print(f"trained {what}on {attempt['device']} in {seconds} s")
     return job
 
 
@@ -152,8 +154,8 @@ class Service(typing.NamedTuple):
 
 
 @contextlib.contextmanager
-def running_service(program: pathlib.Path, *models: pathlib.Path):
-    """A service on a free port with a throw-away state folder and these base models."""
+def running_service(program: pathlib.Path, *models: pathlib.Path, more: tuple = ()):
+    """A service on a free port with a throw-away state folder and these base models; `more` are options of it."""
     # The private database may run as another user, who must be able to pass through.
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="finetuned-"))
     scratch.chmod(0o711)
@@ -165,7 +167,7 @@ def running_service(program: pathlib.Path, *models: pathlib.Path):
         options = ["--state-dir", str(state)]
         for model in models:
             subprocess.run([program, "models", "import", model, *options], check=True)
-        command = [program, "serve", "--listen", "127.0.0.1:0", *options]
+        command = [program, "serve", "--listen", "127.0.0.1:0", *options, *more]
         with open(log, "wb") as sink:
             service = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=sink, text=True)
         first_line = service.stdout.readline()
