@@ -17,10 +17,10 @@ use crate::domain::model::{Model, ModelFile};
 use crate::domain::serving::Refusal;
 
 /// How long a model may take to start, fetching and all.
-pub(super) const START: Duration = Duration::from_secs(120);
+pub(super) const START: Duration = Duration::from_mins(2);
 
 /// How long one request may take once it is its turn.
-pub(super) const REQUEST: Duration = Duration::from_secs(60);
+pub(super) const REQUEST: Duration = Duration::from_mins(1);
 
 /// What a host works with.
 pub(super) struct Host {
