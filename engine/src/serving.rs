@@ -26,7 +26,7 @@ use finetuned::domain::serving::{
 
 /// A model and what it needs to read its inputs.
 enum Model {
-    Text { model: TextClassifier, tokenizer: TextTokenizer },
+    Text { model: TextClassifier, tokenizer: Box<TextTokenizer> },
     Image { model: ImageClassifier, processor: ImageProcessor },
 }
 
@@ -81,7 +81,7 @@ impl Classifier {
             let kept = spec.max_tokens.map_or(longest, |tokens| tokens.min(longest)) as usize;
             let tokenizer = TextTokenizer::open(&spec.model, kept, config.vocab_size())?;
             let (model, ..) = TextClassifier::open(&spec.model, &config, outputs, Init::Required, placement)?;
-            Model::Text { model, tokenizer }
+            Model::Text { model, tokenizer: Box::new(tokenizer) }
         };
         Ok(Self { model, head, device })
     }
@@ -101,7 +101,7 @@ impl Classifier {
                 let message = "The model's outputs are not finite: its weights cannot be used.".to_owned();
                 Outcome::Error(Refusal { param: Some("model".to_owned()), message })
             }
-            Ok(rows) => Outcome::Output(rows.into_iter().map(|row| self.prediction(row, asked.top_k)).collect()),
+            Ok(rows) => Outcome::Output(rows.iter().map(|row| self.prediction(row, asked.top_k)).collect()),
             Err(refusal) => Outcome::Error(refusal),
         };
         Ok(Reply { id: asked.id, outcome })
@@ -159,7 +159,7 @@ impl Classifier {
         Ok(Ok(rows))
     }
 
-    fn prediction(&self, row: Row, top_k: usize) -> Prediction {
+    fn prediction(&self, row: &Row, top_k: usize) -> Prediction {
         let read = Prediction { truncated: row.truncated, tokens: row.tokens, ..Prediction::default() };
         let probabilities: Vec<f64> = match self.head.problem {
             ProblemType::Regression => {
