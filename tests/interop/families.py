@@ -79,6 +79,9 @@ def text_rows(name: str, source: str, every: int) -> list[dict]:
     with open(DATA / f"{source}.csv", newline="") as file:
         queries = [(row["text"], row["category"].split("_")[0]) for row in csv.DictReader(file)]
     queries = [query for query in queries if query[1] in ("card", "cash", "top", "transfer")][::every]
+    if name == "pairs":
+        # Short enough not to be cut: which text of a pair loses the odd token is each tokenizers version's own affair.
+        queries = [(" ".join(text.split()[:5])[:25], topic) for text, topic in queries]
     others = queries[1:] + queries[:1]
     make = {
         "labels": lambda text, topic, _: {"text": text, "label": topic},

@@ -85,6 +85,7 @@ impl TextConfig {
     /// The layers that get adapters where nothing else is asked for: those of queries and values, as in PEFT.
     pub fn adapted_layers(&self) -> &'static [&'static str] {
         match self {
+            Self::Bert(config) if config.model_type == BertFamily::Mpnet => &["q", "v"],
             Self::Bert(_) => &["query", "value"],
             Self::DistilBert(_) => &["q_lin", "v_lin"],
             Self::ModernBert(_) => &["Wqkv"],
