@@ -202,7 +202,7 @@ impl ImageClassification {
         if let Some(loader) = &mut ahead.loader {
             let before = loader.waited();
             let next = loader.next_batch();
-            let waited = (loader.waited() - before).as_secs_f64();
+            let waited = loader.waited().saturating_sub(before).as_secs_f64();
             ahead.waited += waited;
             if let Some(batch) = next {
                 let batch = batch?;

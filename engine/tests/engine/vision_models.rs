@@ -137,7 +137,7 @@ fn logits_gradients_and_statistics_are_those_of_transformers() {
     }
 }
 
-/// Rounding to bfloat16 flips some of a ResNet's ReLUs, so single gradients may be any; their direction together stays.
+/// Rounding to bfloat16 flips some of a ResNet's activations, so single gradients may be any; their direction together stays.
 /// PyTorch's own gradients under autocast turn by up to 0.1 here, and single ones differ by up to 1.1 (measured).
 #[test]
 fn bfloat16_stays_near_float32() {

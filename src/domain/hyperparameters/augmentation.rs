@@ -126,8 +126,8 @@ mod tests {
 
     use super::Augmentation;
 
-    fn check(value: Value) -> Result<(), String> {
-        Augmentation::check(&value).map_err(|(path, why)| format!("{path} {why}"))
+    fn check(value: &Value) -> Result<(), String> {
+        Augmentation::check(value).map_err(|(path, why)| format!("{path} {why}"))
     }
 
     #[test]
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(parsed.random_resized_crop.as_ref().unwrap().scale, [0.08, 1.0]);
         assert_eq!(parsed.rand_augment.as_ref().unwrap().num_ops, 2);
         assert_eq!(serde_json::from_value::<Augmentation>(json!(parsed)).unwrap(), parsed);
-        assert_eq!(check(all), Ok(()));
+        assert_eq!(check(&all), Ok(()));
     }
 
     #[test]
@@ -163,7 +163,7 @@ mod tests {
             (json!({"random_resized_crop": {"scale": [0.9, 0.5]}}), "the smaller number first"),
             (json!({"random_resized_crop": {"ratio": [0, 1]}}), "random_resized_crop.ratio"),
         ] {
-            let message = check(value).unwrap_err();
+            let message = check(&value).unwrap_err();
             assert!(message.contains(why), "{message}");
         }
     }
