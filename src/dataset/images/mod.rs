@@ -8,6 +8,7 @@ mod rows;
 mod sniff;
 mod survey;
 mod tar;
+mod webp;
 mod zip;
 
 use std::fs::File;
