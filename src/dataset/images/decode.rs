@@ -10,7 +10,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
 
 use super::sniff::ImageKind;
-use super::{jpeg, webp};
+use super::{jpeg, png, webp};
 
 /// The most pixels of an image: 64 megapixels.
 pub const MAX_PIXELS: u64 = 64 << 20;
@@ -52,6 +52,9 @@ fn open(bytes: &[u8]) -> Result<(Head, Orientation, impl ImageDecoder), String> 
     let kind = ImageKind::of(bytes)?;
     if kind == ImageKind::Jpeg && !jpeg::is_complete(bytes) {
         return Err("is cut short: the end of the JPEG image is missing".to_owned());
+    }
+    if kind == ImageKind::Png && !png::palette_is_whole(bytes) {
+        return Err("is damaged: its palette has parts of colours, or too many".to_owned());
     }
     if kind == ImageKind::WebP && !webp::chunks_fit(bytes) {
         return Err("is damaged or cut short: a part of the WebP image is longer than the file".to_owned());

@@ -4,6 +4,7 @@
 mod decode;
 mod jpeg;
 mod members;
+mod png;
 mod rows;
 mod sniff;
 mod survey;
