@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::models::text::Tokens;
 use crate::nn::Sequences;
 use crate::text::TextTokenizer;
+use finetuned::domain::hyperparameters::Hyperparameters;
 use finetuned::domain::random::mix_all;
 
 /// Texts as token ids: one flat vector, so a million short texts cost little more than their tokens.
@@ -132,6 +133,21 @@ pub struct TokenNoise {
     pub masking: f64,
     /// The mask token's id.
     pub mask: u32,
+}
+
+impl TokenNoise {
+    /// What `h` asks for, of the first epoch; None where that is nothing.
+    ///
+    /// # Errors
+    /// Tokens are to be masked, and the tokenizer has no mask token.
+    pub fn wanted(h: &Hyperparameters, seed: i64, tokenizer: &TextTokenizer) -> Result<Option<Self>> {
+        let (dropout, masking) = (h.token_dropout, h.token_masking);
+        if dropout == 0.0 && masking == 0.0 {
+            return Ok(None);
+        }
+        let mask = if masking > 0.0 { tokenizer.mask()? } else { 0 };
+        Ok(Some(Self { seed, epoch: 0, dropout, masking, mask }))
+    }
 }
 
 /// A number from 0 to below 1.

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::ratio;
+
 /// Counts of (true class, predicted class).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
@@ -95,10 +97,6 @@ impl ConfusionMatrix {
             .collect();
         if scores.is_empty() { 0.0 } else { scores.iter().sum::<f64>() / scores.len() as f64 }
     }
-}
-
-fn ratio(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::classes::ClassScore;
+use super::ratio;
 
 /// Counts per label: right, wrongly predicted, missed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -56,10 +57,6 @@ impl LabelCounts {
         };
         self.counts.iter().map(score).collect()
     }
-}
-
-fn ratio(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 #[cfg(test)]

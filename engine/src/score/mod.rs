@@ -63,6 +63,11 @@ impl Evaluation {
     }
 }
 
+/// A share; 0 of nothing.
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
 /// The place of the largest value; of equal ones the first.
 pub fn argmax(values: &[f32]) -> usize {
     let best = values.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)));

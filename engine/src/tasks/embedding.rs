@@ -77,12 +77,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
         truncated: training.texts.truncated(),
         tokens: training.texts.tokens(),
     };
-    let noise = if h.token_dropout > 0.0 || h.token_masking > 0.0 {
-        let mask = if h.token_masking > 0.0 { tokenizer.mask()? } else { 0 };
-        Some(TokenNoise { seed: spec.seed, epoch: 0, dropout: h.token_dropout, masking: h.token_masking, mask })
-    } else {
-        None
-    };
+    let noise = TokenNoise::wanted(h, spec.seed, &tokenizer)?;
     let recipe = EmbeddingTask { model, device: device.device, training, validation, test, scale: h.scale, noise };
     let files = ModelFiles::new(&spec.model, &config.architecture(TextTask::Embedding))?
         .with_adapter(&policy, &spec.model_name, Some("FEATURE_EXTRACTION"))

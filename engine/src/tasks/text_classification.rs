@@ -39,15 +39,7 @@ struct TextClassification {
     loss: Loss,
     /// Whether the backbone stays as it is.
     frozen: bool,
-    noise: Option<Noise>,
-}
-
-/// Augmentation of the training texts.
-struct Noise {
-    seed: i64,
-    dropout: f64,
-    masking: f64,
-    mask: u32,
+    noise: Option<TokenNoise>,
 }
 
 /// Examples, and what a frozen backbone makes of them.
@@ -90,12 +82,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let (model, table, report) = TextClassifier::open(&spec.model, &config, outputs, head, placement)?;
     let targets = &training.targets;
     let loss = Loss::new(h.class_weights, h.label_smoothing, outputs, targets, device.device)?;
-    let noise = if h.token_dropout > 0.0 || h.token_masking > 0.0 {
-        let mask = if h.token_masking > 0.0 { tokenizer.mask()? } else { 0 };
-        Some(Noise { seed: spec.seed, dropout: h.token_dropout, masking: h.token_masking, mask })
-    } else {
-        None
-    };
+    let noise = TokenNoise::wanted(h, spec.seed, &tokenizer)?;
     let mut recipe = TextClassification {
         model,
         device: device.device,
@@ -134,17 +121,12 @@ impl TextClassification {
     /// Computes once what the backbone makes of the data, as far as there is room to keep it.
     fn compute_features(&mut self, width: i64, observer: &dyn Observer) -> Result<()> {
         let room = MOST_FEATURE_BYTES / (4 * width.unsigned_abs() as usize).max(1);
-        let mut parts = vec![];
-        if self.noise.is_none() && self.training.examples.len() <= room {
-            parts.push(features(&self.model, &self.training.examples, self.device, observer)?);
-        }
-        let validation = if self.validation.examples.len() <= room {
-            features(&self.model, &self.validation.examples, self.device, observer)?
-        } else {
-            None
+        let compute = |examples: &Examples| {
+            if examples.len() > room { Ok(None) } else { features(&self.model, examples, self.device, observer) }
         };
-        self.validation.features = validation;
-        self.training.features = parts.pop().flatten();
+        let training = if self.noise.is_none() { compute(&self.training.examples)? } else { None };
+        let validation = compute(&self.validation.examples)?;
+        (self.training.features, self.validation.features) = (training, validation);
         Ok(())
     }
 
@@ -230,13 +212,7 @@ impl Recipe for TextClassification {
 
     fn forward(&self, examples: &[usize], epoch: u64, mode: &Mode) -> Result<Forward> {
         let Part { examples: all, .. } = &self.training;
-        let noise = self.noise.as_ref().map(|noise| TokenNoise {
-            seed: noise.seed,
-            epoch,
-            dropout: noise.dropout,
-            masking: noise.masking,
-            mask: noise.mask,
-        });
+        let noise = self.noise.as_ref().map(|noise| TokenNoise { epoch, ..*noise });
         let change = noise.as_ref().map(|noise| -> &dyn Change { noise });
         let logits = self.logits(&self.training, examples, change, mode)?;
         let targets = self.loss.targets(&all.targets, examples, self.device)?;
