@@ -22,6 +22,7 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 TEXT = ["tiny-bert", "tiny-roberta", "tiny-distilbert", "tiny-modernbert", "tiny-mpnet", "tiny-xlm-roberta"]
 IMAGES = ["tiny-resnet", "tiny-vit", "tiny-deit"]
 LORA = {"adapter": {"type": "lora", "r": 4, "alpha": 8}, "learning_rate": 2e-2}
+EVERY_LAYER = LORA | {"adapter": LORA["adapter"] | {"target_modules": ["query", "key", "value", "dense"]}}
 
 
 class Case(typing.NamedTuple):
@@ -50,6 +51,7 @@ CASES = [
     *(Case(model, "image_classification", "images") for model in IMAGES),
     *(Case(model, "text_classification", "labels", LORA) for model in TEXT),
     *(Case(model, "image_classification", "images", LORA) for model in ("tiny-vit", "tiny-deit")),
+    Case("tiny-vit", "image_classification", "images", EVERY_LAYER),
     Case("tiny-bert", "embedding", "neighbours", LORA),
 ]
 

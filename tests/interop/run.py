@@ -82,10 +82,7 @@ def tiny_models(api: Api, bases: dict, scratch: pathlib.Path) -> list[float]:
     differences = []
     for number, (case, job) in enumerate(zip(CASES, jobs)):
         directory = fetch(api, finished(api, job)["fine_tuned_model"], scratch / f"tiny-{number}")
-        # Vision transformers' layers have other names in Transformers 5 than in files, ours among them, and PEFT goes by
-        # the former: of their adapters the merged model is compared alone.
-        with_peft = "adapter" in case.more and case.method != "image_classification"
-        base = bases[case.model] if with_peft else None
+        base = bases[case.model] if "adapter" in case.more else None
         differences.append(check(case.method, directory, contents[case.data], base))
         print(f"{case}: {differences[-1]:.1e}", flush=True)
     return differences

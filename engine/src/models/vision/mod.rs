@@ -116,6 +116,14 @@ impl VisionConfig {
         }
     }
 
+    /// The name of a module in Transformers for the one that it has in files, where those differ.
+    pub fn module_name(&self) -> Option<fn(&str) -> String> {
+        match self {
+            Self::ResNet(_) => None,
+            Self::Vit(_) | Self::Deit(_) => Some(vit::module_name),
+        }
+    }
+
     /// The standard deviation of a new classifier's weight. For ResNet Transformers leaves `torch.nn.Linear`'s own
     /// uniform distribution between ±1/√D; this is its standard deviation.
     pub fn initializer_range(&self) -> f64 {

@@ -82,24 +82,36 @@ impl VitConfig {
     }
 }
 
-/// The name in use in files for a name that Transformers' modules have since version 5 (`vit.layers.0.attention.q_proj`
-/// and so on): `save_pretrained` goes on writing the old names, which these become.
+/// Parts of a layer: what Transformers' modules have been called since version 5, and what they are called in files,
+/// which `save_pretrained` goes on writing with the old names.
+const RENAMED: [(&str, &str); 6] = [
+    ("attention.q_proj.", "attention.attention.query."),
+    ("attention.k_proj.", "attention.attention.key."),
+    ("attention.v_proj.", "attention.attention.value."),
+    ("attention.o_proj.", "attention.output.dense."),
+    ("mlp.fc1.", "intermediate.dense."),
+    ("mlp.fc2.", "output.dense."),
+];
+
+/// The name in files for a name of Transformers' modules (`vit.layers.0.attention.q_proj` and so on).
 pub(super) fn saved_name(name: &str) -> String {
     let Some((prefix, rest)) =
         name.split_once("layers.").filter(|(prefix, _)| matches!(*prefix, "" | "vit." | "deit."))
     else {
         return name.to_owned();
     };
-    let renamed = [
-        ("attention.q_proj.", "attention.attention.query."),
-        ("attention.k_proj.", "attention.attention.key."),
-        ("attention.v_proj.", "attention.attention.value."),
-        ("attention.o_proj.", "attention.output.dense."),
-        ("mlp.fc1.", "intermediate.dense."),
-        ("mlp.fc2.", "output.dense."),
-    ];
-    let rest = renamed.iter().fold(rest.to_owned(), |rest, (new, old)| rest.replace(new, old));
+    let rest = RENAMED.iter().fold(rest.to_owned(), |rest, (new, old)| rest.replace(new, old));
     format!("{prefix}encoder.layer.{rest}")
+}
+
+/// The name in Transformers' modules for a name in files: the other way round.
+pub(super) fn module_name(name: &str) -> String {
+    let Some((prefix, rest)) = name.split_once("encoder.layer.") else { return name.to_owned() };
+    let found = RENAMED.iter().find_map(|(new, old)| Some((new, rest.split_once(old)?)));
+    match found {
+        Some((new, (layer, rest))) => format!("{prefix}layers.{layer}{new}{rest}"),
+        None => format!("{prefix}layers.{rest}"),
+    }
 }
 
 /// Patches as tokens, after the tokens that stand for the whole image.
@@ -247,5 +259,23 @@ impl Vit {
             x = layer.transform(&x, &attended, mode)?;
         }
         self.norm.forward(&x)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{module_name, saved_name};
+
+    #[test]
+    fn names_of_modules_and_of_files_lead_to_each_other() {
+        for (module, saved) in [
+            ("vit.layers.3.attention.q_proj.weight", "vit.encoder.layer.3.attention.attention.query.weight"),
+            ("deit.layers.10.attention.o_proj.bias", "deit.encoder.layer.10.attention.output.dense.bias"),
+            ("vit.layers.0.mlp.fc1.lora_A.weight", "vit.encoder.layer.0.intermediate.dense.lora_A.weight"),
+            ("vit.layers.0.mlp.fc2.weight", "vit.encoder.layer.0.output.dense.weight"),
+            ("classifier.weight", "classifier.weight"),
+        ] {
+            assert_eq!((module_name(saved), saved_name(module)), (module.to_owned(), saved.to_owned()));
+        }
     }
 }

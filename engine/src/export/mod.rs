@@ -1,0 +1,204 @@
+//! Model directories as Transformers loads them, with a model card and a manifest.
+
+mod adapter;
+mod card;
+mod files;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+use tch::Tensor;
+
+pub use adapter::AdapterFiles;
+pub use card::write_card_and_manifest;
+pub use files::{FileHash, hash_file, hashes_below, sync_directory, sync_tree, write_json};
+
+use crate::error::{EngineError, Result};
+use crate::weights::{self, Weights};
+
+/// Files of a base model that go with every model made from it.
+const COMPANIONS: [&str; 9] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "LICENSE",
+];
+
+/// What every directory of a run's model holds besides the weights.
+#[derive(Clone)]
+pub struct ModelFiles {
+    base: PathBuf,
+    config: Map<String, Value>,
+    /// Further files by name.
+    more: BTreeMap<String, Value>,
+    adapter: Option<AdapterFiles>,
+    sentence_transformer: Option<SentenceTransformer>,
+}
+
+/// What makes a model directory one of sentence-transformers.
+#[derive(Clone)]
+struct SentenceTransformer {
+    /// What the encoder's names start with in training; its own checkpoints leave it out.
+    prefix: String,
+    /// Files by path.
+    files: BTreeMap<String, Value>,
+    /// Tensors of the base model that are no part of the embedder, such as its pooler, by the names they had there.
+    carried: Arc<BTreeMap<String, Carried>>,
+}
+
+impl SentenceTransformer {
+    fn bare_name(&self, name: &str) -> String {
+        name.strip_prefix(&self.prefix).unwrap_or(name).to_owned()
+    }
+
+    /// The same tensors by the names that they have in the encoder alone.
+    fn bare(&self, tensors: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+        tensors.iter().map(|(name, tensor)| (self.bare_name(name), tensor.shallow_clone())).collect()
+    }
+}
+
+/// A tensor as shape and values, which threads can share.
+struct Carried {
+    shape: Vec<i64>,
+    values: Vec<f32>,
+}
+
+impl ModelFiles {
+    /// For a model of the class `architecture` of Transformers, made from the one in `base`.
+    ///
+    /// # Errors
+    /// `config.json` of the base cannot be read.
+    pub fn new(base: &Path, architecture: &str) -> Result<Self> {
+        let path = base.join("config.json");
+        let text = fs::read(&path).map_err(EngineError::io(&path))?;
+        let mut config: Map<String, Value> =
+            serde_json::from_slice(&text).map_err(|error| EngineError::model(format!("config.json: {error}")))?;
+        for absent in ["_name_or_path", "torch_dtype", "num_labels"] {
+            config.remove(absent);
+        }
+        config.insert("architectures".to_owned(), json!([architecture]));
+        config.insert("dtype".to_owned(), json!("float32"));
+        Ok(Self { base: base.to_owned(), config, more: BTreeMap::new(), adapter: None, sentence_transformer: None })
+    }
+
+    /// Adds a JSON file.
+    pub fn add(&mut self, name: &str, contents: Value) {
+        self.more.insert(name.to_owned(), contents);
+    }
+
+    /// With a head for these labels; none at all means one output.
+    #[must_use]
+    pub fn with_labels(mut self, problem_type: &str, labels: &[String]) -> Self {
+        let names: Vec<String> = if labels.is_empty() { vec!["LABEL_0".to_owned()] } else { labels.to_vec() };
+        let numbered = || names.iter().enumerate();
+        let id2label: Map<String, Value> = numbered().map(|(class, label)| (class.to_string(), json!(label))).collect();
+        let label2id: Map<String, Value> = numbered().map(|(class, label)| (label.clone(), json!(class))).collect();
+        self.config.insert("problem_type".to_owned(), json!(problem_type));
+        self.config.insert("id2label".to_owned(), Value::Object(id2label));
+        self.config.insert("label2id".to_owned(), Value::Object(label2id));
+        self
+    }
+
+    /// With the adapters that are trained, if any are.
+    #[must_use]
+    pub fn with_adapter(mut self, adapter: Option<AdapterFiles>) -> Self {
+        self.adapter = adapter;
+        self
+    }
+
+    /// As sentence-transformers loads it: mean pooling over the encoder called `prefix`, `width` wide, then normalisation.
+    ///
+    /// # Errors
+    /// A tensor of the base model cannot be read.
+    pub fn as_sentence_transformer(
+        mut self,
+        prefix: &str,
+        width: i64,
+        max_tokens: u32,
+        weights: &Weights,
+    ) -> Result<Self> {
+        let module = |number: usize, path: &str, class: &str| {
+            let kind = format!("sentence_transformers.models.{class}");
+            json!({"idx": number, "name": number.to_string(), "path": path, "type": kind})
+        };
+        let modules =
+            [module(0, "", "Transformer"), module(1, "1_Pooling", "Pooling"), module(2, "2_Normalize", "Normalize")];
+        let pooling = json!({"word_embedding_dimension": width, "pooling_mode_mean_tokens": true,
+            "pooling_mode_cls_token": false, "pooling_mode_max_tokens": false});
+        let files = [
+            ("modules.json", json!(modules)),
+            ("1_Pooling/config.json", pooling),
+            ("sentence_bert_config.json", json!({"max_seq_length": max_tokens, "do_lower_case": false})),
+            ("config_sentence_transformers.json", json!({"similarity_fn_name": "cosine"})),
+        ];
+        let mut carried = BTreeMap::new();
+        for name in weights.names_other_than(&[]).iter().filter(|name| name.contains(".pooler.")) {
+            let tensor = weights.load_any(name)?;
+            carried.insert(
+                name.clone(),
+                Carried { shape: tensor.size(), values: Vec::try_from(tensor.f_flatten(0, -1)?)? },
+            );
+        }
+        self.sentence_transformer = Some(SentenceTransformer {
+            prefix: format!("{prefix}."),
+            files: files.into_iter().map(|(path, value)| (path.to_owned(), value)).collect(),
+            carried: Arc::new(carried),
+        });
+        Ok(self)
+    }
+
+    /// Writes weights, `config.json` and the base model's companions into `directory`, which exists; `adapted` is what
+    /// [`ParamTable::adapted`](crate::params::ParamTable::adapted) gives.
+    pub fn write(
+        &self,
+        directory: &Path,
+        weights: &BTreeMap<String, Tensor>,
+        adapted: Option<&BTreeMap<String, Tensor>>,
+    ) -> Result<()> {
+        let path = directory.join("model.safetensors");
+        match &self.sentence_transformer {
+            None => weights::write(&path, weights)?,
+            Some(sentence) => {
+                let mut all = sentence.bare(weights);
+                for (name, Carried { shape, values }) in sentence.carried.iter() {
+                    let tensor = Tensor::f_from_slice(values)?.f_view(shape.as_slice())?;
+                    all.insert(sentence.bare_name(name), tensor);
+                }
+                weights::write(&path, &all)?;
+                for (path, value) in &sentence.files {
+                    let path = directory.join(path);
+                    if let Some(folder) = path.parent() {
+                        fs::create_dir_all(folder).map_err(EngineError::io(folder))?;
+                    }
+                    write_json(&path, value)?;
+                }
+            }
+        }
+        write_json(&directory.join("config.json"), &self.config)?;
+        for (name, contents) in &self.more {
+            write_json(&directory.join(name), contents)?;
+        }
+        if let (Some(adapter), Some(adapted)) = (&self.adapter, adapted) {
+            match &self.sentence_transformer {
+                None => adapter.write(directory, adapted)?,
+                Some(sentence) => adapter.write(directory, &sentence.bare(adapted))?,
+            }
+        }
+        for name in COMPANIONS {
+            let source = self.base.join(name);
+            if source.is_file() {
+                let target = directory.join(name);
+                fs::copy(&source, &target).map_err(EngineError::io(&target))?;
+            }
+        }
+        Ok(())
+    }
+}
