@@ -1,4 +1,4 @@
-//! One training run from its spec to the finished model.
+//! One run from its spec to the finished model, or to the scores of a model that is only evaluated.
 
 use std::fs;
 use std::path::Path;
@@ -27,6 +27,9 @@ pub fn run(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Re
     if spec.version != VERSION {
         return Err(EngineError::native(format!("the spec has version {}, this trainer {VERSION}", spec.version)));
     }
+    if spec.training.is_none() {
+        return evaluate(spec, device, observer);
+    }
     observer.report(TrainerMessage::Phase { phase: Phase::Loading });
     let precision = device.precision(spec.hyperparameters.precision);
     let mut loaded = tasks::load(spec, device, device::compute_kind(precision), observer)?;
@@ -40,7 +43,7 @@ pub fn run(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Re
         let resumed = checkpoint::resume(directory, prefix, &fingerprint, &mut loaded.table, &mut optimizer)?;
         (progress, best) = (resumed.progress, resumed.best);
     }
-    report_start(spec, device, precision, &loaded, &plan, &progress, observer);
+    report_start(spec, device, precision, &loaded, plan.total_steps(), &progress, observer);
 
     fs::create_dir_all(&spec.checkpoints).map_err(EngineError::io(&spec.checkpoints))?;
     let mut checkpointer = CheckpointWriter::new(spec.checkpoints.clone(), loaded.files.clone(), fingerprint, observer);
@@ -69,12 +72,41 @@ pub fn run(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Re
     Ok(())
 }
 
+/// Scores the model on the test data and writes the report and a line for each example into the output directory.
+fn evaluate(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Result<()> {
+    observer.report(TrainerMessage::Phase { phase: Phase::Loading });
+    let precision = device.precision(spec.hyperparameters.precision);
+    let loaded = tasks::load(spec, device, device::compute_kind(precision), observer)?;
+    let missing = &loaded.report.initialised;
+    if !missing.is_empty() {
+        let message = format!("The model was not trained for {}: it has no {}", spec.method, missing.join(", "));
+        return Err(EngineError::model(message));
+    }
+    report_start(spec, device, precision, &loaded, 0, &Progress::default(), observer);
+    observer.report(TrainerMessage::Phase { phase: Phase::Evaluating });
+    let Some(test) = loaded.recipe.test(observer)? else {
+        observer.report(TrainerMessage::Stopped { step: 0 });
+        return Ok(());
+    };
+    observer.pass("trainer.evaluated", 0);
+    if test.scores.get("loss").is_some_and(|loss| !loss.is_finite()) {
+        return Err(EngineError::model("The model's outputs are not finite: its weights cannot be used"));
+    }
+    observer.report(TrainerMessage::Phase { phase: Phase::Saving });
+    fs::create_dir_all(&spec.output).map_err(EngineError::io(&spec.output))?;
+    test.write(&spec.output, "")?;
+    export::sync_tree(&spec.output)?;
+    let evaluation = json!({"test": test.summary()});
+    observer.report(TrainerMessage::Finished(Finished { step: 0, trained_tokens: 0, evaluation }));
+    Ok(())
+}
+
 fn report_start(
     spec: &RunSpec,
     device: ComputeDevice,
     precision: Precision,
     loaded: &Loaded,
-    plan: &Plan,
+    total_steps: u64,
     progress: &Progress,
     observer: &dyn Observer,
 ) {
@@ -83,7 +115,7 @@ fn report_start(
         device: device.name().to_owned(),
         precision,
         step: progress.step,
-        total_steps: plan.total_steps(),
+        total_steps,
         training_examples: data.training as u64,
         validation_examples: data.validation as u64,
         truncated: data.truncated,
@@ -152,7 +184,7 @@ fn fingerprint(spec: &RunSpec, precision: Precision, examples: usize) -> String 
     let identity = json!({
         "method": spec.method,
         "model": spec.model_name,
-        "training": spec.training.sha256,
+        "training": spec.training.as_ref().map(|file| &file.sha256),
         "validation": spec.validation.as_ref().map(|file| &file.sha256),
         "examples": examples,
         "labels": spec.labels,
@@ -171,7 +203,7 @@ pub fn read_spec(path: &Path) -> Result<RunSpec> {
     let mut spec: RunSpec = serde_json::from_slice(&text)
         .map_err(|error| EngineError::native(format!("the run spec is malformed: {error}")))?;
     let base = path.parent().unwrap_or(Path::new("."));
-    let data = [Some(&mut spec.training), spec.validation.as_mut(), spec.test.as_mut()];
+    let data = [spec.training.as_mut(), spec.validation.as_mut(), spec.test.as_mut()];
     for file in data.into_iter().flatten() {
         file.path = base.join(&file.path);
     }

@@ -33,7 +33,7 @@ impl From<DryRun> for DryRunView {
         let (method, values) = method_view(&spec, prepared.as_ref().map(|prepared| &prepared.hyperparameters));
         let (labels, validation, estimate) = match prepared {
             Some(prepared) => (Some(prepared.labels), Some(prepared.report), prepared.estimate),
-            None => (None, report, None),
+            None => (None, report.map(|report| *report), None),
         };
         Self {
             object: "fine_tuning.job.dry_run",

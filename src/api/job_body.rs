@@ -77,7 +77,7 @@ pub(super) fn required(name: &str, value: Option<String>) -> Result<String> {
 
 /// The method, its hyperparameters, and where those stand: in the method's own object, or, as OpenAI once had it, at
 /// the top.
-fn method(
+pub(super) fn method(
     method: Option<Map<String, Value>>,
     top_level: Option<Map<String, Value>>,
 ) -> Result<(Option<Method>, Map<String, Value>, String)> {

@@ -11,8 +11,8 @@ use crate::domain::attempt::Attempt;
 use crate::domain::checkpoint::{Checkpoint, MetricRow, Metrics};
 use crate::domain::estimate::Estimate;
 use crate::domain::event::Event;
-use crate::domain::hyperparameters::{Hyperparameters, definitions};
-use crate::domain::job::{DatasetOptions, Job, JobError, JobSpec};
+use crate::domain::hyperparameters::{EVALUATED, Hyperparameters, definitions};
+use crate::domain::job::{DatasetOptions, Job, JobError, JobKind, JobSpec};
 use crate::domain::report::DataReport;
 
 #[derive(Serialize)]
@@ -29,7 +29,7 @@ pub(super) struct JobView {
     result_files: Vec<String>,
     status: &'static str,
     trained_tokens: Option<u64>,
-    training_file: String,
+    training_file: Option<String>,
     validation_file: Option<String>,
     seed: i64,
     integrations: Vec<Value>,
@@ -55,7 +55,7 @@ struct ProgressView {
 }
 
 #[derive(Serialize)]
-struct AttemptView {
+pub(super) struct AttemptView {
     attempt: u32,
     worker: String,
     device: Option<String>,
@@ -99,12 +99,16 @@ const TOP_LEVEL: [&str; 3] = ["n_epochs", "batch_size", "learning_rate_multiplie
 /// The method with its hyperparameters, and those alone: the effective values once there are any, until then what was
 /// asked for.
 pub(super) fn method_view(spec: &JobSpec, effective: Option<&Hyperparameters>) -> (Value, Map<String, Value>) {
+    let defined = || {
+        let evaluates = spec.kind() == JobKind::Evaluation;
+        definitions(spec.method).filter(move |definition| !evaluates || EVALUATED.contains(&definition.name))
+    };
     let values = match effective.and_then(|effective| serde_json::to_value(effective).ok()) {
         Some(Value::Object(mut values)) => {
-            values.retain(|name, _| definitions(spec.method).any(|definition| definition.name == name));
+            values.retain(|name, _| defined().any(|definition| definition.name == name));
             values
         }
-        _ => definitions(spec.method)
+        _ => defined()
             .map(|definition| (definition.name.to_owned(), spec.hyperparameters.value(definition)))
             .filter(|(_, value)| !value.is_null())
             .collect(),
@@ -137,7 +141,7 @@ impl From<Job> for JobView {
             result_files: job.result_file.iter().map(ToString::to_string).collect(),
             status: job.status.as_str(),
             trained_tokens: job.trained_tokens,
-            training_file: job.spec.training_file.to_string(),
+            training_file: job.spec.training_file.map(|id| id.to_string()),
             validation_file: job.spec.validation_file.map(|id| id.to_string()),
             seed: job.spec.seed,
             integrations: Vec::new(),

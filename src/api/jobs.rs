@@ -55,7 +55,7 @@ async fn create_job(
 /// The longest `Idempotency-Key`, in bytes.
 const LONGEST_KEY: usize = 255;
 
-fn identity(headers: &HeaderMap, body: &[u8]) -> Result<RequestIdentity> {
+pub(super) fn identity(headers: &HeaderMap, body: &[u8]) -> Result<RequestIdentity> {
     let text = |name: &str| headers.get(name).map(|value| value.to_str());
     let key = match text("idempotency-key") {
         None => None,
@@ -76,7 +76,7 @@ async fn list_jobs(caller: Caller, State(state): State<ApiState>, query: Query) 
 }
 
 /// `metadata[k]=v` for jobs with that pair, `metadata=null` for jobs without metadata.
-fn metadata_filter(query: &Query) -> MetadataFilter {
+pub(super) fn metadata_filter(query: &Query) -> MetadataFilter {
     let key = |name: &str| Some(name.strip_prefix("metadata[")?.strip_suffix(']')?.to_owned());
     let pairs: BTreeMap<String, String> =
         query.pairs().filter_map(|(name, value)| Some((key(name)?, value.to_owned()))).collect();

@@ -4,6 +4,8 @@ mod archive;
 mod classifications;
 mod context;
 mod dry_run;
+mod evaluation_view;
+mod evaluations;
 mod extract;
 mod files;
 mod job_body;
@@ -55,8 +57,14 @@ impl ApiState {
 
 /// Every route of the service, in the order of `openapi.yaml`.
 pub fn routes() -> Vec<Route> {
-    let resources =
-        [operations::routes(), files::routes(), jobs::routes(), models::routes(), classifications::routes()];
+    let resources = [
+        operations::routes(),
+        files::routes(),
+        jobs::routes(),
+        evaluations::routes(),
+        models::routes(),
+        classifications::routes(),
+    ];
     resources.into_iter().flatten().collect()
 }
 

@@ -1,6 +1,7 @@
 //! Operations: what the API, the worker and the command line can do, each a function with its transaction in sight.
 
 pub mod checkpoints;
+pub mod evaluations;
 pub mod files;
 pub mod jobs;
 pub mod keys;

@@ -6,7 +6,7 @@ use crate::db::{events, jobs, queue, validation};
 use crate::domain::error::{ErrorKind, Result};
 use crate::domain::event::NewEvent;
 use crate::domain::id::JobId;
-use crate::domain::job::{Job, JobError, Prepared};
+use crate::domain::job::{Job, JobError, JobKind, Prepared};
 
 /// How often the files of a job are taken up before they are given up.
 const MOST_TRIES: u32 = 5;
@@ -44,10 +44,13 @@ pub async fn run_once(app: &App) -> Result<bool> {
 
 async fn accept(app: &App, job: &Job, prepared: &Prepared) -> Result<()> {
     let report = &prepared.report;
-    let examples = report.training.examples;
+    let (name, examples) = match (job.spec.kind(), &report.test) {
+        (JobKind::Evaluation, Some(test)) => ("Test", test.examples),
+        _ => ("Training", report.training.examples),
+    };
     let mut recorded = vec![NewEvent::info(match prepared.labels.len() {
-        0 => format!("Training file has {examples} examples"),
-        labels => format!("Training file has {examples} examples with {labels} labels"),
+        0 => format!("{name} file has {examples} examples"),
+        labels => format!("{name} file has {examples} examples with {labels} labels"),
     })];
     if report.held_out > 0 {
         let message = format!("No validation file: {} training examples are held out for validation", report.held_out);
@@ -74,7 +77,7 @@ async fn accept(app: &App, job: &Job, prepared: &Prepared) -> Result<()> {
 
 async fn refuse(app: &App, id: JobId, refusal: &Refusal) -> Result<()> {
     let mut tx = app.db.begin().await?;
-    if validation::refuse(&mut *tx.connection(), id, &refusal.error, refusal.report.as_ref()).await? {
+    if validation::refuse(&mut *tx.connection(), id, &refusal.error, refusal.report.as_deref()).await? {
         let data = serde_json::json!({"error_code": refusal.error.code, "error_param": refusal.error.param});
         let event = NewEvent::error(refusal.error.message.clone()).data(data);
         events::insert(&mut *tx.connection(), id, &[event]).await?;

@@ -1,5 +1,6 @@
 //! From bytes to examples: reading data files by streaming, and reporting every fault by line. No tensors here.
 
+pub mod evaluation;
 pub mod examples;
 pub mod images;
 pub mod inspect;

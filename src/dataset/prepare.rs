@@ -121,7 +121,7 @@ fn verdict(report: &DataReport, kind: DataKind) -> Result<Vec<String>, JobError>
     Ok(in_class_order(labels.keys().cloned().collect()))
 }
 
-fn usable(report: &ExamplesReport, param: &str, name: &str) -> Result<(), JobError> {
+pub(super) fn usable(report: &ExamplesReport, param: &str, name: &str) -> Result<(), JobError> {
     if !report.faults.is_empty() {
         let plural = if report.faults.count == 1 { "fault" } else { "faults" };
         let message = format!("{name} has {} {plural}: {}", report.faults.count, report.faults.summary());

@@ -11,7 +11,7 @@ use super::{attempts, from_json, to_json, unknown, unsigned};
 use crate::domain::error::{Error, Result};
 use crate::domain::hyperparameters::Requested;
 use crate::domain::id::{FileId, JobId, ModelId, ProjectId};
-use crate::domain::job::{DatasetOptions, Job, JobError, JobSpec, JobStatus, Phase, Prepared, Progress};
+use crate::domain::job::{DatasetOptions, Job, JobError, JobKind, JobSpec, JobStatus, Phase, Prepared, Progress};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::report::DataReport;
 
@@ -22,7 +22,7 @@ struct Row {
     status: String,
     model: String,
     base_model_id: Uuid,
-    training_file_id: Uuid,
+    training_file_id: Option<Uuid>,
     validation_file_id: Option<Uuid>,
     test_file_id: Option<Uuid>,
     method: String,
@@ -42,6 +42,7 @@ struct Row {
     error: Option<Json<JobError>>,
     fine_tuned_model: Option<String>,
     result_file_id: Option<Uuid>,
+    report_file_id: Option<Uuid>,
     trained_tokens: Option<i64>,
     evaluation: Option<serde_json::Value>,
     finished_at: Option<OffsetDateTime>,
@@ -67,7 +68,7 @@ impl TryFrom<Row> for Job {
             spec: JobSpec {
                 model: row.model,
                 base_model: ModelId(row.base_model_id),
-                training_file: FileId(row.training_file_id),
+                training_file: row.training_file_id.map(FileId),
                 validation_file: row.validation_file_id.map(FileId),
                 test_file: row.test_file_id.map(FileId),
                 method: from_json(row.method.into())?,
@@ -84,6 +85,7 @@ impl TryFrom<Row> for Job {
             error: row.error.map(|Json(error)| error),
             fine_tuned_model: row.fine_tuned_model,
             result_file: row.result_file_id.map(FileId),
+            report_file: row.report_file_id.map(FileId),
             trained_tokens: row.trained_tokens.map(unsigned),
             evaluation: row.evaluation,
             finished_at: row.finished_at,
@@ -117,7 +119,7 @@ pub async fn insert(db: &mut PgConnection, job: &NewJob<'_>) -> Result<bool> {
         job.project.0,
         spec.model,
         spec.base_model.0,
-        spec.training_file.0,
+        spec.training_file.map(|id| id.0),
         spec.validation_file.map(|id| id.0),
         spec.test_file.map(|id| id.0),
         spec.method.as_str(),
@@ -178,6 +180,7 @@ async fn select(
     db: impl PgExecutor<'_>,
     project: Option<ProjectId>,
     id: Option<JobId>,
+    kind: Option<JobKind>,
     filter: &MetadataFilter,
     page: PageRequest<JobId>,
 ) -> Result<Vec<Job>> {
@@ -195,21 +198,24 @@ async fn select(
                j.metadata as "metadata: Json<BTreeMap<String, String>>",
                j.prepared as "prepared: Json<Prepared>", j.report as "report: Json<DataReport>",
                j.phase, j.pause_requested, j.step, j.total_steps, j.estimated_finish, j.error as "error: Json<JobError>",
-               m.name as "fine_tuned_model?", j.result_file_id, j.trained_tokens, j.evaluation, j.finished_at
+               m.name as "fine_tuned_model?", j.result_file_id, j.report_file_id, j.trained_tokens, j.evaluation,
+               j.finished_at
         from jobs j left join models m on m.id = j.fine_tuned_model_id
         where ($1::uuid is null or j.project_id = $1)
           and ($2::uuid is null or j.id = $2)
           and ($3::uuid is null or j.id < $3)
           and (not $4 or j.metadata is null)
           and ($5::jsonb is null or j.metadata @> $5)
+          and ($6::boolean is null or (j.training_file_id is not null) = $6)
         order by j.id desc
-        limit $6
+        limit $7
         "#,
         project.map(|id| id.0),
         id.map(|id| id.0),
         page.after.map(|id| id.0),
         without,
         has,
+        kind.map(|kind| kind == JobKind::Training),
         page.rows()
     )
     .fetch_all(db)
@@ -219,15 +225,15 @@ async fn select(
 
 const ONE: PageRequest<JobId> = PageRequest { after: None, limit: 1, order: crate::domain::page::Order::Descending };
 
-/// A project's job with its attempts.
-pub async fn find(db: &mut PgConnection, project: ProjectId, id: JobId) -> Result<Option<Job>> {
-    let job = select(&mut *db, Some(project), Some(id), &MetadataFilter::All, ONE).await?.pop();
+/// A project's job of that kind with its attempts.
+pub async fn find(db: &mut PgConnection, project: ProjectId, kind: JobKind, id: JobId) -> Result<Option<Job>> {
+    let job = select(&mut *db, Some(project), Some(id), Some(kind), &MetadataFilter::All, ONE).await?.pop();
     with_attempts(db, job).await
 }
 
 /// A job of any project, for the worker that holds it.
 pub async fn find_any(db: &mut PgConnection, id: JobId) -> Result<Option<Job>> {
-    let job = select(&mut *db, None, Some(id), &MetadataFilter::All, ONE).await?.pop();
+    let job = select(&mut *db, None, Some(id), None, &MetadataFilter::All, ONE).await?.pop();
     with_attempts(db, job).await
 }
 
@@ -237,14 +243,15 @@ async fn with_attempts(db: &mut PgConnection, job: Option<Job>) -> Result<Option
     Ok(Some(job))
 }
 
-/// One page of a project's jobs, newest first, with their attempts.
+/// One page of a project's jobs of that kind, newest first, with their attempts.
 pub async fn list(
     db: &mut PgConnection,
     project: ProjectId,
+    kind: JobKind,
     filter: &MetadataFilter,
     page: PageRequest<JobId>,
 ) -> Result<Page<Job>> {
-    let mut jobs = Page::from_rows(select(&mut *db, Some(project), None, filter, page).await?, page.limit);
+    let mut jobs = Page::from_rows(select(&mut *db, Some(project), None, Some(kind), filter, page).await?, page.limit);
     let ids: Vec<JobId> = jobs.items.iter().map(|job| job.id).collect();
     let mut attempts = attempts::of_jobs(db, &ids).await?;
     for job in &mut jobs.items {
@@ -253,11 +260,16 @@ pub async fn list(
     Ok(jobs)
 }
 
-/// Whether a project has this job.
-pub async fn exists(db: impl PgExecutor<'_>, project: ProjectId, id: JobId) -> Result<bool> {
-    let row = sqlx::query!("select id from jobs where id = $1 and project_id = $2", id.0, project.0)
-        .fetch_optional(db)
-        .await?;
+/// Whether a project has this job of that kind.
+pub async fn exists(db: impl PgExecutor<'_>, project: ProjectId, kind: JobKind, id: JobId) -> Result<bool> {
+    let row = sqlx::query!(
+        "select id from jobs where id = $1 and project_id = $2 and (training_file_id is not null) = $3",
+        id.0,
+        project.0,
+        kind == JobKind::Training
+    )
+    .fetch_optional(db)
+    .await?;
     Ok(row.is_some())
 }
 

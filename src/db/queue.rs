@@ -162,8 +162,11 @@ pub async fn settle(db: &mut PgConnection, claim: &Claim, prepared: &Prepared) -
 
 /// What a succeeded job has to show.
 pub struct Success<'a> {
-    pub model: ModelId,
+    /// Of a training.
+    pub model: Option<ModelId>,
     pub result_file: FileId,
+    /// Of an evaluation.
+    pub report_file: Option<FileId>,
     pub trained_tokens: u64,
     pub evaluation: &'a serde_json::Value,
 }
@@ -174,15 +177,16 @@ pub async fn succeed(db: &mut PgConnection, claim: &Claim, success: &Success<'_>
         r#"
         update jobs
         set status = 'succeeded', finished_at = now(), fine_tuned_model_id = $2, result_file_id = $3,
-            trained_tokens = $4, evaluation = $5, phase = null, estimated_finish = null, pause_requested = false,
+            trained_tokens = $4, evaluation = $5, report_file_id = $6, phase = null, estimated_finish = null, pause_requested = false,
             lease_token = null, lease_until = null, worker_id = null
         where id = $1
         "#,
         claim.job.0,
-        success.model.0,
+        success.model.map(|id| id.0),
         success.result_file.0,
         signed(success.trained_tokens),
-        storable_json(success.evaluation.clone())
+        storable_json(success.evaluation.clone()),
+        success.report_file.map(|id| id.0)
     )
     .execute(db)
     .await?;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hyperparameters::{Freeze, Hyperparameters, Interval, Precision};
 use super::job::JobError;
+use super::method::Method;
 use super::model::ModelFacts;
 use super::report::{DataReport, Lengths};
 
@@ -139,6 +140,48 @@ pub fn estimate(model: &ModelFacts, h: &Hyperparameters, data: &DataReport, devi
         disk_bytes,
     }
 }
+
+/// Tokens and images of one evaluation batch, as the trainer makes them.
+const EVALUATION_TOKENS: f64 = 8192.0;
+const EVALUATION_IMAGES: f64 = 32.0;
+
+/// Predicts what evaluating a model on `data.test` needs on `device`. Activations are kept of one layer at a time.
+pub fn evaluation(
+    model: &ModelFacts,
+    h: &Hyperparameters,
+    data: &DataReport,
+    method: Method,
+    device: Device,
+) -> Estimate {
+    let bf16 = h.precision == Precision::Bf16 || (h.precision == Precision::Auto && device.has_bf16);
+    let layer = if model.image_size > 0 {
+        EVALUATION_IMAGES * model.values_per_image as f64 * 4.0
+    } else {
+        EVALUATION_TOKENS * activation_bytes(model, bf16)
+    } / f64::from(model.layers.max(1));
+    // Scores of every word for each hidden token, and their losses.
+    let words = if method == Method::MaskedLm {
+        2.0 * 4.0 * EVALUATION_TOKENS * h.mlm_probability * f64::from(model.vocab_size)
+    } else {
+        0.0
+    };
+    let base = match (device.is_gpu, bf16) {
+        (true, _) => GPU_BASE,
+        (false, true) => CPU_BASE + CPU_BF16,
+        (false, false) => CPU_BASE,
+    };
+    let peak = base + FROZEN * model.parameters + (layer + words) as u64;
+    let examples = data.test.as_ref().map_or(0, |report| report.examples);
+    Estimate {
+        peak_memory_bytes: (model.parameters > 0).then_some(peak),
+        // The model, and a line for each example.
+        disk_bytes: WEIGHTS * model.parameters + examples * LINE,
+        ..Estimate::default()
+    }
+}
+
+/// Bytes of an example's line in what an evaluation leaves behind: logits, above all.
+const LINE: u64 = 4 << 10;
 
 /// Parameters that are trained. The head's are few and left out.
 fn trained_parameters(model: &ModelFacts, h: &Hyperparameters) -> u64 {

@@ -80,6 +80,8 @@ ids! {
     FileId = "file-";
     /// A fine-tuning job.
     JobId = "ftjob-";
+    /// An evaluation of a model: a job that trains nothing, under another name.
+    EvaluationId = "eval-";
     /// An event of a job.
     EventId = "ftevent-";
     /// A checkpoint of a job.

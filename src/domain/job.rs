@@ -10,7 +10,7 @@ use super::Timestamp;
 use super::attempt::Attempt;
 use super::estimate::Estimate;
 use super::hyperparameters::{Hyperparameters, Requested};
-use super::id::{FileId, JobId, ModelId, ProjectId};
+use super::id::{EvaluationId, FileId, JobId, ModelId, ProjectId};
 use super::method::Method;
 use super::report::DataReport;
 
@@ -87,6 +87,41 @@ impl FromStr for JobStatus {
     }
 }
 
+/// What a job is for. Both go through the same queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobKind {
+    /// It trains a model.
+    Training,
+    /// It scores a model on a file.
+    Evaluation,
+}
+
+impl JobKind {
+    /// The id by which clients know the job.
+    pub fn public_id(self, id: JobId) -> String {
+        match self {
+            Self::Training => id.to_string(),
+            Self::Evaluation => EvaluationId(id.0).to_string(),
+        }
+    }
+
+    /// What errors call its id.
+    pub fn param(self) -> &'static str {
+        match self {
+            Self::Training => "fine_tune_id",
+            Self::Evaluation => "evaluation_id",
+        }
+    }
+
+    /// What people call it at the start of a sentence.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Training => "Fine-tuning job",
+            Self::Evaluation => "Evaluation",
+        }
+    }
+}
+
 /// What a running job is doing just now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -160,7 +195,8 @@ pub struct JobSpec {
     /// The model as named in the request.
     pub model: String,
     pub base_model: ModelId,
-    pub training_file: FileId,
+    /// None of an evaluation, which has a `test_file`.
+    pub training_file: Option<FileId>,
     pub validation_file: Option<FileId>,
     pub test_file: Option<FileId>,
     pub method: Method,
@@ -169,6 +205,22 @@ pub struct JobSpec {
     pub suffix: Option<String>,
     pub seed: i64,
     pub metadata: Option<BTreeMap<String, String>>,
+}
+
+impl JobSpec {
+    /// What the job is for.
+    pub fn kind(&self) -> JobKind {
+        if self.training_file.is_some() { JobKind::Training } else { JobKind::Evaluation }
+    }
+
+    /// The data files by the fields of the request that name them: training, validation, test.
+    pub fn files(&self) -> [(&'static str, Option<FileId>); 3] {
+        [
+            ("training_file", self.training_file),
+            ("validation_file", self.validation_file),
+            ("test_file", self.test_file),
+        ]
+    }
 }
 
 /// What preparing the data settled: everything a run needs that the request left open.
@@ -209,7 +261,10 @@ pub struct Job {
     pub error: Option<JobError>,
     /// The name of the model it made.
     pub fine_tuned_model: Option<String>,
+    /// The metrics of a training by step, or what an evaluation found of each example.
     pub result_file: Option<FileId>,
+    /// The report of an evaluation.
+    pub report_file: Option<FileId>,
     pub trained_tokens: Option<u64>,
     /// Scores on the validation and test data at the end, as the trainer reported them.
     pub evaluation: Option<serde_json::Value>,

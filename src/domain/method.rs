@@ -47,6 +47,17 @@ impl Method {
         })
     }
 
+    /// The method that a class of Transformers is the outcome of; None for encoders without a head of ours.
+    pub fn of_architecture(class: &str) -> Option<Self> {
+        [
+            ("ForSequenceClassification", Self::TextClassification),
+            ("ForImageClassification", Self::ImageClassification),
+            ("ForMaskedLM", Self::MaskedLm),
+        ]
+        .into_iter()
+        .find_map(|(ending, method)| class.ends_with(ending).then_some(method))
+    }
+
     /// The method for jobs that name none.
     pub fn default_for(family: Family) -> Self {
         if family.is_vision() { Self::ImageClassification } else { Self::TextClassification }

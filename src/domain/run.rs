@@ -15,7 +15,7 @@ use super::report::DataFormat;
 /// The version of this contract. A trainer refuses a spec of another version.
 pub const VERSION: u32 = 1;
 
-/// Everything one training run needs to know. Relative paths are taken from the folder of the spec's file.
+/// Everything one run needs to know. Relative paths are taken from the folder of the spec's file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunSpec {
     pub version: u32,
@@ -27,7 +27,8 @@ pub struct RunSpec {
     pub model: PathBuf,
     /// Name of the base model, for the model card.
     pub model_name: String,
-    pub training: DataFile,
+    /// None for a run that trains nothing and evaluates the model on `test`.
+    pub training: Option<DataFile>,
     pub validation: Option<DataFile>,
     /// Share of the training examples to hold out where `validation` is absent.
     pub validation_split: f64,

@@ -115,6 +115,17 @@ pub struct LabelScore {
     pub probability: f64,
 }
 
+/// What a model was made for, as its `config.json` says.
+pub fn method_of(config_json: &[u8]) -> Option<Method> {
+    #[derive(Deserialize)]
+    struct Config {
+        #[serde(default)]
+        architectures: Vec<String>,
+    }
+    let config: Config = serde_json::from_slice(config_json).ok()?;
+    config.architectures.first().and_then(|class| Method::of_architecture(class))
+}
+
 /// The head of a classifier, as the model's `config.json` describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
@@ -140,14 +151,10 @@ impl Head {
         }
         let config: Config =
             serde_json::from_slice(config_json).map_err(|error| format!("its config.json: {error}"))?;
-        let class = config.architectures.first().map(String::as_str).unwrap_or_default();
-        let method = if class.ends_with("ForSequenceClassification") {
-            Method::TextClassification
-        } else if class.ends_with("ForImageClassification") {
-            Method::ImageClassification
-        } else {
-            return Err("it has no classification head".to_owned());
-        };
+        let method = config.architectures.first().and_then(|class| Method::of_architecture(class));
+        let method = method
+            .filter(|method| method.is_classification())
+            .ok_or_else(|| "it has no classification head".to_owned())?;
         if config.id2label.is_empty() || config.id2label.keys().copied().ne(0..config.id2label.len()) {
             return Err("its config.json has no id2label with a label for every class".to_owned());
         }

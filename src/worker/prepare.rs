@@ -37,24 +37,19 @@ pub(super) async fn prepare(
         Ok(resume) => resume,
         Err(error) => return Ok(Err(error)),
     };
-    let data = async |param: &str, id: Option<FileId>| match id {
-        Some(id) => data_file(app, job, param, id, folder).await.map(|found| found.map(Some)),
-        None => Ok(Ok(None)),
-    };
     let spec = &job.spec;
-    let training = match data("training_file", Some(spec.training_file)).await? {
-        Ok(Some(file)) => file,
-        Ok(None) => return Err(Error::internal("a job without training file")),
-        Err(error) => return Ok(Err(error)),
-    };
-    let (validation, test) =
-        match (data("validation_file", spec.validation_file).await?, data("test_file", spec.test_file).await?) {
-            (Ok(validation), Ok(test)) => (validation, test),
-            (Err(error), _) | (_, Err(error)) => return Ok(Err(error)),
-        };
+    let mut found = [const { None }; 3];
+    for ((param, id), place) in spec.files().into_iter().zip(&mut found) {
+        let Some(id) = id else { continue };
+        match data_file(app, job, param, id, folder).await? {
+            Ok(file) => *place = Some(file),
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    let [training, validation, test] = found;
     let run = RunSpec {
         version: VERSION,
-        job: job.id.to_string(),
+        job: spec.kind().public_id(job.id),
         method: spec.method,
         family: base.family,
         model: PathBuf::from("model"),

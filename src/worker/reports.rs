@@ -12,7 +12,7 @@ use crate::domain::Timestamp;
 use crate::domain::checkpoint::{MetricRow, Metrics};
 use crate::domain::error::{Error, Result};
 use crate::domain::event::NewEvent;
-use crate::domain::job::{Job, Phase, Prepared};
+use crate::domain::job::{Job, JobKind, Phase, Prepared};
 use crate::domain::run::{Started, Step, TrainerMessage};
 use crate::telemetry;
 
@@ -27,6 +27,7 @@ pub(super) struct Reports {
     app: App,
     claim: Claim,
     prepared: Prepared,
+    kind: JobKind,
     rows: BTreeMap<u64, Metrics>,
     events: Vec<NewEvent>,
     /// What the attempt started with, until it is written.
@@ -48,6 +49,7 @@ impl Reports {
             app,
             claim,
             prepared,
+            kind: job.spec.kind(),
             rows: BTreeMap::new(),
             events: Vec::new(),
             started: None,
@@ -95,21 +97,21 @@ impl Reports {
         self.prepared.hyperparameters.precision = started.precision;
         self.step = started.step;
         self.total_steps = started.total_steps;
-        let opening = if started.step == 0 {
-            "Fine-tuning job started".to_owned()
-        } else {
-            format!("Fine-tuning job goes on from step {} (attempt {})", started.step, self.claim.attempt)
-        };
-        self.events.push(NewEvent::info(opening));
-        self.events.push(NewEvent::info(format!(
-            "Training {} parameters in {} on {}: {} examples of {:.1} tokens on average, {} steps",
-            started.parameters,
-            json!(started.precision).as_str().unwrap_or_default(),
-            started.device,
-            started.training_examples,
-            started.mean_tokens,
-            started.total_steps,
-        )));
+        let noun = self.kind.noun();
+        self.events.push(NewEvent::info(match started.step {
+            0 => format!("{noun} started"),
+            step => format!("{noun} goes on from step {step} (attempt {})", self.claim.attempt),
+        }));
+        let precision = json!(started.precision);
+        let where_to = format!("{} on {}", precision.as_str().unwrap_or_default(), started.device);
+        let Started { parameters, training_examples, mean_tokens, total_steps, .. } = &started;
+        self.events.push(NewEvent::info(match self.kind {
+            JobKind::Evaluation => format!("Evaluating {parameters} parameters in {where_to}"),
+            JobKind::Training => format!(
+                "Training {parameters} parameters in {where_to}: {training_examples} examples of {mean_tokens:.1} \
+                 tokens on average, {total_steps} steps"
+            ),
+        }));
         self.started = Some(started);
     }
 

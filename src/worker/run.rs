@@ -232,12 +232,12 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Stores the finished model, however long the store or the database is away, as long as the lease is held.
+/// Stores the results, however long the store or the database is away, as long as the lease is held.
 async fn store(worker: &Worker, claim: &Claim, job: &Job, keeper: &mut Keeper, done: &Done<'_>) -> Result<bool> {
     for tries in 0_u32.. {
-        match publish::model(&worker.app, claim, job, done).await {
+        match publish::results(&worker.app, claim, job, done).await {
             Err(error) if error.kind == ErrorKind::Unavailable => {
-                tracing::warn!(job = %claim.job, error = error.chain(), "the model could not be stored yet");
+                tracing::warn!(job = %claim.job, error = error.chain(), "the results could not be stored yet");
                 tokio::select! {
                     _ = keeper.gone() => break,
                     () = tokio::time::sleep(publisher::pause(tries)) => {}

@@ -18,6 +18,7 @@
 mod support;
 
 mod embedded;
+mod evaluations;
 mod exact_resume;
 mod fleet;
 mod machines;

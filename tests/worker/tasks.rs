@@ -46,7 +46,7 @@ pub async fn model_file(client: &Client, job: &Value, path: &str) -> Vec<u8> {
     answer.bytes
 }
 
-async fn model_json(client: &Client, job: &Value, path: &str) -> Value {
+pub async fn model_json(client: &Client, job: &Value, path: &str) -> Value {
     serde_json::from_slice(&model_file(client, job, path).await).unwrap()
 }
 

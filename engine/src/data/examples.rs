@@ -77,6 +77,11 @@ pub struct Examples {
 const CHUNK: usize = 4096;
 
 impl Examples {
+    /// No examples of a problem.
+    pub fn none(problem: ProblemType) -> Self {
+        Self { texts: Texts::default(), targets: Targets::new(problem), lines: Vec::new() }
+    }
+
     /// Reads and tokenises a file of labelled texts whose labels are all in `labels`.
     ///
     /// # Errors
@@ -89,7 +94,7 @@ impl Examples {
         tokenizer: &TextTokenizer,
         observer: &dyn Observer,
     ) -> Result<Self> {
-        let mut examples = Self { texts: Texts::default(), targets: Targets::new(problem), lines: Vec::new() };
+        let mut examples = Self::none(problem);
         let mut faults = Faults::default();
         let mut pending: Vec<(String, Option<String>)> = Vec::with_capacity(CHUNK);
         let mut failure = None;

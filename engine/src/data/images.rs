@@ -23,6 +23,8 @@ use finetuned::domain::run::DataFile;
 /// Images as they were sent, and the class of each. Reading any of them does not need the file that they came in.
 pub struct Images {
     bytes: Mmap,
+    /// The field of the request that named the file.
+    param: &'static str,
     spans: Vec<Range<usize>>,
     pub classes: Vec<usize>,
     pub places: Vec<report::Place>,
@@ -75,7 +77,7 @@ impl Images {
         }
         // SAFETY: the file has no name, so nothing but this process knows it.
         let bytes = unsafe { Mmap::map(&spool) }.map_err(EngineError::io(&path))?;
-        Ok(Self { bytes, spans, classes, places })
+        Ok(Self { bytes, param, spans, classes, places })
     }
 
     /// The number of images.
@@ -92,7 +94,7 @@ impl Images {
         images::decode(&self.bytes[self.spans[index].clone()]).map_err(|why| {
             let place = &self.places[index];
             let name = place.member.clone().unwrap_or_else(|| format!("line {}", place.line));
-            EngineError::Data { param: "training_file", message: format!("{name}: {why}") }
+            EngineError::Data { param: self.param, message: format!("{name}: {why}") }
         })
     }
 }

@@ -4,12 +4,13 @@
 use serde_json::json;
 use tch::{Device, Kind, Reduction, Tensor};
 
+use super::splits::{Dataset, Splits, partition};
 use super::{DataSummary, Forward, Loaded, Recipe};
 use crate::data::examples::tokenise;
 use crate::data::texts::{Change, Texts, TokenNoise};
 use crate::device::ComputeDevice;
 use crate::error::{EngineError, Result};
-use crate::export::ModelFiles;
+use crate::export::{AdapterFiles, ModelFiles};
 use crate::models::text::{TextConfig, TextEmbedder, TextTask};
 use crate::nn::Mode;
 use crate::observer::Observer;
@@ -18,7 +19,6 @@ use crate::score::Evaluation;
 use crate::text::TextTokenizer;
 use crate::weights::Weights;
 use finetuned::dataset::pairs;
-use finetuned::dataset::split::held_out;
 use finetuned::domain::report::Faults;
 use finetuned::domain::run::{DataFile, RunSpec};
 
@@ -57,16 +57,8 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let config = TextConfig::parse(&super::read_config(&spec.model)?)?;
     config.check_length(h.max_sequence_length)?;
     let tokenizer = TextTokenizer::open(&spec.model, h.max_sequence_length as usize, config.vocab_size())?;
-    let load = |file, param| Tuples::load(file, param, &tokenizer, observer);
-    let all = load(&spec.training, "training_file")?;
-    let (training, validation) = if let Some(file) = &spec.validation {
-        (all, load(file, "validation_file")?)
-    } else {
-        let held = held_out(&vec![0; all.lines.len()], spec.validation_split, spec.seed);
-        let (held, kept) = all.partition(&held);
-        (kept, held)
-    };
-    let test = spec.test.as_ref().map(|file| load(file, "test_file")).transpose()?;
+    let load = |file: &DataFile, param| Tuples::load(file, param, &tokenizer, observer);
+    let Splits { training, validation, test } = Splits::load(spec, Tuples::default(), load)?;
     let weights = Weights::open(&spec.model, config.base_prefix())?;
     let policy = super::text_policy(spec, &config);
     let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
@@ -80,7 +72,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let noise = TokenNoise::wanted(h, spec.seed, &tokenizer)?;
     let recipe = EmbeddingTask { model, device: device.device, training, validation, test, scale: h.scale, noise };
     let files = ModelFiles::new(&spec.model, &config.architecture(TextTask::Embedding))?
-        .with_adapter(&policy, &spec.model_name, Some("FEATURE_EXTRACTION"))
+        .with_adapter(AdapterFiles::new(&policy, &spec.model_name, Some("FEATURE_EXTRACTION")))
         .as_sentence_transformer(config.base_prefix(), config.hidden_size(), h.max_sequence_length, &weights)?;
     Ok(Loaded { recipe: Box::new(recipe), table, policy, report, data, files })
 }
@@ -110,20 +102,23 @@ impl Tuples {
         failure.map_or(Ok(tuples), Err)
     }
 
+    /// The texts of these examples: all anchors, then all positives, then all negatives.
+    fn texts_of(&self, examples: &[usize]) -> Vec<usize> {
+        (0..self.size).flat_map(|part| examples.iter().map(move |&example| example * self.size + part)).collect()
+    }
+}
+
+impl Dataset for Tuples {
+    fn strata(&self) -> Vec<usize> {
+        vec![0; self.lines.len()]
+    }
+
     fn partition(self, keep: &[bool]) -> (Self, Self) {
         let size = self.size;
         let of_texts: Vec<bool> = keep.iter().flat_map(|&keep| std::iter::repeat_n(keep, size)).collect();
         let (texts, other_texts) = self.texts.partition(&of_texts);
-        let (mut lines, mut other_lines) = (Vec::new(), Vec::new());
-        for (line, &keep) in self.lines.into_iter().zip(keep) {
-            if keep { lines.push(line) } else { other_lines.push(line) }
-        }
+        let (lines, other_lines) = partition(self.lines, keep);
         (Self { texts, size, lines }, Self { texts: other_texts, size, lines: other_lines })
-    }
-
-    /// The texts of these examples: all anchors, then all positives, then all negatives.
-    fn texts_of(&self, examples: &[usize]) -> Vec<usize> {
-        (0..self.size).flat_map(|part| examples.iter().map(move |&example| example * self.size + part)).collect()
     }
 }
 

@@ -13,8 +13,8 @@ use super::{DataSummary, Forward, Loaded, Recipe};
 use crate::data::examples::Targets;
 use crate::data::images::{ImageSet, Images, batch_tensor};
 use crate::device::ComputeDevice;
-use crate::error::Result;
-use crate::export::ModelFiles;
+use crate::error::{EngineError, Result};
+use crate::export::{AdapterFiles, ModelFiles};
 use crate::models::vision::{ImageClassifier, VisionConfig};
 use crate::nn::Mode;
 use crate::observer::Observer;
@@ -27,7 +27,7 @@ use crate::vision::processor::ImageProcessor;
 use finetuned::dataset::split::held_out;
 use finetuned::domain::hyperparameters::Augmentation;
 use finetuned::domain::random::mix_all;
-use finetuned::domain::run::RunSpec;
+use finetuned::domain::run::{DataFile, RunSpec};
 
 /// Images of one evaluation batch.
 pub(crate) const EVALUATION_BATCH: usize = 32;
@@ -94,29 +94,33 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let config = VisionConfig::parse(&json)?;
     let processor = ImageProcessor::open(&spec.model, config.usual_side())?;
     let folder = spec.output.parent().unwrap_or(&spec.output);
-    let load = |file, param| Images::load(file, param, &spec.labels, folder, observer).map(Arc::new);
+    let load = |file: &DataFile, param| Images::load(file, param, &spec.labels, folder, observer).map(Arc::new);
     let part = |images: &Arc<Images>, members: Vec<usize>, augmentation: Augmentation, budget| {
         let processor = processor.clone();
         Part::new(ImageSet::new(Arc::clone(images), members, processor, augmentation, spec.seed, budget))
     };
-    let all = load(&spec.training, "training_file")?;
     let everything = |images: &Images| (0..images.len()).collect::<Vec<_>>();
+    let test = spec.test.as_ref().map(|file| load(file, "test_file")).transpose()?;
+    let (all, chosen) = match (&spec.training, &test) {
+        (Some(file), _) => {
+            let all = load(file, "training_file")?;
+            let chosen = everything(&all);
+            (all, chosen)
+        }
+        // A run that only evaluates trains on none of its images.
+        (None, Some(test)) => (Arc::clone(test), Vec::new()),
+        (None, None) => return Err(EngineError::native("the spec names no data")),
+    };
     let (kept, validation) = if let Some(file) = &spec.validation {
         let images = load(file, "validation_file")?;
-        (everything(&all), part(&images, everything(&images), Augmentation::default(), OTHER_BUDGET))
+        (chosen, part(&images, everything(&images), Augmentation::default(), OTHER_BUDGET))
     } else {
         let held = held_out(&all.classes, spec.validation_split, spec.seed);
-        let (held, kept): (Vec<usize>, Vec<usize>) = everything(&all).into_iter().partition(|&index| held[index]);
+        let (held, kept): (Vec<usize>, Vec<usize>) = chosen.into_iter().partition(|&index| held[index]);
         (kept, part(&all, held, Augmentation::default(), OTHER_BUDGET))
     };
     let training = part(&all, kept, h.augmentation.clone(), TRAINING_BUDGET);
-    let test = match &spec.test {
-        Some(file) => {
-            let images = load(file, "test_file")?;
-            Some(part(&images, everything(&images), Augmentation::default(), OTHER_BUDGET))
-        }
-        None => None,
-    };
+    let test = test.map(|images| part(&images, everything(&images), Augmentation::default(), OTHER_BUDGET));
     let policy = Policy::new(h, config.base_prefix(), config.layers(), config.adapted_layers());
     let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
     let range = config.initializer_range();
@@ -143,9 +147,10 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     if frozen {
         recipe.compute_features(observer)?;
     }
+    let adapter = AdapterFiles::new(&policy, &spec.model_name, None);
     let mut files = ModelFiles::new(&spec.model, config.architecture())?
         .with_labels(h.problem_type.as_str(), &spec.labels)
-        .with_adapter(&policy, &spec.model_name, None);
+        .with_adapter(adapter.map(|adapter| adapter.with_module_names(config.module_name())));
     files.add("preprocessor_config.json", processor.config().clone());
     Ok(Loaded { recipe: Box::new(recipe), table, policy, report, data, files })
 }

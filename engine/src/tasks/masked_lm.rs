@@ -4,13 +4,14 @@
 use serde_json::json;
 use tch::{Device, Kind, Reduction, Tensor};
 
+use super::splits::{Dataset, Splits, partition};
 use super::{DataSummary, Forward, Loaded, Recipe};
 use crate::data::examples::tokenise;
 use crate::data::sampler::by_length;
 use crate::data::texts::{Change, Texts, uniform};
 use crate::device::ComputeDevice;
 use crate::error::{EngineError, Result};
-use crate::export::ModelFiles;
+use crate::export::{AdapterFiles, ModelFiles};
 use crate::models::text::{MaskedLm, TextConfig, TextTask, Tokens};
 use crate::nn::Mode;
 use crate::observer::Observer;
@@ -19,7 +20,6 @@ use crate::score::Evaluation;
 use crate::text::TextTokenizer;
 use crate::weights::Weights;
 use finetuned::dataset::labelled::TEXT_COLUMN;
-use finetuned::dataset::split::held_out;
 use finetuned::dataset::texts;
 use finetuned::domain::random::mix_all;
 use finetuned::domain::report::Faults;
@@ -130,16 +130,8 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let tokenizer = TextTokenizer::open(&spec.model, h.max_sequence_length as usize, config.vocab_size())?;
     let tokenizer = if h.whole_word_masking { tokenizer.with_words() } else { tokenizer };
     let mask = tokenizer.mask()?;
-    let load = |file, param| Corpus::load(file, param, &tokenizer, observer);
-    let all = load(&spec.training, "training_file")?;
-    let (training, validation) = if let Some(file) = &spec.validation {
-        (all, load(file, "validation_file")?)
-    } else {
-        let held = held_out(&vec![0; all.lines.len()], spec.validation_split, spec.seed);
-        let (held, kept) = all.partition(&held);
-        (kept, held)
-    };
-    let test = spec.test.as_ref().map(|file| load(file, "test_file")).transpose()?;
+    let load = |file: &DataFile, param| Corpus::load(file, param, &tokenizer, observer);
+    let Splits { training, validation, test } = Splits::load(spec, Corpus::default(), load)?;
     let weights = Weights::open(&spec.model, config.base_prefix())?;
     let policy = super::text_policy(spec, &config);
     let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
@@ -153,11 +145,8 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let vocabulary = u32::try_from(config.vocab_size()).unwrap_or(u32::MAX);
     let masking = Masking { seed: spec.seed, probability: h.mlm_probability, mask, vocabulary };
     let recipe = MaskedLmTask { model, device: device.device, training, validation, test, masking };
-    let files = ModelFiles::new(&spec.model, &config.architecture(TextTask::MaskedLm))?.with_adapter(
-        &policy,
-        &spec.model_name,
-        None,
-    );
+    let files = ModelFiles::new(&spec.model, &config.architecture(TextTask::MaskedLm))?
+        .with_adapter(AdapterFiles::new(&policy, &spec.model_name, None));
     Ok(Loaded { recipe: Box::new(recipe), table, policy, report, data, files })
 }
 
@@ -184,13 +173,16 @@ impl Corpus {
         }
         failure.map_or(Ok(corpus), Err)
     }
+}
+
+impl Dataset for Corpus {
+    fn strata(&self) -> Vec<usize> {
+        vec![0; self.lines.len()]
+    }
 
     fn partition(self, keep: &[bool]) -> (Self, Self) {
         let (texts, other_texts) = self.texts.partition(keep);
-        let (mut lines, mut other_lines) = (Vec::new(), Vec::new());
-        for (line, &keep) in self.lines.into_iter().zip(keep) {
-            if keep { lines.push(line) } else { other_lines.push(line) }
-        }
+        let (lines, other_lines) = partition(self.lines, keep);
         (Self { texts, lines }, Self { texts: other_texts, lines: other_lines })
     }
 }

@@ -5,6 +5,7 @@ mod embedding;
 mod image_classification;
 mod loss;
 mod masked_lm;
+mod splits;
 mod text_classification;
 
 pub(crate) use image_classification::EVALUATION_BATCH;
@@ -115,7 +116,10 @@ fn has_labels(config_json: &str, labels: &[String], regression: bool) -> bool {
         problem_type: Option<String>,
     }
     let Ok(stored) = serde_json::from_str::<Stored>(config_json) else { return false };
-    if (stored.problem_type.as_deref() == Some("regression")) != regression {
+    // Transformers takes a single output for a regression, too.
+    let is_regression =
+        stored.problem_type.as_deref().map_or(stored.id2label.len() == 1, |problem| problem == "regression");
+    if is_regression != regression {
         return false;
     }
     regression

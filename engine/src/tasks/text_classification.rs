@@ -5,22 +5,22 @@ use tch::{Device, Kind, Tensor};
 
 use super::classifying::{self, Outputs};
 use super::loss::Loss;
+use super::splits::Splits;
 use super::{DataSummary, Forward, Loaded, Recipe};
 use crate::data::examples::{Examples, Targets};
 use crate::data::sampler::by_length;
 use crate::data::texts::{Change, TokenNoise};
 use crate::device::ComputeDevice;
 use crate::error::Result;
-use crate::export::ModelFiles;
+use crate::export::{AdapterFiles, ModelFiles};
 use crate::models::text::{TextClassifier, TextConfig, TextTask};
 use crate::nn::Mode;
 use crate::observer::Observer;
 use crate::params::{Init, Placement};
 use crate::score::Evaluation;
 use crate::text::TextTokenizer;
-use finetuned::dataset::split::held_out;
 use finetuned::domain::method::ProblemType;
-use finetuned::domain::run::RunSpec;
+use finetuned::domain::run::{DataFile, RunSpec};
 
 /// Tokens of one evaluation batch.
 pub(crate) const EVALUATION_TOKENS: usize = 8192;
@@ -65,16 +65,8 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let config = TextConfig::parse(&json)?;
     config.check_length(h.max_sequence_length)?;
     let tokenizer = TextTokenizer::open(&spec.model, h.max_sequence_length as usize, config.vocab_size())?;
-    let load = |file, param| Examples::load(file, param, h.problem_type, &spec.labels, &tokenizer, observer);
-    let all = load(&spec.training, "training_file")?;
-    let (training, validation) = if let Some(file) = &spec.validation {
-        (all, load(file, "validation_file")?)
-    } else {
-        let held = held_out(&all.targets.strata(), spec.validation_split, spec.seed);
-        let (held, kept) = all.partition(&held);
-        (kept, held)
-    };
-    let test = spec.test.as_ref().map(|file| load(file, "test_file")).transpose()?;
+    let load = |file: &DataFile, param| Examples::load(file, param, h.problem_type, &spec.labels, &tokenizer, observer);
+    let Splits { training, validation, test } = Splits::load(spec, Examples::none(h.problem_type), load)?;
     let outputs = spec.labels.len().max(1);
     let policy = super::text_policy(spec, &config);
     let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
@@ -106,7 +98,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     };
     let files = ModelFiles::new(&spec.model, &config.architecture(TextTask::Classification))?
         .with_labels(h.problem_type.as_str(), &spec.labels)
-        .with_adapter(&policy, &spec.model_name, Some("SEQ_CLS"));
+        .with_adapter(AdapterFiles::new(&policy, &spec.model_name, Some("SEQ_CLS")));
     Ok(Loaded { recipe: Box::new(recipe), table, policy, report, data, files })
 }
 

@@ -103,7 +103,7 @@ fn data_file(folder: &Path, name: &str, repeats: usize) -> DataFile {
 fn spec(folder: &Path) -> RunSpec {
     let mut spec: RunSpec = serde_json::from_str(include_str!("../../../tests/fixtures/run_spec_v1.json")).unwrap();
     spec.model = golden_path("tiny-bert");
-    spec.training = data_file(folder, "training.csv", 16);
+    spec.training = Some(data_file(folder, "training.csv", 16));
     spec.test = Some(data_file(folder, "test.csv", 5));
     spec.labels = TOPICS.map(|(label, _)| label.to_owned()).to_vec();
     spec.checkpoints = folder.join("checkpoints");

@@ -8,7 +8,6 @@ use crate::app::{App, models};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::id::ProjectId;
 use crate::domain::job::JobStatus;
-use crate::domain::model::ModelFile;
 
 /// The folder of a model that holds its evaluations.
 const FOLDER: &str = "evaluation/";
@@ -49,18 +48,25 @@ pub async fn evaluation(app: &App, project: ProjectId, id: &str) -> Result<Evalu
         let of = |name: &str| files.iter().find(|file| file.path == format!("{FOLDER}{prefix}{name}"));
         let Some(report) = of("report.json") else { return Ok(None) };
         let predictions = of("predictions.jsonl").map(|file| file.path.clone()).unwrap_or_default();
-        Ok(Some(Part { report: read(app, report).await?, predictions }))
+        let report = read_report(app, &report.object_key, report.bytes).await?.ok_or_else(|| {
+            let message = format!("The report is too large to be answered; download the model's file {}.", report.path);
+            Error::new(ErrorKind::NotFound, message).code("evaluation_too_large")
+        })?;
+        Ok(Some(Part { report, predictions }))
     };
     let (validation, test) = (part("validation_").await?, part("").await?);
     Ok(Evaluation { job: id.to_owned(), model, validation, test })
 }
 
-async fn read(app: &App, file: &ModelFile) -> Result<Value> {
-    if file.bytes > MOST_BYTES {
-        let message = format!("The report is too large to be answered; download the model's file {}.", file.path);
-        return Err(Error::new(ErrorKind::NotFound, message).code("evaluation_too_large"));
+/// A report that is stored under this key; None where it is too large to be answered whole.
+///
+/// # Errors
+/// The store is away.
+pub(in crate::app) async fn read_report(app: &App, object_key: &str, bytes: u64) -> Result<Option<Value>> {
+    if bytes > MOST_BYTES {
+        return Ok(None);
     }
-    let parts = app.store.read(&file.object_key, 0, file.bytes).await?;
+    let parts = app.store.read(object_key, 0, bytes).await?;
     let bytes: Vec<bytes::Bytes> = parts.try_collect().await.map_err(Error::internal)?;
-    serde_json::from_slice(&bytes.concat()).map_err(Error::internal)
+    serde_json::from_slice(&bytes.concat()).map(Some).map_err(Error::internal)
 }

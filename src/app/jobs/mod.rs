@@ -3,10 +3,15 @@
 mod create;
 mod evaluation;
 mod moves;
+mod request;
 
-pub use create::{CreateJob, DryRun, RequestIdentity, create, dry_run};
+pub use create::{CreateJob, DryRun, create, dry_run};
+pub(in crate::app) use evaluation::read_report;
 pub use evaluation::{Evaluation, Part, evaluation};
+pub(in crate::app) use moves::cancel_any;
 pub use moves::{cancel, pause, resume};
+pub use request::RequestIdentity;
+pub(in crate::app) use request::{check_metadata, data_file, find_repeated, insert, seed_or_random};
 
 use super::App;
 use crate::db::jobs::{self, MetadataFilter};
@@ -15,7 +20,7 @@ use crate::domain::checkpoint::MetricRow;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Event;
 use crate::domain::id::{EventId, JobId, ProjectId};
-use crate::domain::job::Job;
+use crate::domain::job::{Job, JobKind};
 use crate::domain::page::{Page, PageRequest};
 
 /// A project's job.
@@ -25,10 +30,10 @@ use crate::domain::page::{Page, PageRequest};
 pub async fn get(app: &App, project: ProjectId, id: &str) -> Result<Job> {
     let parsed = id.parse().map_err(|_| not_found(id))?;
     let mut connection = app.db.connection().await?;
-    jobs::find(&mut connection, project, parsed).await?.ok_or_else(|| not_found(id))
+    jobs::find(&mut connection, project, JobKind::Training, parsed).await?.ok_or_else(|| not_found(id))
 }
 
-/// No such job.
+/// No such fine-tuning job.
 pub fn not_found(id: &str) -> Error {
     Error::new(ErrorKind::NotFound, format!("Could not find fine tune: {id}"))
         .param("fine_tune_id")
@@ -41,7 +46,7 @@ pub fn not_found(id: &str) -> Error {
 /// There is none of that id.
 pub async fn require(app: &App, project: ProjectId, id: &str) -> Result<JobId> {
     let parsed = id.parse().map_err(|_| not_found(id))?;
-    if jobs::exists(app.db.pool(), project, parsed).await? { Ok(parsed) } else { Err(not_found(id)) }
+    if jobs::exists(app.db.pool(), project, JobKind::Training, parsed).await? { Ok(parsed) } else { Err(not_found(id)) }
 }
 
 /// One page of a project's jobs, newest first.
@@ -52,7 +57,7 @@ pub async fn list(
     page: PageRequest<JobId>,
 ) -> Result<Page<Job>> {
     let mut connection = app.db.connection().await?;
-    jobs::list(&mut connection, project, filter, page).await
+    jobs::list(&mut connection, project, JobKind::Training, filter, page).await
 }
 
 /// One page of a job's events, newest first.

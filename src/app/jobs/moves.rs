@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::{get, not_found};
+use super::{get, not_found, require};
 use crate::app::App;
 use crate::db::moves::{self, Moved};
 use crate::db::{self, Connection, Tx, events, jobs, queue};
 use crate::domain::error::{Error, Result};
 use crate::domain::event::NewEvent;
 use crate::domain::id::{JobId, ProjectId};
-use crate::domain::job::{Job, JobStatus, Phase};
+use crate::domain::job::{Job, JobKind, JobStatus, Phase};
 
 /// How long a request to pause waits for the checkpoint; the job comes to rest later if that takes longer.
 const REST: Duration = Duration::from_secs(10);
@@ -20,19 +20,28 @@ const LOOK: Duration = Duration::from_millis(100);
 /// # Errors
 /// There is none of that id, or it has ended otherwise.
 pub async fn cancel(app: &App, project: ProjectId, id: &str) -> Result<Job> {
-    db::retrying(|| cancel_once(app, project, id)).await
+    let job = require(app, project, id).await?;
+    cancel_any(app, project, JobKind::Training, job).await
 }
 
-async fn cancel_once(app: &App, project: ProjectId, id: &str) -> Result<Job> {
-    let job = id.parse().map_err(|_| not_found(id))?;
+/// The same for a job of any kind, which exists.
+///
+/// # Errors
+/// It has ended otherwise.
+pub(in crate::app) async fn cancel_any(app: &App, project: ProjectId, kind: JobKind, job: JobId) -> Result<Job> {
+    db::retrying(|| cancel_once(app, project, kind, job)).await
+}
+
+async fn cancel_once(app: &App, project: ProjectId, kind: JobKind, job: JobId) -> Result<Job> {
+    let id = kind.public_id(job);
     let mut tx = app.db.begin().await?;
-    let moved = moves::cancel(tx.connection(), project, job).await?.ok_or_else(|| not_found(id))?;
+    let moved = moves::cancel(tx.connection(), project, job).await?.ok_or_else(|| not_found(&id))?;
     if moved.changed {
-        record(tx.connection(), job, "Fine-tuning job cancelled").await?;
+        record(tx.connection(), job, &format!("{} cancelled", kind.noun())).await?;
     } else if moved.status != JobStatus::Cancelled {
-        return Err(wrong_state(id, moved.status, "cancelled"));
+        return Err(wrong_state(kind, &id, moved.status, "cancelled"));
     }
-    finish(tx, project, job).await
+    finish(tx, project, kind, job).await
 }
 
 /// Pauses a job. One that runs saves a checkpoint first, which this waits for; if it takes long, the job is still
@@ -46,7 +55,7 @@ pub async fn pause(app: &App, project: ProjectId, id: &str) -> Result<Job> {
 }
 
 async fn ask_to_pause(app: &App, project: ProjectId, id: &str) -> Result<()> {
-    let job = id.parse().map_err(|_| not_found(id))?;
+    let job = require(app, project, id).await?;
     let mut tx = app.db.begin().await?;
     let moved = moves::pause(tx.connection(), project, job).await?.ok_or_else(|| not_found(id))?;
     match moved {
@@ -57,7 +66,7 @@ async fn ask_to_pause(app: &App, project: ProjectId, id: &str) -> Result<()> {
             record(tx.connection(), job, "Pausing after the current step; a checkpoint is saved first").await?;
         }
         Moved { status: JobStatus::Paused | JobStatus::Running, changed: false } => {}
-        Moved { status, .. } => return Err(wrong_state(id, status, "paused")),
+        Moved { status, .. } => return Err(wrong_state(JobKind::Training, id, status, "paused")),
     }
     tx.commit().await
 }
@@ -83,20 +92,20 @@ pub async fn resume(app: &App, project: ProjectId, id: &str) -> Result<Job> {
 }
 
 async fn resume_once(app: &App, project: ProjectId, id: &str) -> Result<Job> {
-    let job = id.parse().map_err(|_| not_found(id))?;
+    let job = require(app, project, id).await?;
     let mut tx = app.db.begin().await?;
     let moved = moves::resume(tx.connection(), project, job).await?.ok_or_else(|| not_found(id))?;
     if moved.changed {
         record(tx.connection(), job, "Fine-tuning job resumed").await?;
     } else if moved.status.is_terminal() {
-        return Err(wrong_state(id, moved.status, "resumed"));
+        return Err(wrong_state(JobKind::Training, id, moved.status, "resumed"));
     }
-    finish(tx, project, job).await
+    finish(tx, project, JobKind::Training, job).await
 }
 
 /// The job as the move leaves it, before a worker can take it up.
-async fn finish(mut tx: Tx, project: ProjectId, id: JobId) -> Result<Job> {
-    let job = jobs::find(tx.connection(), project, id).await?.ok_or_else(|| not_found(&id.to_string()))?;
+async fn finish(mut tx: Tx, project: ProjectId, kind: JobKind, id: JobId) -> Result<Job> {
+    let job = jobs::find(tx.connection(), project, kind, id).await?.ok_or_else(|| not_found(&id.to_string()))?;
     tx.commit().await?;
     Ok(job)
 }
@@ -106,7 +115,7 @@ async fn record(db: &mut Connection, job: JobId, message: &str) -> Result<()> {
     queue::hint(db).await
 }
 
-fn wrong_state(id: &str, status: JobStatus, wanted: &str) -> Error {
+fn wrong_state(kind: JobKind, id: &str, status: JobStatus, wanted: &str) -> Error {
     let message = format!("Job {id} is {status} and cannot be {wanted}.");
-    Error::invalid("fine_tune_id", message).code("invalid_state")
+    Error::invalid(kind.param(), message).code("invalid_state")
 }

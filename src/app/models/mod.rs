@@ -1,10 +1,12 @@
 //! Models: importing base models, reading and deleting.
 
 mod config;
+mod facts;
 mod import;
 
 use std::path::Path;
 
+pub use facts::{head, head_of, method, trained_length};
 pub use import::{Imported, check_safetensors, import};
 
 use super::App;

@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::pool::{Pool, Question};
 use super::served::{Failure, Served};
-use super::trained_length;
 use crate::app::{App, models};
 use crate::domain::error::{Error, Result};
 use crate::domain::model::{Model, ModelFile};
@@ -82,7 +81,7 @@ impl Host {
         let directory = folder.join("model");
         tokio::fs::create_dir_all(&directory).await.map_err(Error::internal)?;
         models::fetch(&self.app.store, &self.files, &directory).await?;
-        trained_length(&self.app, &self.model).await
+        models::trained_length(&self.app, &self.model).await
     }
 
     /// Answers questions, and returns the process when it shall end.

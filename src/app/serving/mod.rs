@@ -7,21 +7,16 @@ mod served;
 
 use std::fs;
 
-use futures_util::TryStreamExt;
 use serde_json::Value;
 
 pub use pool::Pool;
 
 use super::{App, models};
-use crate::db;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::id::ProjectId;
 use crate::domain::model::{Model, ModelFile};
-use crate::domain::serving::{DEFAULT_TOP_K, Head, Input, MAX_INPUTS, MAX_TOP_K, Prediction};
+use crate::domain::serving::{DEFAULT_TOP_K, Input, MAX_INPUTS, MAX_TOP_K, Prediction};
 use crate::process;
-
-/// The largest `config.json`, in bytes.
-const MAX_CONFIG: u64 = 1 << 20;
 
 /// What is to be classified, and by whom.
 #[derive(Debug)]
@@ -104,25 +99,11 @@ async fn check_classifier(app: &App, model: &Model, files: &[ModelFile]) -> Resu
         let message = format!("The model '{}' cannot classify: {why}.", model.name);
         Err(Error::invalid("model", message))
     };
-    let config = files.iter().find(|file| file.path == "config.json" && file.bytes <= MAX_CONFIG);
-    let Some(config) = config else { return refuse("it has no config.json of a usual size") };
-    let mut stream = app.store.read(&config.object_key, 0, config.bytes).await?;
-    let mut text = Vec::new();
-    while let Some(chunk) = stream.try_next().await.map_err(Error::unavailable)? {
-        text.extend_from_slice(&chunk);
-    }
-    match Head::read(&text) {
+    match models::head_of(app, files).await? {
         Ok(head) if head.method.supports(model.family) => Ok(()),
         Ok(_) => refuse("its config.json is of another family"),
         Err(why) => refuse(&why),
     }
-}
-
-/// How many tokens the model's training kept of each text; None where it is not known, as of base models.
-async fn trained_length(app: &App, model: &Model) -> Result<Option<u32>> {
-    let Some(job) = model.job else { return Ok(None) };
-    let job = db::jobs::find_any(&mut *app.db.connection().await?, job).await?;
-    Ok(job.and_then(|job| job.prepared).map(|prepared| prepared.hyperparameters.max_sequence_length))
 }
 
 /// Nothing can be served for now; the caller may try again.

@@ -56,6 +56,16 @@ impl Requested {
         Ok(Self(values))
     }
 
+    /// Checks that nothing is asked for that only training has a use for.
+    ///
+    /// # Errors
+    /// Something is; the error names the JSON path.
+    pub fn check_evaluates(&self, path: &str) -> Result<()> {
+        let Some(name) = self.0.keys().find(|name| !EVALUATED.contains(&name.as_str())) else { return Ok(()) };
+        let message = format!("'{name}' matters to training alone. An evaluation takes: {}.", EVALUATED.join(", "));
+        Err(Error::invalid(format!("{path}.{name}"), message))
+    }
+
     /// Reads what was stored by [`Self::as_map`].
     pub fn from_stored(values: Map<String, Value>) -> Self {
         Self(values)
@@ -64,6 +74,11 @@ impl Requested {
     /// What a classifier shall predict, where the client says so.
     pub fn problem_type(&self) -> Option<ProblemType> {
         self.0.get("problem_type").and_then(|value| serde_json::from_value(value.clone()).ok())
+    }
+
+    /// Whether the client leaves the value of `name` to us.
+    pub fn is_auto(&self, name: &str) -> bool {
+        self.0.get(name).is_none_or(|value| value == "auto")
     }
 
     /// The values by name.
@@ -76,6 +91,9 @@ impl Requested {
         self.0.get(definition.name).cloned().unwrap_or_else(|| definition.default.value())
     }
 }
+
+/// The hyperparameters that an evaluation depends on, too.
+pub const EVALUATED: [&str; 5] = ["max_sequence_length", "precision", "mlm_probability", "whole_word_masking", "scale"];
 
 /// The definitions that a method takes.
 pub fn definitions(method: Method) -> impl Iterator<Item = &'static Definition> {

@@ -1,7 +1,9 @@
 //! Storing what a trainer made: files first, under keys that no other attempt uses, then the rows that make them
 //! count, in one transaction under the lease.
 
-use std::collections::BTreeMap;
+mod evaluation;
+mod metrics_file;
+
 use std::path::{Path, PathBuf};
 
 use super::reports::with_openai_names;
@@ -15,7 +17,7 @@ use crate::domain::error::{Error, Result};
 use crate::domain::event::NewEvent;
 use crate::domain::file::{File, FilePurpose};
 use crate::domain::id::{CheckpointId, FileId, ModelId};
-use crate::domain::job::Job;
+use crate::domain::job::{Job, JobKind};
 use crate::domain::model::{Model, ModelFile, ModelKind, checkpoint_name, fine_tuned_name, root_of};
 use crate::domain::run::Finished;
 
@@ -74,16 +76,25 @@ pub(super) struct Done<'a> {
     pub(super) rows: Vec<MetricRow>,
 }
 
-/// Stores the finished model and the result file, and ends the job well, all at once; false if the lease is no longer
-/// the claim's, so that nothing of it counts. May be tried again after any error.
-pub(super) async fn model(app: &App, claim: &Claim, job: &Job, done: &Done<'_>) -> Result<bool> {
+/// Stores what a run that is done leaves behind, and ends the job well, all at once; false if the lease is no longer the
+/// claim's, so that nothing of it counts. May be tried again after any error.
+pub(super) async fn results(app: &App, claim: &Claim, job: &Job, done: &Done<'_>) -> Result<bool> {
+    match job.spec.kind() {
+        JobKind::Training => model(app, claim, job, done).await,
+        JobKind::Evaluation => evaluation::publish(app, claim, job, done).await,
+    }
+}
+
+/// The finished model and the metrics by step.
+async fn model(app: &App, claim: &Claim, job: &Job, done: &Done<'_>) -> Result<bool> {
     let stored = store_files(app, claim, "model", &done.folder.join("output")).await?;
     app.failpoints.hit("model.stored", claim.attempt.into());
     let model = made_model(app, job, model_name(app, job).await?, ModelKind::FineTuned).await?;
-    let results = result_file(app, claim, job, done).await?;
+    let results = metrics_file::store(app, claim, job, done).await?;
     let success = Success {
-        model: model.id,
+        model: Some(model.id),
         result_file: results.id,
+        report_file: None,
         trained_tokens: done.finished.trained_tokens,
         evaluation: &done.finished.evaluation,
     };
@@ -167,23 +178,17 @@ async fn discard(app: &App, files: &[ModelFile]) -> Result<()> {
     Ok(())
 }
 
-/// The job's metrics as OpenAI's result file: its five columns first, ours behind them.
-async fn result_file(app: &App, claim: &Claim, job: &Job, done: &Done<'_>) -> Result<File> {
-    let recorded = metrics::all(app.db.pool(), job.id).await?;
-    let mut rows: BTreeMap<u64, Metrics> = recorded.into_iter().map(|row| (row.step, row.values)).collect();
-    for row in &done.rows {
-        rows.entry(row.step).or_default().extend(row.values.clone());
-    }
+/// Stores a file of a run's folder as one of the project's files, for results.
+async fn result_file(app: &App, claim: &Claim, job: &Job, path: &Path, filename: &str) -> Result<File> {
     let id = FileId::new();
-    let path = done.folder.join(format!("{}.csv", id.0.simple()));
-    tokio::fs::write(&path, results_csv(&rows)).await.map_err(Error::internal)?;
-    let object_key = format!("jobs/{}/{}/{}.csv", claim.job.0.simple(), claim.token.0.simple(), id.0.simple());
-    let stored = app.store.put_hashed(&object_key, &path).await?;
+    let extension = path.extension().unwrap_or_default().to_string_lossy();
+    let object_key = format!("jobs/{}/{}/{}.{extension}", claim.job.0.simple(), claim.token.0.simple(), id.0.simple());
+    let stored = app.store.put_hashed(&object_key, path).await?;
     Ok(File {
         id,
         project: job.project,
         purpose: FilePurpose::FineTuneResults,
-        filename: "step_metrics.csv".to_owned(),
+        filename: filename.to_owned(),
         bytes: stored.bytes,
         sha256: stored.sha256,
         object_key,
@@ -191,59 +196,4 @@ async fn result_file(app: &App, claim: &Claim, job: &Job, done: &Done<'_>) -> Re
         created_at: Timestamp::now_utc(),
         expires_at: None,
     })
-}
-
-/// Column of the result file and the metric in it.
-const COLUMNS: [(&str, &str); 8] = [
-    ("train_loss", "train_loss"),
-    ("train_accuracy", "train_accuracy"),
-    ("valid_loss", "full_valid_loss"),
-    ("valid_mean_token_accuracy", "full_valid_accuracy"),
-    ("valid_macro_f1", "full_valid_macro_f1"),
-    ("learning_rate", "learning_rate"),
-    ("grad_norm", "grad_norm"),
-    ("trained_tokens", "trained_tokens"),
-];
-
-fn results_csv(rows: &BTreeMap<u64, Metrics>) -> String {
-    let mut text = String::from("step");
-    for (column, _) in COLUMNS {
-        text.push(',');
-        text.push_str(column);
-    }
-    text.push('\n');
-    for (step, values) in rows {
-        text.push_str(&step.to_string());
-        for (_, metric) in COLUMNS {
-            text.push(',');
-            if let Some(value) = values.get(metric) {
-                text.push_str(&value.to_string());
-            }
-        }
-        text.push('\n');
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::results_csv;
-
-    #[test]
-    fn openais_columns_come_first_and_empty_means_not_measured() {
-        let row = |step: u64, pairs: &[(&str, f64)]| {
-            (step, pairs.iter().map(|&(name, value)| (name.to_owned(), value)).collect())
-        };
-        let rows = std::collections::BTreeMap::from([
-            row(1, &[("train_loss", 1.5), ("train_accuracy", 0.0), ("learning_rate", 1e-5)]),
-            row(2, &[("train_loss", 0.5), ("full_valid_loss", 0.25), ("trained_tokens", 1234.0)]),
-        ]);
-        assert_eq!(
-            results_csv(&rows),
-            "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy,valid_macro_f1,learning_rate,\
-             grad_norm,trained_tokens\n\
-             1,1.5,0,,,,0.00001,,\n\
-             2,0.5,,0.25,,,,,1234\n"
-        );
-    }
 }

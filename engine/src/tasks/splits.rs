@@ -1,0 +1,61 @@
+//! The data of a run: what is trained on, what it is validated with, and what it is tested with.
+
+use crate::data::examples::Examples;
+use crate::error::Result;
+use finetuned::dataset::split::held_out;
+use finetuned::domain::run::{DataFile, RunSpec};
+
+/// Examples that can be split in two.
+pub(super) trait Dataset: Sized {
+    /// The class of each example, as far as holding out is concerned: the same share is held out of each.
+    fn strata(&self) -> Vec<usize>;
+
+    /// The examples for which `keep` is true, and the others.
+    fn partition(self, keep: &[bool]) -> (Self, Self);
+}
+
+impl Dataset for Examples {
+    fn strata(&self) -> Vec<usize> {
+        self.targets.strata()
+    }
+
+    fn partition(self, keep: &[bool]) -> (Self, Self) {
+        Self::partition(self, keep)
+    }
+}
+
+/// The data of a run.
+pub(super) struct Splits<T> {
+    pub(super) training: T,
+    pub(super) validation: T,
+    pub(super) test: Option<T>,
+}
+
+impl<T: Dataset> Splits<T> {
+    /// Reads the files that `spec` names with `load`, and holds some of the training data out where there is no
+    /// validation file. A run that only evaluates trains on nothing: on `empty`.
+    ///
+    /// # Errors
+    /// Those of `load`.
+    pub(super) fn load(spec: &RunSpec, empty: T, load: impl Fn(&DataFile, &'static str) -> Result<T>) -> Result<Self> {
+        let all = spec.training.as_ref().map_or(Ok(empty), |file| load(file, "training_file"))?;
+        let (training, validation) = if let Some(file) = &spec.validation {
+            (all, load(file, "validation_file")?)
+        } else {
+            let held = held_out(&all.strata(), spec.validation_split, spec.seed);
+            let (held, kept) = all.partition(&held);
+            (kept, held)
+        };
+        let test = spec.test.as_ref().map(|file| load(file, "test_file")).transpose()?;
+        Ok(Self { training, validation, test })
+    }
+}
+
+/// `values` for which `keep` is true, and the others.
+pub(super) fn partition<V>(values: Vec<V>, keep: &[bool]) -> (Vec<V>, Vec<V>) {
+    let (mut kept, mut others) = (Vec::new(), Vec::new());
+    for (value, &keep) in values.into_iter().zip(keep) {
+        if keep { kept.push(value) } else { others.push(value) }
+    }
+    (kept, others)
+}

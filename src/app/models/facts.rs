@@ -1,0 +1,62 @@
+//! What a model was made for and how, as its files and its job say.
+
+use futures_util::TryStreamExt;
+
+use crate::app::App;
+use crate::db::{self, models};
+use crate::domain::error::{Error, Result};
+use crate::domain::method::Method;
+use crate::domain::model::{Model, ModelFile};
+use crate::domain::serving::{Head, method_of};
+
+/// The largest `config.json`, in bytes.
+const MAX_CONFIG: u64 = 1 << 20;
+
+/// The head of a model; the inner error says why it is no classifier.
+///
+/// # Errors
+/// The database or the store is away.
+pub async fn head(app: &App, model: &Model) -> Result<std::result::Result<Head, String>> {
+    head_of(app, &models::files(app.db.pool(), model.id).await?).await
+}
+
+/// The head of a model of these files; the inner error says why it is no classifier.
+///
+/// # Errors
+/// The store is away.
+pub async fn head_of(app: &App, files: &[ModelFile]) -> Result<std::result::Result<Head, String>> {
+    Ok(match config(app, files).await? {
+        Some(text) => Head::read(&text),
+        None => Err("it has no config.json of a usual size".to_owned()),
+    })
+}
+
+/// What a model was made for; None for encoders without a head.
+///
+/// # Errors
+/// The database or the store is away.
+pub async fn method(app: &App, model: &Model) -> Result<Option<Method>> {
+    let files = models::files(app.db.pool(), model.id).await?;
+    Ok(config(app, &files).await?.and_then(|text| method_of(&text)))
+}
+
+async fn config(app: &App, files: &[ModelFile]) -> Result<Option<Vec<u8>>> {
+    let found = files.iter().find(|file| file.path == "config.json" && file.bytes <= MAX_CONFIG);
+    let Some(config) = found else { return Ok(None) };
+    let mut stream = app.store.read(&config.object_key, 0, config.bytes).await?;
+    let mut text = Vec::new();
+    while let Some(chunk) = stream.try_next().await.map_err(Error::unavailable)? {
+        text.extend_from_slice(&chunk);
+    }
+    Ok(Some(text))
+}
+
+/// How many tokens the model's training kept of each text; None where it is not known, as of base models.
+///
+/// # Errors
+/// The database is away.
+pub async fn trained_length(app: &App, model: &Model) -> Result<Option<u32>> {
+    let Some(job) = model.job else { return Ok(None) };
+    let job = db::jobs::find_any(&mut *app.db.connection().await?, job).await?;
+    Ok(job.and_then(|job| job.prepared).map(|prepared| prepared.hyperparameters.max_sequence_length))
+}

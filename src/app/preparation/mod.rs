@@ -1,0 +1,70 @@
+//! Reading a job's files, settling its hyperparameters, and predicting what its run needs: for the validation of a job
+//! that was created, and for the dry run of one that was not.
+
+mod evaluation;
+mod training;
+
+use super::App;
+use crate::dataset::Input;
+use crate::db::{files, models, workers};
+use crate::domain::error::{Error, Result};
+use crate::domain::estimate::{self, Device, Machine};
+use crate::domain::id::{FileId, ProjectId};
+use crate::domain::job::{JobError, JobKind, JobSpec, Prepared};
+use crate::domain::report::{DataFormat, DataReport};
+use crate::store::Opened;
+
+/// Why a job cannot run, and what was found in its files.
+#[derive(Debug)]
+pub struct Refusal {
+    pub error: JobError,
+    pub report: Option<Box<DataReport>>,
+    /// What the run would be, where that much is known.
+    pub prepared: Option<Box<Prepared>>,
+}
+
+impl Refusal {
+    fn of(error: JobError) -> Self {
+        Self { error, report: None, prepared: None }
+    }
+}
+
+/// Prepares a job; the inner result says whether it can run.
+///
+/// # Errors
+/// The database or the store is away, or a file cannot be read.
+pub async fn prepare(app: &App, project: ProjectId, spec: &JobSpec) -> Result<std::result::Result<Prepared, Refusal>> {
+    let model = models::find_by_id(app.db.pool(), spec.base_model)
+        .await?
+        .ok_or_else(|| Error::internal("a job's base model has no row"))?;
+    match spec.kind() {
+        JobKind::Training => training::prepare(app, project, spec, &model).await,
+        JobKind::Evaluation => evaluation::prepare(app, project, spec, &model).await,
+    }
+}
+
+/// What the workers' machines offer, and the device that a run would get.
+async fn devices(app: &App) -> Result<(Vec<Machine>, Device)> {
+    let machines = workers::machines(app.db.pool()).await?;
+    let device = estimate::likely_device(&machines).unwrap_or(Device { is_gpu: false, has_bf16: true });
+    Ok((machines, device))
+}
+
+/// The job, unless none of the machines has room for it.
+fn placed(prepared: Prepared, machines: &[Machine]) -> std::result::Result<Prepared, Refusal> {
+    match prepared.estimate.as_ref().and_then(|estimate| estimate::shortage(estimate, machines)) {
+        None => Ok(prepared),
+        Some(error) => {
+            let report = Some(Box::new(prepared.report.clone()));
+            Err(Refusal { error, report, prepared: Some(Box::new(prepared)) })
+        }
+    }
+}
+
+/// A data file, and what keeps it there while it is read.
+async fn open(app: &App, project: ProjectId, id: FileId) -> Result<Option<(Input, Opened)>> {
+    let Some(file) = files::find_for_job(app.db.pool(), project, id).await? else { return Ok(None) };
+    let opened = app.store.open_file(&file.object_key, file.sha256, &app.runs()).await?;
+    let format = file.report.map_or(DataFormat::Jsonl, |report| report.format);
+    Ok(Some((Input { path: opened.path().to_owned(), format }, opened)))
+}

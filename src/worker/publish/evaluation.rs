@@ -1,0 +1,45 @@
+//! Storing what an evaluation found: a report, and a line for each example.
+
+use super::{Done, result_file};
+use crate::app::App;
+use crate::db::queue::{self, Claim, Success};
+use crate::db::{attempts, events, files};
+use crate::domain::error::Result;
+use crate::domain::event::NewEvent;
+use crate::domain::job::Job;
+
+/// As [`results`](super::results), for an evaluation.
+pub(super) async fn publish(app: &App, claim: &Claim, job: &Job, done: &Done<'_>) -> Result<bool> {
+    let output = done.folder.join("output");
+    let stored = async |name: &str| result_file(app, claim, job, &output.join(name), name).await;
+    let (predictions, report) = (stored("predictions.jsonl").await?, stored("report.json").await?);
+    let success = Success {
+        model: None,
+        result_file: predictions.id,
+        report_file: Some(report.id),
+        trained_tokens: done.finished.trained_tokens,
+        evaluation: &done.finished.evaluation,
+    };
+    let mut tx = app.db.begin().await?;
+    let connection = tx.connection();
+    if !queue::hold(connection, claim).await? {
+        // The answer to an earlier commit may have been lost on the way.
+        if attempts::succeeded(connection, job.id, claim.attempt).await? {
+            return Ok(true);
+        }
+        for file in [&predictions, &report] {
+            app.store.delete(&file.object_key).await?;
+        }
+        return Ok(false);
+    }
+    for file in [&predictions, &report] {
+        files::insert(&mut *connection, file).await?;
+    }
+    let end = attempts::End { cause: None, detail: "the report was stored", process: done.process, stderr_tail: None };
+    attempts::end(&mut *connection, job.id, claim.attempt, &end).await?;
+    queue::succeed(connection, claim, &success).await?;
+    let last = NewEvent::info("The evaluation has successfully completed");
+    events::insert(&mut *connection, job.id, &[last]).await?;
+    tx.commit().await?;
+    Ok(true)
+}
