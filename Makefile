@@ -26,7 +26,7 @@ else
 RUN_TESTS := cargo test --workspace -- --test-threads=1
 endif
 
-.PHONY: help setup build demo demo-image serve test chaos lint interop golden sqlx bench-training bench-service bench-memory deny gpu-check gpu-check-bundle clean-deps
+.PHONY: help setup build demo demo-image serve test chaos lint interop golden sqlx bench-training bench-service bench-memory bench-few-shot bench-domain deny gpu-check gpu-check-bundle clean-deps
 
 help:
 	@echo "make demo       fine-tune a text classifier on real data, from an empty state to a downloaded model"
@@ -39,7 +39,7 @@ help:
 	@echo "make gpu-check  golden tests, the demo's training and a resume on an NVIDIA GPU"
 	@echo "make golden     make the golden test values again with PyTorch and Transformers"
 	@echo "make sqlx       refresh .sqlx/ after a query or a migration changed"
-	@echo "make bench-training, bench-service, bench-memory   comparisons, run by hand"
+	@echo "make bench-training, bench-service, bench-memory, bench-few-shot, bench-domain   comparisons, run by hand"
 	@echo "make deny       check dependencies' licences and sources"
 
 # ---- set-up ------------------------------------------------------------------------------------------------
@@ -119,6 +119,12 @@ bench-service: build $(MODEL).done
 
 bench-memory: build $(MODEL).done
 	$(PYTHON) benches/memory.py --service $(SERVICE) --model $(MODEL)
+
+bench-few-shot: build $(MODEL).done $(DEPS)/venv-bench.done
+	$(DEPS)/venv-bench/bin/python benches/few_shot.py --service $(SERVICE) --model $(MODEL)
+
+bench-domain: build $(MODEL).done
+	$(PYTHON) benches/domain_adaptation.py --service $(SERVICE) --model $(MODEL)
 
 deny:
 	cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked

@@ -87,6 +87,13 @@ def main() -> None:
     print(f"model: {model.id}, owned by {model.owned_by}")
     assert model.id in [found.id for found in client.models.list()]
 
+    # Not OpenAI's: any model on any file.
+    evaluation = client.post("/evaluations", cast_to=object, body={"model": model.id, "test_file": training.id})
+    while evaluation["status"] in ("validating_files", "queued", "running"):
+        time.sleep(0.2)
+        evaluation = client.get(f"/evaluations/{evaluation['id']}", cast_to=object)
+    print(f"on the training file: {evaluation['scores']}")
+
     # A job that has ended cannot be cancelled; one that waits can.
     try:
         client.fine_tuning.jobs.cancel(job.id)

@@ -126,9 +126,11 @@ fn report_start(
     if !device.is_fast_in(precision) {
         notice(true, "This processor has no units for bf16 and computes it slowly; fp32 is faster here".to_owned());
     }
-    if data.truncated > 0 {
-        let longest = spec.hyperparameters.max_sequence_length;
-        notice(true, format!("{} training texts were cut to {longest} tokens", data.truncated));
+    for (texts, cut) in [("training", data.truncated), ("test", data.truncated_test)] {
+        if cut > 0 {
+            let longest = spec.hyperparameters.max_sequence_length;
+            notice(true, format!("{cut} {texts} texts were cut to {longest} tokens"));
+        }
     }
     if progress.step == 0 {
         let (trained, all) = (loaded.table.trained_count(), loaded.table.count());

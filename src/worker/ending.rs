@@ -96,10 +96,10 @@ impl Ending {
             Ok(true) => Self { cause: None, ..Self::new(Cause::JobError, "the model was stored") },
             Ok(false) => Self::stopped(Cause::LeaseLost),
             Err(error) => {
-                tracing::warn!(error = error.chain(), "the model could not be stored");
+                tracing::warn!(error = error.chain(), "the results could not be stored");
                 let full = error.kind == ErrorKind::OutOfStorage;
                 let cause = if full { Cause::OutOfStorage } else { Cause::NotStored };
-                Self::new(cause, format!("the model could not be stored: {}", error.message))
+                Self::new(cause, format!("the results could not be stored: {}", error.message))
             }
         }
     }

@@ -53,7 +53,7 @@ async fn an_evaluation_finds_what_the_job_of_the_model_found() {
         ("tiny-bert", "masked_lm", &csv, json!({"n_epochs": 2})),
         ("tiny-vit", "image_classification", &tar, json!({"n_epochs": 2})),
     ] {
-        let id = create(&client, model, file, method, h, json!({"test_file": file})).await;
+        let id = create(&client, model, file, method, h.clone(), json!({"test_file": file})).await;
         let job = succeeded(&client, &id).await;
         let created = evaluate(&client, &job["fine_tuned_model"], file, json!({"seed": job["seed"]})).await.good();
         assert!(created["id"].as_str().unwrap().starts_with("eval-"), "{created}");
@@ -66,6 +66,10 @@ async fn an_evaluation_finds_what_the_job_of_the_model_found() {
         assert_eq!(report, found["report"]);
         let predictions = model_file(&client, &job, "evaluation/predictions.jsonl").await;
         assert_eq!(result_file(&client, &found, 0).await, predictions, "{method}");
+        // Texts are cut as in the model's training, and people are told.
+        let events = client.get(&format!("/v1/evaluations/{}/events", found["id"].as_str().unwrap())).await.good();
+        let is_cut = events.to_string().contains("test texts were cut to 8 tokens");
+        assert_eq!(is_cut, h["max_sequence_length"] == 8, "{events}");
     }
 }
 

@@ -267,7 +267,7 @@ async fn a_finish_without_a_model_is_a_crash() {
     let id = service.client().create_job(&file, json!({})).await;
     let job = service.client().wait_for_end(&id).await;
     assert_eq!((&job["status"], &job["error"]["code"]), (&json!("failed"), &json!("training_crashed")));
-    assert!(job["error"]["message"].as_str().unwrap().contains("model could not be stored"), "{}", job["error"]);
+    assert!(job["error"]["message"].as_str().unwrap().contains("results could not be stored"), "{}", job["error"]);
 }
 
 /// A service whose worker was stopped in the middle of a job with several checkpoints.

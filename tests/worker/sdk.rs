@@ -24,7 +24,13 @@ async fn the_official_sdk_drives_the_whole_path() {
     let output = walk.await.unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{out}\n{err}");
-    for expected in ["status: succeeded", "checkpoint at step", "columns: step,train_loss,train_accuracy", "deleted"] {
+    for expected in [
+        "status: succeeded",
+        "checkpoint at step",
+        "columns: step,train_loss,train_accuracy",
+        "{'examples': 60",
+        "deleted",
+    ] {
         assert!(out.contains(expected), "{expected}:\n{out}");
     }
 }

@@ -67,6 +67,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
         training: training.lines.len(),
         validation: validation.lines.len(),
         truncated: training.texts.truncated(),
+        truncated_test: test.as_ref().map_or(0, |tuples: &Tuples| tuples.texts.truncated()),
         tokens: training.texts.tokens(),
     };
     let noise = TokenNoise::wanted(h, spec.seed, &tokenizer)?;

@@ -25,16 +25,13 @@ use crate::vision::loader::BatchLoader;
 use crate::vision::mix::Mix;
 use crate::vision::processor::ImageProcessor;
 use finetuned::dataset::split::held_out;
+use finetuned::domain::estimate::{OTHER_PIXELS, TRAINING_PIXELS};
 use finetuned::domain::hyperparameters::Augmentation;
 use finetuned::domain::random::mix_all;
 use finetuned::domain::run::{DataFile, RunSpec};
 
 /// Images of one evaluation batch.
 pub(crate) const EVALUATION_BATCH: usize = 32;
-
-/// Bytes of decoded pixels that are kept of the training images, and of each of the others.
-const TRAINING_BUDGET: u64 = 1 << 30;
-const OTHER_BUDGET: u64 = 256 << 20;
 
 /// Batches made ahead.
 const AHEAD: usize = 3;
@@ -113,14 +110,14 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     };
     let (kept, validation) = if let Some(file) = &spec.validation {
         let images = load(file, "validation_file")?;
-        (chosen, part(&images, everything(&images), Augmentation::default(), OTHER_BUDGET))
+        (chosen, part(&images, everything(&images), Augmentation::default(), OTHER_PIXELS))
     } else {
         let held = held_out(&all.classes, spec.validation_split, spec.seed);
         let (held, kept): (Vec<usize>, Vec<usize>) = chosen.into_iter().partition(|&index| held[index]);
-        (kept, part(&all, held, Augmentation::default(), OTHER_BUDGET))
+        (kept, part(&all, held, Augmentation::default(), OTHER_PIXELS))
     };
-    let training = part(&all, kept, h.augmentation.clone(), TRAINING_BUDGET);
-    let test = test.map(|images| part(&images, everything(&images), Augmentation::default(), OTHER_BUDGET));
+    let training = part(&all, kept, h.augmentation.clone(), TRAINING_PIXELS);
+    let test = test.map(|images| part(&images, everything(&images), Augmentation::default(), OTHER_PIXELS));
     let policy = Policy::new(h, config.base_prefix(), config.layers(), config.adapted_layers());
     let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
     let range = config.initializer_range();

@@ -140,6 +140,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
         training: training.lines.len(),
         validation: validation.lines.len(),
         truncated: training.texts.truncated(),
+        truncated_test: test.as_ref().map_or(0, |corpus: &Corpus| corpus.texts.truncated()),
         tokens: training.texts.tokens(),
     };
     let vocabulary = u32::try_from(config.vocab_size()).unwrap_or(u32::MAX);

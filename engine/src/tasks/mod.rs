@@ -74,6 +74,8 @@ pub struct DataSummary {
     pub validation: usize,
     /// Texts of the training data that were cut to fit.
     pub truncated: u64,
+    /// Texts of the test data that were.
+    pub truncated_test: u64,
     /// Tokens of the training data.
     pub tokens: usize,
 }

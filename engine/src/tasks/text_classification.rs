@@ -94,6 +94,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
         training: texts.len(),
         validation: recipe.validation.examples.len(),
         truncated: texts.truncated(),
+        truncated_test: recipe.test.as_ref().map_or(0, |part| part.examples.texts.truncated()),
         tokens: texts.tokens(),
     };
     let files = ModelFiles::new(&spec.model, &config.architecture(TextTask::Classification))?

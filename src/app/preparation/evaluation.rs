@@ -1,11 +1,11 @@
 //! Preparing an evaluation: what the model predicts, and whether its test file has that.
 
-use super::{Refusal, devices, open, placed};
+use super::{Refusal, devices, open, placed, settle};
 use crate::app::{App, models};
 use crate::dataset::evaluation::check;
 use crate::domain::error::{Error, Result};
 use crate::domain::estimate;
-use crate::domain::hyperparameters::{DataFacts, Subject, resolve};
+use crate::domain::hyperparameters::DataFacts;
 use crate::domain::id::ProjectId;
 use crate::domain::job::{JobError, JobSpec, Prepared};
 use crate::domain::method::{DataKind, ProblemType};
@@ -49,9 +49,10 @@ pub(super) async fn prepare(
     if let Err(error) = verdict {
         return Ok(Err(Refusal { error, report: Some(Box::new(report)), prepared: None }));
     }
-    let subject = Subject { method: spec.method, family: model.family, facts: &model.facts };
-    let mut hyperparameters =
-        resolve(&spec.hyperparameters, subject, DataFacts { training_examples: 0, problem }, "hyperparameters")?;
+    let mut hyperparameters = match settle(spec, model, DataFacts { training_examples: 0, problem }) {
+        Ok(hyperparameters) => hyperparameters,
+        Err(error) => return Ok(Err(Refusal { error, report: Some(Box::new(report)), prepared: None })),
+    };
     if spec.hyperparameters.is_auto("max_sequence_length")
         && let Some(trained) = models::trained_length(app, model).await?
     {

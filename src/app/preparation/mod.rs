@@ -9,8 +9,10 @@ use crate::dataset::Input;
 use crate::db::{files, models, workers};
 use crate::domain::error::{Error, Result};
 use crate::domain::estimate::{self, Device, Machine};
+use crate::domain::hyperparameters::{DataFacts, Hyperparameters, Subject, resolve};
 use crate::domain::id::{FileId, ProjectId};
 use crate::domain::job::{JobError, JobKind, JobSpec, Prepared};
+use crate::domain::model::Model;
 use crate::domain::report::{DataFormat, DataReport};
 use crate::store::Opened;
 
@@ -41,6 +43,15 @@ pub async fn prepare(app: &App, project: ProjectId, spec: &JobSpec) -> Result<st
         JobKind::Training => training::prepare(app, project, spec, &model).await,
         JobKind::Evaluation => evaluation::prepare(app, project, spec, &model).await,
     }
+}
+
+/// The hyperparameters in force, or what of them does not fit.
+fn settle(spec: &JobSpec, model: &Model, data: DataFacts) -> std::result::Result<Hyperparameters, JobError> {
+    let subject = Subject { method: spec.method, family: model.family, facts: &model.facts };
+    resolve(&spec.hyperparameters, subject, data, "hyperparameters").map_err(|error| {
+        let refused = JobError::new("invalid_hyperparameter", error.message);
+        JobError { param: error.param, ..refused }
+    })
 }
 
 /// What the workers' machines offer, and the device that a run would get.

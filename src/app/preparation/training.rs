@@ -1,11 +1,11 @@
 //! Preparing a training: its files against each other, and its hyperparameters.
 
-use super::{Refusal, devices, open, placed};
+use super::{Refusal, devices, open, placed, settle};
 use crate::app::App;
 use crate::dataset::prepare::{self, Found, Inputs, Wanted};
 use crate::domain::error::{Error, Result};
 use crate::domain::estimate;
-use crate::domain::hyperparameters::{DataFacts, Subject, resolve};
+use crate::domain::hyperparameters::DataFacts;
 use crate::domain::id::ProjectId;
 use crate::domain::job::{JobError, JobSpec, Prepared};
 use crate::domain::model::Model;
@@ -29,14 +29,9 @@ pub(super) async fn prepare(
         Err(error) => return Ok(Err(Refusal { error, report: Some(Box::new(report)), prepared: None })),
     };
     let data = DataFacts { training_examples: report.training.examples - report.held_out, problem };
-    let subject = Subject { method: spec.method, family: model.family, facts: &model.facts };
-    let hyperparameters = match resolve(&spec.hyperparameters, subject, data, "hyperparameters") {
+    let hyperparameters = match settle(spec, model, data) {
         Ok(hyperparameters) => hyperparameters,
-        Err(error) => {
-            let mut job_error = JobError::new("invalid_hyperparameter", error.message);
-            job_error.param = error.param;
-            return Ok(Err(Refusal { error: job_error, report: Some(Box::new(report)), prepared: None }));
-        }
+        Err(error) => return Ok(Err(Refusal { error, report: Some(Box::new(report)), prepared: None })),
     };
     let (machines, device) = devices(app).await?;
     let estimate = estimate::estimate(&model.facts, &hyperparameters, &report, device);

@@ -4,7 +4,11 @@
 //! written from, and activations of the largest batch. Its constants were fitted to measured peaks of BERT models of 22
 //! and 110 million parameters (benches/README.md, "Memory").
 
+mod images;
+
 use serde::{Deserialize, Serialize};
+
+pub use images::{OTHER_PIXELS, TRAINING_PIXELS};
 
 use super::hyperparameters::{Freeze, Hyperparameters, Interval, Precision};
 use super::job::JobError;
@@ -125,7 +129,8 @@ pub fn estimate(model: &ModelFacts, h: &Hyperparameters, data: &DataReport, devi
         GPU_BASE + parameters + activations
     } else {
         let transient = if saves_early { snapshot + activations } else { snapshot.max(activations) };
-        CPU_BASE + if bf16 { CPU_BF16 } else { 0 } + parameters + transient
+        let pixels = images::kept_pixels(model, &h.augmentation, data);
+        CPU_BASE + if bf16 { CPU_BF16 } else { 0 } + parameters + transient + pixels
     };
     // In the run's folder: two checkpoints on their way and the model. In the store: kept models, two training states.
     let copies = u64::from(h.keep_checkpoints + 1) + 3;
@@ -165,10 +170,10 @@ pub fn evaluation(
     } else {
         0.0
     };
-    let base = match (device.is_gpu, bf16) {
-        (true, _) => GPU_BASE,
-        (false, true) => CPU_BASE + CPU_BF16,
-        (false, false) => CPU_BASE,
+    let base = if device.is_gpu {
+        GPU_BASE
+    } else {
+        CPU_BASE + if bf16 { CPU_BF16 } else { 0 } + images::kept_pixels(model, &h.augmentation, data)
     };
     let peak = base + FROZEN * model.parameters + (layer + words) as u64;
     let examples = data.test.as_ref().map_or(0, |report| report.examples);
