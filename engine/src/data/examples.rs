@@ -31,24 +31,17 @@ impl Targets {
 
     /// The targets for which `keep` is true, and the others.
     pub fn partition(self, keep: &[bool]) -> (Self, Self) {
-        fn split<T>(values: Vec<T>, keep: &[bool]) -> (Vec<T>, Vec<T>) {
-            let (mut kept, mut others) = (Vec::new(), Vec::new());
-            for (value, &keep) in values.into_iter().zip(keep) {
-                if keep { kept.push(value) } else { others.push(value) }
-            }
-            (kept, others)
-        }
         match self {
             Self::Classes(classes) => {
-                let (kept, others) = split(classes, keep);
+                let (kept, others) = partition(classes, keep);
                 (Self::Classes(kept), Self::Classes(others))
             }
             Self::Sets(sets) => {
-                let (kept, others) = split(sets, keep);
+                let (kept, others) = partition(sets, keep);
                 (Self::Sets(kept), Self::Sets(others))
             }
             Self::Values(values) => {
-                let (kept, others) = split(values, keep);
+                let (kept, others) = partition(values, keep);
                 (Self::Values(kept), Self::Values(others))
             }
         }
@@ -62,6 +55,15 @@ impl Targets {
             Self::Values(values) => vec![0; values.len()],
         }
     }
+}
+
+/// `values` for which `keep` is true, and the others.
+pub fn partition<V>(values: Vec<V>, keep: &[bool]) -> (Vec<V>, Vec<V>) {
+    let (mut kept, mut others) = (Vec::new(), Vec::new());
+    for (value, &keep) in values.into_iter().zip(keep) {
+        if keep { kept.push(value) } else { others.push(value) }
+    }
+    (kept, others)
 }
 
 /// Texts with a target each.
@@ -149,12 +151,8 @@ impl Examples {
     pub fn partition(self, keep: &[bool]) -> (Self, Self) {
         let (texts, other_texts) = self.texts.partition(keep);
         let (targets, other_targets) = self.targets.partition(keep);
-        let lines = |wanted: bool| {
-            let chosen = self.lines.iter().zip(keep).filter(|(_, keep)| **keep == wanted);
-            chosen.map(|(&line, _)| line).collect()
-        };
-        let kept = Self { texts, targets, lines: lines(true) };
-        (kept, Self { texts: other_texts, targets: other_targets, lines: lines(false) })
+        let (lines, other_lines) = partition(self.lines, keep);
+        (Self { texts, targets, lines }, Self { texts: other_texts, targets: other_targets, lines: other_lines })
     }
 }
 

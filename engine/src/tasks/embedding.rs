@@ -4,9 +4,9 @@
 use serde_json::json;
 use tch::{Device, Kind, Reduction, Tensor};
 
-use super::splits::{Dataset, Splits, partition};
+use super::splits::{Dataset, Splits};
 use super::{DataSummary, Forward, Loaded, Recipe};
-use crate::data::examples::tokenise;
+use crate::data::examples::{partition, tokenise};
 use crate::data::texts::{Change, Texts, TokenNoise};
 use crate::device::ComputeDevice;
 use crate::error::{EngineError, Result};

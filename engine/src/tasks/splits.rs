@@ -50,12 +50,3 @@ impl<T: Dataset> Splits<T> {
         Ok(Self { training, validation, test })
     }
 }
-
-/// `values` for which `keep` is true, and the others.
-pub(super) fn partition<V>(values: Vec<V>, keep: &[bool]) -> (Vec<V>, Vec<V>) {
-    let (mut kept, mut others) = (Vec::new(), Vec::new());
-    for (value, &keep) in values.into_iter().zip(keep) {
-        if keep { kept.push(value) } else { others.push(value) }
-    }
-    (kept, others)
-}
