@@ -52,6 +52,10 @@ def trained(model, arguments: argparse.Namespace):
     """The model with what is to be trained of it: all, the classifier on a frozen backbone, or adapters."""
     if arguments.train == "head":
         model.base_model.requires_grad_(False)
+        # The service computes a frozen backbone's features once, which is without dropout.
+        for module in model.base_model.modules() if not arguments.backbone_dropout else ():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
     if arguments.train == "lora":
         from peft import LoraConfig, get_peft_model
 
@@ -71,6 +75,7 @@ def main() -> None:
     parser.add_argument("--training", type=pathlib.Path, default=DATA / "training.csv")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--train", choices=["full", "head", "lora"], default="full")
+    parser.add_argument("--backbone-dropout", action="store_true", help="keep it where the backbone is frozen")
     parser.add_argument("--lora-r", type=int, default=8)
     parser.add_argument("--lora-alpha", type=int, default=16)
     arguments = parser.parse_args()
