@@ -28,7 +28,7 @@ async fn the_official_sdk_drives_the_whole_path() {
         "status: succeeded",
         "checkpoint at step",
         "columns: step,train_loss,train_accuracy",
-        "on the training file: {'examples': 58, 'loss'",
+        "'examples': 58, 'loss'",
         "deleted",
     ] {
         assert!(out.contains(expected), "{expected}:\n{out}");
