@@ -148,7 +148,7 @@ impl Training<'_> {
 
     fn steps(&mut self, progress: &mut Progress) -> Result<End> {
         let (total, per_epoch) = (self.plan.total_steps(), self.plan.steps_per_epoch());
-        let mut order = (u64::MAX, Vec::new());
+        let (mut order, mut next) = ((u64::MAX, Vec::new()), None);
         let mut clock = EpochClock::start(self.recipe);
         let mut saved = progress.step > 0;
         self.observer.report(TrainerMessage::Phase { phase: Phase::Training });
@@ -179,9 +179,7 @@ impl Training<'_> {
             let epoch = step / per_epoch;
             let start = (step % per_epoch) as usize * self.plan.step_size();
             if order.0 != epoch {
-                order = (epoch, epoch_order(self.plan.examples, self.plan.seed, epoch)?);
-                let batches = order.1[start..].chunks(self.plan.batch_size).map(<[usize]>::to_vec).collect();
-                self.recipe.upcoming(batches, epoch);
+                order = (epoch, self.enter(epoch, start, &mut next)?);
             }
             let end = (start + self.plan.step_size()).min(self.plan.examples);
             self.step(&order.1[start..end], epoch, progress)?;
@@ -192,6 +190,30 @@ impl Training<'_> {
             self.checkpointer.settle(false);
             self.observer.pass("trainer.step", progress.step);
         }
+    }
+
+    /// The order of an epoch that begins, or goes on with its example number `start`. `next` is the order of the one after
+    /// it: announced an epoch ahead, so that its first batches are ready when it begins.
+    fn enter(&self, epoch: u64, start: usize, next: &mut Option<Vec<usize>>) -> Result<Vec<usize>> {
+        let order_of = |epoch| epoch_order(self.plan.examples, self.plan.seed, epoch);
+        let announce = |examples: &[usize], epoch| {
+            let batches = examples.chunks(self.plan.batch_size).map(<[usize]>::to_vec).collect();
+            self.recipe.upcoming(batches, epoch);
+        };
+        let order = match next.take() {
+            Some(order) => order,
+            None => {
+                let order = order_of(epoch)?;
+                announce(&order[start..], epoch);
+                order
+            }
+        };
+        if epoch + 1 < self.plan.epochs {
+            let following = order_of(epoch + 1)?;
+            announce(&following, epoch + 1);
+            *next = Some(following);
+        }
+        Ok(order)
     }
 
     fn save(&mut self, progress: &Progress) -> Result<()> {

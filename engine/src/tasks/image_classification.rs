@@ -2,7 +2,7 @@
 //! of their own.
 
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
@@ -71,6 +71,8 @@ impl Part {
 #[derive(Default)]
 struct Ahead {
     loader: Option<BatchLoader<Batch>>,
+    /// The examples of each batch, and its epoch.
+    batches: Arc<Mutex<Vec<(Vec<usize>, u64)>>>,
     waited: f64,
 }
 
@@ -212,7 +214,8 @@ impl ImageClassification {
                     return Ok(batch);
                 }
             }
-            ahead.loader = None;
+            // It made others than were wanted: it makes no more.
+            (ahead.loader, ahead.batches) = (None, Arc::default());
         }
         make_batch(&self.training.images, examples, epoch, self.seed)
     }
@@ -242,6 +245,11 @@ impl ImageClassification {
     }
 }
 
+/// No code that holds the lock can panic but by a number that was never asked for.
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The pixels of a batch as epoch `epoch` sees them: a function of its arguments.
 fn make_batch(images: &ImageSet, examples: &[usize], epoch: u64, seed: i64) -> Result<Batch> {
     let rows = examples.iter().map(|&example| images.varied_pixels(example, epoch)).collect::<Result<Vec<_>>>()?;
@@ -268,9 +276,18 @@ impl Recipe for ImageClassification {
         if self.training.features.is_some() {
             return;
         }
-        let (images, seed, count) = (Arc::clone(&self.training.images), self.seed, batches.len());
-        let make = move |number: usize| make_batch(&images, &batches[number], epoch, seed);
-        self.loader.borrow_mut().loader = Some(BatchLoader::new(count, self.threads, AHEAD, make));
+        let (count, mut ahead) = (batches.len(), self.loader.borrow_mut());
+        let listed = Arc::clone(&ahead.batches);
+        lock(&listed).extend(batches.into_iter().map(|examples| (examples, epoch)));
+        if let Some(loader) = &ahead.loader {
+            return loader.extend(count);
+        }
+        let (images, seed) = (Arc::clone(&self.training.images), self.seed);
+        let make = move |number: usize| {
+            let (examples, epoch) = std::mem::take(&mut lock(&listed)[number]);
+            make_batch(&images, &examples, epoch, seed)
+        };
+        ahead.loader = Some(BatchLoader::new(count, self.threads, AHEAD, make));
     }
 
     fn forward(&self, examples: &[usize], epoch: u64, mode: &Mode) -> Result<Forward> {

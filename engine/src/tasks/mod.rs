@@ -49,7 +49,7 @@ pub trait Recipe {
     /// The forward pass over these training examples, as epoch `epoch` sees them.
     fn forward(&self, examples: &[usize], epoch: u64, mode: &Mode) -> Result<Forward>;
 
-    /// Told which batches come next, until it is told again: a task may prepare them ahead.
+    /// Told which batches come after those that it was told of before: a task may prepare them ahead.
     fn upcoming(&self, _batches: Vec<Vec<usize>>, _epoch: u64) {}
 
     /// Seconds spent waiting for data so far, where it is prepared ahead.

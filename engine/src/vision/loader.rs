@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 
 use crate::error::Result;
 
-/// The batches of an epoch.
+/// Batches in the making.
 pub struct BatchLoader<T> {
     shared: Arc<Shared<T>>,
     threads: Vec<JoinHandle<()>>,
-    batches: usize,
     waited: Duration,
 }
 
@@ -27,6 +26,8 @@ struct State<T> {
     /// The number of the next batch that nobody makes yet, and of the next one that is handed out.
     to_make: usize,
     to_take: usize,
+    /// How many batches are to be made in all, as far as is known.
+    batches: usize,
     ready: BTreeMap<usize, Result<T>>,
     cancelled: bool,
     /// A thread panicked.
@@ -53,15 +54,21 @@ impl<T: Send + 'static> BatchLoader<T> {
         ahead: usize,
         make: impl Fn(usize) -> Result<T> + Send + Sync + 'static,
     ) -> Self {
-        let state = State { to_make: 0, to_take: 0, ready: BTreeMap::new(), cancelled: false, broken: false };
+        let state = State { to_make: 0, to_take: 0, batches, ready: BTreeMap::new(), cancelled: false, broken: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let make = Arc::new(make);
         let start = |_| {
             let (shared, make) = (Arc::clone(&shared), Arc::clone(&make));
-            thread::spawn(move || work(&shared, batches, ahead.max(1), &*make))
+            thread::spawn(move || work(&shared, ahead.max(1), &*make))
         };
         let threads = (0..threads.max(1)).map(start).collect();
-        Self { shared, threads, batches, waited: Duration::ZERO }
+        Self { shared, threads, waited: Duration::ZERO }
+    }
+
+    /// Lets `more` batches follow those that were asked for so far.
+    pub fn extend(&self, more: usize) {
+        self.shared.lock().batches += more;
+        self.shared.changed.notify_all();
     }
 
     /// The next batch, or None after the last one. A panic of a thread that makes batches goes on here.
@@ -69,7 +76,7 @@ impl<T: Send + 'static> BatchLoader<T> {
         let start = Instant::now();
         let mut state = self.shared.lock();
         let number = state.to_take;
-        if number >= self.batches {
+        if number >= state.batches {
             return None;
         }
         let batch = loop {
@@ -126,14 +133,14 @@ impl<T> Drop for Watch<'_, T> {
     }
 }
 
-fn work<T>(shared: &Shared<T>, batches: usize, ahead: usize, make: &dyn Fn(usize) -> Result<T>) {
+fn work<T>(shared: &Shared<T>, ahead: usize, make: &dyn Fn(usize) -> Result<T>) {
     let _watch = Watch(shared);
     loop {
         let mut state = shared.lock();
-        while !state.cancelled && state.to_make < batches && state.to_make >= state.to_take + ahead {
+        while !state.cancelled && (state.to_make >= state.batches || state.to_make >= state.to_take + ahead) {
             state = shared.wait(state);
         }
-        if state.cancelled || state.to_make >= batches {
+        if state.cancelled {
             return;
         }
         let number = state.to_make;
@@ -163,6 +170,9 @@ mod tests {
             });
             let all: Vec<usize> = std::iter::from_fn(|| loader.next_batch()).map(|batch| batch.unwrap()).collect();
             assert!(all.into_iter().eq((0..50).map(|number| number * number)));
+            assert!(loader.next_batch().is_none());
+            loader.extend(1);
+            assert_eq!(loader.next_batch().unwrap().unwrap(), 2500);
             assert!(loader.next_batch().is_none());
             assert!(!loader.waited().is_zero());
         }
