@@ -200,13 +200,12 @@ impl Training<'_> {
             let batches = examples.chunks(self.plan.batch_size).map(<[usize]>::to_vec).collect();
             self.recipe.upcoming(batches, epoch);
         };
-        let order = match next.take() {
-            Some(order) => order,
-            None => {
-                let order = order_of(epoch)?;
-                announce(&order[start..], epoch);
-                order
-            }
+        let order = if let Some(order) = next.take() {
+            order
+        } else {
+            let order = order_of(epoch)?;
+            announce(&order[start..], epoch);
+            order
         };
         if epoch + 1 < self.plan.epochs {
             let following = order_of(epoch + 1)?;

@@ -67,12 +67,14 @@ impl Part {
     }
 }
 
+/// The examples of each batch, and its epoch.
+type Batches = Vec<(Vec<usize>, u64)>;
+
 /// The batches that are being made, and the time that was spent waiting for earlier ones.
 #[derive(Default)]
 struct Ahead {
     loader: Option<BatchLoader<Batch>>,
-    /// The examples of each batch, and its epoch.
-    batches: Arc<Mutex<Vec<(Vec<usize>, u64)>>>,
+    batches: Arc<Mutex<Batches>>,
     waited: f64,
 }
 
