@@ -54,16 +54,14 @@ async fn check(app: &App, project: ProjectId, request: CreateEvaluation) -> Resu
     let seed = seed_or_random(request.seed)?;
     request.metadata.as_ref().map_or(Ok(()), check_metadata)?;
     let model = models::get(app, project, &request.model).await?;
-    let method = match request.method {
-        Some(method) => method,
-        None => models::method(app, &model).await?.ok_or_else(|| no_method(&model))?,
-    };
+    let (made_for, head) = models::purpose(app, &model).await?;
+    let method = request.method.or(made_for).ok_or_else(|| no_method(&model))?;
     if !method.supports(model.family) {
         let message = format!("A {} model cannot be evaluated with the method '{method}'.", model.family);
         return Err(Error::invalid("method.type", message));
     }
     if method.is_classification()
-        && let Err(why) = models::head(app, &model).await?
+        && let Err(why) = head
     {
         return Err(Error::invalid("model", format!("The model '{}' cannot classify: {why}.", model.name)));
     }

@@ -12,12 +12,13 @@ use crate::domain::serving::{Head, method_of};
 /// The largest `config.json`, in bytes.
 const MAX_CONFIG: u64 = 1 << 20;
 
-/// The head of a model; the inner error says why it is no classifier.
+/// What a model was made for, None for encoders without a head; and its head, or why it is no classifier.
 ///
 /// # Errors
 /// The database or the store is away.
-pub async fn head(app: &App, model: &Model) -> Result<std::result::Result<Head, String>> {
-    head_of(app, &models::files(app.db.pool(), model.id).await?).await
+pub async fn purpose(app: &App, model: &Model) -> Result<(Option<Method>, std::result::Result<Head, String>)> {
+    let text = config(app, &models::files(app.db.pool(), model.id).await?).await?;
+    Ok((text.as_deref().and_then(method_of), head_in(text.as_deref())))
 }
 
 /// The head of a model of these files; the inner error says why it is no classifier.
@@ -25,19 +26,11 @@ pub async fn head(app: &App, model: &Model) -> Result<std::result::Result<Head, 
 /// # Errors
 /// The store is away.
 pub async fn head_of(app: &App, files: &[ModelFile]) -> Result<std::result::Result<Head, String>> {
-    Ok(match config(app, files).await? {
-        Some(text) => Head::read(&text),
-        None => Err("it has no config.json of a usual size".to_owned()),
-    })
+    Ok(head_in(config(app, files).await?.as_deref()))
 }
 
-/// What a model was made for; None for encoders without a head.
-///
-/// # Errors
-/// The database or the store is away.
-pub async fn method(app: &App, model: &Model) -> Result<Option<Method>> {
-    let files = models::files(app.db.pool(), model.id).await?;
-    Ok(config(app, &files).await?.and_then(|text| method_of(&text)))
+fn head_in(config_json: Option<&[u8]>) -> std::result::Result<Head, String> {
+    Head::read(config_json.ok_or("it has no config.json of a usual size")?)
 }
 
 async fn config(app: &App, files: &[ModelFile]) -> Result<Option<Vec<u8>>> {

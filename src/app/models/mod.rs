@@ -6,7 +6,7 @@ mod import;
 
 use std::path::Path;
 
-pub use facts::{head, head_of, method, trained_length};
+pub use facts::{head_of, purpose, trained_length};
 pub use import::{Imported, check_safetensors, import};
 
 use super::App;

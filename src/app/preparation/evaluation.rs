@@ -23,7 +23,7 @@ pub(super) async fn prepare(
     model: &Model,
 ) -> Result<std::result::Result<Prepared, Refusal>> {
     let (problem, labels) = if spec.method.is_classification() {
-        match models::head(app, model).await? {
+        match models::purpose(app, model).await?.1 {
             Ok(head) => (head.problem, head.labels),
             Err(why) => {
                 let message = format!("The model '{}' cannot classify: {why}.", model.name);
