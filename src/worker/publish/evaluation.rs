@@ -1,6 +1,6 @@
 //! Storing what an evaluation found: a report, and a line for each example.
 
-use super::{Done, result_file};
+use super::{Done, ended_already, result_file};
 use crate::app::App;
 use crate::db::queue::{self, Claim, Success};
 use crate::db::{attempts, events, files};
@@ -22,15 +22,9 @@ pub(super) async fn publish(app: &App, claim: &Claim, job: &Job, done: &Done<'_>
     };
     let mut tx = app.db.begin().await?;
     let connection = tx.connection();
-    if !queue::hold(connection, claim).await? {
-        // The answer to an earlier commit may have been lost on the way.
-        if attempts::succeeded(connection, job.id, claim.attempt).await? {
-            return Ok(true);
-        }
-        for file in [&predictions, &report] {
-            app.store.delete(&file.object_key).await?;
-        }
-        return Ok(false);
+    let keys = [&*predictions.object_key, &*report.object_key];
+    if let Some(ended) = ended_already(app, connection, claim, &keys).await? {
+        return Ok(ended);
     }
     for file in [&predictions, &report] {
         files::insert(&mut *connection, file).await?;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::reports::with_openai_names;
 use crate::app::App;
 use crate::db::queue::{self, Claim, Success};
-use crate::db::{attempts, checkpoints, events, files, keys, metrics, models};
+use crate::db::{Connection, attempts, checkpoints, events, files, keys, metrics, models};
 use crate::domain::Timestamp;
 use crate::domain::attempt::ProcessEnd;
 use crate::domain::checkpoint::{Checkpoint, MetricRow, Metrics};
@@ -100,14 +100,9 @@ async fn model(app: &App, claim: &Claim, job: &Job, done: &Done<'_>) -> Result<b
     };
     let mut tx = app.db.begin().await?;
     let connection = tx.connection();
-    if !queue::hold(connection, claim).await? {
-        // The answer to an earlier commit may have been lost on the way.
-        if attempts::succeeded(connection, job.id, claim.attempt).await? {
-            return Ok(true);
-        }
-        discard(app, &stored).await?;
-        app.store.delete(&results.object_key).await?;
-        return Ok(false);
+    let keys: Vec<&str> = stored.iter().map(|file| &*file.object_key).chain([&*results.object_key]).collect();
+    if let Some(ended) = ended_already(app, connection, claim, &keys).await? {
+        return Ok(ended);
     }
     metrics::upsert(&mut *connection, job.id, claim.attempt, &done.rows).await?;
     models::insert(connection, &model, &stored).await?;
@@ -124,6 +119,21 @@ async fn model(app: &App, claim: &Claim, job: &Job, done: &Done<'_>) -> Result<b
     app.failpoints.hit("model.commit", claim.attempt.into());
     tx.commit().await?;
     Ok(true)
+}
+
+/// Locks the claim's job for its end, and says None. Where the lease is gone, says whether an earlier commit whose answer
+/// was lost on the way has ended the job well; if not, the objects under `keys` are discarded.
+async fn ended_already(app: &App, db: &mut Connection, claim: &Claim, keys: &[&str]) -> Result<Option<bool>> {
+    if queue::hold(db, claim).await? {
+        return Ok(None);
+    }
+    if attempts::succeeded(db, claim.job, claim.attempt).await? {
+        return Ok(Some(true));
+    }
+    for key in keys {
+        app.store.delete(key).await?;
+    }
+    Ok(Some(false))
 }
 
 fn keep(job: &Job) -> u32 {
