@@ -72,6 +72,8 @@ pub struct Config {
     pub database_url: Option<DatabaseUrl>,
     pub database_connections: u32,
     pub postgres_bin: Option<PathBuf>,
+    /// Where this machine has sockets and the like.
+    pub runtime_dir: PathBuf,
     /// Where programs are looked for.
     pub search_path: Option<OsString>,
     /// The GPUs this process may use, as CUDA reads it.
@@ -155,6 +157,7 @@ fn read(flags: &BTreeMap<String, String>, environment: &BTreeMap<String, String>
         database_url: reader.database_url(),
         database_connections: reader.within(&DATABASE_CONNECTIONS, 2, 1000),
         postgres_bin: reader.path(&POSTGRES_BIN),
+        runtime_dir: runtime_dir(&env),
         search_path: env("PATH").map(OsString::from),
         cuda_visible_devices: env("CUDA_VISIBLE_DEVICES").map(OsString::from),
         store,
@@ -274,6 +277,12 @@ fn default_state_dir(env: &dyn Fn(&str) -> Option<String>) -> PathBuf {
     }
     let home = || PathBuf::from(env("HOME").unwrap_or_else(|| ".".to_owned())).join(".local/state");
     env("XDG_STATE_HOME").map_or_else(home, PathBuf::from).join("finetuned")
+}
+
+/// `XDG_RUNTIME_DIR` is the user's own (XDG Base Directory Specification).
+fn runtime_dir(env: &dyn Fn(&str) -> Option<String>) -> PathBuf {
+    let of_user = env("XDG_RUNTIME_DIR").filter(|_| !nix::unistd::geteuid().is_root()).map(PathBuf::from);
+    of_user.filter(|path| path.is_absolute()).unwrap_or_else(|| PathBuf::from("/run"))
 }
 
 fn default_trainer() -> PathBuf {

@@ -5,6 +5,7 @@
 //! | floor | module | what |
 //! |---|---|---|
 //! | 0 | [`domain`] | words and rules without I/O |
+//! | 0 | [`private`] | files and folders of the service's own user |
 //! | 1 | [`clock`], [`failpoint`], [`config`], [`telemetry`], [`auth`] | time, places to die in tests, settings, logs and metrics, keys |
 //! | 1 | [`db`], [`store`] | PostgreSQL (the only place that says sqlx) and the object store |
 //! | 1 | [`process`] | the trainer program as a process |
@@ -25,6 +26,7 @@ pub mod dataset;
 pub mod db;
 pub mod domain;
 pub mod failpoint;
+pub mod private;
 pub mod process;
 pub mod store;
 pub mod telemetry;

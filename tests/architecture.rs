@@ -17,7 +17,7 @@ type Breaches = Vec<String>;
 
 /// The floors of the control plane, lowest first; modules on one floor do not know each other.
 const FLOORS: &[&[&str]] = &[
-    &["clock", "domain", "failpoint"],
+    &["clock", "domain", "failpoint", "private"],
     &["config"],
     &["auth", "db", "process", "store", "telemetry"],
     &["dataset"],

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::db::Db;
 use crate::failpoint::Failpoints;
+use crate::private;
 use crate::store::Store;
 use serving::Pool;
 
@@ -40,8 +41,8 @@ impl App {
         let failpoints = config.failpoints.clone();
         let serving = Pool::new(config.serving_models as usize);
         let app = Self { db, store, config: Arc::new(config), failpoints, serving };
-        std::fs::create_dir_all(app.scratch())?;
-        std::fs::create_dir_all(app.runs())?;
+        private::make_folder(&app.scratch(), private::FOLDER)?;
+        private::make_folder(&app.runs(), private::FOLDER)?;
         Ok(app)
     }
 

@@ -1,17 +1,17 @@
 //! What every command that touches the service's data needs: the database, private or not, and the store.
 
-use std::fs::{DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 
 use crate::app::App;
 use crate::config::Config;
 use crate::db::Db;
 use crate::db::embedded::PrivatePostgres;
+use crate::private;
 
 /// Connections of a command that is no service.
 const ADMIN_CONNECTIONS: u32 = 2;
@@ -26,7 +26,7 @@ pub(super) struct Context {
 impl Context {
     /// For a service: holds the state directory against every other service.
     pub(super) async fn open_service(config: Config) -> anyhow::Result<Self> {
-        make_state_dir(&config.state_dir)?;
+        make_state_dir(&config)?;
         let Some(lock) = lock(&config.state_dir)? else {
             bail!("another service runs with the state directory {}", config.state_dir.display());
         };
@@ -53,10 +53,10 @@ impl Context {
 
     async fn join(config: Config, connections: u32) -> anyhow::Result<Self> {
         if let Some(url) = config.database_url.clone() {
-            make_state_dir(&config.state_dir)?;
+            make_state_dir(&config)?;
             return Self::finish(config, &url.0, connections, None, None).await;
         }
-        make_state_dir(&config.state_dir)?;
+        make_state_dir(&config)?;
         let folder = postgres_folder(&config.state_dir);
         // A service that is just starting has the lock before its database answers.
         for _ in 0..100 {
@@ -128,26 +128,28 @@ fn postgres_folder(state_dir: &Path) -> std::path::PathBuf {
 
 async fn start_postgres(config: &Config) -> anyhow::Result<PrivatePostgres> {
     let folder = postgres_folder(&config.state_dir);
-    let path = config.search_path.as_deref();
-    Ok(PrivatePostgres::open(&folder, config.postgres_bin.as_deref(), path).await?)
+    let (binaries, path) = (config.postgres_bin.as_deref(), config.search_path.as_deref());
+    Ok(PrivatePostgres::open(&folder, binaries, path, &config.runtime_dir).await?)
 }
 
-/// Others may pass through, as the private database's user must, but not look inside.
-fn make_state_dir(path: &Path) -> anyhow::Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o711)
-        .create(path)
-        .with_context(|| format!("cannot make the state directory {}", path.display()))
+/// What an earlier version may have left open to other users, directly in the state directory.
+const CLOSED: [&str; 7] = ["objects", "runs", "scratch", "service.lock", "worker.lock", "worker-id", "bootstrap-key"];
+
+/// Makes the state directory, and closes what is in it to other users. Others may pass through where the private
+/// database's user must, but not look inside.
+fn make_state_dir(config: &Config) -> anyhow::Result<()> {
+    private::by_default();
+    let path = &config.state_dir;
+    let passable = config.database_url.is_none() && nix::unistd::geteuid().is_root();
+    let mode = if passable { private::PASSABLE_FOLDER } else { private::FOLDER };
+    private::make_folder(path, mode)
+        .and_then(|()| private::close_folder(path, passable))
+        .and_then(|()| CLOSED.iter().try_for_each(|name| private::close(&path.join(name))))
+        .with_context(|| format!("the state directory {}", path.display()))
 }
 
 /// The state directory's lock; None if another process holds it.
 fn lock(state_dir: &Path) -> anyhow::Result<Option<Flock<File>>> {
     let path = state_dir.join("service.lock");
-    let file = File::options().create(true).append(true).open(&path).with_context(|| path.display().to_string())?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(Some(lock)),
-        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
-        Err((_, error)) => Err(error).with_context(|| path.display().to_string()),
-    }
+    private::lock(&path).with_context(|| path.display().to_string())
 }

@@ -11,6 +11,10 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
 use super::{CHUNK, Listed, StoreError, Stored, hash};
+use crate::private;
+
+/// What keys begin with.
+const PREFIXES: [&str; 3] = ["files", "jobs", "models"];
 
 /// Objects below a folder.
 #[derive(Clone, Debug)]
@@ -19,12 +23,15 @@ pub struct LocalStore {
 }
 
 impl LocalStore {
-    /// The store in `root`, which is made if need be.
+    /// The store in `root`, which is made if need be. Its folders are closed to other users.
     ///
     /// # Errors
-    /// The folder cannot be made.
+    /// A folder cannot be made or closed.
     pub fn open(root: &Path) -> io::Result<Self> {
-        fs::create_dir_all(root)?;
+        private::make_folder(root, private::FOLDER)?;
+        for prefix in PREFIXES {
+            private::close(&root.join(prefix))?;
+        }
         Ok(Self { root: root.canonicalize()? })
     }
 

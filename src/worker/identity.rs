@@ -5,10 +5,10 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 
 use crate::domain::id::WorkerId;
-use crate::process;
+use crate::{private, process};
 
 /// Why a process cannot be the worker of a state directory.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +33,7 @@ impl Identity {
     /// # Errors
     /// Another process holds it, or the folder cannot be written.
     pub fn take(state_dir: &Path) -> Result<Self, IdentityError> {
-        let lock = File::options().create(true).append(true).open(state_dir.join("worker.lock"))?;
-        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|_| IdentityError::Taken)?;
+        let lock = private::lock(&state_dir.join("worker.lock"))?.ok_or(IdentityError::Taken)?;
         let path = state_dir.join("worker-id");
         let id = if let Some(id) = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok()) {
             id

@@ -1,10 +1,12 @@
 //! The private PostgreSQL.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use finetuned::db::Db;
 use finetuned::db::embedded::{EmbeddedError, PrivatePostgres};
+use sha2::{Digest, Sha256};
 
 /// A folder that the server's user can reach.
 pub fn folder() -> tempfile::TempDir {
@@ -15,7 +17,8 @@ pub fn folder() -> tempfile::TempDir {
 
 async fn open(folder: &Path) -> Result<PrivatePostgres, EmbeddedError> {
     let given = std::env::var_os("FINETUNED_POSTGRES_BIN").map(std::path::PathBuf::from);
-    PrivatePostgres::open(&folder.join("postgres"), given.as_deref(), std::env::var_os("PATH").as_deref()).await
+    let path = std::env::var_os("PATH");
+    PrivatePostgres::open(&folder.join("postgres"), given.as_deref(), path.as_deref(), Path::new("/run")).await
 }
 
 fn server_pid(folder: &Path) -> Option<i32> {
@@ -110,7 +113,8 @@ async fn what_stands_in_its_way_is_said() {
     let error = open(folder.path()).await.err().unwrap().to_string();
     assert!(error.contains("was made by PostgreSQL 9, but"), "{error}");
 
-    let none = PrivatePostgres::open(&folder.path().join("other"), Some(Path::new("/nowhere")), None).await;
+    let none =
+        PrivatePostgres::open(&folder.path().join("other"), Some(Path::new("/nowhere")), None, Path::new("/run")).await;
     assert!(matches!(none, Err(EmbeddedError::NotFound)));
 
     if nix::unistd::geteuid().is_root() {
@@ -129,9 +133,26 @@ async fn a_long_path_does_not_matter() {
     for path in [deep.parent().unwrap(), &deep] {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o711)).unwrap();
     }
-    let server = open(&deep).await.unwrap();
+    // Where earlier versions had the socket: a name that everyone could work out.
+    let (victim, digest) = (folder.path().join("victim"), Sha256::digest(deep.join("postgres").as_os_str().as_bytes()));
+    let guessed: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let planted = std::env::temp_dir().join(format!("finetuned-{guessed}"));
+    std::fs::create_dir(&victim).unwrap();
+    std::os::unix::fs::symlink(&victim, &planted).unwrap();
+    let owner = std::fs::metadata(&victim).unwrap().uid();
+    let server = open(&deep).await;
+    std::fs::remove_file(&planted).unwrap();
+    let server = server.unwrap();
     assert_eq!(ask(&server, "select 'works'").await, "works");
+    assert_eq!(std::fs::metadata(&victim).unwrap().uid(), owner, "the link was not followed");
+    assert_eq!(std::fs::read_dir(&victim).unwrap().count(), 0);
+    let running = PrivatePostgres::url_of_running(&deep.join("postgres"));
+    assert_eq!(running.as_deref(), Some(server.url()), "other commands find it");
+    let other = PrivatePostgres::url_of_running(&folder.path().join("other"));
+    assert_eq!(other, None);
+    let socket = std::fs::read_to_string(deep.join("postgres/socket-folder")).unwrap();
     server.stop().await;
+    assert!(!Path::new(&socket).exists(), "it leaves nothing behind");
 }
 
 #[tokio::test]

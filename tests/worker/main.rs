@@ -21,6 +21,7 @@ mod embedded;
 mod evaluations;
 mod exact_resume;
 mod fleet;
+mod isolation;
 mod machines;
 mod moves;
 mod outages;

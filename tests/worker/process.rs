@@ -17,16 +17,16 @@ use super::support::data;
 use super::support::service::{eventually, trainer};
 
 /// `finetuned` with a state directory of its own.
-struct Program {
+pub struct Program {
     folder: tempfile::TempDir,
 }
 
 impl Program {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { folder: embedded::folder() }
     }
 
-    fn state(&self) -> PathBuf {
+    pub fn state(&self) -> PathBuf {
         self.folder.path().join("state")
     }
 
@@ -42,14 +42,14 @@ impl Program {
     }
 
     #[track_caller]
-    fn run_well(&self, arguments: &[&str]) -> String {
+    pub fn run_well(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
     /// Starts the service and returns it with a client of its bootstrap key.
-    async fn serve(&self) -> (Serving, Client) {
+    pub async fn serve(&self) -> (Serving, Client) {
         let mut child = self
             .command(&["serve", "--listen", "127.0.0.1:0"])
             .stdout(Stdio::piped())
@@ -80,7 +80,7 @@ impl Program {
 }
 
 /// A running service; killed if a test fails.
-struct Serving(Child);
+pub struct Serving(Child);
 
 impl Drop for Serving {
     fn drop(&mut self) {
@@ -94,7 +94,7 @@ impl Serving {
         kill(Pid::from_raw(self.0.id().cast_signed()), signal).unwrap();
     }
 
-    fn end(mut self, signal: Signal) -> std::process::ExitStatus {
+    pub fn end(mut self, signal: Signal) -> std::process::ExitStatus {
         self.signal(signal);
         self.0.wait().unwrap()
     }

@@ -2,6 +2,7 @@
 //! durable, and taken over again if an earlier service died without stopping it.
 
 mod server;
+mod socket;
 mod system;
 
 use std::convert::Infallible;
@@ -12,7 +13,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
+use nix::libc;
 
 use crate::domain::hex::hex;
 use server::{Process, Program, is_alive, running_server, stop_child, stop_process, wait_ready};
@@ -53,7 +54,8 @@ pub struct PrivatePostgres {
 
 impl PrivatePostgres {
     /// Starts the server whose data lies in `folder`, making it first if need be, or takes over the one that runs.
-    /// The caller sees to it that no other process does the same for this folder.
+    /// The caller sees to it that no other process does the same for this folder. `runtime` is where the machine has
+    /// sockets, for a folder whose path is too long for one.
     ///
     /// # Errors
     /// No usable PostgreSQL is found, or it does not start; the message says what to do.
@@ -61,13 +63,14 @@ impl PrivatePostgres {
         folder: &Path,
         binaries: Option<&Path>,
         search_path: Option<&OsStr>,
+        runtime: &Path,
     ) -> Result<Self, EmbeddedError> {
         let owner = Owner::choose()?;
         let binaries = find_binaries(binaries, search_path).ok_or(EmbeddedError::NotFound)?;
         owner.check_reach(folder)?;
         let data = folder.join("data");
         let password = prepare(folder, &data, &binaries, &owner)?;
-        let socket = socket_folder(folder, &owner)?;
+        let socket = socket::prepare(folder, runtime, &owner)?;
         let url = url(&password, &socket);
         let program = Program { owner, binaries, data, socket, log: folder.join("postgres.log") };
         let running = running_server(&program.data);
@@ -104,8 +107,8 @@ impl PrivatePostgres {
     /// The URL of a server that runs in `folder`, if one was ever made there.
     pub fn url_of_running(folder: &Path) -> Option<String> {
         running_server(&folder.join("data"))?;
-        let password = fs::read_to_string(folder.join("password")).ok()?;
-        Some(url(password.trim(), &socket_path(folder)))
+        let password = socket::read_own(&folder.join("password")).ok()?;
+        Some(url(&password, &socket::find(folder)?))
     }
 
     /// Where to connect.
@@ -119,6 +122,9 @@ impl PrivatePostgres {
             Process::Child(child) => stop_child(child).await,
             Process::Adopted(pid) => stop_process(pid).await,
         }
+        if let Some(folder) = self.program.data.parent() {
+            socket::clear(folder);
+        }
     }
 }
 
@@ -126,7 +132,7 @@ impl PrivatePostgres {
 fn prepare(folder: &Path, data: &Path, binaries: &Path, owner: &Owner) -> Result<String, EmbeddedError> {
     let what = |path: &Path| path.display().to_string();
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io_error(what(folder)))?;
-    owner.give(folder)?;
+    owner.give_folder(folder)?;
     let password_file = folder.join("password");
     let version_file = data.join("PG_VERSION");
     if !version_file.exists() {
@@ -151,8 +157,7 @@ fn prepare(folder: &Path, data: &Path, binaries: &Path, owner: &Owner) -> Result
     if made_by != found {
         return Err(EmbeddedError::Version { data: data.to_owned(), made_by, binaries: binaries.to_owned(), found });
     }
-    let password = fs::read_to_string(&password_file).map_err(io_error(what(&password_file)))?;
-    Ok(password.trim().to_owned())
+    socket::read_own(&password_file).map_err(io_error(what(&password_file)))
 }
 
 /// Writes a new random password where only the owner and root can read it.
@@ -162,7 +167,7 @@ fn write_password(path: &Path, owner: &Owner) -> Result<(), EmbeddedError> {
     getrandom::fill(&mut random).map_err(|error| what()(io::Error::other(error)))?;
     let password = hex(&random);
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
+    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
     let mut file = options.open(path).map_err(what())?;
     file.write_all(password.as_bytes()).and_then(|()| file.sync_all()).map_err(what())?;
     owner.give(path)
@@ -171,24 +176,4 @@ fn write_password(path: &Path, owner: &Owner) -> Result<(), EmbeddedError> {
 fn url(password: &str, socket: &Path) -> String {
     let host = socket.to_string_lossy().replace('%', "%25").replace('/', "%2F").replace(' ', "%20");
     format!("postgres://{USER}:{password}@localhost/postgres?host={host}")
-}
-
-/// The longest path of a socket's folder: the whole name must fit the 107 bytes of a unix socket address.
-const LONGEST_SOCKET_FOLDER: usize = 90;
-
-fn socket_path(folder: &Path) -> PathBuf {
-    let inside = folder.join("socket");
-    if inside.as_os_str().len() <= LONGEST_SOCKET_FOLDER {
-        return inside;
-    }
-    let digest = Sha256::digest(folder.as_os_str().as_encoded_bytes());
-    let short = hex(&digest[..8]);
-    Path::new("/tmp").join(format!("finetuned-{short}"))
-}
-
-fn socket_folder(folder: &Path, owner: &Owner) -> Result<PathBuf, EmbeddedError> {
-    let path = socket_path(folder);
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(io_error(path.display().to_string()))?;
-    owner.give(&path)?;
-    Ok(path)
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sqlx::{Connection, PgConnection};
@@ -66,7 +67,9 @@ impl Program {
     pub(super) fn spawn(&self) -> Result<Child, EmbeddedError> {
         let open_log = || {
             let mut options = OpenOptions::new();
-            let opened = options.create(true).append(true).mode(0o600).open(&self.log);
+            // The folder is the server's: a link there is not followed.
+            let options = options.create(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+            let opened = options.open(&self.log);
             opened.map_err(io_error(self.log.display().to_string()))
         };
         let mut command = self.owner.command(&self.binaries.join("postgres"));

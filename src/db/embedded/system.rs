@@ -2,12 +2,13 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::io;
+use std::os::unix::fs::{MetadataExt, chown, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use nix::unistd::{User, chown, geteuid};
+use nix::unistd::{Uid, User, geteuid};
 
 use super::{EmbeddedError, io_error};
 
@@ -23,12 +24,23 @@ impl Owner {
         find("postgres").or_else(|| find("nobody")).map(|user| Self(Some(user))).ok_or(EmbeddedError::NoUser)
     }
 
+    pub(super) fn uid(&self) -> Uid {
+        self.0.as_ref().map_or_else(geteuid, |user| user.uid)
+    }
+
+    /// Makes the owner that of a file or folder where others may have planted a link, which is not followed.
     pub(super) fn give(&self, path: &Path) -> Result<(), EmbeddedError> {
-        match &self.0 {
-            Some(user) => chown(path, Some(user.uid), Some(user.gid))
-                .map_err(|error| io_error(format!("chown {}", path.display()))(error.into())),
-            None => Ok(()),
-        }
+        self.change_owner(path, |uid, gid| lchown(path, Some(uid), Some(gid)))
+    }
+
+    /// The same for a folder in one of ours; an operator may have put a link there.
+    pub(super) fn give_folder(&self, path: &Path) -> Result<(), EmbeddedError> {
+        self.change_owner(path, |uid, gid| chown(path, Some(uid), Some(gid)))
+    }
+
+    fn change_owner(&self, path: &Path, change: impl Fn(u32, u32) -> io::Result<()>) -> Result<(), EmbeddedError> {
+        let Some(user) = &self.0 else { return Ok(()) };
+        change(user.uid.as_raw(), user.gid.as_raw()).map_err(io_error(format!("chown {}", path.display())))
     }
 
     pub(super) fn command(&self, program: &Path) -> Command {
