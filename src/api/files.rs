@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::ApiState;
+use super::context::Made;
 use super::extract::{Caller, Path, Query};
 use super::list::{Item, Limit, List, page};
 use super::multipart::UploadForm;
@@ -70,9 +71,9 @@ impl Item for FileView {
     }
 }
 
-async fn create_file(caller: Caller, State(state): State<ApiState>, form: UploadForm) -> Answer<Json<FileView>> {
+async fn create_file(caller: Caller, State(state): State<ApiState>, form: UploadForm) -> Answer<Made<FileView>> {
     let file = files::create(&state.app, caller.0.id, form.spool, form.new).await?;
-    Ok(Json(file.into()))
+    Ok(Made(file.into()))
 }
 
 async fn list_files(caller: Caller, State(state): State<ApiState>, query: Query) -> Answer<Json<List<FileView>>> {

@@ -34,6 +34,7 @@ pub use route::Route;
 pub use server::serve;
 
 use crate::app::App;
+use context::Operation;
 use rate_limit::RateLimit;
 
 /// The largest JSON body, in bytes, unless its route says otherwise.
@@ -76,6 +77,8 @@ pub fn router(state: ApiState) -> Router {
             Some(limit) => route.handler.layer(middleware::from_fn_with_state(limit, pace::limit_time)),
             None => route.handler,
         };
+        let operation = Operation { id: route.operation, is_change: route.is_change };
+        let handler = handler.layer(middleware::from_fn_with_state(operation, context::name));
         router = router.route(route.path, handler);
     }
     router

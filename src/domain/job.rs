@@ -186,6 +186,9 @@ pub struct DatasetOptions {
     pub validation_split: Option<f64>,
 }
 
+/// The longest name of a key or column that a job may give, in characters.
+pub const COLUMN_CHARS: usize = 200;
+
 /// Share of the training examples held out for validation unless the job says otherwise.
 pub const DEFAULT_VALIDATION_SPLIT: f64 = 0.1;
 

@@ -160,9 +160,38 @@ async fn one_state_directory_is_for_one_service() {
     assert!(!second.status.success());
     assert!(String::from_utf8_lossy(&second.stderr).contains("another service runs with the state directory"));
     client.get("/v1/models").await.good();
-    let key = program.state().join("bootstrap-key");
-    assert_eq!(std::fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(service.end(Signal::SIGTERM).success());
+}
+
+/// Without a terminal the key is not shown, so whoever starts a service there is told where it lies.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_says_where_it_listens_and_where_the_first_key_is() {
+    let program = Program::new();
+    let (service, client) = program.serve().await;
+    let key_file = program.state().join("bootstrap-key");
+    assert_eq!(std::fs::metadata(&key_file).unwrap().permissions().mode() & 0o777, 0o600);
+    let secret = std::fs::read_to_string(&key_file).unwrap();
+    client.get("/v1/models").await.good();
+    let log = std::fs::read_to_string(program.folder.path().join("log")).unwrap();
+    let line = |what: &str| log.lines().find(|line| line.contains(what)).unwrap_or_else(|| panic!("{what}: {log}"));
+    assert!(line("listening").contains("address=127.0.0.1:"));
+    assert!(line("the first API key").contains(&format!("key_file={}", key_file.display())));
+    assert!(!log.contains(&secret), "the log holds no secret");
+    assert!(service.end(Signal::SIGTERM).success());
+
+    // What it prints can be pasted into a shell.
+    let mut service = program
+        .command(&["serve", "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(service.stdout.take().unwrap()).lines();
+    let text = [lines.next().unwrap().unwrap(), lines.next().unwrap().unwrap()].join("\n");
+    let shell = Command::new("sh").args(["-c", &format!("{text}\nprintf %s \"$OPENAI_API_KEY\"")]).output().unwrap();
+    assert_eq!(String::from_utf8(shell.stdout).unwrap(), secret, "{text}");
+    kill(Pid::from_raw(service.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert!(service.wait().unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::app::App;
 use crate::auth;
 use crate::db::{events, files, jobs, queue};
+use crate::domain::clip::clipped;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::NewEvent;
 use crate::domain::file::FilePurpose;
@@ -96,7 +97,7 @@ pub(in crate::app) async fn data_file(
         Ok(id) => files::find(app.db.pool(), project, id).await?,
         Err(_) => None,
     };
-    let file = found.ok_or_else(|| invalid(format!("'{param}' names no file of this project: {id}")))?;
+    let file = found.ok_or_else(|| invalid(format!("'{param}' names no file of this project: {}", clipped(id))))?;
     if file.purpose != FilePurpose::FineTune {
         let message = format!("The file {id} has purpose '{}'; '{param}' needs purpose 'fine-tune'.", file.purpose);
         return Err(invalid(message));
