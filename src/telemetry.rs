@@ -44,14 +44,28 @@ metrics! {
         "Seconds from a request's head to its answer's head, by route";
     UPLOADED_BYTES = Counter, "finetuned_uploaded_bytes_total", "Bytes of uploads stored";
     ORPHANS = Counter, "finetuned_orphaned_objects_total", "Objects removed because no row names them";
-    JOBS = Gauge, "finetuned_jobs", "Jobs, by kind and status";
-    ATTEMPTS = Counter, "finetuned_attempts_total", "Attempts ended on this worker, by outcome";
-    RUNNING = Gauge, "finetuned_attempts_running", "Attempts running on this worker";
+    JOBS = Gauge, "finetuned_jobs", "Jobs of all projects, by kind (training, evaluation) and status";
+    LONGEST_WAIT = Gauge, "finetuned_jobs_longest_wait_seconds",
+        "Seconds for which the first job that waits has waited, by status";
+    QUEUE_WAIT = Histogram, "finetuned_queue_wait_seconds", "Seconds from a job's place in the queue to its claim, by kind";
+    JOB_SECONDS = Histogram, "finetuned_job_duration_seconds", "Seconds from a job's creation to its end, by kind and status";
+    JOB_ENDS = Counter, "finetuned_job_ends_total", "Jobs ended, by kind, status and cause (the code of their error, or none)";
+    ATTEMPTS = Counter, "finetuned_attempts_total", "Attempts ended on this worker, by kind, outcome and cause";
+    RUNNING = Gauge, "finetuned_attempts_running", "Attempts running on this worker, by kind";
+    LEASES = Gauge, "finetuned_leases_held", "Leases that this worker keeps, by kind";
+    LEASES_LOST = Counter, "finetuned_leases_lost_total", "Leases that this worker could not keep, by kind";
+    PROCESSES = Gauge, "finetuned_processes", "Processes of the training program at work here, by kind (training, serving)";
+    WORKERS = Gauge, "finetuned_workers", "Workers that were there within the last minute";
+    DISK_FREE = Gauge, "finetuned_disk_free_bytes", "Bytes free where things are kept, by place (state, store, runs)";
     STEPS = Counter, "finetuned_training_steps_total", "Optimizer steps done on this worker";
 }
 
 /// Bounds of the buckets of requests.
 const REQUEST_SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+/// Bounds of the buckets of jobs.
+const JOB_BUCKETS: &[f64] =
+    &[1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4.0 * 3600.0, 24.0 * 3600.0, 7.0 * 24.0 * 3600.0];
 
 /// How often what histograms were told is added up; until then each observation takes memory of its own.
 const FOLD: Duration = Duration::from_secs(5);
@@ -77,9 +91,13 @@ pub fn init_metrics() -> PrometheusHandle {
 }
 
 fn record() -> PrometheusHandle {
-    let builder = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Full(HTTP_SECONDS.to_owned()), REQUEST_SECONDS)
-        .unwrap_or_else(|_| PrometheusBuilder::new());
+    let mut builder = PrometheusBuilder::new();
+    for (name, bounds) in [(HTTP_SECONDS, REQUEST_SECONDS), (QUEUE_WAIT, JOB_BUCKETS), (JOB_SECONDS, JOB_BUCKETS)] {
+        // Fails for want of bounds alone.
+        builder = builder
+            .set_buckets_for_metric(Matcher::Full(name.to_owned()), bounds)
+            .unwrap_or_else(|_| PrometheusBuilder::new());
+    }
     let recorder = builder.build_recorder();
     let handle = recorder.handle();
     if metrics::set_global_recorder(recorder).is_ok() {
@@ -106,6 +124,24 @@ fn describe() {
             Type::Gauge => metrics::describe_gauge!(*name, *doc),
             Type::Histogram => metrics::describe_histogram!(*name, *doc),
         }
+    }
+}
+
+/// Counts in a gauge as long as it lives.
+pub struct OneMore(metrics::Gauge);
+
+impl OneMore {
+    /// One more of `kind` in the gauge called `name`.
+    pub fn of(name: &'static str, kind: &'static str) -> Self {
+        let gauge = metrics::gauge!(name, "kind" => kind);
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for OneMore {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
     }
 }
 

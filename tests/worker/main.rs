@@ -24,6 +24,7 @@ mod fleet;
 mod isolation;
 mod machines;
 mod moves;
+mod observing;
 mod outages;
 mod pausing;
 mod process;

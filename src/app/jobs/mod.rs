@@ -2,12 +2,14 @@
 
 mod create;
 mod evaluation;
+mod moved;
 mod moves;
 mod request;
 
 pub use create::{CreateJob, DryRun, create, dry_run};
 pub(in crate::app) use evaluation::read_report;
 pub use evaluation::{Evaluation, Part, evaluation};
+pub use moved::{Move, told};
 pub(in crate::app) use moves::cancel_any;
 pub use moves::{cancel, pause, resume};
 pub use request::RequestIdentity;

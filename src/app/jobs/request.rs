@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::moved::{Move, told};
 use crate::app::App;
 use crate::auth;
 use crate::db::{events, files, jobs, queue};
@@ -79,6 +80,7 @@ pub(in crate::app) async fn insert(
     events::insert(&mut *tx.connection(), id, &created.map(NewEvent::info)).await?;
     queue::hint(&mut *tx.connection()).await?;
     tx.commit().await?;
+    told(app, kind, id, Move::Created, None).await;
     Ok(id)
 }
 
