@@ -49,7 +49,8 @@ struct FileView {
 impl From<File> for FileView {
     fn from(file: File) -> Self {
         let readable = file.is_readable();
-        let details = file.report.as_ref().filter(|_| !readable).map(|report| report.faults.summary());
+        let told = |report: &FileReport| if readable { report.why_useless() } else { Some(report.faults.summary()) };
+        let details = file.report.as_ref().and_then(told);
         Self {
             id: file.id.to_string(),
             object: "file",

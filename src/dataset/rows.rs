@@ -63,6 +63,9 @@ impl<'a> Row<'a> {
     }
 }
 
+/// What is said of an archive that is to hold texts.
+pub(super) const ARCHIVE: &str = "is an archive of images; texts are read from JSONL, CSV or plain text";
+
 /// What is said of a field that is not there.
 pub const MISSING: &str = "is missing";
 
@@ -93,7 +96,7 @@ pub fn each(
             each_record(path, faults, |line, header, record, faults| on_row(line, Row::Csv { header, record }, faults))
         }
         DataFormat::Zip | DataFormat::Tar => {
-            faults.push(1, None, "is an archive of images; texts are read from JSONL, CSV or plain text");
+            faults.push(1, None, ARCHIVE);
             Ok(())
         }
     }
