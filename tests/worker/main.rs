@@ -30,6 +30,7 @@ mod pausing;
 mod process;
 mod queue;
 mod recovery;
+mod retention;
 mod sdk;
 mod serving;
 mod stores;

@@ -254,6 +254,34 @@ fn data_can_be_checked_without_a_service() {
 }
 
 #[test]
+fn images_and_a_test_file_can_be_checked_and_an_error_names_its_file() {
+    let program = Program::new();
+    let digits = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/digits/digits.zip");
+    let text = program.run_well(&["check-data", digits, "--test", digits]);
+    for part in ["method: image_classification\n", "images of 8×8 to 8×8 pixels", "\ntest: ", "ready to train\n"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let path = program.folder.path().join("data.csv");
+    std::fs::write(&path, data::csv(30)).unwrap();
+    let path = path.to_str().unwrap();
+    let bad = program.folder.path().join("test.csv");
+    std::fs::write(&bad, "text,label\na,nowhere\n").unwrap();
+    let refused = program.run(&["check-data", path, "--test", bad.to_str().unwrap()]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("Test file has 1 fault: line 2, label"));
+    for (arguments, told) in [
+        (&["check-data", "nowhere.csv"][..], "the training file nowhere.csv: No such file"),
+        (&["check-data", path, "--validation", "nowhere.zip"], "the validation file nowhere.zip: No such file"),
+        (&["check-data", "/"], "the training file / is no file"),
+        (&["models", "import", "/nowhere"], "/nowhere: No such file"),
+        (&["models", "import", path], path),
+    ] {
+        let output = program.run(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && stderr.contains(told), "{arguments:?}: {stderr}");
+    }
+}
+
+#[test]
 fn the_control_plane_does_not_link_libtorch() {
     let output = Command::new("readelf").args(["-d", env!("CARGO_BIN_EXE_finetuned")]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
