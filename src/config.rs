@@ -30,6 +30,8 @@ pub enum Scope {
     Work,
     /// `serve` alone.
     Serve,
+    /// `worker` alone.
+    Worker,
 }
 
 impl Scope {
@@ -39,6 +41,7 @@ impl Scope {
             Self::All => command != "check-data",
             Self::Work => matches!(command, "serve" | "worker"),
             Self::Serve => command == "serve",
+            Self::Worker => command == "worker",
         }
     }
 }
@@ -87,6 +90,8 @@ settings! {
         "A run without progress for so long, and for ten of its steps, is ended and tried again";
     SHUTDOWN_SECONDS = "FINETUNED_SHUTDOWN_SECONDS", "shutdown-seconds", "60",
         "How long a stopping service waits for running jobs to save a checkpoint";
+    WORKER_METRICS = "FINETUNED_WORKER_METRICS", "worker-metrics", "",
+        "Address and port at which a worker shows /metrics, /healthz and /readyz; none unless given", Worker;
     CHECKPOINT_DAYS = "FINETUNED_CHECKPOINT_DAYS", "checkpoint-days", "0",
         "Days for which the checkpoints of a job are kept after its end; 0 keeps them until they are deleted";
     LOG = "FINETUNED_LOG", "log", "info,sqlx=warn", "Which log lines to write, as in RUST_LOG", All;
@@ -121,6 +126,7 @@ pub struct Config {
     pub lease: Duration,
     pub stall: Duration,
     pub shutdown: Duration,
+    pub worker_metrics: Option<SocketAddr>,
     /// None keeps checkpoints.
     pub checkpoint_retention: Option<Duration>,
     pub log: String,
@@ -130,6 +136,9 @@ pub struct Config {
 }
 
 const FAILPOINTS: &str = "FINETUNED_FAILPOINTS";
+
+/// What an address is, for errors.
+const ADDRESS: &str = "an address with a port, such as 127.0.0.1:8080";
 
 /// Where objects are kept.
 #[derive(Clone)]
@@ -184,7 +193,7 @@ fn read(flags: &BTreeMap<String, String>, environment: &BTreeMap<String, String>
     let state_dir = reader.path(&STATE_DIR).unwrap_or_else(|| default_state_dir(&env));
     let store = reader.store(&state_dir);
     let config = Config {
-        listen: reader.parse(&LISTEN, "an address with a port, such as 127.0.0.1:8080"),
+        listen: reader.parse(&LISTEN, ADDRESS),
         database_url: reader.database_url(),
         database_connections: reader.within(&DATABASE_CONNECTIONS, 2, 1000),
         postgres_bin: reader.path(&POSTGRES_BIN),
@@ -204,6 +213,7 @@ fn read(flags: &BTreeMap<String, String>, environment: &BTreeMap<String, String>
         lease: Duration::from_secs(reader.within(&LEASE_SECONDS, 3, 3600)),
         stall: Duration::from_secs(reader.within(&STALL_SECONDS, 1, 86_400)),
         shutdown: Duration::from_secs(reader.within(&SHUTDOWN_SECONDS, 1, 3600)),
+        worker_metrics: reader.address(&WORKER_METRICS),
         checkpoint_retention: match reader.within(&CHECKPOINT_DAYS, 0, 36_500) {
             0 => None,
             days => Some(Duration::from_hours(24 * days)),
@@ -253,6 +263,15 @@ impl Reader<'_> {
                 Err(_) => unreachable!("the default of {} parses", setting.env),
             }
         }
+    }
+
+    fn address(&mut self, setting: &Setting) -> Option<SocketAddr> {
+        let text = self.given(setting)?;
+        let address = text.parse().ok();
+        if address.is_none() {
+            self.fault(setting, &text, ADDRESS);
+        }
+        address
     }
 
     fn within<T: TryFrom<u64> + FromStr>(&mut self, setting: &Setting, min: u64, max: u64) -> T {

@@ -71,8 +71,17 @@ pub fn routes() -> Vec<Route> {
 
 /// The service.
 pub fn router(state: ApiState) -> Router {
+    assemble(routes(), state)
+}
+
+/// What a worker without an API shows of itself: health and metrics.
+pub fn operations_router(state: ApiState) -> Router {
+    assemble(operations::routes(), state)
+}
+
+fn assemble(routes: Vec<Route>, state: ApiState) -> Router {
     let mut router = Router::new();
-    for route in routes() {
+    for route in routes {
         let handler = match route.time_limit {
             Some(limit) => route.handler.layer(middleware::from_fn_with_state(limit, pace::limit_time)),
             None => route.handler,

@@ -175,8 +175,10 @@ mod tests {
             assert_eq!(shown(path), of_data, "{path:?}");
         }
         let (serve, worker) = (shown(&["serve"]), shown(&["worker"]));
-        assert_eq!(serve.len(), SETTINGS.len(), "the service has a use for all");
-        assert!(worker.contains(&"slots") && !worker.contains(&"listen") && !worker.contains(&"rate-limit"));
+        assert!(serve.contains(&"slots") && serve.contains(&"listen") && !serve.contains(&"worker-metrics"));
+        assert!(worker.contains(&"slots") && !worker.contains(&"listen") && worker.contains(&"worker-metrics"));
+        let nowhere = SETTINGS.iter().find(|one| !serve.contains(&one.flag) && !worker.contains(&one.flag));
+        assert!(nowhere.is_none(), "{}", nowhere.unwrap().flag);
     }
 
     #[test]

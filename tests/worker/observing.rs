@@ -3,7 +3,10 @@
 use finetuned::worker::upkeep::rescue;
 use serde_json::{Value, json};
 
+use super::support::client::Client;
 use super::support::data;
+use super::support::database;
+use super::support::fleet::Fleet;
 use super::support::logs;
 use super::support::service::{Service, eventually};
 
@@ -126,6 +129,30 @@ async fn pausing_resuming_and_being_put_back_are_moves_too() {
     ];
     assert_eq!(told, expected);
     assert!(!rescue::run_once(&service.app, None).await.unwrap(), "nothing is left to rescue");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_alone_shows_its_metrics() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = [("DATABASE_URL".to_owned(), database::fresh().await)].into();
+    let fleet = Fleet::new(folder.path(), settings);
+    fleet.set_up();
+    let worker = fleet.start("worker", &["worker"], &[("FINETUNED_WORKER_METRICS", "127.0.0.1:0")]);
+    let address = eventually("the line that says where it listens", 60, async || {
+        let log = std::fs::read_to_string(folder.path().join("worker.log")).ok()?;
+        let line = log.lines().find(|line| line.contains("listening"))?.to_owned();
+        Some(line.split_once("address=")?.1.trim().to_owned())
+    })
+    .await;
+    let client = Client::new(&address, None);
+    assert_eq!(client.get("/readyz").await.status, 200);
+    eventually("its gauges", 60, async || {
+        let text = String::from_utf8(client.get("/metrics").await.bytes).unwrap();
+        (text.contains("finetuned_workers 1") && text.contains("finetuned_disk_free_bytes")).then_some(())
+    })
+    .await;
+    assert_eq!(client.try_get("/v1/models").await, Some(404), "it has no API");
+    assert!(worker.stop().success());
 }
 
 /// The fields of a line are what a machine reads; nothing of them stands in the message alone.
