@@ -18,11 +18,41 @@ pub struct Setting {
     /// What holds where neither is given, for people.
     pub default: &'static str,
     pub doc: &'static str,
+    pub scope: Scope,
+}
+
+/// The commands that a setting concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every command on a service's data.
+    All,
+    /// `serve` and `worker`.
+    Work,
+    /// `serve` alone.
+    Serve,
+    /// `worker` alone.
+    Worker,
+}
+
+impl Scope {
+    /// Whether it is a matter of this command.
+    pub fn concerns(self, command: &str) -> bool {
+        match self {
+            Self::All => command != "check-data",
+            Self::Work => matches!(command, "serve" | "worker"),
+            Self::Serve => command == "serve",
+            Self::Worker => command == "worker",
+        }
+    }
 }
 
 macro_rules! settings {
-    ($($name:ident = $env:literal, $flag:literal, $default:literal, $doc:literal;)*) => {
-        $(const $name: Setting = Setting { env: $env, flag: $flag, default: $default, doc: $doc };)*
+    (@scope) => { Scope::Work };
+    (@scope $scope:ident) => { Scope::$scope };
+    ($($name:ident = $env:literal, $flag:literal, $default:literal, $doc:literal $(, $scope:ident)?;)*) => {
+        $(const $name: Setting = Setting {
+            env: $env, flag: $flag, default: $default, doc: $doc, scope: settings!(@scope $($scope)?)
+        };)*
 
         /// All settings, in the order of the documentation.
         pub const SETTINGS: &[Setting] = &[$($name),*];
@@ -30,18 +60,18 @@ macro_rules! settings {
 }
 
 settings! {
-    LISTEN = "FINETUNED_LISTEN", "listen", "127.0.0.1:8080", "Address and port of the API; port 0 takes a free one";
+    LISTEN = "FINETUNED_LISTEN", "listen", "127.0.0.1:8080", "Address and port of the API; port 0 takes a free one", Serve;
     STATE_DIR = "FINETUNED_STATE_DIR", "state-dir", "$XDG_STATE_HOME/finetuned, or /var/lib/finetuned for root",
-        "Folder of everything the service keeps";
+        "Folder of everything the service keeps", All;
     DATABASE_URL = "DATABASE_URL", "database-url", "a private PostgreSQL in the state folder",
-        "PostgreSQL to use, as postgres://user:password@host/database";
+        "PostgreSQL to use, as postgres://user:password@host/database", All;
     DATABASE_CONNECTIONS = "FINETUNED_DATABASE_CONNECTIONS", "database-connections", "16",
         "Most connections to the database for requests";
     POSTGRES_BIN = "FINETUNED_POSTGRES_BIN", "postgres-bin", "the newest found on the machine",
-        "Folder of the programs of the private PostgreSQL";
-    STORE_DIR = "FINETUNED_STORE_DIR", "store-dir", "objects/ in the state folder", "Folder of uploads and models";
+        "Folder of the programs of the private PostgreSQL", All;
+    STORE_DIR = "FINETUNED_STORE_DIR", "store-dir", "objects/ in the state folder", "Folder of uploads and models", All;
     STORE_URL = "FINETUNED_STORE_URL", "store-url", "",
-        "Bucket of uploads and models, as s3://bucket/prefix, in place of a folder; AWS_* variables say how to reach it";
+        "Bucket of uploads and models, as s3://bucket/prefix, in place of a folder; AWS_* variables say how to reach it", All;
     RUNS_DIR = "FINETUNED_RUNS_DIR", "runs-dir", "runs/ in the state folder",
         "Folder of the training runs at work; a fast local disk serves best";
     TRAINER = "FINETUNED_TRAINER", "trainer", "finetuned-trainer beside this program", "The training program";
@@ -49,19 +79,23 @@ settings! {
     SLOTS = "FINETUNED_SLOTS", "slots", "auto", "Jobs that run at once: auto is one per GPU, or one on the CPU";
     TRAINER_THREADS = "FINETUNED_TRAINER_THREADS", "trainer-threads", "0", "CPU threads of one job; 0 is all cores";
     SERVING_MODELS = "FINETUNED_SERVING_MODELS", "serving-models", "1",
-        "Models that answer classifications at once, each in a process of its own";
+        "Models that answer classifications at once, each in a process of its own", Serve;
     SERVING_IDLE_SECONDS = "FINETUNED_SERVING_IDLE_SECONDS", "serving-idle-seconds", "300",
-        "A model without requests for so long is put away";
-    MAX_FILE_BYTES = "FINETUNED_MAX_FILE_BYTES", "max-file-bytes", "8589934592", "Largest upload";
-    RATE_LIMIT = "FINETUNED_RATE_LIMIT", "rate-limit", "6000", "Requests a minute for each API key; 0 is no limit";
+        "A model without requests for so long is put away", Serve;
+    MAX_FILE_BYTES = "FINETUNED_MAX_FILE_BYTES", "max-file-bytes", "8589934592", "Largest upload", Serve;
+    RATE_LIMIT = "FINETUNED_RATE_LIMIT", "rate-limit", "6000", "Requests a minute for each API key; 0 is no limit", Serve;
     LEASE_SECONDS = "FINETUNED_LEASE_SECONDS", "lease-seconds", "30",
         "A worker that is silent for so long loses its jobs";
     STALL_SECONDS = "FINETUNED_STALL_SECONDS", "stall-seconds", "120",
         "A run without progress for so long, and for ten of its steps, is ended and tried again";
     SHUTDOWN_SECONDS = "FINETUNED_SHUTDOWN_SECONDS", "shutdown-seconds", "60",
         "How long a stopping service waits for running jobs to save a checkpoint";
-    LOG = "FINETUNED_LOG", "log", "info,sqlx=warn", "Which log lines to write, as in RUST_LOG";
-    LOG_FORMAT = "FINETUNED_LOG_FORMAT", "log-format", "text", "text or json";
+    WORKER_METRICS = "FINETUNED_WORKER_METRICS", "worker-metrics", "",
+        "Address and port at which a worker shows /metrics, /healthz and /readyz; none unless given", Worker;
+    CHECKPOINT_DAYS = "FINETUNED_CHECKPOINT_DAYS", "checkpoint-days", "0",
+        "Days for which the checkpoints of a job are kept after its end; 0 keeps them until they are deleted";
+    LOG = "FINETUNED_LOG", "log", "info,sqlx=warn", "Which log lines to write, as in RUST_LOG", All;
+    LOG_FORMAT = "FINETUNED_LOG_FORMAT", "log-format", "text", "text or json", All;
 }
 
 /// The settings in force.
@@ -92,6 +126,9 @@ pub struct Config {
     pub lease: Duration,
     pub stall: Duration,
     pub shutdown: Duration,
+    pub worker_metrics: Option<SocketAddr>,
+    /// None keeps checkpoints.
+    pub checkpoint_retention: Option<Duration>,
     pub log: String,
     pub log_json: bool,
     /// Where a test makes this process or its trainers die. No setting: release builds refuse it.
@@ -99,6 +136,9 @@ pub struct Config {
 }
 
 const FAILPOINTS: &str = "FINETUNED_FAILPOINTS";
+
+/// What an address is, for errors.
+const ADDRESS: &str = "an address with a port, such as 127.0.0.1:8080";
 
 /// Where objects are kept.
 #[derive(Clone)]
@@ -153,7 +193,7 @@ fn read(flags: &BTreeMap<String, String>, environment: &BTreeMap<String, String>
     let state_dir = reader.path(&STATE_DIR).unwrap_or_else(|| default_state_dir(&env));
     let store = reader.store(&state_dir);
     let config = Config {
-        listen: reader.parse(&LISTEN, "an address with a port, such as 127.0.0.1:8080"),
+        listen: reader.parse(&LISTEN, ADDRESS),
         database_url: reader.database_url(),
         database_connections: reader.within(&DATABASE_CONNECTIONS, 2, 1000),
         postgres_bin: reader.path(&POSTGRES_BIN),
@@ -173,6 +213,11 @@ fn read(flags: &BTreeMap<String, String>, environment: &BTreeMap<String, String>
         lease: Duration::from_secs(reader.within(&LEASE_SECONDS, 3, 3600)),
         stall: Duration::from_secs(reader.within(&STALL_SECONDS, 1, 86_400)),
         shutdown: Duration::from_secs(reader.within(&SHUTDOWN_SECONDS, 1, 3600)),
+        worker_metrics: reader.address(&WORKER_METRICS),
+        checkpoint_retention: match reader.within(&CHECKPOINT_DAYS, 0, 36_500) {
+            0 => None,
+            days => Some(Duration::from_hours(24 * days)),
+        },
         log: reader.text(&LOG),
         log_json: reader.one_of(&LOG_FORMAT, &["text", "json"]) == "json",
         failpoints: reader.failpoints(),
@@ -218,6 +263,15 @@ impl Reader<'_> {
                 Err(_) => unreachable!("the default of {} parses", setting.env),
             }
         }
+    }
+
+    fn address(&mut self, setting: &Setting) -> Option<SocketAddr> {
+        let text = self.given(setting)?;
+        let address = text.parse().ok();
+        if address.is_none() {
+            self.fault(setting, &text, ADDRESS);
+        }
+        address
     }
 
     fn within<T: TryFrom<u64> + FromStr>(&mut self, setting: &Setting, min: u64, max: u64) -> T {

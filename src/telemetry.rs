@@ -1,6 +1,8 @@
-//! Logs and metrics of the service itself.
+//! Logs and metrics of the service itself. Labels come from closed sets: nobody can make a series by inventing a word.
 
 use std::io::IsTerminal;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
@@ -8,22 +10,65 @@ use tracing_subscriber::fmt::time::SystemTime;
 
 use crate::config::Config;
 
-/// Requests answered, by route, method and status.
-pub const HTTP_REQUESTS: &str = "finetuned_http_requests_total";
-/// Seconds from a request's head to its answer's head.
-pub const HTTP_SECONDS: &str = "finetuned_http_request_seconds";
-/// Bytes of uploads stored.
-pub const UPLOADED_BYTES: &str = "finetuned_uploaded_bytes_total";
-/// Objects removed because no row names them.
-pub const ORPHANS: &str = "finetuned_orphaned_objects_total";
-/// Jobs in each status.
-pub const JOBS: &str = "finetuned_jobs";
-/// Attempts ended on this worker, by outcome.
-pub const ATTEMPTS: &str = "finetuned_attempts_total";
-/// Attempts running on this worker.
-pub const RUNNING: &str = "finetuned_attempts_running";
-/// Optimizer steps done on this worker.
-pub const STEPS: &str = "finetuned_training_steps_total";
+/// The target of the lines that say who changed what, so that they can be kept apart from the others.
+pub const AUDIT: &str = "audit";
+
+/// What a metric is, as Prometheus has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Type {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// A metric of the service.
+pub struct Metric {
+    pub name: &'static str,
+    r#type: Type,
+    /// What it counts, and its labels.
+    pub doc: &'static str,
+}
+
+macro_rules! metrics {
+    ($($constant:ident = $type:ident, $name:literal, $doc:literal;)*) => {
+        $(#[doc = $doc] pub const $constant: &str = $name;)*
+
+        /// All metrics.
+        pub const METRICS: &[Metric] = &[$(Metric { name: $name, r#type: Type::$type, doc: $doc }),*];
+    };
+}
+
+metrics! {
+    HTTP_REQUESTS = Counter, "finetuned_http_requests_total", "Requests answered, by method, route and status";
+    HTTP_SECONDS = Histogram, "finetuned_http_request_duration_seconds",
+        "Seconds from a request's head to its answer's head, by route";
+    UPLOADED_BYTES = Counter, "finetuned_uploaded_bytes_total", "Bytes of uploads stored";
+    ORPHANS = Counter, "finetuned_orphaned_objects_total", "Objects removed because no row names them";
+    JOBS = Gauge, "finetuned_jobs", "Jobs of all projects, by kind (training, evaluation) and status";
+    LONGEST_WAIT = Gauge, "finetuned_jobs_longest_wait_seconds",
+        "Seconds for which the first job that waits has waited, by status";
+    QUEUE_WAIT = Histogram, "finetuned_queue_wait_seconds", "Seconds from a job's place in the queue to its claim, by kind";
+    JOB_SECONDS = Histogram, "finetuned_job_duration_seconds", "Seconds from a job's creation to its end, by kind and status";
+    JOB_ENDS = Counter, "finetuned_job_ends_total", "Jobs ended, by kind, status and cause (the code of their error, or none)";
+    ATTEMPTS = Counter, "finetuned_attempts_total", "Attempts ended on this worker, by kind, outcome and cause";
+    RUNNING = Gauge, "finetuned_attempts_running", "Attempts running on this worker, by kind";
+    LEASES = Gauge, "finetuned_leases_held", "Leases that this worker keeps, by kind";
+    LEASES_LOST = Counter, "finetuned_leases_lost_total", "Leases that this worker could not keep, by kind";
+    PROCESSES = Gauge, "finetuned_processes", "Processes of the training program at work here, by kind (training, serving)";
+    WORKERS = Gauge, "finetuned_workers", "Workers that were there within the last minute";
+    DISK_FREE = Gauge, "finetuned_disk_free_bytes", "Bytes free where things are kept, by place (state, store, runs)";
+    STEPS = Counter, "finetuned_training_steps_total", "Optimizer steps done on this worker";
+}
+
+/// Bounds of the buckets of requests.
+const REQUEST_SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+/// Bounds of the buckets of jobs.
+const JOB_BUCKETS: &[f64] =
+    &[1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4.0 * 3600.0, 24.0 * 3600.0, 7.0 * 24.0 * 3600.0];
+
+/// How often what histograms were told is added up; until then each observation takes memory of its own.
+const FOLD: Duration = Duration::from_secs(5);
 
 /// Writes logs to standard error as the configuration says. Only the first call of a process has an effect.
 pub fn init_logs(config: &Config) {
@@ -38,28 +83,69 @@ pub fn init_logs(config: &Config) {
     }
 }
 
-/// Starts collecting metrics; the handle renders them. Only one recorder can be installed in a process, so later calls
-/// give a handle to a recorder of their own that nothing writes to.
+/// Starts collecting metrics; the handle renders them. A process has one recorder, so later calls give a handle to the
+/// same.
 pub fn init_metrics() -> PrometheusHandle {
-    const BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
-    let builder = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Full(HTTP_SECONDS.to_owned()), BUCKETS)
-        .unwrap_or_else(|_| PrometheusBuilder::new());
+    static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+    RECORDER.get_or_init(record).clone()
+}
+
+fn record() -> PrometheusHandle {
+    let mut builder = PrometheusBuilder::new();
+    for (name, bounds) in [(HTTP_SECONDS, REQUEST_SECONDS), (QUEUE_WAIT, JOB_BUCKETS), (JOB_SECONDS, JOB_BUCKETS)] {
+        // Fails for want of bounds alone.
+        builder = builder
+            .set_buckets_for_metric(Matcher::Full(name.to_owned()), bounds)
+            .unwrap_or_else(|_| PrometheusBuilder::new());
+    }
     let recorder = builder.build_recorder();
     let handle = recorder.handle();
-    let _ = metrics::set_global_recorder(recorder);
-    describe();
+    if metrics::set_global_recorder(recorder).is_ok() {
+        describe();
+        fold(handle.clone());
+    }
     handle
 }
 
+/// Keeps the memory of histograms bounded whether or not anybody asks for the metrics.
+fn fold(handle: PrometheusHandle) {
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(FOLD).await;
+            handle.run_upkeep();
+        }
+    });
+}
+
 fn describe() {
-    use metrics::{describe_counter, describe_gauge, describe_histogram};
-    describe_counter!(HTTP_REQUESTS, "Requests answered, by route, method and status");
-    describe_histogram!(HTTP_SECONDS, "Seconds from a request's head to its answer's head");
-    describe_counter!(UPLOADED_BYTES, "Bytes of uploads stored");
-    describe_counter!(ORPHANS, "Objects removed because no row names them");
-    describe_gauge!(JOBS, "Jobs in each status");
-    describe_counter!(ATTEMPTS, "Attempts ended on this worker, by outcome");
-    describe_gauge!(RUNNING, "Attempts running on this worker");
-    describe_counter!(STEPS, "Optimizer steps done on this worker");
+    for Metric { name, r#type, doc } in METRICS {
+        match r#type {
+            Type::Counter => metrics::describe_counter!(*name, *doc),
+            Type::Gauge => metrics::describe_gauge!(*name, *doc),
+            Type::Histogram => metrics::describe_histogram!(*name, *doc),
+        }
+    }
+}
+
+/// Counts in a gauge as long as it lives.
+pub struct OneMore(metrics::Gauge);
+
+impl OneMore {
+    /// One more of `kind` in the gauge called `name`.
+    pub fn of(name: &'static str, kind: &'static str) -> Self {
+        let gauge = metrics::gauge!(name, "kind" => kind);
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for OneMore {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
+/// The line of a change that the operator made, from the command line or by starting the service.
+pub fn audit_operator(action: &'static str, project: Option<&str>, resource: &str) {
+    tracing::info!(target: AUDIT, action, by = "operator", project, resource, outcome = "done", "audit");
 }

@@ -19,7 +19,7 @@ const MAX_BYTES: usize = 16 << 20;
 
 pub(super) fn routes() -> Vec<Route> {
     let create = post("/v1/classifications", "create_classification", create_classification);
-    vec![create.with_body_limit(MAX_BYTES).with_patience()]
+    vec![create.with_body_limit(MAX_BYTES).with_patience().without_change()]
 }
 
 /// As sent. Any field may be null, which is the same as absent.

@@ -9,9 +9,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::ApiState;
+use super::context::Made;
 use super::evaluation_view::EvaluationView;
 use super::extract::{Caller, JsonBody, Path, Query};
-use super::job_body::{method, required};
+use super::job_body::{columns, method, required};
 use super::job_view::EventView;
 use super::jobs::{identity, metadata_filter};
 use super::list::{Limit, List, page};
@@ -19,7 +20,6 @@ use super::problem::Answer;
 use super::route::{Route, get, post};
 use crate::app::evaluations::{self, CreateEvaluation};
 use crate::domain::error::Result;
-use crate::domain::job::DatasetOptions;
 use crate::domain::page::Order;
 
 pub(super) fn routes() -> Vec<Route> {
@@ -54,11 +54,7 @@ struct DatasetBody {
 impl CreateEvaluationBody {
     fn into_request(self) -> Result<CreateEvaluation> {
         let (method, hyperparameters, hyperparameters_path) = method(self.method, None)?;
-        let dataset = self.dataset.map(|body| DatasetOptions {
-            text_column: body.text_column,
-            label_column: body.label_column,
-            validation_split: None,
-        });
+        let dataset = self.dataset.map(|body| columns(body.text_column, body.label_column)).transpose()?;
         Ok(CreateEvaluation {
             model: required("model", self.model)?,
             test_file: required("test_file", self.test_file)?,
@@ -77,10 +73,10 @@ async fn create_evaluation(
     State(state): State<ApiState>,
     headers: HeaderMap,
     body: JsonBody<CreateEvaluationBody>,
-) -> Answer<Json<EvaluationView>> {
+) -> Answer<Made<EvaluationView>> {
     let identity = identity(&headers, &body.bytes)?;
     let job = evaluations::create(&state.app, caller.0.id, body.value.into_request()?, identity).await?;
-    Ok(Json(EvaluationView::from(job)))
+    Ok(Made(EvaluationView::from(job)))
 }
 
 async fn list_evaluations(

@@ -17,6 +17,7 @@ use super::{ApiState, MAX_JSON_BYTES};
 use crate::auth;
 use crate::dataset::json::{DUPLICATE_KEY, Strict};
 use crate::db::keys;
+use crate::domain::clip::{clipped, clipped_to};
 use crate::domain::error::{Error, ErrorKind};
 use crate::domain::project::Project;
 
@@ -38,7 +39,7 @@ impl FromRequestParts<ApiState> for Caller {
             return Err(error.into());
         };
         let context = parts.extensions.get::<Context>().cloned().unwrap_or_default();
-        context.set_project(&project.name);
+        context.set_caller(&project.name, key);
         if let Some(allowance) = state.rate_limit.take(key) {
             context.set_allowance(allowance);
             if allowance.retry_after.is_some() {
@@ -115,7 +116,12 @@ impl<T: DeserializeOwned> JsonBody<T> {
         if let Err(error) = serde_json::from_slice::<Strict>(&bytes)
             && error.to_string().starts_with(DUPLICATE_KEY)
         {
-            return Err(Error::new(ErrorKind::Invalid, format!("The body has a {error}.")).code("invalid_json").into());
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("The body has a {}.", clipped_to(&error.to_string(), PATH)),
+            )
+            .code("invalid_json")
+            .into());
         }
         let mut deserializer = serde_json::Deserializer::from_slice(&bytes);
         let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| json_error(&error))?;
@@ -135,6 +141,9 @@ fn body_error(rejection: BytesRejection, limit: usize) -> Problem {
     too_slow(&rejection).unwrap_or_else(unread).source(rejection).into()
 }
 
+/// What a message shows of a path into a body, in characters.
+const PATH: usize = 150;
+
 fn json_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
     let path = error.path().to_string();
     let inner = error.inner();
@@ -145,11 +154,14 @@ fn json_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem 
     let text = inner.to_string();
     let what = text.split(" at line ").next().unwrap_or(&text);
     if let Some(name) = what.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {
-        let error = Error::invalid(name, format!("Unrecognized request argument supplied: {name}"));
+        let name = clipped(name);
+        let error = Error::invalid(&*name, format!("Unrecognized request argument supplied: {name}"));
         return error.code("unknown_parameter").into();
     }
     if path == "." {
-        return Error::new(ErrorKind::Invalid, format!("The body must be a JSON object: {what}.")).into();
+        return Error::new(ErrorKind::Invalid, format!("The body must be a JSON object: {}.", clipped_to(what, PATH)))
+            .into();
     }
-    Error::invalid(path.clone(), format!("Invalid value for '{path}': {what}.")).into()
+    let path = clipped_to(&path, PATH);
+    Error::invalid(&*path, format!("Invalid value for '{path}': {}.", clipped_to(what, 4 * PATH))).into()
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::ApiState;
+use super::context::Made;
 use super::extract::{Caller, Path, Query};
 use super::list::{Item, Limit, List, page};
 use super::multipart::UploadForm;
@@ -48,7 +49,8 @@ struct FileView {
 impl From<File> for FileView {
     fn from(file: File) -> Self {
         let readable = file.is_readable();
-        let details = file.report.as_ref().filter(|_| !readable).map(|report| report.faults.summary());
+        let told = |report: &FileReport| if readable { report.why_useless() } else { Some(report.faults.summary()) };
+        let details = file.report.as_ref().and_then(told);
         Self {
             id: file.id.to_string(),
             object: "file",
@@ -70,9 +72,9 @@ impl Item for FileView {
     }
 }
 
-async fn create_file(caller: Caller, State(state): State<ApiState>, form: UploadForm) -> Answer<Json<FileView>> {
+async fn create_file(caller: Caller, State(state): State<ApiState>, form: UploadForm) -> Answer<Made<FileView>> {
     let file = files::create(&state.app, caller.0.id, form.spool, form.new).await?;
-    Ok(Json(file.into()))
+    Ok(Made(file.into()))
 }
 
 async fn list_files(caller: Caller, State(state): State<ApiState>, query: Query) -> Answer<Json<List<FileView>>> {

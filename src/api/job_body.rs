@@ -6,9 +6,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::app::jobs::CreateJob;
+use crate::domain::clip::clipped;
 use crate::domain::error::{Error, Result};
-use crate::domain::job::DatasetOptions;
+use crate::domain::job::{COLUMN_CHARS, DatasetOptions};
 use crate::domain::method::Method;
+use crate::domain::model::MODEL_NAME_CHARS;
 
 /// As sent. Any field may be null, which is the same as absent.
 #[derive(Deserialize)]
@@ -48,20 +50,22 @@ impl CreateJobBody {
             return Err(Error::invalid("integrations", message));
         }
         let (method, hyperparameters, path) = method(self.method, self.hyperparameters)?;
-        let dataset = self.dataset.map(|body| DatasetOptions {
-            text_column: body.text_column,
-            label_column: body.label_column,
-            validation_split: body.validation_split,
-        });
+        let dataset = match self.dataset {
+            Some(body) => DatasetOptions {
+                validation_split: body.validation_split,
+                ..columns(body.text_column, body.label_column)?
+            },
+            None => DatasetOptions::default(),
+        };
         Ok(CreateJob {
             model: required("model", self.model)?,
             training_file: required("training_file", self.training_file)?,
-            validation_file: self.validation_file,
-            test_file: self.test_file,
+            validation_file: bounded("validation_file", self.validation_file, MODEL_NAME_CHARS)?,
+            test_file: bounded("test_file", self.test_file, MODEL_NAME_CHARS)?,
             method,
             hyperparameters,
             hyperparameters_path: path,
-            dataset: dataset.unwrap_or_default(),
+            dataset,
             suffix: self.suffix,
             seed: self.seed,
             metadata: self.metadata,
@@ -69,8 +73,36 @@ impl CreateJobBody {
     }
 }
 
+/// The columns that a job or an evaluation names.
+///
+/// # Errors
+/// A name is too long.
+pub(super) fn columns(text: Option<String>, label: Option<String>) -> Result<DatasetOptions> {
+    Ok(DatasetOptions {
+        text_column: bounded("dataset.text_column", text, COLUMN_CHARS)?,
+        label_column: bounded("dataset.label_column", label, COLUMN_CHARS)?,
+        validation_split: None,
+    })
+}
+
+/// A text of at most `most` characters.
+///
+/// # Errors
+/// It has more.
+pub(super) fn bounded(name: &str, value: Option<String>, most: usize) -> Result<Option<String>> {
+    let length = value.as_ref().map_or(0, |text| text.chars().count());
+    if length <= most {
+        return Ok(value);
+    }
+    Err(Error::invalid(name, format!("'{name}' has {length} characters; at most {most} are allowed.")))
+}
+
+/// The name of a model or the id of a file, which must be there.
+///
+/// # Errors
+/// It is not, or it is longer than any.
 pub(super) fn required(name: &str, value: Option<String>) -> Result<String> {
-    value.filter(|text| !text.is_empty()).ok_or_else(|| {
+    bounded(name, value, MODEL_NAME_CHARS)?.filter(|text| !text.is_empty()).ok_or_else(|| {
         Error::invalid(name, format!("Missing required parameter: '{name}'.")).code("missing_required_parameter")
     })
 }
@@ -94,6 +126,7 @@ pub(super) fn method(
     let method = Method::parse(&word)?;
     let own = body.remove(&word).filter(|own| !own.is_null());
     if let Some((other, _)) = body.into_iter().find(|(_, value)| !value.is_null()) {
+        let other = clipped(&other);
         let message = format!("'method.{other}' does not belong to the method '{word}'.");
         return Err(Error::invalid(format!("method.{other}"), message));
     }
@@ -107,7 +140,7 @@ pub(super) fn method(
     };
     let values = own.remove("hyperparameters").unwrap_or_default();
     if let Some((other, _)) = own.into_iter().find(|(_, value)| !value.is_null()) {
-        let path = format!("{at}.{other}");
+        let path = format!("{at}.{}", clipped(&other));
         return Err(Error::invalid(path.clone(), format!("Unrecognized request argument supplied: {path}")));
     }
     let path = format!("{at}.hyperparameters");

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
 use super::ApiState;
+use super::context::Made;
 use super::dry_run::DryRunView;
 use super::extract::{Caller, JsonBody, Path, Query};
 use super::job_body::CreateJobBody;
@@ -49,7 +50,7 @@ async fn create_job(
         return Ok(Json(DryRunView::from(dry_run)).into_response());
     }
     let job = jobs::create(&state.app, caller.0.id, body.value.into_request()?, identity).await?;
-    Ok(Json(JobView::from(job)).into_response())
+    Ok(Made(JobView::from(job)).into_response())
 }
 
 /// The longest `Idempotency-Key`, in bytes.

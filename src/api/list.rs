@@ -5,6 +5,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use super::extract::Query;
+use crate::domain::clip::clipped;
 use crate::domain::error::{Error, Result};
 use crate::domain::page::{Order, Page, PageRequest};
 
@@ -25,7 +26,7 @@ pub(super) fn page<After: FromStr>(query: &Query, limit: &Limit, order: Order) -
             let parsed = text.parse().map_err(|_| {
                 Error::invalid(
                     "after",
-                    format!("Invalid value for 'after': '{text}' is no id of an item of this list."),
+                    format!("Invalid value for 'after': '{}' is no id of an item of this list.", clipped(text)),
                 )
             })?;
             Some(parsed)
@@ -37,7 +38,7 @@ pub(super) fn page<After: FromStr>(query: &Query, limit: &Limit, order: Order) -
         Some(text) => text.parse().ok().filter(|limit| (1..=max).contains(limit)).ok_or_else(|| {
             Error::invalid(
                 "limit",
-                format!("Invalid value for 'limit': '{text}'. Allowed: an integer from 1 to {max}."),
+                format!("Invalid value for 'limit': '{}'. Allowed: an integer from 1 to {max}.", clipped(text)),
             )
         })?,
     };
@@ -46,6 +47,7 @@ pub(super) fn page<After: FromStr>(query: &Query, limit: &Limit, order: Order) -
         Some("asc") => Order::Ascending,
         Some("desc") => Order::Descending,
         Some(text) => {
+            let text = clipped(text);
             let message = format!("Invalid value for 'order': '{text}'. Allowed: asc, desc.");
             return Err(Error::invalid("order", message));
         }

@@ -34,6 +34,7 @@ pub use route::Route;
 pub use server::serve;
 
 use crate::app::App;
+use context::Operation;
 use rate_limit::RateLimit;
 
 /// The largest JSON body, in bytes, unless its route says otherwise.
@@ -70,12 +71,23 @@ pub fn routes() -> Vec<Route> {
 
 /// The service.
 pub fn router(state: ApiState) -> Router {
+    assemble(routes(), state)
+}
+
+/// What a worker without an API shows of itself: health and metrics.
+pub fn operations_router(state: ApiState) -> Router {
+    assemble(operations::routes(), state)
+}
+
+fn assemble(routes: Vec<Route>, state: ApiState) -> Router {
     let mut router = Router::new();
-    for route in routes() {
+    for route in routes {
         let handler = match route.time_limit {
             Some(limit) => route.handler.layer(middleware::from_fn_with_state(limit, pace::limit_time)),
             None => route.handler,
         };
+        let operation = Operation { id: route.operation, is_change: route.is_change };
+        let handler = handler.layer(middleware::from_fn_with_state(operation, context::name));
         router = router.route(route.path, handler);
     }
     router

@@ -8,6 +8,7 @@ use super::ApiState;
 use super::pace::too_slow;
 use super::problem::Problem;
 use crate::app::files::{NewFile, Spool};
+use crate::domain::clip::clipped;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::file::FilePurpose;
 
@@ -52,8 +53,9 @@ async fn read(mut form: Multipart, state: &ApiState) -> Result<UploadForm> {
             "expires_after[anchor]" => anchor = Some(text(field, "expires_after[anchor]").await?),
             "expires_after[seconds]" => seconds = Some(text(field, "expires_after[seconds]").await?),
             name => {
+                let name = clipped(name);
                 let message = format!("Unrecognized request argument supplied: {name}");
-                return Err(Error::invalid(name, message).code("unknown_parameter"));
+                return Err(Error::invalid(name.into_owned(), message).code("unknown_parameter"));
             }
         }
     }
@@ -73,8 +75,8 @@ fn parse_purpose(word: &str) -> Result<FilePurpose> {
     let purpose = word.parse().ok().filter(|purpose| FilePurpose::UPLOADABLE.contains(purpose));
     purpose.ok_or_else(|| {
         let allowed = FilePurpose::UPLOADABLE.map(FilePurpose::as_str).join(", ");
-        let shown: String = word.chars().take(40).collect();
-        Error::invalid("purpose", format!("Invalid value for 'purpose': '{shown}'. Allowed: {allowed}."))
+        let word = clipped(word);
+        Error::invalid("purpose", format!("Invalid value for 'purpose': '{word}'. Allowed: {allowed}."))
     })
 }
 

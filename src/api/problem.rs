@@ -7,6 +7,7 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use crate::domain::clip::{clipped, clipped_to};
 use crate::domain::error::{Error, ErrorKind};
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -80,11 +81,15 @@ impl IntoResponse for Problem {
     }
 }
 
+/// The longest message and the longest name of a parameter, in characters, whatever of the request they quote.
+const MESSAGE: usize = 2000;
+const PARAM: usize = 200;
+
 fn envelope(status: StatusCode, error: &Error) -> Response {
     let body = json!({"error": {
-        "message": error.message,
+        "message": clipped_to(&error.message, MESSAGE),
         "type": error_type(error.kind),
-        "param": error.param,
+        "param": error.param.as_deref().map(|param| clipped_to(param, PARAM)),
         "code": error.code,
     }});
     (status, Json(body)).into_response()
@@ -92,12 +97,14 @@ fn envelope(status: StatusCode, error: &Error) -> Response {
 
 /// The answer to a path that is none of ours.
 pub(super) async fn no_such_route(method: Method, uri: Uri) -> Problem {
-    Problem(Error::new(ErrorKind::NotFound, format!("Invalid URL ({method} {})", uri.path())).code("unknown_url"))
+    let (method, path) = (clipped(method.as_str()), clipped_to(uri.path(), PARAM));
+    Problem(Error::new(ErrorKind::NotFound, format!("Invalid URL ({method} {path})")).code("unknown_url"))
 }
 
 /// The answer to a path of ours with a method that it does not have.
 pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> Response {
-    let message = format!("Method {method} is not allowed for {}.", uri.path());
+    let (method, path) = (clipped(method.as_str()), clipped_to(uri.path(), PARAM));
+    let message = format!("Method {method} is not allowed for {path}.");
     let error = Error::new(ErrorKind::Invalid, message).code("method_not_allowed");
     envelope(StatusCode::METHOD_NOT_ALLOWED, &error)
 }

@@ -16,6 +16,8 @@ pub struct Route {
     pub path: &'static str,
     /// The operation's id in `openapi.yaml`, and the handler's name.
     pub operation: &'static str,
+    /// Whether it changes anything.
+    pub(super) is_change: bool,
     pub(super) handler: MethodRouter<ApiState>,
     /// How long the head of the answer may take.
     pub(super) time_limit: Option<Duration>,
@@ -41,6 +43,11 @@ impl Route {
         Self { handler: handler.layer(Extension(BodyLimit(bytes))), ..self }
     }
 
+    /// For a handler that is asked something with a body, and changes nothing.
+    pub(super) fn without_change(self) -> Self {
+        Self { is_change: false, ..self }
+    }
+
     /// For a handler that may read large files before it answers.
     pub(super) fn with_patience(self) -> Self {
         Self { time_limit: Some(LONG_TIME_LIMIT), ..self }
@@ -52,7 +59,8 @@ where
     H: Handler<T, ApiState>,
     T: 'static,
 {
-    Route { method, path, operation, handler: on(filter, handler), time_limit: Some(TIME_LIMIT) }
+    let is_change = method != Method::GET;
+    Route { method, path, operation, is_change, handler: on(filter, handler), time_limit: Some(TIME_LIMIT) }
 }
 
 pub(super) fn get<H: Handler<T, ApiState>, T: 'static>(

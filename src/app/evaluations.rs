@@ -8,6 +8,7 @@ use super::jobs::{self, RequestIdentity, check_metadata, data_file, find_repeate
 use super::{App, models};
 use crate::db;
 use crate::db::jobs::MetadataFilter;
+use crate::domain::clip::clipped;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Event;
 use crate::domain::hyperparameters::{DataFacts, Requested, Subject, resolve};
@@ -114,7 +115,7 @@ fn parse(id: &str) -> Result<JobId> {
 }
 
 fn not_found(id: &str) -> Error {
-    Error::new(ErrorKind::NotFound, format!("Could not find evaluation: {id}"))
+    Error::new(ErrorKind::NotFound, format!("Could not find evaluation: {}", clipped(id)))
         .param("evaluation_id")
         .code("evaluation_not_found")
 }

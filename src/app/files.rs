@@ -10,6 +10,7 @@ use super::App;
 use crate::dataset::inspect;
 use crate::db::files;
 use crate::domain::Timestamp;
+use crate::domain::clip::clipped;
 use crate::domain::error::{Error, ErrorKind, Result, is_storage_full};
 use crate::domain::file::{EXPIRY_SECONDS, File, FilePurpose, MAX_FILENAME};
 use crate::domain::id::{FileId, ProjectId};
@@ -153,7 +154,7 @@ pub async fn get(app: &App, project: ProjectId, id: &str) -> Result<File> {
 
 /// No such file.
 pub fn not_found(id: &str) -> Error {
-    Error::new(ErrorKind::NotFound, format!("No such File object: {id}")).param("id")
+    Error::new(ErrorKind::NotFound, format!("No such File object: {}", clipped(id))).param("id")
 }
 
 /// One page of a project's files.

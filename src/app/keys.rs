@@ -6,6 +6,7 @@ use crate::db::keys;
 use crate::domain::error::{Error, Result};
 use crate::domain::id::KeyId;
 use crate::domain::project::{ApiKey, Secret, is_project_name};
+use crate::telemetry::audit_operator;
 
 /// The project of a service that nobody divided into projects.
 pub const DEFAULT_PROJECT: &str = "default";
@@ -24,6 +25,7 @@ pub async fn create(app: &App, project: &str, name: &str) -> Result<(KeyId, Secr
     let project = keys::ensure_project(tx.connection(), project).await?;
     let id = keys::create(tx.connection(), project.id, name, &secret).await?;
     tx.commit().await?;
+    audit_operator("create_key", Some(&project.name), &id.to_string());
     Ok((id, secret))
 }
 
@@ -34,5 +36,9 @@ pub async fn list(app: &App) -> Result<Vec<ApiKey>> {
 
 /// Ends a key; false if there was none to end.
 pub async fn revoke(app: &App, id: KeyId) -> Result<bool> {
-    keys::revoke(app.db.pool(), id).await
+    let revoked = keys::revoke(app.db.pool(), id).await?;
+    if revoked {
+        audit_operator("revoke_key", None, &id.to_string());
+    }
+    Ok(revoked)
 }

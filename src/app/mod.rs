@@ -41,8 +41,12 @@ impl App {
         let failpoints = config.failpoints.clone();
         let serving = Pool::new(config.serving_models as usize);
         let app = Self { db, store, config: Arc::new(config), failpoints, serving };
-        private::make_folder(&app.scratch(), private::FOLDER)?;
-        private::make_folder(&app.runs(), private::FOLDER)?;
+        for folder in [app.scratch(), app.runs()] {
+            let named = |error: std::io::Error| {
+                std::io::Error::new(error.kind(), format!("cannot make the folder {}: {error}", folder.display()))
+            };
+            private::make_folder(&folder, private::FOLDER).map_err(named)?;
+        }
         Ok(app)
     }
 

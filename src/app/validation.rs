@@ -1,11 +1,11 @@
 //! Checking the files of new jobs, and moving the jobs into the queue.
 
 use super::App;
+use super::jobs::{Move, told};
 use super::preparation::{Refusal, prepare};
 use crate::db::{events, jobs, queue, validation};
 use crate::domain::error::{ErrorKind, Result};
 use crate::domain::event::NewEvent;
-use crate::domain::id::JobId;
 use crate::domain::job::{Job, JobError, JobKind, Prepared};
 
 /// How often the files of a job are taken up before they are given up.
@@ -20,18 +20,18 @@ const MOST_TRIES: u32 = 5;
 pub async fn run_once(app: &App) -> Result<bool> {
     let Some(taken) = validation::take(app.db.pool()).await? else { return Ok(false) };
     let id = taken.job;
-    if taken.tries > MOST_TRIES {
-        let message = format!("The job's files could not be read in {MOST_TRIES} tries.");
-        let refusal = Refusal { error: JobError::new("validation_failed", message), report: None, prepared: None };
-        refuse(app, id, &refusal).await?;
-        return Ok(true);
-    }
     let mut connection = app.db.connection().await?;
     let Some(job) = jobs::find_any(&mut connection, id).await? else { return Ok(true) };
     drop(connection);
+    if taken.tries > MOST_TRIES {
+        let message = format!("The job's files could not be read in {MOST_TRIES} tries.");
+        let refusal = Refusal { error: JobError::new("validation_failed", message), report: None, prepared: None };
+        refuse(app, &job, &refusal).await?;
+        return Ok(true);
+    }
     match prepare(app, job.project, &job.spec).await {
         Ok(Ok(prepared)) => accept(app, &job, &prepared).await?,
-        Ok(Err(refusal)) => refuse(app, id, &refusal).await?,
+        Ok(Err(refusal)) => refuse(app, &job, &refusal).await?,
         Err(error) => {
             if error.kind == ErrorKind::Unavailable {
                 validation::forgive(app.db.pool(), id).await?;
@@ -71,17 +71,19 @@ async fn accept(app: &App, job: &Job, prepared: &Prepared) -> Result<()> {
         events::insert(&mut *tx.connection(), job.id, &recorded).await?;
         queue::hint(&mut *tx.connection()).await?;
         tx.commit().await?;
+        told(app, job.spec.kind(), job.id, Move::Queued, Some("its files are validated")).await;
     }
     Ok(())
 }
 
-async fn refuse(app: &App, id: JobId, refusal: &Refusal) -> Result<()> {
+async fn refuse(app: &App, job: &Job, refusal: &Refusal) -> Result<()> {
     let mut tx = app.db.begin().await?;
-    if validation::refuse(&mut *tx.connection(), id, &refusal.error, refusal.report.as_deref()).await? {
+    if validation::refuse(&mut *tx.connection(), job.id, &refusal.error, refusal.report.as_deref()).await? {
         let data = serde_json::json!({"error_code": refusal.error.code, "error_param": refusal.error.param});
         let event = NewEvent::error(refusal.error.message.clone()).data(data);
-        events::insert(&mut *tx.connection(), id, &[event]).await?;
+        events::insert(&mut *tx.connection(), job.id, &[event]).await?;
         tx.commit().await?;
+        told(app, job.spec.kind(), job.id, Move::Failed, Some(&refusal.error.message)).await;
     }
     Ok(())
 }

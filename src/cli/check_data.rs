@@ -1,47 +1,44 @@
 //! `finetuned check-data`.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::ArgMatches;
 
+use crate::dataset::images::IMAGE_COLUMN;
 use crate::dataset::prepare::{self, Found, Inputs, Wanted};
-use crate::dataset::{Input, detect_format};
+use crate::dataset::{Input, detect_format, rows};
 use crate::domain::job::DatasetOptions;
 use crate::domain::method::Method;
-use crate::domain::report::ExamplesReport;
+use crate::domain::report::{DataFormat, ExamplesReport, ImageStatistics};
 
 /// Labels shown, the most frequent first.
 const SHOWN_LABELS: usize = 20;
 
 pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<ExitCode> {
-    let input = |name: &str| {
-        arguments
-            .get_one::<PathBuf>(name)
-            .map(|path| {
-                let filename = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                let format = detect_format(path, &filename).with_context(|| path.display().to_string())?;
-                anyhow::Ok(Input { path: path.clone(), format })
-            })
-            .transpose()
-    };
     let text = |name: &str| arguments.get_one::<String>(name).cloned();
     let options =
         DatasetOptions { text_column: text("text-column"), label_column: text("label-column"), validation_split: None };
-    let training = input("training")?.context("a training file is needed")?;
-    let inputs = Inputs { training, validation: input("validation")?, test: None };
-    let method = match arguments.get_one::<String>("method") {
-        Some(word) => Method::parse(word).map_err(|error| anyhow::anyhow!(error.message))?,
-        None => Method::TextClassification,
+    let training = input(arguments, "training")?.context("a training file is needed")?;
+    let method = match text("method") {
+        Some(word) => Method::parse(&word).map_err(|error| anyhow::anyhow!(error.message))?,
+        None => likely_method(&training)?,
     };
-    let Found { report, labels, .. } = prepare::prepare(&inputs, &Wanted { method, problem: None, options })?;
+    let inputs = Inputs { training, validation: input(arguments, "validation")?, test: input(arguments, "test")? };
+    let found = prepare::prepare(&inputs, &Wanted { method, problem: None, options });
+    let Found { report, labels, .. } = found.with_context(|| inputs.training.path.display().to_string())?;
+    println!("method: {method}");
     show("training", &report.training);
     if let Some(validation) = &report.validation {
         show("validation", validation);
-        println!("validation texts that are also training texts: {}", report.validation_overlap);
+        println!("validation examples that are also training examples: {}", report.validation_overlap);
     } else {
         println!("held out for validation: {} examples", report.held_out);
+    }
+    if let Some(test) = &report.test {
+        show("test", test);
     }
     match labels {
         Ok(_) => {
@@ -55,16 +52,41 @@ pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// The file that an argument names, if it is given.
+fn input(arguments: &ArgMatches, name: &str) -> anyhow::Result<Option<Input>> {
+    let Some(path) = arguments.get_one::<PathBuf>(name) else { return Ok(None) };
+    let named = || format!("the {name} file {}", path.display());
+    let metadata = File::open(path).and_then(|file| file.metadata()).with_context(named)?;
+    if !metadata.is_file() {
+        bail!("{} is no file", named());
+    }
+    let filename = path.file_name().unwrap_or_default().to_string_lossy();
+    let format = detect_format(path, &filename).with_context(named)?;
+    Ok(Some(Input { path: path.clone(), format }))
+}
+
+/// Archives hold images, and so do rows with an image; anything else is texts with labels unless it is said.
+fn likely_method(training: &Input) -> anyhow::Result<Method> {
+    let has_images = match training.format {
+        DataFormat::Zip | DataFormat::Tar => true,
+        DataFormat::Jsonl => {
+            let has_image = |row: rows::Row<'_>| row.get(IMAGE_COLUMN).map(drop);
+            let first = rows::of_first(&training.path, training.format, has_image);
+            first.with_context(|| training.path.display().to_string())?.is_some()
+        }
+        DataFormat::Csv | DataFormat::Text => false,
+    };
+    Ok(if has_images { Method::ImageClassification } else { Method::TextClassification })
+}
+
 fn show(name: &str, report: &ExamplesReport) {
-    let lengths = &report.text_lengths;
-    println!(
-        "{name}: {} examples, {} labels; texts of {} to {} characters, {:.1} on average",
-        report.examples,
-        report.labels.len(),
-        lengths.min,
-        lengths.max,
-        lengths.mean
-    );
+    let content = if let Some(ImageStatistics { widths, heights, .. }) = &report.images {
+        format!("images of {}×{} to {}×{} pixels", widths.min, heights.min, widths.max, heights.max)
+    } else {
+        let lengths = &report.text_lengths;
+        format!("texts of {} to {} characters, {:.1} on average", lengths.min, lengths.max, lengths.mean)
+    };
+    println!("{name}: {} examples, {} labels; {content}", report.examples, report.labels.len());
     let mut labels: Vec<(&String, &u64)> = report.labels.iter().collect();
     labels.sort_by_key(|(label, count)| (std::cmp::Reverse(**count), label.as_str()));
     for (label, count) in labels.iter().take(SHOWN_LABELS) {

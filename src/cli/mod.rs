@@ -16,22 +16,32 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::app::keys::DEFAULT_PROJECT;
-use crate::config::{self, Config, SETTINGS};
+use crate::config::{self, Config, SETTINGS, Setting};
 use crate::telemetry;
 
-/// The command line: settings are options of every command, and environment variables.
+fn setting(setting: &Setting) -> Arg {
+    let default = if setting.default.is_empty() { "none" } else { setting.default };
+    let help = format!("{} [env: {}] [default: {default}]", setting.doc, setting.env);
+    Arg::new(setting.flag).long(setting.flag).value_name("VALUE").help(help).global(true).help_heading("Settings")
+}
+
+/// The same command with the settings that concern it in its help, and in that of its own commands.
+fn with_settings(command: Command) -> Command {
+    let own = SETTINGS.iter().filter(|setting| setting.scope.concerns(command.get_name())).map(setting);
+    let own: Vec<Arg> = own.collect();
+    command.args(own)
+}
+
+/// The command line. Settings are options and environment variables; every command takes all of them, before and behind
+/// its name, so that one line of options serves for all, and shows those that concern it.
 pub fn command() -> Command {
-    let settings = SETTINGS.iter().map(|setting| {
-        let help = format!("{} [env: {}] [default: {}]", setting.doc, setting.env, setting.default);
-        Arg::new(setting.flag).long(setting.flag).value_name("VALUE").help(help).global(true).help_heading("Settings")
-    });
     let text = |name: &'static str, help: &'static str| Arg::new(name).required(true).help(help);
     Command::new("finetuned")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A self-hosted fine-tuning API that speaks OpenAI's")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .args(settings)
+        .args(SETTINGS.iter().map(|one| setting(one).hide(true)))
         .subcommand(Command::new("serve").about("Runs the API, and a worker unless told otherwise").arg(
             Arg::new("no-worker").long("no-worker").action(ArgAction::SetTrue).help("Leave the jobs to other workers"),
         ))
@@ -70,7 +80,7 @@ pub fn command() -> Command {
         .subcommand(
             Command::new("check-data")
                 .about("Checks data files as a job would, without a service")
-                .arg(text("training", "The training file").value_parser(clap::value_parser!(PathBuf)))
+                .arg(text("training", "The training file: CSV, JSONL, text, or a zip or tar archive of images").value_parser(clap::value_parser!(PathBuf)))
                 .arg(
                     Arg::new("validation")
                         .long("validation")
@@ -78,11 +88,15 @@ pub fn command() -> Command {
                         .help("The validation file"),
                 )
                 .arg(
-                    Arg::new("method").long("method").help("The method to check for: text_classification unless given"),
+                    Arg::new("test").long("test").value_parser(clap::value_parser!(PathBuf)).help("The test file"),
                 )
+                .arg(Arg::new("method").long("method").help(
+                    "The method to check for; unless given, image_classification for images and text_classification for all else",
+                ))
                 .arg(Arg::new("text-column").long("text-column").help("Column of the text"))
                 .arg(Arg::new("label-column").long("label-column").help("Column of the label")),
         )
+        .mut_subcommands(with_settings)
 }
 
 /// Runs the command that the process was started with.
@@ -132,11 +146,39 @@ fn settings(matches: &ArgMatches) -> anyhow::Result<Config> {
 
 #[cfg(test)]
 mod tests {
-    use super::{command, settings};
+    use super::{SETTINGS, command, settings};
 
     #[test]
     fn the_command_line_is_well_formed() {
         command().debug_assert();
+    }
+
+    /// The flags of settings that the help of a command shows.
+    fn shown(path: &[&str]) -> Vec<&'static str> {
+        let mut all = command();
+        all.build();
+        let mut found = &mut all;
+        for name in path {
+            found = found.find_subcommand_mut(name).unwrap();
+        }
+        let help = found.render_help().to_string();
+        let flags = SETTINGS.iter().map(|setting| setting.flag);
+        flags.filter(|flag| help.contains(&format!("--{flag} <VALUE>"))).collect()
+    }
+
+    #[test]
+    fn the_help_of_a_command_shows_the_settings_that_concern_it() {
+        assert_eq!(shown(&[]), [""; 0]);
+        assert_eq!(shown(&["check-data"]), [""; 0]);
+        let of_data = ["state-dir", "database-url", "postgres-bin", "store-dir", "store-url", "log", "log-format"];
+        for path in [&["migrate"][..], &["keys"], &["keys", "list"], &["models", "import"]] {
+            assert_eq!(shown(path), of_data, "{path:?}");
+        }
+        let (serve, worker) = (shown(&["serve"]), shown(&["worker"]));
+        assert!(serve.contains(&"slots") && serve.contains(&"listen") && !serve.contains(&"worker-metrics"));
+        assert!(worker.contains(&"slots") && !worker.contains(&"listen") && worker.contains(&"worker-metrics"));
+        let nowhere = SETTINGS.iter().find(|one| !serve.contains(&one.flag) && !worker.contains(&one.flag));
+        assert!(nowhere.is_none(), "{}", nowhere.unwrap().flag);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::app::App;
 use crate::app::keys::{self, DEFAULT_PROJECT};
 use crate::app::serving;
 use crate::config::Config;
+use crate::domain::project::ApiKey;
 use crate::{telemetry, worker};
 
 /// How long open requests may take once the service stops.
@@ -45,8 +47,10 @@ async fn serve(
     clear_scratch(&app);
     serving::clear(&app);
     let prometheus = telemetry::init_metrics();
-    let key = if is_private { bootstrap_key(&app).await? } else { None };
-    greet(&listener, key.as_deref())?;
+    if is_private {
+        make_bootstrap_key(&app).await?;
+    }
+    greet(&app, listener.local_addr()?).await?;
     let worker = identity.map(|identity| {
         let (app, shutdown) = (app.clone(), shutdown.clone());
         tokio::spawn(async move {
@@ -105,12 +109,11 @@ fn bootstrap_file(app: &App) -> PathBuf {
     app.config.state_dir.join("bootstrap-key")
 }
 
-/// The key that a service with a private database starts with. It is kept in a file that only its owner can read, so
-/// that the next start can show it again; without the file it is not shown.
-async fn bootstrap_key(app: &App) -> anyhow::Result<Option<String>> {
-    let path = bootstrap_file(app);
-    let known = keys::list(app).await.map_err(|error| anyhow::anyhow!(error.chain()))?;
-    if known.is_empty() {
+/// Makes the key that a service with a private database starts with. It is kept in a file that only its owner can read,
+/// so that the next start can show it again; without the file it is not shown.
+async fn make_bootstrap_key(app: &App) -> anyhow::Result<()> {
+    if known_keys(app).await?.is_empty() {
+        let path = bootstrap_file(app);
         let (_, secret) =
             keys::create(app, DEFAULT_PROJECT, "bootstrap").await.map_err(|error| anyhow::anyhow!(error.chain()))?;
         let mut options = fs::OpenOptions::new();
@@ -118,19 +121,35 @@ async fn bootstrap_key(app: &App) -> anyhow::Result<Option<String>> {
         file.write_all(secret.expose().as_bytes())?;
         file.sync_all()?;
     }
-    Ok(fs::read_to_string(&path).ok())
+    Ok(())
 }
 
-/// Prints what to paste to use the service. The key is for the terminal alone, not for logs.
-fn greet(listener: &TcpListener, key: Option<&str>) -> anyhow::Result<()> {
-    let address = listener.local_addr()?;
-    let mut out = std::io::stdout();
-    writeln!(out, "export OPENAI_BASE_URL=http://{address}/v1")?;
-    match key {
-        Some(key) if out.is_terminal() => writeln!(out, "export OPENAI_API_KEY={key}")?,
-        _ if out.is_terminal() => writeln!(out, "export OPENAI_API_KEY=…  # finetuned keys create")?,
-        _ => {}
+async fn known_keys(app: &App) -> anyhow::Result<Vec<ApiKey>> {
+    keys::list(app).await.map_err(|error| anyhow::anyhow!(error.chain()))
+}
+
+/// Says where the service is and how to get in: on standard output what to paste into a shell, in the log the same for
+/// whoever finds only that. The key itself is for a terminal alone.
+async fn greet(app: &App, address: SocketAddr) -> anyhow::Result<()> {
+    let path = bootstrap_file(app);
+    let key = fs::read_to_string(&path).ok();
+    tracing::info!(%address, "listening");
+    if key.is_some() {
+        tracing::info!(key_file = %path.display(), "the first API key is in a file that its owner alone can read");
+    } else if known_keys(app).await?.iter().all(|key| key.revoked_at.is_some()) {
+        tracing::warn!("there is no API key; make one with 'finetuned keys create NAME'");
     }
-    out.flush()?;
+    let mut out = std::io::stdout();
+    let key = match key {
+        Some(key) if out.is_terminal() => format!("export OPENAI_API_KEY={key}\n"),
+        Some(_) => {
+            format!("export OPENAI_API_KEY=\"$(cat '{}')\"\n", path.display().to_string().replace('\'', r"'\''"))
+        }
+        None if out.is_terminal() => "export OPENAI_API_KEY=…  # finetuned keys create NAME\n".to_owned(),
+        None => String::new(),
+    };
+    // A service goes on even if nobody listens to its greeting.
+    let _ = out.write_all(format!("export OPENAI_BASE_URL=http://{address}/v1\n{key}").as_bytes());
+    let _ = out.flush();
     Ok(())
 }

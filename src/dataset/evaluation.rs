@@ -7,7 +7,7 @@ use super::Input;
 use super::examples;
 use super::labelled::Columns;
 use super::prepare::usable;
-use super::rows::clipped;
+use crate::domain::clip::clipped;
 use crate::domain::job::{DatasetOptions, JobError};
 use crate::domain::method::DataKind;
 use crate::domain::report::ExamplesReport;

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::images::{self, IMAGE_COLUMN};
 use super::labelled::{self, Columns, LABEL_COLUMNS};
 use super::rows::{self, Next};
+use super::uses::uses;
 use super::{Input, detect_format, examples};
 use crate::domain::method::DataKind;
 use crate::domain::report::{DataFormat, Faults, FileReport};
@@ -42,7 +43,17 @@ pub fn inspect(path: &Path, filename: &str) -> io::Result<FileReport> {
     };
     let has_images = format == DataFormat::Jsonl && has(IMAGE_COLUMN) && LABEL_COLUMNS.into_iter().any(has);
     let image_classification = if faults.is_empty() && has_images { Some(images::survey(path, format)?) } else { None };
-    Ok(FileReport { format, rows, faults, text_classification, image_classification })
+    let there: Vec<&str> = columns.iter().map(String::as_str).collect();
+    let report = FileReport { format, rows, faults, text_classification, image_classification, methods: Vec::new() };
+    Ok(with_uses(report, &there))
+}
+
+/// The same report with what the file can be used for.
+fn with_uses(report: FileReport, there: &[&str]) -> FileReport {
+    if !report.is_readable() {
+        return report;
+    }
+    FileReport { methods: uses(&report, there), ..report }
 }
 
 /// An archive is read as labelled images, which is all that archives are for: without a single one it is unreadable.
@@ -56,7 +67,9 @@ fn archive(path: &Path, format: DataFormat) -> io::Result<FileReport> {
         }
     }
     let rows = report.examples;
-    Ok(FileReport { format, rows, faults, text_classification: None, image_classification: Some(report) })
+    let (text_classification, image_classification) = (None, Some(report));
+    let report = FileReport { format, rows, faults, text_classification, image_classification, methods: Vec::new() };
+    Ok(with_uses(report, &[]))
 }
 
 #[cfg(test)]
@@ -83,6 +96,36 @@ mod tests {
     fn other_json_lines_are_readable_but_not_labelled() {
         let report = inspect_bytes("chat.jsonl", b"{\"messages\": []}\n");
         assert!(report.is_readable() && report.text_classification.is_none());
+    }
+
+    #[test]
+    fn a_report_says_what_a_file_can_be_used_for() {
+        let usable = |name: &str, bytes: &[u8]| {
+            let methods = inspect_bytes(name, bytes).methods;
+            assert!(methods.iter().all(|one| one.usable == one.reason.is_none()));
+            methods.into_iter().filter(|one| one.usable).map(|one| one.method.as_str()).collect::<Vec<_>>().join(" ")
+        };
+        for (name, bytes, methods) in [
+            ("a.csv", &b"text,category\nhello,x\n"[..], "text_classification masked_lm"),
+            ("a.jsonl", b"{\"text\": \"a\", \"labels\": [\"x\"]}\n", "text_classification masked_lm"),
+            ("a.csv", b"text,category\nhello,\n", "masked_lm"),
+            ("a.csv", b"query,label\nhello,x\n", ""),
+            ("a.csv", b"anchor,positive\na,b\n", "embedding"),
+            ("a.txt", b"hello\n", "masked_lm"),
+            ("a.jsonl", b"{\"messages\": []}\n", ""),
+        ] {
+            assert_eq!(usable(name, bytes), methods, "{}", String::from_utf8_lossy(bytes));
+        }
+        let report = inspect_bytes("a.csv", b"query,intent\nhello,x\n");
+        let why = report.why_useless().unwrap();
+        for part in [
+            "text_classification: there is no text column \"text\"; found \"query\", \"intent\"; name it in dataset.text_column",
+            "image_classification: is no file of images",
+            "embedding: there is no \"anchor\"; found",
+        ] {
+            assert!(why.contains(part), "{why}");
+        }
+        assert!(inspect_bytes("a.csv", b"text,label\n").methods.is_empty(), "an unreadable file has its faults");
     }
 
     #[test]

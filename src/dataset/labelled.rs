@@ -77,7 +77,7 @@ impl Columns<'_> {
     fn find(&self, there: &[&str], problem: ProblemType) -> Result<Found, (&'static str, String)> {
         let text = self.text();
         if !there.contains(&text) {
-            return Err(("text", format!("there is no text column \"{text}\"; found {}", listed(there))));
+            return Err(("text", no_text(text, there)));
         }
         let usual: &[&str] =
             if problem == ProblemType::MultiLabelClassification { &[LABELS_COLUMN] } else { &LABEL_COLUMNS };
@@ -87,11 +87,29 @@ impl Columns<'_> {
         };
         let Some(label) = label else {
             let wanted = self.label.map_or_else(|| listed(usual), |name| format!("\"{name}\""));
-            return Err(("label", format!("there is no label column ({wanted}); found {}", listed(there))));
+            let found = listed(there);
+            let message =
+                format!("there is no label column ({wanted}); found {found}; name it in dataset.label_column");
+            return Err(("label", message));
         };
         let pair = there.contains(&PAIR_COLUMN).then(|| PAIR_COLUMN.to_owned());
         Ok(Found { text: text.to_owned(), pair, label: label.to_owned() })
     }
+}
+
+/// What is said where the column of the text is not among those that are there.
+pub(super) fn no_text(column: &str, there: &[&str]) -> String {
+    format!("there is no text column \"{column}\"; found {}; name it in dataset.text_column", listed(there))
+}
+
+/// Whether fields of these names can be labelled texts, of one label or of several.
+///
+/// # Errors
+/// What is missing.
+pub(super) fn fits(there: &[&str]) -> Result<(), String> {
+    let find = |problem| Columns::default().find(there, problem).map_err(|(_, message)| message);
+    let one = find(ProblemType::SingleLabelClassification);
+    one.or_else(|why| find(ProblemType::MultiLabelClassification).map_err(|_| why)).map(drop)
 }
 
 /// What a file asks for, where the job does not say: several labels where the first row has a list of them, else one.

@@ -12,6 +12,7 @@ pub mod prepare;
 pub mod rows;
 pub mod split;
 pub mod texts;
+mod uses;
 
 use std::path::{Path, PathBuf};
 

@@ -35,8 +35,7 @@ pub fn read(path: &Path, format: DataFormat, faults: &mut Faults, mut on_row: im
     rows::each(path, format, faults, |line, row, faults| {
         if with_negative.is_none() {
             let there = row.names();
-            if let Some(absent) = COLUMNS[..2].iter().find(|name| !there.contains(name)) {
-                let message = format!("there is no \"{absent}\"; found {}", listed(&there));
+            if let Err((absent, message)) = find(&there) {
                 faults.push(line, Some(absent), message);
                 return if format == DataFormat::Csv { Next::Stop } else { Next::Go };
             }
@@ -60,6 +59,20 @@ pub fn read(path: &Path, format: DataFormat, faults: &mut Faults, mut on_row: im
         }
         Next::Go
     })
+}
+
+/// The first field that is missing, and how that is said.
+fn find(there: &[&str]) -> Result<(), (&'static str, String)> {
+    let absent = COLUMNS[..2].iter().find(|name| !there.contains(name));
+    absent.map_or(Ok(()), |name| Err((*name, format!("there is no \"{name}\"; found {}", listed(there)))))
+}
+
+/// Whether fields of these names can be pairs.
+///
+/// # Errors
+/// What is missing.
+pub(super) fn fits(there: &[&str]) -> Result<(), String> {
+    find(there).map_err(|(_, message)| message)
 }
 
 #[cfg(test)]

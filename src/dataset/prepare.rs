@@ -7,9 +7,9 @@ use sha2::{Digest, Sha256};
 
 use super::examples::{self, Seen};
 use super::labelled::Columns;
-use super::rows::clipped;
 use super::split::held_out_of;
 use super::{Input, labelled};
+use crate::domain::clip::clipped;
 use crate::domain::job::{DEFAULT_VALIDATION_SPLIT, DatasetOptions, JobError, MIN_EXAMPLES};
 use crate::domain::method::{DataKind, Method, ProblemType};
 use crate::domain::report::{DataReport, ExamplesReport, Faults};

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::MAX_LINE_BYTES;
 use super::json::{DUPLICATE_KEY, Strict};
 use super::lines::{Line, Lines, RowLimit, first_line_ends_in_crlf};
+use crate::domain::clip::clipped;
 use crate::domain::report::{DataFormat, Faults};
 
 /// The one field that a line of a plain text file has.
@@ -62,6 +63,9 @@ impl<'a> Row<'a> {
     }
 }
 
+/// What is said of an archive that is to hold texts.
+pub(super) const ARCHIVE: &str = "is an archive of images; texts are read from JSONL, CSV or plain text";
+
 /// What is said of a field that is not there.
 pub const MISSING: &str = "is missing";
 
@@ -92,7 +96,7 @@ pub fn each(
             each_record(path, faults, |line, header, record, faults| on_row(line, Row::Csv { header, record }, faults))
         }
         DataFormat::Zip | DataFormat::Tar => {
-            faults.push(1, None, "is an archive of images; texts are read from JSONL, CSV or plain text");
+            faults.push(1, None, ARCHIVE);
             Ok(())
         }
     }
@@ -176,12 +180,6 @@ pub(super) fn listed(there: &[&str]) -> String {
     let shown: Vec<String> = there.iter().take(MOST).map(|name| format!("\"{}\"", clipped(name))).collect();
     let more = if there.len() > MOST { ", …" } else { "" };
     if shown.is_empty() { "none".to_owned() } else { format!("{}{more}", shown.join(", ")) }
-}
-
-/// A text from a data file as a message shows it: short, whatever the file holds.
-pub(super) fn clipped(text: &str) -> String {
-    const LONGEST: usize = 60;
-    if text.chars().count() <= LONGEST { text.to_owned() } else { text.chars().take(LONGEST).chain(['…']).collect() }
 }
 
 const NOT_UTF8: &str = "is not valid UTF-8";

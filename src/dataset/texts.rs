@@ -3,7 +3,8 @@
 use std::io;
 use std::path::Path;
 
-use super::rows::{self, LINE_FIELD, Next, listed};
+use super::labelled::{TEXT_COLUMN, no_text};
+use super::rows::{self, LINE_FIELD, Next};
 use crate::domain::report::{DataFormat, Faults};
 
 /// One text, and the line it stands on.
@@ -29,7 +30,7 @@ pub fn read(
     rows::each(path, format, faults, |line, row, faults| {
         let there = row.names();
         if format == DataFormat::Csv && !there.contains(&column) {
-            faults.push(1, Some("text"), format!("there is no text column \"{column}\"; found {}", listed(&there)));
+            faults.push(1, Some("text"), no_text(column, &there));
             return Next::Stop;
         }
         match row.text(column) {
@@ -38,6 +39,14 @@ pub fn read(
         }
         Next::Go
     })
+}
+
+/// Whether one of these fields is the text.
+///
+/// # Errors
+/// None is.
+pub(super) fn fits(there: &[&str]) -> Result<(), String> {
+    if there.contains(&TEXT_COLUMN) { Ok(()) } else { Err(no_text(TEXT_COLUMN, there)) }
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! Checkpoints of jobs.
 
+use std::time::Duration;
+
 use sqlx::PgExecutor;
 use sqlx::types::Json;
 
+use super::queue::interval;
 use super::{signed, to_json, unsigned};
 use crate::domain::checkpoint::{Checkpoint, Metrics};
 use crate::domain::error::Result;
@@ -133,6 +136,24 @@ pub async fn retain(db: impl PgExecutor<'_>, job: JobId, keep: u32) -> Result<()
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// Drops the checkpoints of jobs that ended longer ago than that. Returns how many.
+pub async fn drop_older(db: impl PgExecutor<'_>, retention: Duration) -> Result<u64> {
+    let dropped = sqlx::query!(
+        r#"
+        with dropped as (
+            update checkpoints c set dropped_at = now(), resumable = false
+            from jobs j where j.id = c.job_id and c.dropped_at is null and j.finished_at < now() - $1::interval
+            returning c.model_id
+        )
+        update models set deleted_at = now() where id in (select model_id from dropped) and deleted_at is null
+        "#,
+        interval(retention)
+    )
+    .execute(db)
+    .await?;
+    Ok(dropped.rows_affected())
 }
 
 /// A file of a checkpoint's training state that no attempt will go on from.

@@ -273,10 +273,76 @@ pub async fn exists(db: impl PgExecutor<'_>, project: ProjectId, kind: JobKind, 
     Ok(row.is_some())
 }
 
-/// The number of jobs in each status, over all projects.
-pub async fn count_by_status(db: impl PgExecutor<'_>) -> Result<Vec<(JobStatus, u64)>> {
-    let rows = sqlx::query!(r#"select status, count(*) as "count!" from jobs group by status"#).fetch_all(db).await?;
+/// What the log and the metrics tell of a job.
+pub struct Summary {
+    /// The name of its project.
+    pub project: String,
+    /// The latest attempt; 0 before the first.
+    pub attempt: u32,
+    /// Seconds since it could be claimed.
+    pub waited: f64,
+    /// Seconds from its creation to its end, or to now.
+    pub age: f64,
+    /// The code of the error that it failed with.
+    pub error_code: Option<String>,
+}
+
+/// The summary of a job, if it exists.
+pub async fn summary(db: impl PgExecutor<'_>, id: JobId) -> Result<Option<Summary>> {
+    let row = sqlx::query!(
+        r#"
+        select p.name, j.attempt, j.error ->> 'code' as code,
+               extract(epoch from now() - j.run_after)::float8 as "waited!",
+               extract(epoch from coalesce(j.finished_at, now()) - j.created_at)::float8 as "age!"
+        from jobs j join projects p on p.id = j.project_id where j.id = $1
+        "#,
+        id.0
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| Summary {
+        project: row.name,
+        attempt: row.attempt.unsigned_abs(),
+        waited: row.waited.max(0.0),
+        age: row.age,
+        error_code: row.code,
+    }))
+}
+
+/// The number of jobs of each kind in each status, over all projects.
+pub async fn count(db: impl PgExecutor<'_>) -> Result<Vec<(JobKind, JobStatus, u64)>> {
+    let rows = sqlx::query!(
+        r#"
+        select training_file_id is not null as "is_training!", status, count(*) as "count!"
+        from jobs group by 1, 2
+        "#
+    )
+    .fetch_all(db)
+    .await?;
     rows.into_iter()
-        .map(|row| Ok((row.status.parse().map_err(|()| unknown("job status", &row.status))?, unsigned(row.count))))
+        .map(|row| {
+            let status = row.status.parse().map_err(|()| unknown("job status", &row.status))?;
+            Ok((JobKind::of(row.is_training), status, unsigned(row.count)))
+        })
+        .collect()
+}
+
+/// How long the first of the jobs that wait for their validation, or for a slot, has waited, in seconds.
+pub async fn longest_waits(db: impl PgExecutor<'_>) -> Result<Vec<(JobStatus, f64)>> {
+    let rows = sqlx::query!(
+        r#"
+        select status,
+               extract(epoch from now() - min(case status when 'queued' then run_after else created_at end))::float8
+                   as "seconds!"
+        from jobs where status in ('validating_files', 'queued') group by status
+        "#
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let status = row.status.parse().map_err(|()| unknown("job status", &row.status))?;
+            Ok((status, row.seconds.max(0.0)))
+        })
         .collect()
 }

@@ -14,7 +14,7 @@ use super::{signed, storable_json, to_json, unknown};
 use crate::domain::Timestamp;
 use crate::domain::error::Result;
 use crate::domain::id::{FileId, JobId, LeaseToken, ModelId, WorkerId};
-use crate::domain::job::{JobError, JobStatus, Phase, Prepared};
+use crate::domain::job::{JobError, JobKind, JobStatus, Phase, Prepared};
 
 /// The channel of hints that jobs were queued or cancelled.
 pub const CHANNEL: &str = "finetuned_jobs";
@@ -27,9 +27,17 @@ pub struct Claim {
     pub token: LeaseToken,
     /// The slot of the worker that the job runs in.
     pub slot: i32,
+    pub kind: JobKind,
 }
 
-fn interval(duration: Duration) -> PgInterval {
+impl Claim {
+    /// The id by which clients know the job.
+    pub fn public_id(&self) -> String {
+        self.kind.public_id(self.job)
+    }
+}
+
+pub(super) fn interval(duration: Duration) -> PgInterval {
     let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
     PgInterval { months: 0, days: 0, microseconds }
 }
@@ -61,7 +69,7 @@ pub async fn claim(db: impl PgExecutor<'_>, worker: WorkerId, host: &str, lease:
             set status = 'running', attempt = attempt + 1, worker_id = $1, lease_token = $2,
                 lease_until = clock_timestamp() + $3, phase = 'loading', step = 0, total_steps = 0
             where id in (select id from candidate)
-            returning id, attempt
+            returning id, attempt, training_file_id
         ),
         placed as (
             update slots set job_id = claimed.id, attempt = claimed.attempt
@@ -72,7 +80,8 @@ pub async fn claim(db: impl PgExecutor<'_>, worker: WorkerId, host: &str, lease:
             insert into attempts (job_id, attempt, worker_id, host, lease_token)
             select id, attempt, $1, $4, $2 from claimed
         )
-        select claimed.id, claimed.attempt, placed.slot from claimed, placed
+        select claimed.id, claimed.attempt, claimed.training_file_id is not null as "is_training!", placed.slot
+        from claimed, placed
         "#,
         worker.0,
         token.0,
@@ -81,7 +90,13 @@ pub async fn claim(db: impl PgExecutor<'_>, worker: WorkerId, host: &str, lease:
     )
     .fetch_optional(db)
     .await?;
-    Ok(row.map(|row| Claim { job: JobId(row.id), attempt: row.attempt.unsigned_abs(), token, slot: row.slot }))
+    Ok(row.map(|row| Claim {
+        job: JobId(row.id),
+        attempt: row.attempt.unsigned_abs(),
+        token,
+        slot: row.slot,
+        kind: JobKind::of(row.is_training),
+    }))
 }
 
 /// A lease that was renewed.
@@ -254,10 +269,10 @@ pub async fn free_slots_of(db: impl PgExecutor<'_>, job: JobId) -> Result<()> {
 }
 
 /// Locks one running job whose lease has ended, or, given a worker, one that the worker's earlier life left behind.
-pub async fn next_orphan(db: &mut PgConnection, left_by: Option<WorkerId>) -> Result<Option<(JobId, u32)>> {
+pub async fn next_orphan(db: &mut PgConnection, left_by: Option<WorkerId>) -> Result<Option<(JobId, JobKind, u32)>> {
     let row = sqlx::query!(
         r#"
-        select id, attempt from jobs
+        select id, training_file_id is not null as "is_training!", attempt from jobs
         where status = 'running'
           and case when $1::uuid is null then lease_until < clock_timestamp() else worker_id = $1 end
         order by id limit 1 for update skip locked
@@ -266,5 +281,5 @@ pub async fn next_orphan(db: &mut PgConnection, left_by: Option<WorkerId>) -> Re
     )
     .fetch_optional(db)
     .await?;
-    Ok(row.map(|row| (JobId(row.id), row.attempt.unsigned_abs())))
+    Ok(row.map(|row| (JobId(row.id), JobKind::of(row.is_training), row.attempt.unsigned_abs())))
 }

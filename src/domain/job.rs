@@ -97,6 +97,22 @@ pub enum JobKind {
 }
 
 impl JobKind {
+    /// All kinds.
+    pub const ALL: [Self; 2] = [Self::Training, Self::Evaluation];
+
+    /// What a job is that has a training file, or has none.
+    pub fn of(has_training_file: bool) -> Self {
+        if has_training_file { Self::Training } else { Self::Evaluation }
+    }
+
+    /// The word in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Training => "training",
+            Self::Evaluation => "evaluation",
+        }
+    }
+
     /// The id by which clients know the job.
     pub fn public_id(self, id: JobId) -> String {
         match self {
@@ -158,6 +174,28 @@ pub struct JobError {
     pub param: Option<String>,
 }
 
+/// The codes that a job may fail with.
+pub const JOB_ERROR_CODES: [&str; 18] = [
+    "engine_error",
+    "insufficient_memory",
+    "insufficient_storage",
+    "invalid_checkpoint",
+    "invalid_hyperparameter",
+    "invalid_model",
+    "invalid_n_examples",
+    "invalid_test_file",
+    "invalid_training_file",
+    "invalid_validation_file",
+    "non_finite_loss",
+    "out_of_memory",
+    "out_of_storage",
+    "training_crashed",
+    "training_failed",
+    "training_stalled",
+    "validation_failed",
+    "worker_lost",
+];
+
 impl JobError {
     /// An error without `param`.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
@@ -186,6 +224,9 @@ pub struct DatasetOptions {
     pub validation_split: Option<f64>,
 }
 
+/// The longest name of a key or column that a job may give, in characters.
+pub const COLUMN_CHARS: usize = 200;
+
 /// Share of the training examples held out for validation unless the job says otherwise.
 pub const DEFAULT_VALIDATION_SPLIT: f64 = 0.1;
 
@@ -210,7 +251,7 @@ pub struct JobSpec {
 impl JobSpec {
     /// What the job is for.
     pub fn kind(&self) -> JobKind {
-        if self.training_file.is_some() { JobKind::Training } else { JobKind::Evaluation }
+        JobKind::of(self.training_file.is_some())
     }
 
     /// The data files by the fields of the request that name them: training, validation, test.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::clip::clipped;
 use super::error::{Error, Result};
 use super::model::Family;
 
@@ -43,6 +44,7 @@ impl Method {
     pub fn parse(word: &str) -> Result<Self> {
         METHODS.into_iter().find(|method| method.as_str() == word).ok_or_else(|| {
             let known = METHODS.map(Self::as_str).join(", ");
+            let word = clipped(word);
             Error::invalid("method.type", format!("'{word}' is not a supported method. Supported: {known}."))
         })
     }

@@ -2,6 +2,7 @@
 
 pub mod attempt;
 pub mod checkpoint;
+pub mod clip;
 pub mod error;
 pub mod estimate;
 pub mod event;

@@ -174,6 +174,9 @@ pub fn is_base_model_name(name: &str) -> bool {
     parts.len() <= 2 && parts.into_iter().all(segment)
 }
 
+/// More characters than any model's name has: base (193), project (40), suffix (64), tag and step together have fewer.
+pub const MODEL_NAME_CHARS: usize = 400;
+
 /// The name of a fine-tuned model: `ft:{base}:{project}:{suffix}:{tag}`; the suffix may be empty.
 pub fn fine_tuned_name(base: &str, project: &str, suffix: Option<&str>, tag: &str) -> String {
     format!("ft:{base}:{project}:{}:{tag}", suffix.unwrap_or_default())

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::method::Method;
+
 /// How many faults a report lists; the rest are only counted.
 pub const LISTED_FAULTS: usize = 100;
 
@@ -182,6 +184,15 @@ pub struct ImageReport {
     pub faults: Faults,
 }
 
+/// Whether a file can be used for a method as it stands: with the usual names of columns, and none that a job gives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MethodUse {
+    pub method: Method,
+    pub usable: bool,
+    /// Why not.
+    pub reason: Option<String>,
+}
+
 /// What is known about a file from its bytes alone, found when it is uploaded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FileReport {
@@ -196,12 +207,24 @@ pub struct FileReport {
     /// The file read as labelled images: every archive, and JSONL with such keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_classification: Option<ImageReport>,
+    /// What it can be used for, by method; empty where it is unreadable, or was read before this was kept.
+    #[serde(default)]
+    pub methods: Vec<MethodUse>,
 }
 
 impl FileReport {
     /// Whether it can be read as data at all.
     pub fn is_readable(&self) -> bool {
         self.faults.is_empty()
+    }
+
+    /// Why no method can use the file as it stands, in a sentence; None where one can.
+    pub fn why_useless(&self) -> Option<String> {
+        if self.methods.is_empty() || self.methods.iter().any(|one| one.usable) {
+            return None;
+        }
+        let reasons = self.methods.iter().filter_map(|one| Some(format!("{}: {}", one.method, one.reason.as_ref()?)));
+        Some(format!("No method can use the file as it stands. {}", reasons.collect::<Vec<_>>().join(". ")))
     }
 }
 
@@ -223,7 +246,7 @@ pub struct DataReport {
 
 #[cfg(test)]
 mod tests {
-    use super::{Faults, LISTED_FAULTS, Lengths, Place, Range};
+    use super::{Faults, FileReport, LISTED_FAULTS, Lengths, Place, Range};
 
     #[test]
     fn faults_beyond_the_cap_are_counted_only() {
@@ -257,6 +280,13 @@ mod tests {
         let merged = one.merged(other);
         assert_eq!(merged.count, 160);
         assert!(merged.listed.iter().map(|fault| fault.line).eq(1..=LISTED_FAULTS as u64));
+    }
+
+    #[test]
+    fn reports_of_before_uses_were_kept_still_read() {
+        let report: FileReport =
+            serde_json::from_str(r#"{"format": "csv", "rows": 1, "faults": {"count": 0, "listed": []}}"#).unwrap();
+        assert!(report.is_readable() && report.methods.is_empty() && report.why_useless().is_none());
     }
 
     #[test]

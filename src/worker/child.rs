@@ -11,8 +11,10 @@ use tokio::sync::mpsc;
 
 use crate::config::Config;
 use crate::domain::attempt::ProcessEnd;
+use crate::domain::clip::clipped_to;
 use crate::domain::run::{Devices, TrainerCommand, TrainerMessage};
 use crate::process::{self, Lines, Process};
+use crate::telemetry::{self, OneMore};
 
 /// The longest line a trainer may print.
 const LONGEST_LINE: usize = 4 << 20;
@@ -63,6 +65,7 @@ pub(super) struct Trainer {
     process: Process,
     pub(super) commands: Commands,
     lines: Lines,
+    _at_work: OneMore,
 }
 
 /// What a trainer printed.
@@ -84,7 +87,8 @@ impl Trainer {
             command.env("CUDA_VISIBLE_DEVICES", gpu);
         }
         let (process, stdin, lines) = process::spawn(command, folder, LONGEST_LINE)?;
-        Ok(Self { process, commands: Commands::to(stdin), lines })
+        let at_work = OneMore::of(telemetry::PROCESSES, "training");
+        Ok(Self { process, commands: Commands::to(stdin), lines, _at_work: at_work })
     }
 
     /// What it and its children are signalled by.
@@ -100,7 +104,7 @@ impl Trainer {
         };
         Some(match serde_json::from_str(&line) {
             Ok(message) => Output::Message(message),
-            Err(_) => Output::Noise(line.chars().take(200).collect()),
+            Err(_) => Output::Noise(clipped_to(&line, 200).into_owned()),
         })
     }
 
@@ -111,7 +115,7 @@ impl Trainer {
 
     /// Waits for its end and returns how it ended and its last words.
     pub(super) async fn end(self) -> (ProcessEnd, String) {
-        let Self { process, commands, lines } = self;
+        let Self { process, commands, lines, _at_work } = self;
         let ended = process.end().await;
         drop((commands, lines));
         ended

@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 use super::Worker;
 use super::lease::Lease;
 use super::memory::cause_of_death;
+use crate::app::jobs::{Move, told};
 use crate::db::queue::Claim;
 use crate::db::{self, Connection, attempts, events, queue};
 use crate::domain::attempt::{Cause, Outcome, ProcessEnd};
@@ -125,8 +126,10 @@ fn describe(process: ProcessEnd) -> String {
 
 /// Records the end, moves the job on if the lease is still the claim's, and frees the slot.
 pub(super) async fn record(worker: &Worker, claim: &Claim, ending: &Ending) -> Result<()> {
-    metrics::counter!(telemetry::ATTEMPTS, "outcome" => ending.outcome().as_str()).increment(1);
-    let mut outcome = Ok(());
+    let cause = ending.cause.map_or("none", Cause::as_str);
+    let labels = [("kind", claim.kind.as_str()), ("outcome", ending.outcome().as_str()), ("cause", cause)];
+    metrics::counter!(telemetry::ATTEMPTS, &labels).increment(1);
+    let mut outcome = Ok(None);
     // A short outage must not cost the work of hours.
     for pause in [0, 1, 2, 4] {
         tokio::time::sleep(Duration::from_secs(pause)).await;
@@ -136,7 +139,10 @@ pub(super) async fn record(worker: &Worker, claim: &Claim, ending: &Ending) -> R
         }
     }
     free_slot(worker, claim).await;
-    outcome
+    if let Some(made) = outcome? {
+        told(&worker.app, claim.kind, claim.job, made, Some(&ending.detail)).await;
+    }
+    Ok(())
 }
 
 /// How long one write may take.
@@ -146,7 +152,7 @@ const WRITE: Duration = Duration::from_secs(20);
 /// nothing to run in it anyway.
 async fn free_slot(worker: &Worker, claim: &Claim) {
     while let Err(error) = db::within(WRITE, queue::free_slot(worker.app.db.pool(), worker.identity.id, claim)).await {
-        tracing::warn!(job = %claim.job, error = error.chain(), "the slot could not be freed yet");
+        tracing::warn!(job = claim.public_id(), error = error.chain(), "the slot could not be freed yet");
         if worker.shutdown.is_cancelled() {
             // The next start registers the slots anew.
             return;
@@ -155,7 +161,8 @@ async fn free_slot(worker: &Worker, claim: &Claim) {
     }
 }
 
-async fn settle(worker: &Worker, claim: &Claim, ending: &Ending) -> Result<()> {
+/// Returns the move that the job made by it.
+async fn settle(worker: &Worker, claim: &Claim, ending: &Ending) -> Result<Option<Move>> {
     let mut tx = worker.app.db.begin().await?;
     let held = queue::hold(tx.connection(), claim).await?;
     let end = attempts::End {
@@ -165,23 +172,29 @@ async fn settle(worker: &Worker, claim: &Claim, ending: &Ending) -> Result<()> {
         stderr_tail: ending.stderr.as_deref(),
     };
     attempts::end(&mut *tx.connection(), claim.job, claim.attempt, &end).await?;
-    if let (true, Some(cause)) = (held, ending.cause) {
-        move_on(tx.connection(), claim, cause, ending).await?;
-    }
+    let made = match ending.cause {
+        Some(cause) if held => move_on(tx.connection(), claim, cause, ending).await?,
+        Some(_) => None,
+        // Recorded together with what the run made.
+        None => Some(Move::Succeeded),
+    };
     // The trainer is gone, so the slot is free in the moment in which another worker may take the job.
     queue::free_slot(&mut *tx.connection(), worker.identity.id, claim).await?;
     queue::hint(&mut *tx.connection()).await?;
     worker.app.failpoints.hit("ending.commit", claim.attempt.into());
-    tx.commit().await
+    tx.commit().await?;
+    Ok(made)
 }
 
-async fn move_on(db: &mut Connection, claim: &Claim, cause: Cause, ending: &Ending) -> Result<()> {
+async fn move_on(db: &mut Connection, claim: &Claim, cause: Cause, ending: &Ending) -> Result<Option<Move>> {
     match cause.outcome() {
         Outcome::Failed => {
             let error = ending.error.clone().unwrap_or_else(|| JobError::new("training_failed", &ending.detail));
-            fail(db, claim.job, &error).await
+            fail(db, claim.job, &error).await.map(Some)
         }
-        Outcome::Crashed | Outcome::Lost => retry_or_fail(db, claim.job, claim.attempt, cause, &ending.detail).await,
+        Outcome::Crashed | Outcome::Lost => {
+            retry_or_fail(db, claim.job, claim.attempt, cause, &ending.detail).await.map(Some)
+        }
         Outcome::ShutDown | Outcome::Paused => {
             let status = queue::put_back(db, claim.job, Duration::ZERO).await?;
             let message = match (status, cause.outcome()) {
@@ -189,18 +202,25 @@ async fn move_on(db: &mut Connection, claim: &Claim, cause: Cause, ending: &Endi
                 (_, Outcome::Paused) => "The job is queued again and will go on",
                 _ => "The worker shut down; the job is queued again and will go on",
             };
-            events::insert(db, claim.job, &[NewEvent::info(message)]).await
+            events::insert(db, claim.job, &[NewEvent::info(message)]).await?;
+            Ok(Some(at_rest(status)))
         }
         // Already recorded together with the model, or by whoever cancelled.
-        Outcome::Succeeded | Outcome::Cancelled => Ok(()),
+        Outcome::Succeeded | Outcome::Cancelled => Ok(None),
     }
 }
 
+/// The move of a job that was given back and has this status.
+fn at_rest(status: JobStatus) -> Move {
+    if status == JobStatus::Paused { Move::Paused } else { Move::PutBack }
+}
+
 /// Fails a job, with the event that says so.
-pub(super) async fn fail(db: &mut Connection, job: JobId, error: &JobError) -> Result<()> {
+async fn fail(db: &mut Connection, job: JobId, error: &JobError) -> Result<Move> {
     queue::fail(db, job, error).await?;
     let data = serde_json::json!({"error_code": error.code, "error_param": error.param});
-    events::insert(db, job, &[NewEvent::error(error.message.clone()).data(data)]).await
+    events::insert(db, job, &[NewEvent::error(error.message.clone()).data(data)]).await?;
+    Ok(Move::Failed)
 }
 
 /// Queues a job again after an attempt that did not come to an end of its own, or fails it once such attempts have
@@ -211,7 +231,7 @@ pub(super) async fn retry_or_fail(
     attempt: u32,
     cause: Cause,
     detail: &str,
-) -> Result<()> {
+) -> Result<Move> {
     let outcome = cause.outcome();
     let budget = outcome.budget().ok_or_else(|| Error::internal("this outcome is not retried"))?;
     let spent = attempts::spent(&mut *db, job, outcome).await?;
@@ -224,7 +244,8 @@ pub(super) async fn retry_or_fail(
     let status = queue::put_back(&mut *db, job, backoff(outcome, count)).await?;
     let next = if status == JobStatus::Paused { "paused" } else { "queued again and will go on" };
     let message = format!("Attempt {attempt} ended early: {detail}. The job is {next}.");
-    events::insert(db, job, &[NewEvent::warn(message)]).await
+    events::insert(db, job, &[NewEvent::warn(message)]).await?;
+    Ok(at_rest(status))
 }
 
 /// The last few attempts, each with what ended it.

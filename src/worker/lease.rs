@@ -14,6 +14,7 @@ use crate::db::queue::Claim;
 use crate::domain::job::JobStatus;
 use crate::domain::run::TrainerCommand;
 use crate::process::Group;
+use crate::telemetry::{self, OneMore};
 
 /// What is known of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +55,11 @@ impl Keeper {
         let (guarded, guards) = watch::channel(None);
         let (line, lease) = (app.db.lease_line(), app.config.lease);
         let task = tokio::spawn(async move {
+            let held = OneMore::of(telemetry::LEASES, claim.kind.as_str());
             let end = keep(line, &claim, lease, hints, &pause, guards.clone()).await;
+            drop(held);
             if end == Lease::Lost {
+                metrics::counter!(telemetry::LEASES_LOST, "kind" => claim.kind.as_str()).increment(1);
                 // Not left to the supervisor, which may be busy with a database that does not answer.
                 end_trainer(&guards);
             }
@@ -155,7 +159,7 @@ async fn keep(
             }
             Ok(None) => return why_gone(&mut line, claim).await,
             Err(error) => {
-                tracing::warn!(job = %claim.job, error = error.chain(), "cannot renew the lease");
+                tracing::warn!(job = claim.public_id(), error = error.chain(), "cannot renew the lease");
                 rest = lease / 30;
             }
         }

@@ -17,12 +17,13 @@ const WRITE: Duration = Duration::from_secs(5);
 pub(super) fn read(devices: &Devices, slots: u32, runs: &Path) -> Machine {
     let is_gpu = devices.cuda > 0;
     let memory = if is_gpu { devices.cuda_memory } else { host_memory().map(|bytes| bytes / u64::from(slots.max(1))) };
-    let disk = nix::sys::statvfs::statvfs(runs).ok();
-    Machine {
-        device: Device { is_gpu, has_bf16: is_gpu || devices.cpu_bf16 },
-        memory,
-        free_disk: disk.map(|disk| disk.blocks_available() * disk.fragment_size()),
-    }
+    Machine { device: Device { is_gpu, has_bf16: is_gpu || devices.cpu_bf16 }, memory, free_disk: free_disk(runs) }
+}
+
+/// Bytes that are free for us on the file system of a path.
+pub(super) fn free_disk(path: &Path) -> Option<u64> {
+    let disk = nix::sys::statvfs::statvfs(path).ok()?;
+    Some(disk.blocks_available() * disk.fragment_size())
 }
 
 /// Bytes of memory that this machine has, or that the container it is in may use (cgroup v2, `memory.max`).

@@ -32,7 +32,6 @@ use crate::db::queue::{self, Claim};
 use crate::db::{self, workers};
 use crate::domain::error::{Error, Result};
 use crate::domain::run::Devices;
-use crate::telemetry;
 
 /// How long a worker sleeps at most before it looks at the queue again. Hints wake it earlier.
 const POLL: Duration = Duration::from_secs(1);
@@ -92,7 +91,6 @@ impl Worker {
         while !shutdown.is_cancelled() {
             match self.claim().await {
                 Ok(Some(claim)) => {
-                    metrics::gauge!(telemetry::RUNNING).increment(1.0);
                     let (worker, shutdown) = (self.clone(), shutdown.clone());
                     runs.spawn(async move { supervise::supervise(&worker, claim, shutdown).await });
                     continue;
@@ -103,13 +101,11 @@ impl Worker {
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 Ok(()) = hints.changed() => {}
-                Some(_) = runs.join_next() => metrics::gauge!(telemetry::RUNNING).decrement(1.0),
+                Some(_) = runs.join_next() => {}
                 () = tokio::time::sleep(POLL) => {}
             }
         }
-        while runs.join_next().await.is_some() {
-            metrics::gauge!(telemetry::RUNNING).decrement(1.0);
-        }
+        while runs.join_next().await.is_some() {}
     }
 
     async fn claim(&self) -> Result<Option<Claim>> {

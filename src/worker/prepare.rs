@@ -92,7 +92,12 @@ async fn resume_point(
             Ok(()) => return Ok(Ok(Some(PathBuf::from("resume")))),
             Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::OutOfStorage) => return Err(error),
             Err(error) => {
-                tracing::warn!(job = %job.id, step, error = error.chain(), "a checkpoint cannot be used");
+                tracing::warn!(
+                    job = job.spec.kind().public_id(job.id),
+                    step,
+                    error = error.chain(),
+                    "a checkpoint cannot be used"
+                );
                 reports.event(NewEvent::warn(format!("The checkpoint at step {step} is damaged and is passed over")));
             }
         }

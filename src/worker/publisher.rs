@@ -62,10 +62,19 @@ impl Work {
     async fn store(&mut self, mut made: Made, queue: &mut mpsc::UnboundedReceiver<Made>) {
         for tries in 0_u32.. {
             let Err(error) = publish::checkpoint(&self.app, &self.claim, &self.job, &made).await else { break };
-            tracing::warn!(job = %self.claim.job, step = made.step, error = error.chain(), "a checkpoint could not be stored");
+            tracing::warn!(
+                job = self.claim.public_id(),
+                step = made.step,
+                error = error.chain(),
+                "a checkpoint could not be stored"
+            );
             if error.kind != ErrorKind::Unavailable {
                 if let Err(error) = self.warn(made.step, &error).await {
-                    tracing::warn!(job = %self.claim.job, error = error.chain(), "an event could not be recorded");
+                    tracing::warn!(
+                        job = self.claim.public_id(),
+                        error = error.chain(),
+                        "an event could not be recorded"
+                    );
                 }
                 break;
             }

@@ -162,7 +162,9 @@ impl Reports {
                 self.started = None;
                 self.dirty = false;
             }
-            Err(error) => tracing::warn!(job = %self.claim.job, error = error.chain(), "reports could not be written"),
+            Err(error) => {
+                tracing::warn!(job = self.claim.public_id(), error = error.chain(), "reports could not be written");
+            }
         }
     }
 

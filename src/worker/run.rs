@@ -149,7 +149,7 @@ impl<'a> Run<'a> {
     /// SIGQUIT makes the trainer write where it is; SIGCONT lets a stopped one do so.
     fn stop_stalled(&mut self) {
         let patience = self.watchdog.patience().as_secs_f64();
-        tracing::warn!(job = %self.claim.job, patience, "the trainer makes no progress and is ended");
+        tracing::warn!(job = self.claim.public_id(), patience, "the trainer makes no progress and is ended");
         self.trainer.group().signal(Signal::SIGQUIT);
         self.trainer.group().signal(Signal::SIGCONT);
         self.stop = Some(Stop { cause: Cause::Stalled, deadline: Instant::now() + SIGNAL_GRACE, ladder: TERMINATE });
@@ -169,7 +169,7 @@ impl<'a> Run<'a> {
         self.watchdog.progressed();
         match output {
             Output::Noise(text) => {
-                tracing::warn!(job = %self.claim.job, text, "the trainer printed what is no message");
+                tracing::warn!(job = self.claim.public_id(), text, "the trainer printed what is no message");
             }
             Output::Message(TrainerMessage::Alive) => {}
             Output::Message(TrainerMessage::Checkpoint { step, directory, metrics }) => {
@@ -237,7 +237,7 @@ async fn store(worker: &Worker, claim: &Claim, job: &Job, keeper: &mut Keeper, d
     for tries in 0_u32.. {
         match publish::results(&worker.app, claim, job, done).await {
             Err(error) if error.kind == ErrorKind::Unavailable => {
-                tracing::warn!(job = %claim.job, error = error.chain(), "the results could not be stored yet");
+                tracing::warn!(job = claim.public_id(), error = error.chain(), "the results could not be stored yet");
                 tokio::select! {
                     _ = keeper.gone() => break,
                     () = tokio::time::sleep(publisher::pause(tries)) => {}

@@ -11,19 +11,22 @@ use super::lease::{Keeper, Lease};
 use super::prepare::prepare;
 use super::reports::Reports;
 use super::run::Run;
+use crate::app::jobs::{Move, told};
 use crate::db::jobs;
 use crate::db::queue::Claim;
 use crate::domain::attempt::Cause;
 use crate::domain::error::{Error, ErrorKind, Result, is_storage_full};
 use crate::store::out_of_storage;
+use crate::telemetry::{self, OneMore};
 
 /// Runs a claimed job and records how the attempt ended. The slot is free again on return.
 pub(super) async fn supervise(worker: &Worker, claim: Claim, shutdown: CancellationToken) {
     let app = &worker.app;
-    tracing::info!(job = %claim.job, attempt = claim.attempt, "attempt started");
+    let _running = OneMore::of(telemetry::RUNNING, claim.kind.as_str());
     app.failpoints.hit("worker.claimed", claim.attempt.into());
     let folder = app.runs().join(format!("{}-{}", claim.job.0.simple(), claim.attempt));
     let mut keeper = Keeper::start(app, claim, worker.hints.clone());
+    told(app, claim.kind, claim.job, Move::Running, None).await;
     let ending = match Box::pin(attempt(worker, &claim, &folder, &mut keeper, shutdown)).await {
         Ok(ending) => ending,
         Err(error) => ending_of(&error),
@@ -31,10 +34,10 @@ pub(super) async fn supervise(worker: &Worker, claim: Claim, shutdown: Cancellat
     app.failpoints.hit("worker.ended", claim.attempt.into());
     let recorded = ending::record(worker, &claim, &ending).await;
     let outcome = ending.outcome();
-    tracing::info!(job = %claim.job, attempt = claim.attempt, %outcome, detail = ending.detail, "attempt ended");
+    tracing::info!(job = claim.public_id(), attempt = claim.attempt, %outcome, detail = ending.detail, "attempt ended");
     if let Err(error) = recorded {
         // The lease ends by itself, and the job goes on elsewhere.
-        tracing::warn!(job = %claim.job, error = error.chain(), "the end of the attempt could not be recorded");
+        tracing::warn!(job = claim.public_id(), error = error.chain(), "the end of the attempt could not be recorded");
     }
     if let Err(error) = tokio::fs::remove_dir_all(&folder).await {
         tracing::debug!(%error, "the run's folder stays");

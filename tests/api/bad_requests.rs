@@ -432,7 +432,7 @@ async fn bad_data_fails_the_job_by_line() {
             "a.csv",
             "query,label\na,b\nc,d\n".into(),
             "invalid_training_file",
-            "line 1, text: there is no text column \"text\"; found \"query\", \"label\"",
+            "line 1, text: there is no text column \"text\"; found \"query\", \"label\"; name it in dataset.text_column",
         ),
         ("missing label", "a.csv", with("where is it,\n"), "invalid_training_file", "line 32, label: is empty"),
         ("missing text", "a.csv", with(",card\n"), "invalid_training_file", "line 32, text: is empty"),

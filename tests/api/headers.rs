@@ -93,7 +93,7 @@ async fn metrics_count_requests_by_route() {
         text.contains(r#"finetuned_http_requests_total{method="GET",route="/v1/files/{file_id}",status="404"}"#),
         "{text}"
     );
-    assert!(text.contains("finetuned_http_request_seconds_bucket"));
+    assert!(text.contains("finetuned_http_request_duration_seconds_bucket{route=\"/v1/files/{file_id}\""));
 }
 
 #[tokio::test(flavor = "multi_thread")]

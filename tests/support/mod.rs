@@ -8,6 +8,7 @@ pub mod contract;
 pub mod data;
 pub mod database;
 pub mod fleet;
+pub mod logs;
 pub mod proxy;
 pub mod s3;
 pub mod service;

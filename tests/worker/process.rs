@@ -160,9 +160,38 @@ async fn one_state_directory_is_for_one_service() {
     assert!(!second.status.success());
     assert!(String::from_utf8_lossy(&second.stderr).contains("another service runs with the state directory"));
     client.get("/v1/models").await.good();
-    let key = program.state().join("bootstrap-key");
-    assert_eq!(std::fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(service.end(Signal::SIGTERM).success());
+}
+
+/// Without a terminal the key is not shown, so whoever starts a service there is told where it lies.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_says_where_it_listens_and_where_the_first_key_is() {
+    let program = Program::new();
+    let (service, client) = program.serve().await;
+    let key_file = program.state().join("bootstrap-key");
+    assert_eq!(std::fs::metadata(&key_file).unwrap().permissions().mode() & 0o777, 0o600);
+    let secret = std::fs::read_to_string(&key_file).unwrap();
+    client.get("/v1/models").await.good();
+    let log = std::fs::read_to_string(program.folder.path().join("log")).unwrap();
+    let line = |what: &str| log.lines().find(|line| line.contains(what)).unwrap_or_else(|| panic!("{what}: {log}"));
+    assert!(line("listening").contains("address=127.0.0.1:"));
+    assert!(line("the first API key").contains(&format!("key_file={}", key_file.display())));
+    assert!(!log.contains(&secret), "the log holds no secret");
+    assert!(service.end(Signal::SIGTERM).success());
+
+    // What it prints can be pasted into a shell.
+    let mut service = program
+        .command(&["serve", "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(service.stdout.take().unwrap()).lines();
+    let text = [lines.next().unwrap().unwrap(), lines.next().unwrap().unwrap()].join("\n");
+    let shell = Command::new("sh").args(["-c", &format!("{text}\nprintf %s \"$OPENAI_API_KEY\"")]).output().unwrap();
+    assert_eq!(String::from_utf8(shell.stdout).unwrap(), secret, "{text}");
+    kill(Pid::from_raw(service.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert!(service.wait().unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -222,6 +251,34 @@ fn data_can_be_checked_without_a_service() {
     assert!(!bad.status.success());
     assert!(String::from_utf8_lossy(&bad.stdout).contains("line 32, label: is empty"));
     assert!(!program.state().exists());
+}
+
+#[test]
+fn images_and_a_test_file_can_be_checked_and_an_error_names_its_file() {
+    let program = Program::new();
+    let digits = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/digits/digits.zip");
+    let text = program.run_well(&["check-data", digits, "--test", digits]);
+    for part in ["method: image_classification\n", "images of 8×8 to 8×8 pixels", "\ntest: ", "ready to train\n"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let path = program.folder.path().join("data.csv");
+    std::fs::write(&path, data::csv(30)).unwrap();
+    let path = path.to_str().unwrap();
+    let bad = program.folder.path().join("test.csv");
+    std::fs::write(&bad, "text,label\na,nowhere\n").unwrap();
+    let refused = program.run(&["check-data", path, "--test", bad.to_str().unwrap()]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("Test file has 1 fault: line 2, label"));
+    for (arguments, told) in [
+        (&["check-data", "nowhere.csv"][..], "the training file nowhere.csv: No such file"),
+        (&["check-data", path, "--validation", "nowhere.zip"], "the validation file nowhere.zip: No such file"),
+        (&["check-data", "/"], "the training file / is no file"),
+        (&["models", "import", "/nowhere"], "/nowhere: No such file"),
+        (&["models", "import", path], path),
+    ] {
+        let output = program.run(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && stderr.contains(told), "{arguments:?}: {stderr}");
+    }
 }
 
 #[test]

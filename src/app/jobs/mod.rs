@@ -2,12 +2,14 @@
 
 mod create;
 mod evaluation;
+mod moved;
 mod moves;
 mod request;
 
 pub use create::{CreateJob, DryRun, create, dry_run};
 pub(in crate::app) use evaluation::read_report;
 pub use evaluation::{Evaluation, Part, evaluation};
+pub use moved::{Move, told};
 pub(in crate::app) use moves::cancel_any;
 pub use moves::{cancel, pause, resume};
 pub use request::RequestIdentity;
@@ -17,6 +19,7 @@ use super::App;
 use crate::db::jobs::{self, MetadataFilter};
 use crate::db::{events, metrics};
 use crate::domain::checkpoint::MetricRow;
+use crate::domain::clip::clipped;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Event;
 use crate::domain::id::{EventId, JobId, ProjectId};
@@ -35,7 +38,7 @@ pub async fn get(app: &App, project: ProjectId, id: &str) -> Result<Job> {
 
 /// No such fine-tuning job.
 pub fn not_found(id: &str) -> Error {
-    Error::new(ErrorKind::NotFound, format!("Could not find fine tune: {id}"))
+    Error::new(ErrorKind::NotFound, format!("Could not find fine tune: {}", clipped(id)))
         .param("fine_tune_id")
         .code("fine_tune_not_found")
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::moved::{Move, told};
 use super::{get, not_found, require};
 use crate::app::App;
 use crate::db::moves::{self, Moved};
@@ -41,7 +42,11 @@ async fn cancel_once(app: &App, project: ProjectId, kind: JobKind, job: JobId) -
     } else if moved.status != JobStatus::Cancelled {
         return Err(wrong_state(kind, &id, moved.status, "cancelled"));
     }
-    finish(tx, project, kind, job).await
+    let cancelled = finish(tx, project, kind, job).await?;
+    if moved.changed {
+        told(app, kind, job, Move::Cancelled, None).await;
+    }
+    Ok(cancelled)
 }
 
 /// Pauses a job. One that runs saves a checkpoint first, which this waits for; if it takes long, the job is still
@@ -58,17 +63,18 @@ async fn ask_to_pause(app: &App, project: ProjectId, id: &str) -> Result<()> {
     let job = require(app, project, id).await?;
     let mut tx = app.db.begin().await?;
     let moved = moves::pause(tx.connection(), project, job).await?.ok_or_else(|| not_found(id))?;
-    match moved {
-        Moved { status: JobStatus::Paused, changed: true } => {
-            record(tx.connection(), job, "Fine-tuning job paused").await?;
-        }
+    let (made, message) = match moved {
+        Moved { status: JobStatus::Paused, changed: true } => (Move::Paused, "Fine-tuning job paused"),
         Moved { status: JobStatus::Running, changed: true } => {
-            record(tx.connection(), job, "Pausing after the current step; a checkpoint is saved first").await?;
+            (Move::Pausing, "Pausing after the current step; a checkpoint is saved first")
         }
-        Moved { status: JobStatus::Paused | JobStatus::Running, changed: false } => {}
+        Moved { status: JobStatus::Paused | JobStatus::Running, changed: false } => return tx.commit().await,
         Moved { status, .. } => return Err(wrong_state(JobKind::Training, id, status, "paused")),
-    }
-    tx.commit().await
+    };
+    record(tx.connection(), job, message).await?;
+    tx.commit().await?;
+    told(app, JobKind::Training, job, made, None).await;
+    Ok(())
 }
 
 async fn rest(app: &App, project: ProjectId, id: &str) -> Result<Job> {
@@ -100,7 +106,11 @@ async fn resume_once(app: &App, project: ProjectId, id: &str) -> Result<Job> {
     } else if moved.status.is_terminal() {
         return Err(wrong_state(JobKind::Training, id, moved.status, "resumed"));
     }
-    finish(tx, project, JobKind::Training, job).await
+    let resumed = finish(tx, project, JobKind::Training, job).await?;
+    if moved.changed {
+        told(app, JobKind::Training, job, Move::Resumed, None).await;
+    }
+    Ok(resumed)
 }
 
 /// The job as the move leaves it, before a worker can take it up.

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::moved::{Move, told};
 use crate::app::App;
 use crate::auth;
 use crate::db::{events, files, jobs, queue};
+use crate::domain::clip::clipped;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::NewEvent;
 use crate::domain::file::FilePurpose;
@@ -78,6 +80,7 @@ pub(in crate::app) async fn insert(
     events::insert(&mut *tx.connection(), id, &created.map(NewEvent::info)).await?;
     queue::hint(&mut *tx.connection()).await?;
     tx.commit().await?;
+    told(app, kind, id, Move::Created, None).await;
     Ok(id)
 }
 
@@ -96,7 +99,7 @@ pub(in crate::app) async fn data_file(
         Ok(id) => files::find(app.db.pool(), project, id).await?,
         Err(_) => None,
     };
-    let file = found.ok_or_else(|| invalid(format!("'{param}' names no file of this project: {id}")))?;
+    let file = found.ok_or_else(|| invalid(format!("'{param}' names no file of this project: {}", clipped(id))))?;
     if file.purpose != FilePurpose::FineTune {
         let message = format!("The file {id} has purpose '{}'; '{param}' needs purpose 'fine-tune'.", file.purpose);
         return Err(invalid(message));

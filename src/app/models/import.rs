@@ -10,6 +10,7 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::id::ModelId;
 use crate::domain::model::{Model, ModelFile, ModelKind, is_base_model_name};
 use crate::store;
+use crate::telemetry::audit_operator;
 
 /// Endings of the files that belong to a model. Weights in pickles are never taken: reading them runs code.
 const TAKEN: [&str; 5] = ["json", "safetensors", "txt", "model", "md"];
@@ -72,6 +73,7 @@ pub async fn import(app: &App, directory: &Path, name: &str) -> Result<Imported>
     let mut tx = app.db.begin().await?;
     models::insert(tx.connection(), &model, &files).await?;
     tx.commit().await?;
+    audit_operator("import_model", None, name);
     Ok(Imported { model, new: true, skipped })
 }
 

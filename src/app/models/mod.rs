@@ -11,9 +11,10 @@ pub use import::{Imported, check_safetensors, import};
 
 use super::App;
 use crate::db::models;
+use crate::domain::clip::clipped_to;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::id::ProjectId;
-use crate::domain::model::{Model, ModelFile, ModelKind, TRAINING_STATE_FOLDER};
+use crate::domain::model::{MODEL_NAME_CHARS, Model, ModelFile, ModelKind, TRAINING_STATE_FOLDER};
 use crate::store::{Store, StoreError};
 
 /// All models that a project can see but checkpoints.
@@ -32,15 +33,31 @@ pub async fn list_base(app: &App) -> Result<Vec<Model>> {
 /// There is none.
 pub async fn get(app: &App, project: ProjectId, name: &str) -> Result<Model> {
     // PostgreSQL's text cannot hold NUL, and no name has one.
-    if name.contains('\0') {
-        return Err(not_found(name));
+    let possible = !name.contains('\0') && name.chars().count() <= MODEL_NAME_CHARS;
+    let found = if possible { models::find(app.db.pool(), project, name).await? } else { None };
+    match found {
+        Some(model) => Ok(model),
+        None => Err(not_found(name, &list_base(app).await?)),
     }
-    models::find(app.db.pool(), project, name).await?.ok_or_else(|| not_found(name))
 }
 
-/// No such model.
-pub fn not_found(name: &str) -> Error {
-    let message = format!("The model '{name}' does not exist or you do not have access to it.");
+/// What a message quotes of a model's name or a path, in characters.
+const NAME: usize = 100;
+
+/// No such model; whoever mistyped a name, or has just installed the service, is told what there is.
+fn not_found(name: &str, base: &[Model]) -> Error {
+    const SHOWN: usize = 5;
+    let name = clipped_to(name, NAME);
+    let shown: Vec<&str> = base.iter().take(SHOWN).map(|model| model.name.as_str()).collect();
+    let there = match base.len() {
+        0 => "There are no base models yet".to_owned(),
+        count if count > SHOWN => format!("Base models: {} and {} more", shown.join(", "), count - SHOWN),
+        _ => format!("Base models: {}", shown.join(", ")),
+    };
+    let message = format!(
+        "The model '{name}' does not exist or you do not have access to it. {there}; \
+         the operator adds one with 'finetuned models import DIRECTORY'."
+    );
     Error::new(ErrorKind::NotFound, message).param("model").code("model_not_found")
 }
 
@@ -76,7 +93,8 @@ pub async fn files(app: &App, project: ProjectId, name: &str) -> Result<(Model, 
 pub async fn file(app: &App, project: ProjectId, name: &str, path: &str) -> Result<ModelFile> {
     let (_, files) = files(app, project, name).await?;
     files.into_iter().find(|file| file.path == path).ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, format!("The model '{name}' has no file '{path}'.")).param("path")
+        let message = format!("The model '{}' has no file '{}'.", clipped_to(name, NAME), clipped_to(path, NAME));
+        Error::new(ErrorKind::NotFound, message).param("path")
     })
 }
 

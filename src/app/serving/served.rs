@@ -11,6 +11,7 @@ use tokio::process::ChildStdin;
 use crate::config::Config;
 use crate::domain::serving::{Asked, Opened, Outcome, Prediction, Refusal, Reply, ServingSpec, VERSION};
 use crate::process::{self, Lines, Process};
+use crate::telemetry::{self, OneMore};
 
 /// The longest line it may print: the labels of all inputs of a request, however long.
 const LONGEST_LINE: usize = 64 << 20;
@@ -33,6 +34,7 @@ pub(super) struct Served {
     stdin: ChildStdin,
     lines: Lines,
     asked: u64,
+    _at_work: OneMore,
 }
 
 impl Served {
@@ -51,7 +53,8 @@ impl Served {
         // The tokenizer has threads of its own.
         command.env("OMP_NUM_THREADS", threads.to_string()).env("RAYON_NUM_THREADS", threads.to_string());
         let (process, stdin, lines) = process::spawn(command, folder, LONGEST_LINE).map_err(broken)?;
-        let mut served = Self { process, stdin, lines, asked: 0 };
+        let at_work = OneMore::of(telemetry::PROCESSES, "serving");
+        let mut served = Self { process, stdin, lines, asked: 0, _at_work: at_work };
         match served.line().await.and_then(|line| serde_json::from_str(&line).map_err(broken)) {
             Ok(Opened::Ready) => Ok(served),
             Ok(Opened::Failed(error)) => {

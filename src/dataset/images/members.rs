@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use sha2::{Digest, Sha256};
 
 use crate::dataset::labelled::checked_label;
+use crate::domain::clip::clipped_to;
 use crate::domain::report::{Faults, Place};
 
 /// Files that systems leave behind in folders.
@@ -53,7 +54,7 @@ pub(super) fn shown(name: &[u8]) -> String {
     const LONGEST: usize = 200;
     let name = &name[..name.len().min(4 * LONGEST)];
     let text: String = String::from_utf8_lossy(name).chars().flat_map(char::escape_debug).collect();
-    if text.chars().count() <= LONGEST { text } else { text.chars().take(LONGEST).chain(['…']).collect() }
+    clipped_to(&text, LONGEST).into_owned()
 }
 
 /// The folder above all classes, if there is one: archivers put the folder that was packed in front of its contents.

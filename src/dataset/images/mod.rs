@@ -33,6 +33,9 @@ pub const MAX_IMAGE_BYTES: usize = 32 << 20;
 /// The most members an archive may have, folders and all.
 pub const MAX_MEMBERS: u64 = 1_000_000;
 
+/// What is said of a format that holds no images.
+pub(super) const NO_IMAGES: &str = "is no file of images, which are read from zip, tar or JSONL";
+
 /// One labelled image, as it is written, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageExample {
@@ -57,7 +60,7 @@ pub fn read(
         DataFormat::Tar => tar::read(path, faults, on_example),
         DataFormat::Jsonl => rows::read(path, faults, on_example),
         DataFormat::Csv | DataFormat::Text => {
-            faults.push(1, None, "is no file of images, which are read from zip, tar or JSONL");
+            faults.push(1, None, NO_IMAGES);
             Ok(())
         }
     }

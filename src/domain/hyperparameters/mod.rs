@@ -13,6 +13,7 @@ pub use definitions::{DEFINITIONS, DefaultValue, Definition, Rule};
 pub use objects::{Adapter, EarlyStopping, Freeze, FrozenLayers, Lora, NoneWord, Patience, less_is_better};
 pub use resolve::{ClassWeights, DataFacts, Hyperparameters, Interval, LrSchedule, Precision, Subject, resolve};
 
+use super::clip::clipped;
 use super::error::{Error, Result};
 use super::method::{Method, ProblemType};
 
@@ -27,15 +28,16 @@ impl Requested {
     /// A name is unknown, a value breaks its rule, or two names exclude each other; the error names the JSON path.
     pub fn parse(method: Method, values: Map<String, Value>, path: &str) -> Result<Self> {
         for (name, value) in &values {
-            let at = format!("{path}.{name}");
             let Some(definition) = definition(method, name) else {
                 let known: Vec<&str> = definitions(method).map(|definition| definition.name).collect();
+                let name = clipped(name);
                 return Err(Error::invalid(
-                    at,
+                    format!("{path}.{name}"),
                     format!("Unknown hyperparameter '{name}' for {method}. Known: {}.", known.join(", ")),
                 ));
             };
             if let Err((below, why)) = definition.check(value) {
+                let below = clipped(&below);
                 let (dot, colon) = (if below.is_empty() { "" } else { "." }, if why.is_empty() { "" } else { ": " });
                 let message = format!(
                     "Invalid value for '{name}': {}{colon}{below}{}{why}. Allowed: {}.",
@@ -43,7 +45,7 @@ impl Requested {
                     if below.is_empty() { "" } else { " " },
                     definition.allowed()
                 );
-                return Err(Error::invalid(format!("{at}{dot}{below}"), message));
+                return Err(Error::invalid(format!("{path}.{name}{dot}{below}"), message));
             }
         }
         let set = |name: &str| values.get(name).is_some_and(|value| value != "auto");
@@ -106,9 +108,7 @@ fn definition(method: Method, name: &str) -> Option<&'static Definition> {
 
 /// A value as an error message shows it: short, whatever was sent.
 fn shown(value: &Value) -> String {
-    const LONGEST: usize = 60;
-    let text = value.to_string();
-    if text.chars().count() <= LONGEST { text } else { text.chars().take(LONGEST).chain(['…']).collect() }
+    clipped(&value.to_string()).into_owned()
 }
 
 #[cfg(test)]

@@ -11,10 +11,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::machine::free_disk;
 use crate::app::{App, validation};
-use crate::db::{self, jobs};
+use crate::config::StoreLocation;
+use crate::db::{self, jobs, workers};
 use crate::domain::error::Result;
-use crate::domain::job::JobStatus;
+use crate::domain::job::{JobKind, JobStatus};
 use crate::telemetry;
 
 /// Runs all reconcilers until `shutdown`.
@@ -67,12 +69,29 @@ impl Repeat {
     }
 }
 
-/// Sets the gauges that show the whole service.
+/// Sets the gauges that show the whole service, and what is free on this machine.
 async fn gauges(app: &App) -> Result<bool> {
-    let counts = jobs::count_by_status(app.db.pool()).await?;
-    for status in JobStatus::ALL {
-        let count = counts.iter().find(|(counted, _)| *counted == status).map_or(0, |(_, count)| *count);
-        metrics::gauge!(telemetry::JOBS, "status" => status.as_str()).set(count as f64);
+    let db = app.db.pool();
+    let counts = jobs::count(db).await?;
+    for kind in JobKind::ALL {
+        for status in JobStatus::ALL {
+            let count = counts.iter().find(|counted| (counted.0, counted.1) == (kind, status));
+            let labels = [("kind", kind.as_str()), ("status", status.as_str())];
+            metrics::gauge!(telemetry::JOBS, &labels).set(count.map_or(0, |(_, _, count)| *count) as f64);
+        }
+    }
+    let waits = jobs::longest_waits(db).await?;
+    for status in [JobStatus::ValidatingFiles, JobStatus::Queued] {
+        let seconds = waits.iter().find(|(waiting, _)| *waiting == status).map_or(0.0, |(_, seconds)| *seconds);
+        metrics::gauge!(telemetry::LONGEST_WAIT, "status" => status.as_str()).set(seconds);
+    }
+    metrics::gauge!(telemetry::WORKERS).set(workers::machines(db).await?.len() as f64);
+    let config = &app.config;
+    let store = if let StoreLocation::Folder(folder) = &config.store { Some(folder) } else { None };
+    for (place, path) in [("state", Some(&config.state_dir)), ("store", store), ("runs", Some(&config.runs_dir))] {
+        if let Some(bytes) = path.and_then(|path| free_disk(path)) {
+            metrics::gauge!(telemetry::DISK_FREE, "place" => place).set(bytes as f64);
+        }
     }
     Ok(false)
 }

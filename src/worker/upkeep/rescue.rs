@@ -1,6 +1,7 @@
 //! Jobs whose worker went away: back into the queue, or failed once that has happened too often.
 
 use crate::app::App;
+use crate::app::jobs::told;
 use crate::db::{self, attempts, queue};
 use crate::domain::attempt::{Cause, ProcessEnd};
 use crate::domain::error::Result;
@@ -31,7 +32,7 @@ pub async fn run_once(app: &App, left_by: Option<WorkerId>) -> Result<bool> {
 
 async fn rescue(app: &App, left_by: Option<WorkerId>) -> Result<bool> {
     let mut tx = app.db.begin().await?;
-    let Some((job, attempt)) = queue::next_orphan(tx.connection(), left_by).await? else { return Ok(false) };
+    let Some((job, kind, attempt)) = queue::next_orphan(tx.connection(), left_by).await? else { return Ok(false) };
     let (cause, detail) = if left_by.is_some() {
         (Cause::WorkerRestarted, "its worker was restarted")
     } else {
@@ -39,10 +40,10 @@ async fn rescue(app: &App, left_by: Option<WorkerId>) -> Result<bool> {
     };
     let end = attempts::End { cause: Some(cause), detail, process: ProcessEnd::default(), stderr_tail: None };
     attempts::end(&mut *tx.connection(), job, attempt, &end).await?;
-    retry_or_fail(tx.connection(), job, attempt, cause, detail).await?;
+    let made = retry_or_fail(tx.connection(), job, attempt, cause, detail).await?;
     queue::free_slots_of(&mut *tx.connection(), job).await?;
     queue::hint(&mut *tx.connection()).await?;
     tx.commit().await?;
-    tracing::warn!(%job, attempt, detail, "job rescued");
+    told(app, kind, job, made, Some(detail)).await;
     Ok(true)
 }

@@ -1,5 +1,5 @@
-//! Bytes that nothing needs any more: of deleted and expired files, of deleted models, and of training states that no
-//! attempt will go on from. The object goes first and the row is marked after, so nothing is forgotten.
+//! Bytes that nothing needs any more: of deleted and expired files, of deleted models, of checkpoints past their time, and
+//! of training states that no attempt will go on from. The object goes first and the row is marked after, so nothing is forgotten.
 
 use crate::app::App;
 use crate::db::{checkpoints, files, models};
@@ -14,6 +14,12 @@ const BATCH: i64 = 100;
 /// The database or the store is away.
 pub async fn run_once(app: &App) -> Result<bool> {
     let mut more = false;
+    if let Some(retention) = app.config.checkpoint_retention {
+        let dropped = checkpoints::drop_older(app.db.pool(), retention).await?;
+        if dropped > 0 {
+            tracing::info!(dropped, "checkpoints of jobs that ended long ago are removed");
+        }
+    }
     let spent = checkpoints::states_to_sweep(app.db.pool(), BATCH).await?;
     more |= spent.len() as i64 == BATCH;
     for state in spent {

@@ -1,0 +1,59 @@
+//! What stays of a job that has ended.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use finetuned::config::Config;
+use finetuned::domain::model::TRAINING_STATE_FOLDER;
+use finetuned::worker::upkeep::sweep;
+use serde_json::json;
+
+use super::support::data;
+use super::support::service::{Service, eventually};
+
+/// The parts of a job's objects, each named once: `model`, `step-4`, the endings of files of their own.
+async fn parts(service: &Service) -> BTreeSet<String> {
+    let listed = service.app.store.list("jobs/").await.unwrap();
+    let part = |key: &str| {
+        let rest = key.splitn(4, '/').nth(3).unwrap();
+        let (first, below) = rest.split_once('/').unwrap_or((rest.rsplit('.').next().unwrap(), ""));
+        if below.starts_with(TRAINING_STATE_FOLDER) { format!("{first} state") } else { first.to_owned() }
+    };
+    listed.into_iter().map(|object| part(&object.key)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_leaves_its_model_its_metrics_and_the_checkpoints_that_it_was_asked_to_keep() {
+    let service = Service::with_worker().await;
+    service.import_tiny_model().await;
+    let client = service.client();
+    let file = client.upload("data.csv", data::csv(40)).await;
+    let id = client.create_job(&file, json!({"n_epochs": 5, "batch_size": 8, "keep_checkpoints": 2})).await;
+    let model = client.wait_for_end(&id).await["fine_tuned_model"].as_str().unwrap().to_owned();
+    let kept = eventually("the training states and the run's folder to go", 60, async || {
+        let parts = parts(&service).await;
+        let runs = std::fs::read_dir(service.app.runs()).unwrap().count();
+        // The two latest, and the best, which may be one of them.
+        let steps = parts.iter().filter(|part| part.starts_with("step-")).count();
+        (runs == 0 && steps <= 3 && parts.iter().all(|part| !part.ends_with(" state"))).then_some(parts)
+    })
+    .await;
+    let steps = kept.iter().filter(|part| part.starts_with("step-")).count();
+    assert!(steps >= 2, "{kept:?}");
+    let rest: Vec<&String> = kept.iter().filter(|part| !part.starts_with("step-")).collect();
+    assert_eq!(rest, ["csv", "model"]);
+
+    // Nothing goes while there is no limit, and what is younger than it stays.
+    sweep::run_once(&service.app).await.unwrap();
+    let mut app = service.app.clone();
+    for (retention, left) in [(Duration::from_hours(1), steps), (Duration::ZERO, 0)] {
+        app.config = Arc::new(Config { checkpoint_retention: Some(retention), ..(*service.app.config).clone() });
+        while sweep::run_once(&app).await.unwrap() {}
+        let listed = client.get(&format!("/v1/fine_tuning/jobs/{id}/checkpoints")).await.good();
+        assert_eq!(listed["data"].as_array().unwrap().len(), left, "{retention:?}");
+    }
+    let parts = parts(&service).await;
+    assert_eq!(parts.iter().collect::<Vec<_>>(), ["csv", "model"]);
+    client.get(&format!("/v1/models/{}/files", model.replace('/', "%2F"))).await.good();
+}
