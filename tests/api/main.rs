@@ -23,3 +23,4 @@ mod files;
 mod headers;
 mod jobs;
 mod models;
+mod quotas;
