@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::disk::Reserve;
+use crate::domain::quota::Quotas;
 use crate::failpoint::Failpoints;
 
 /// One setting.
@@ -82,8 +84,21 @@ settings! {
         "Models that answer classifications at once, each in a process of its own", Serve;
     SERVING_IDLE_SECONDS = "FINETUNED_SERVING_IDLE_SECONDS", "serving-idle-seconds", "300",
         "A model without requests for so long is put away", Serve;
+    MIN_FREE_BYTES = "FINETUNED_MIN_FREE_BYTES", "min-free-bytes", "1073741824",
+        "What uploads and runs leave free on the disks, so that the database always has room; 0 is nothing";
     MAX_FILE_BYTES = "FINETUNED_MAX_FILE_BYTES", "max-file-bytes", "8589934592", "Largest upload", Serve;
     RATE_LIMIT = "FINETUNED_RATE_LIMIT", "rate-limit", "6000", "Requests a minute for each API key; 0 is no limit", Serve;
+    QUOTA_STORED_BYTES = "FINETUNED_QUOTA_STORED_BYTES", "quota-stored-bytes", "1099511627776",
+        "Bytes of files and models that a project may store; 0 is no limit, here and below", Serve;
+    QUOTA_FILES = "FINETUNED_QUOTA_FILES", "quota-files", "10000", "Files that a project may have", Serve;
+    QUOTA_QUEUED_JOBS = "FINETUNED_QUOTA_QUEUED_JOBS", "quota-queued-jobs", "1000",
+        "Jobs and evaluations of a project that may wait at once", Serve;
+    QUOTA_RUNNING_JOBS = "FINETUNED_QUOTA_RUNNING_JOBS", "quota-running-jobs", "0",
+        "Jobs and evaluations of a project that may run at once";
+    QUOTA_EVALUATIONS = "FINETUNED_QUOTA_EVALUATIONS", "quota-evaluations", "100",
+        "Evaluations of a project that may wait or run at once", Serve;
+    QUOTA_DRY_RUNS = "FINETUNED_QUOTA_DRY_RUNS", "quota-dry-runs", "4",
+        "Dry runs of a project that may be made at once", Serve;
     LEASE_SECONDS = "FINETUNED_LEASE_SECONDS", "lease-seconds", "30",
         "A worker that is silent for so long loses its jobs";
     STALL_SECONDS = "FINETUNED_STALL_SECONDS", "stall-seconds", "120",
@@ -97,6 +112,9 @@ settings! {
     LOG = "FINETUNED_LOG", "log", "info,sqlx=warn", "Which log lines to write, as in RUST_LOG", All;
     LOG_FORMAT = "FINETUNED_LOG_FORMAT", "log-format", "text", "text or json", All;
 }
+
+/// The largest number that a quota can be.
+const MOST: u64 = i64::MAX as u64;
 
 /// The settings in force.
 #[derive(Clone, Debug)]
@@ -121,8 +139,11 @@ pub struct Config {
     pub trainer_threads: usize,
     pub serving_models: u32,
     pub serving_idle: Duration,
+    pub reserve: Reserve,
     pub max_file_bytes: u64,
     pub rate_limit: u32,
+    /// What a project may have unless it has limits of its own.
+    pub quotas: Quotas,
     pub lease: Duration,
     pub stall: Duration,
     pub shutdown: Duration,
@@ -208,8 +229,17 @@ fn read(flags: &BTreeMap<String, String>, environment: &BTreeMap<String, String>
         trainer_threads: reader.within(&TRAINER_THREADS, 0, 1024),
         serving_models: reader.within(&SERVING_MODELS, 1, 64),
         serving_idle: Duration::from_secs(reader.within(&SERVING_IDLE_SECONDS, 1, 86_400)),
+        reserve: Reserve(reader.within(&MIN_FREE_BYTES, 0, 1 << 50)),
         max_file_bytes: reader.within(&MAX_FILE_BYTES, 1, 1 << 50),
         rate_limit: reader.within(&RATE_LIMIT, 0, 10_000_000),
+        quotas: Quotas {
+            stored_bytes: reader.within(&QUOTA_STORED_BYTES, 0, MOST),
+            files: reader.within(&QUOTA_FILES, 0, MOST),
+            queued_jobs: reader.within(&QUOTA_QUEUED_JOBS, 0, MOST),
+            running_jobs: reader.within(&QUOTA_RUNNING_JOBS, 0, MOST),
+            evaluations: reader.within(&QUOTA_EVALUATIONS, 0, MOST),
+            dry_runs: reader.within(&QUOTA_DRY_RUNS, 0, MOST),
+        },
         lease: Duration::from_secs(reader.within(&LEASE_SECONDS, 3, 3600)),
         stall: Duration::from_secs(reader.within(&STALL_SECONDS, 1, 86_400)),
         shutdown: Duration::from_secs(reader.within(&SHUTDOWN_SECONDS, 1, 3600)),

@@ -5,7 +5,7 @@
 //! | floor | module | what |
 //! |---|---|---|
 //! | 0 | [`domain`] | words and rules without I/O |
-//! | 0 | [`private`] | files and folders of the service's own user |
+//! | 0 | [`private`], [`disk`] | files and folders of the service's own user, room on disks |
 //! | 1 | [`clock`], [`failpoint`], [`config`], [`telemetry`], [`auth`] | time, places to die in tests, settings, logs and metrics, keys |
 //! | 1 | [`db`], [`store`] | PostgreSQL (the only place that says sqlx) and the object store |
 //! | 1 | [`process`] | the trainer program as a process |
@@ -24,6 +24,7 @@ pub mod clock;
 pub mod config;
 pub mod dataset;
 pub mod db;
+pub mod disk;
 pub mod domain;
 pub mod failpoint;
 pub mod private;

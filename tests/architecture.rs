@@ -17,7 +17,7 @@ type Breaches = Vec<String>;
 
 /// The floors of the control plane, lowest first; modules on one floor do not know each other.
 const FLOORS: &[&[&str]] = &[
-    &["clock", "domain", "failpoint", "private"],
+    &["clock", "disk", "domain", "failpoint", "private"],
     &["config"],
     &["auth", "db", "process", "store", "telemetry"],
     &["dataset"],
@@ -41,7 +41,7 @@ const ENGINE_FLOORS: &[&[&str]] = &[
 ];
 
 /// What the engine may use of the control plane: words and data readers, nothing that runs.
-const ENGINE_MAY_USE: [&str; 4] = ["clock", "domain", "dataset", "failpoint"];
+const ENGINE_MAY_USE: [&str; 5] = ["clock", "disk", "domain", "dataset", "failpoint"];
 
 const LONGEST_FILE: usize = 400;
 

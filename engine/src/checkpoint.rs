@@ -20,6 +20,7 @@ use crate::optim::AdamW;
 use crate::params::ParamTable;
 use crate::training::{Checkpointer, Progress, State};
 use crate::weights::{self, Weights};
+use finetuned::disk::Reserve;
 use finetuned::domain::checkpoint::Metrics;
 use finetuned::domain::model::TRAINING_STATE_FOLDER;
 use finetuned::domain::run::TrainerMessage;
@@ -50,6 +51,7 @@ struct Target {
     directory: PathBuf,
     files: ModelFiles,
     fingerprint: String,
+    reserve: Reserve,
 }
 
 struct Writing {
@@ -74,10 +76,26 @@ struct Snapshot {
     progress: Progress,
 }
 
+impl Snapshot {
+    /// Bytes of its tensors, which are nearly all that a checkpoint takes.
+    fn bytes(&self) -> u64 {
+        let maps = [Some(&self.weights), self.adapted.as_ref(), self.best.as_ref(), Some(&self.moments)];
+        let tensors = maps.into_iter().flatten().flat_map(BTreeMap::values);
+        tensors.map(|tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64).sum()
+    }
+}
+
 impl<'a> CheckpointWriter<'a> {
-    /// `fingerprint` changes whenever another run could not go on from these checkpoints.
-    pub fn new(directory: PathBuf, files: ModelFiles, fingerprint: String, observer: &'a dyn Observer) -> Self {
-        Self { target: Arc::new(Target { directory, files, fingerprint }), observer, writing: None }
+    /// `fingerprint` changes whenever another run could not go on from these checkpoints. None is saved that would use the
+    /// `reserve`.
+    pub fn new(
+        directory: PathBuf,
+        files: ModelFiles,
+        fingerprint: String,
+        reserve: Reserve,
+        observer: &'a dyn Observer,
+    ) -> Self {
+        Self { target: Arc::new(Target { directory, files, fingerprint, reserve }), observer, writing: None }
     }
 }
 
@@ -144,6 +162,7 @@ impl Target {
                 fs::remove_dir_all(path).map_err(EngineError::io(path))?;
             }
         }
+        self.reserve.check(&scratch, snapshot.bytes()).map_err(EngineError::io(&scratch))?;
         let written = self.fill(&scratch, snapshot).and_then(|()| {
             fs::rename(&scratch, &target).map_err(EngineError::io(&target))?;
             export::sync_directory(&self.directory)

@@ -14,6 +14,7 @@ use crate::observer::Observer;
 use crate::optim::{AdamW, AdamWConfig};
 use crate::tasks::{self, Loaded};
 use crate::training::{End, Plan, Progress, Training};
+use finetuned::disk::Reserve;
 use finetuned::domain::hex::hex;
 use finetuned::domain::hyperparameters::Precision;
 use finetuned::domain::job::Phase;
@@ -46,7 +47,8 @@ pub fn run(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Re
     report_start(spec, device, precision, &loaded, plan.total_steps(), &progress, observer);
 
     fs::create_dir_all(&spec.checkpoints).map_err(EngineError::io(&spec.checkpoints))?;
-    let mut checkpointer = CheckpointWriter::new(spec.checkpoints.clone(), loaded.files.clone(), fingerprint, observer);
+    let (checkpoints, reserve) = (spec.checkpoints.clone(), Reserve(spec.min_free_bytes));
+    let mut checkpointer = CheckpointWriter::new(checkpoints, loaded.files.clone(), fingerprint, reserve, observer);
     let end = Training {
         recipe: loaded.recipe.as_ref(),
         plan,
@@ -174,6 +176,8 @@ fn finish(spec: &RunSpec, loaded: &Loaded, progress: &Progress, observer: &dyn O
     }
     observer.report(TrainerMessage::Phase { phase: Phase::Saving });
     let evaluation = Value::Object(evaluation);
+    let bytes = size_of::<f32>() as u64 * loaded.table.count() as u64;
+    Reserve(spec.min_free_bytes).check(output, bytes).map_err(EngineError::io(output))?;
     loaded.files.write(output, &loaded.table.named()?, loaded.table.adapted()?.as_ref())?;
     export::write_card_and_manifest(output, spec, &evaluation)?;
     Ok(Some(Finished { step: progress.step, trained_tokens: progress.trained_tokens, evaluation }))

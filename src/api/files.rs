@@ -72,8 +72,8 @@ impl Item for FileView {
     }
 }
 
-async fn create_file(caller: Caller, State(state): State<ApiState>, form: UploadForm) -> Answer<Made<FileView>> {
-    let file = files::create(&state.app, caller.0.id, form.spool, form.new).await?;
+async fn create_file(State(state): State<ApiState>, form: UploadForm) -> Answer<Made<FileView>> {
+    let file = files::create(&state.app, form.caller.0.id, form.spool, form.new).await?;
     Ok(Made(file.into()))
 }
 

@@ -35,6 +35,7 @@ pub use server::serve;
 
 use crate::app::App;
 use context::Operation;
+use operations::Readiness;
 use rate_limit::RateLimit;
 
 /// The largest JSON body, in bytes, unless its route says otherwise.
@@ -46,13 +47,14 @@ pub struct ApiState {
     app: App,
     prometheus: PrometheusHandle,
     rate_limit: Arc<RateLimit>,
+    readiness: Arc<Readiness>,
 }
 
 impl ApiState {
     /// State for a service over `app`.
     pub fn new(app: App, prometheus: PrometheusHandle) -> Self {
         let rate_limit = Arc::new(RateLimit::new(app.config.rate_limit));
-        Self { app, prometheus, rate_limit }
+        Self { app, prometheus, rate_limit, readiness: Arc::default() }
     }
 }
 

@@ -1,13 +1,14 @@
 //! The form that uploads a file. Its parts may come in any order, and the file never lies in memory.
 
 use axum::extract::multipart::{Field, MultipartError};
-use axum::extract::{FromRequest, Multipart, Request};
+use axum::extract::{FromRequest, FromRequestParts, Multipart, Request};
 use axum::http::{StatusCode, header};
 
 use super::ApiState;
+use super::extract::Caller;
 use super::pace::too_slow;
 use super::problem::Problem;
-use crate::app::files::{NewFile, Spool};
+use crate::app::files::{self, NewFile, Spool};
 use crate::domain::clip::clipped;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::file::FilePurpose;
@@ -20,6 +21,8 @@ const FORM_OVERHEAD: u64 = 1 << 20;
 
 /// A complete upload form.
 pub(super) struct UploadForm {
+    /// Who sends it.
+    pub(super) caller: Caller,
     pub(super) spool: Spool,
     pub(super) new: NewFile,
 }
@@ -28,6 +31,9 @@ impl FromRequest<ApiState> for UploadForm {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &ApiState) -> std::result::Result<Self, Problem> {
+        let (mut parts, body) = request.into_parts();
+        let caller = Caller::from_request_parts(&mut parts, state).await?;
+        let request = Request::from_parts(parts, body);
         let limit = state.app.config.max_file_bytes;
         let announced =
             request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -35,15 +41,16 @@ impl FromRequest<ApiState> for UploadForm {
             let message = format!("The file is larger than the allowed {limit} bytes.");
             return Err(Error::new(ErrorKind::TooLarge, message).param("file").code("file_too_large").into());
         }
+        files::check_room(&state.app, caller.0.id, announced.unwrap_or(0).saturating_sub(FORM_OVERHEAD)).await?;
         let form = Multipart::from_request(request, state).await.map_err(|_| {
             let message = "The body must be a form: Content-Type multipart/form-data with a boundary.";
             Error::new(ErrorKind::Invalid, message).code("invalid_multipart")
         })?;
-        Ok(read(form, state).await?)
+        Ok(read(form, caller, state).await?)
     }
 }
 
-async fn read(mut form: Multipart, state: &ApiState) -> Result<UploadForm> {
+async fn read(mut form: Multipart, caller: Caller, state: &ApiState) -> Result<UploadForm> {
     let (mut file, mut purpose, mut anchor, mut seconds) = (None, None, None, None);
     while let Some(field) = form.next_field().await.map_err(malformed)? {
         match field.name().unwrap_or_default() {
@@ -62,6 +69,7 @@ async fn read(mut form: Multipart, state: &ApiState) -> Result<UploadForm> {
     let (spool, filename) = file.ok_or_else(|| missing("file"))?;
     let purpose = parse_purpose(&purpose.ok_or_else(|| missing("purpose"))?)?;
     Ok(UploadForm {
+        caller,
         spool,
         new: NewFile { purpose, filename, expires_after: expiry(anchor.as_deref(), seconds.as_deref())? },
     })

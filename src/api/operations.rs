@@ -1,15 +1,17 @@
 //! Routes for whoever operates the service. They need no key.
 
-use std::time::Duration;
+use std::time::Instant;
 
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use super::ApiState;
 use super::problem::Answer;
 use super::route::{Route, get};
+use crate::app::App;
 use crate::domain::error::Error;
 
 pub(super) fn routes() -> Vec<Route> {
@@ -25,10 +27,37 @@ async fn get_health() -> axum::Json<Value> {
     axum::Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")}))
 }
 
+/// What the latest look at database and store found. Requests that come while one looks share the next look.
+#[derive(Default)]
+pub(super) struct Readiness(Mutex<Option<Look>>);
+
+struct Look {
+    began: Instant,
+    /// What is away, for the log.
+    found: Result<(), String>,
+}
+
+impl Readiness {
+    async fn check(&self, app: &App) -> Result<(), String> {
+        let came = Instant::now();
+        let mut latest = self.0.lock().await;
+        if let Some(look) = &*latest
+            && look.began >= came
+        {
+            return look.found.clone();
+        }
+        let began = Instant::now();
+        let found = match app.db.ping().await {
+            Ok(()) => app.store.check().await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.chain()),
+        };
+        *latest = Some(Look { began, found: found.clone() });
+        found
+    }
+}
+
 async fn get_readiness(State(state): State<ApiState>) -> Answer<axum::Json<Value>> {
-    let database = tokio::time::timeout(Duration::from_secs(2), state.app.db.ping()).await;
-    database.map_err(|_| Error::unavailable("the database does not answer within 2 s"))??;
-    state.app.store.check().await.map_err(Error::unavailable)?;
+    state.readiness.check(&state.app).await.map_err(Error::unavailable)?;
     Ok(axum::Json(json!({"status": "ready"})))
 }
 

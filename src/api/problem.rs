@@ -37,7 +37,7 @@ fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::Conflict => StatusCode::CONFLICT,
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::TooSlow => StatusCode::REQUEST_TIMEOUT,
-        ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        ErrorKind::RateLimited | ErrorKind::TooManyAtOnce | ErrorKind::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::OutOfStorage => StatusCode::INSUFFICIENT_STORAGE,
         ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -53,7 +53,8 @@ fn error_type(kind: ErrorKind) -> &'static str {
         | ErrorKind::Conflict
         | ErrorKind::TooLarge
         | ErrorKind::TooSlow => "invalid_request_error",
-        ErrorKind::RateLimited => "rate_limit_error",
+        ErrorKind::RateLimited | ErrorKind::TooManyAtOnce => "rate_limit_error",
+        ErrorKind::QuotaExceeded => "insufficient_quota",
         ErrorKind::Unavailable | ErrorKind::OutOfStorage | ErrorKind::Internal => "server_error",
     }
 }
@@ -65,11 +66,14 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         match error.kind {
             // The SDKs retry these statuses unless told otherwise, and the same request would fail again.
-            ErrorKind::Conflict | ErrorKind::OutOfStorage => {
+            ErrorKind::Conflict | ErrorKind::OutOfStorage | ErrorKind::QuotaExceeded => {
                 headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
             }
             ErrorKind::Invalid if error.code == Some("invalid_state") => {
                 headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+            }
+            ErrorKind::TooManyAtOnce => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
             }
             ErrorKind::Unavailable => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));

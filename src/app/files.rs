@@ -6,9 +6,10 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
-use super::App;
+use super::{App, quotas};
 use crate::dataset::inspect;
-use crate::db::files;
+use crate::db::{files, queue};
+use crate::disk::Reserve;
 use crate::domain::Timestamp;
 use crate::domain::clip::clipped;
 use crate::domain::error::{Error, ErrorKind, Result, is_storage_full};
@@ -17,9 +18,13 @@ use crate::domain::id::{FileId, ProjectId};
 use crate::domain::page::{Page, PageRequest};
 use crate::store::out_of_storage;
 
+/// After how many bytes an upload looks again whether there is room.
+const LOOK_EVERY: u64 = 1 << 20;
+
 /// An upload on its way in: bytes go to disk as they come, with their hash. Dropped unfinished, it leaves nothing.
 pub struct Spool {
     path: PathBuf,
+    reserve: Reserve,
     file: tokio::fs::File,
     hasher: Sha256,
     bytes: u64,
@@ -38,20 +43,26 @@ impl Spool {
     /// # Errors
     /// The scratch folder takes no file.
     pub async fn new(app: &App) -> Result<Self> {
+        let reserve = app.config.reserve;
         let path = app.scratch().join(uuid::Uuid::new_v4().simple().to_string());
+        reserve.check(&path, 0).map_err(write_failed)?;
         let file = tokio::fs::File::create_new(&path).await.map_err(write_failed)?;
-        Ok(Self { path, file, hasher: Sha256::new(), bytes: 0, limit: app.config.max_file_bytes })
+        Ok(Self { path, reserve, file, hasher: Sha256::new(), bytes: 0, limit: app.config.max_file_bytes })
     }
 
     /// Adds bytes.
     ///
     /// # Errors
-    /// The upload is larger than allowed, or the disk is full.
+    /// The upload is larger than allowed, or the disk has no room.
     pub async fn write(&mut self, chunk: &[u8]) -> Result<()> {
+        let before = self.bytes;
         self.bytes += chunk.len() as u64;
         if self.bytes > self.limit {
             let message = format!("The file is larger than the allowed {} bytes.", self.limit);
             return Err(Error::new(ErrorKind::TooLarge, message).param("file").code("file_too_large"));
+        }
+        if before / LOOK_EVERY != self.bytes / LOOK_EVERY {
+            self.reserve.check(&self.path, 0).map_err(write_failed)?;
         }
         self.hasher.update(chunk);
         self.file.write_all(chunk).await.map_err(write_failed)
@@ -68,6 +79,15 @@ fn write_failed(error: std::io::Error) -> Error {
     if is_storage_full(&error) { out_of_storage(error) } else { Error::internal(error) }
 }
 
+/// Whether there is room for an upload of so many bytes, on the disk and in the project: asked before the bytes come.
+///
+/// # Errors
+/// There is not.
+pub async fn check_room(app: &App, project: ProjectId, bytes: u64) -> Result<()> {
+    app.config.reserve.check(&app.scratch(), bytes).map_err(write_failed)?;
+    quotas::check_upload(app, project, bytes).await
+}
+
 /// What a client says about a file besides its bytes.
 pub struct NewFile {
     pub purpose: FilePurpose,
@@ -79,7 +99,7 @@ pub struct NewFile {
 /// Keeps a complete upload. Files for fine-tuning are read once, and what is wrong with them is in the report.
 ///
 /// # Errors
-/// The file is empty, or what is said about it is not allowed.
+/// The file is empty, what is said about it is not allowed, or the project has as much as it may.
 pub async fn create(app: &App, project: ProjectId, mut spool: Spool, new: NewFile) -> Result<File> {
     if spool.bytes == 0 {
         return Err(Error::invalid("file", "The file is empty.").code("empty_file"));
@@ -114,12 +134,19 @@ pub async fn create(app: &App, project: ProjectId, mut spool: Spool, new: NewFil
         expires_at,
     };
     app.store.put(&file.object_key, &spool.path).await?;
-    if let Err(error) = files::insert(app.db.pool(), &file).await {
+    if let Err(error) = record(app, &file).await {
         let _ = app.store.delete(&file.object_key).await;
         return Err(error);
     }
     metrics::counter!(crate::telemetry::UPLOADED_BYTES).increment(file.bytes);
     Ok(file)
+}
+
+async fn record(app: &App, file: &File) -> Result<()> {
+    let mut tx = app.db.begin().await?;
+    quotas::admit_file(app, tx.connection(), file.project, file.bytes).await?;
+    files::insert(&mut *tx.connection(), file).await?;
+    tx.commit().await
 }
 
 async fn inspect_file(path: &Path, filename: &str) -> Result<crate::domain::report::FileReport> {
@@ -173,7 +200,14 @@ pub async fn list(
 /// There is none of that id.
 pub async fn delete(app: &App, project: ProjectId, id: &str) -> Result<FileId> {
     let file = get(app, project, id).await?;
-    if files::delete(app.db.pool(), project, file.id).await? { Ok(file.id) } else { Err(not_found(id)) }
+    let mut tx = app.db.begin().await?;
+    if !files::delete(&mut *tx.connection(), project, file.id).await? {
+        return Err(not_found(id));
+    }
+    // So that its bytes go soon.
+    queue::hint(&mut *tx.connection()).await?;
+    tx.commit().await?;
+    Ok(file.id)
 }
 
 #[cfg(test)]

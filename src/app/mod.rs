@@ -7,17 +7,19 @@ pub mod jobs;
 pub mod keys;
 pub mod models;
 pub mod preparation;
+pub mod quotas;
 pub mod serving;
 pub mod validation;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::Config;
+use crate::config::{Config, StoreLocation};
 use crate::db::Db;
 use crate::failpoint::Failpoints;
 use crate::private;
 use crate::store::Store;
+use quotas::DryRuns;
 use serving::Pool;
 
 /// What operations work on.
@@ -29,6 +31,7 @@ pub struct App {
     pub failpoints: Failpoints,
     /// The models that answer requests.
     pub serving: Pool,
+    pub dry_runs: DryRuns,
 }
 
 impl App {
@@ -37,10 +40,10 @@ impl App {
     /// # Errors
     /// A folder cannot be made.
     pub fn new(db: Db, config: Config) -> std::io::Result<Self> {
-        let store = Store::open(&config.store).map_err(std::io::Error::other)?;
+        let store = Store::open(&config.store, config.reserve).map_err(std::io::Error::other)?;
         let failpoints = config.failpoints.clone();
         let serving = Pool::new(config.serving_models as usize);
-        let app = Self { db, store, config: Arc::new(config), failpoints, serving };
+        let app = Self { db, store, config: Arc::new(config), failpoints, serving, dry_runs: DryRuns::default() };
         for folder in [app.scratch(), app.runs()] {
             let named = |error: std::io::Error| {
                 std::io::Error::new(error.kind(), format!("cannot make the folder {}: {error}", folder.display()))
@@ -48,6 +51,19 @@ impl App {
             private::make_folder(&folder, private::FOLDER).map_err(named)?;
         }
         Ok(app)
+    }
+
+    /// Whether all disks that a run writes to, if only in the end, have more room than is kept free.
+    ///
+    /// # Errors
+    /// One has not; the kind is `StorageFull`.
+    pub fn check_room_for_runs(&self) -> std::io::Result<()> {
+        let store = match &self.config.store {
+            StoreLocation::Folder(folder) => Some(folder),
+            StoreLocation::S3 { .. } => None,
+        };
+        let folders = [&self.config.state_dir, &self.config.runs_dir];
+        folders.into_iter().chain(store).try_for_each(|folder| self.config.reserve.check(folder, 0))
     }
 
     /// Where uploads are collected until they are whole.

@@ -1,9 +1,15 @@
 //! Checking the files of new jobs, and moving the jobs into the queue.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
 use super::App;
 use super::jobs::{Move, told};
 use super::preparation::{Refusal, prepare};
-use crate::db::{events, jobs, queue, validation};
+use crate::db::validation::{self, Taken};
+use crate::db::{self, events, jobs, queue};
 use crate::domain::error::{ErrorKind, Result};
 use crate::domain::event::NewEvent;
 use crate::domain::job::{Job, JobError, JobKind, Prepared};
@@ -11,38 +17,72 @@ use crate::domain::job::{Job, JobError, JobKind, Prepared};
 /// How often the files of a job are taken up before they are given up.
 const MOST_TRIES: u32 = 5;
 
-/// Checks the files of the next job that waits for it; false if none does. If this process dies on the way, another
-/// one takes the job a minute later; whoever comes last changes nothing. Files that cannot be read time and again, or
-/// that bring down who reads them, fail their job.
+/// How long until a job is taken up again whose files could not be read because the database or the store is away or full.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Checks the files of the next job that waits for it; false if none does. See [`run_until`].
 ///
 /// # Errors
 /// The database or the store is away.
 pub async fn run_once(app: &App) -> Result<bool> {
-    let Some(taken) = validation::take(app.db.pool()).await? else { return Ok(false) };
-    let id = taken.job;
+    run_until(app, &CancellationToken::new()).await
+}
+
+/// Checks the files of the next job that waits for it; false if none does. If this process dies on the way, another one
+/// takes the job once its lease has ended; until then nobody else does, however long the files take. Reading ends early
+/// when the job is cancelled, or on `stop`, which gives the job back. Files that bring down who reads them time and again,
+/// or that cannot be read, fail their job.
+///
+/// # Errors
+/// The database or the store is away.
+pub async fn run_until(app: &App, stop: &CancellationToken) -> Result<bool> {
+    let Some(taken) = validation::take(&app.db, app.config.lease).await? else { return Ok(false) };
     let mut connection = app.db.connection().await?;
-    let Some(job) = jobs::find_any(&mut connection, id).await? else { return Ok(true) };
+    let Some(job) = jobs::find_any(&mut connection, taken.job).await? else { return Ok(true) };
     drop(connection);
     if taken.tries > MOST_TRIES {
         let message = format!("The job's files could not be read in {MOST_TRIES} tries.");
         let refusal = Refusal { error: JobError::new("validation_failed", message), report: None, prepared: None };
-        refuse(app, &job, &refusal).await?;
+        refuse(app, &job, &taken, &refusal).await?;
         return Ok(true);
     }
-    match prepare(app, job.project, &job.spec).await {
-        Ok(Ok(prepared)) => accept(app, &job, &prepared).await?,
-        Ok(Err(refusal)) => refuse(app, &job, &refusal).await?,
+    let read = tokio::select! {
+        read = prepare(app, job.project, &job.spec) => read,
+        () = lost(app, &taken) => return Ok(true),
+        () = stop.cancelled() => {
+            validation::give_back(app.db.pool(), &taken, Duration::ZERO, false).await?;
+            return Ok(false);
+        }
+    };
+    match read {
+        Ok(Ok(prepared)) => accept(app, &job, &taken, &prepared).await?,
+        Ok(Err(refusal)) => refuse(app, &job, &taken, &refusal).await?,
         Err(error) => {
-            if error.kind == ErrorKind::Unavailable {
-                validation::forgive(app.db.pool(), id).await?;
-            }
+            let counts = !matches!(error.kind, ErrorKind::Unavailable | ErrorKind::OutOfStorage);
+            let pause = if counts { Duration::from_secs(1 << taken.tries.min(MOST_TRIES)) } else { AGAIN };
+            validation::give_back(app.db.pool(), &taken, pause, counts).await?;
             return Err(error);
         }
     }
     Ok(true)
 }
 
-async fn accept(app: &App, job: &Job, prepared: &Prepared) -> Result<()> {
+/// Keeps the job until it is cancelled, or cannot be kept any longer.
+async fn lost(app: &App, taken: &Taken) {
+    let lease = app.config.lease;
+    let mut kept = Instant::now();
+    while kept.elapsed() < lease {
+        tokio::time::sleep(lease / 10).await;
+        let sent = Instant::now();
+        match db::within(lease / 3, validation::renew(app.db.pool(), taken, lease)).await {
+            Ok(true) => kept = sent,
+            Ok(false) => return,
+            Err(error) => tracing::warn!(job = %taken.job, error = error.chain(), "a validation cannot be renewed"),
+        }
+    }
+}
+
+async fn accept(app: &App, job: &Job, taken: &Taken, prepared: &Prepared) -> Result<()> {
     let report = &prepared.report;
     let (name, examples) = match (job.spec.kind(), &report.test) {
         (JobKind::Evaluation, Some(test)) => ("Test", test.examples),
@@ -67,7 +107,7 @@ async fn accept(app: &App, job: &Job, prepared: &Prepared) -> Result<()> {
     }
     recorded.push(NewEvent::info("Files validated, moving job to queued state"));
     let mut tx = app.db.begin().await?;
-    if validation::queue(&mut *tx.connection(), job.id, prepared).await? {
+    if validation::queue(&mut *tx.connection(), taken, prepared).await? {
         events::insert(&mut *tx.connection(), job.id, &recorded).await?;
         queue::hint(&mut *tx.connection()).await?;
         tx.commit().await?;
@@ -76,9 +116,9 @@ async fn accept(app: &App, job: &Job, prepared: &Prepared) -> Result<()> {
     Ok(())
 }
 
-async fn refuse(app: &App, job: &Job, refusal: &Refusal) -> Result<()> {
+async fn refuse(app: &App, job: &Job, taken: &Taken, refusal: &Refusal) -> Result<()> {
     let mut tx = app.db.begin().await?;
-    if validation::refuse(&mut *tx.connection(), job.id, &refusal.error, refusal.report.as_deref()).await? {
+    if validation::refuse(&mut *tx.connection(), taken, &refusal.error, refusal.report.as_deref()).await? {
         let data = serde_json::json!({"error_code": refusal.error.code, "error_param": refusal.error.param});
         let event = NewEvent::error(refusal.error.message.clone()).data(data);
         events::insert(&mut *tx.connection(), job.id, &[event]).await?;

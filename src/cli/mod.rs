@@ -6,6 +6,7 @@ mod check_data;
 mod context;
 mod keys;
 mod models;
+mod projects;
 mod serve;
 mod worker;
 
@@ -77,6 +78,7 @@ pub fn command() -> Command {
                 )
                 .subcommand(Command::new("list").about("Lists base models")),
         )
+        .subcommand(projects::command())
         .subcommand(
             Command::new("check-data")
                 .about("Checks data files as a job would, without a service")
@@ -125,6 +127,7 @@ fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             ("migrate", _) => context::Context::open(config).await?.close().await,
             ("keys", Some((action, arguments))) => keys::run(config, action, arguments).await?,
             ("models", Some((action, arguments))) => models::run(config, action, arguments).await?,
+            ("projects", Some((action, arguments))) => projects::run(config, action, arguments).await?,
             _ => return Ok(ExitCode::FAILURE),
         }
         Ok(ExitCode::SUCCESS)

@@ -32,7 +32,7 @@ pub(super) async fn run(config: Config, with_worker: bool) -> anyhow::Result<()>
     let mut context = Context::open_service(config.clone()).await?;
     let (app, is_private) = (context.app.clone(), context.is_private());
     let work = async { serve(app, is_private, listener, with_worker.then(identity).transpose()?, shutdown).await };
-    let served = context.during(work).await;
+    let served = Box::pin(context.during(work)).await;
     context.close().await;
     served
 }
@@ -51,14 +51,7 @@ async fn serve(
         make_bootstrap_key(&app).await?;
     }
     greet(&app, listener.local_addr()?).await?;
-    let worker = identity.map(|identity| {
-        let (app, shutdown) = (app.clone(), shutdown.clone());
-        tokio::spawn(async move {
-            if let Err(error) = worker::run(app, identity, shutdown).await {
-                tracing::error!(error = error.chain(), "the worker ended");
-            }
-        })
-    });
+    let worker = tokio::spawn(Box::pin(work(app.clone(), identity, shutdown.clone())));
     let router = api::router(ApiState::new(app.clone(), prometheus));
     let stopping = shutdown.clone();
     let server = api::serve(listener, router, async move { stopping.cancelled().await });
@@ -71,10 +64,16 @@ async fn serve(
         () = late => tracing::warn!("requests were still open and were cut off"),
     }
     app.serving.close().await;
-    if let Some(worker) = worker {
-        worker.await?;
-    }
+    worker.await?;
     Ok(())
+}
+
+/// Runs jobs, or without an identity does what is to be done for those that other workers run.
+async fn work(app: App, identity: Option<worker::Identity>, shutdown: CancellationToken) {
+    let Some(identity) = identity else { return worker::keep_up(app, shutdown).await };
+    if let Err(error) = worker::run(app, identity, shutdown).await {
+        tracing::error!(error = error.chain(), "the worker ended");
+    }
 }
 
 /// Cancelled by the first SIGINT or SIGTERM; the second ends the process at once.

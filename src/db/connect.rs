@@ -5,10 +5,12 @@
 //! without a word would otherwise hold its place in the pool for as long as TCP keeps trying, a quarter of an hour.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, PgPool, migrate::Migrator};
+use tokio::sync::Mutex;
 
 use super::queue::{self, Claim, Renewed};
 use super::{Tx, within};
@@ -28,6 +30,8 @@ const PING: Duration = Duration::from_secs(2);
 pub struct Db {
     pool: PgPool,
     options: PgConnectOptions,
+    /// For pings alone: a pool that is busy says nothing of the database.
+    pings: Arc<Mutex<Option<PgConnection>>>,
 }
 
 impl Db {
@@ -61,7 +65,7 @@ impl Db {
             })
             .connect_with(options.clone())
             .await?;
-        Ok(Self { pool, options })
+        Ok(Self { pool, options, pings: Arc::default() })
     }
 
     /// Brings the schema up to date.
@@ -93,13 +97,34 @@ impl Db {
     }
 
     /// Whether the database answers.
+    ///
+    /// # Errors
+    /// It does not, in time.
     pub async fn ping(&self) -> Result<()> {
-        within(PING, async { Ok(sqlx::query("select 1").execute(&self.pool).await.map(drop)?) }).await
+        let mut kept = self.pings.lock().await;
+        if self.pool.is_closed() {
+            return Err(sqlx::Error::PoolClosed.into());
+        }
+        within(PING, async {
+            // One that fails, or is not waited for any longer, is not kept.
+            if let Some(mut connection) = kept.take()
+                && connection.ping().await.is_ok()
+            {
+                *kept = Some(connection);
+                return Ok(());
+            }
+            let mut connection = PgConnection::connect_with(&self.options).await?;
+            connection.ping().await?;
+            *kept = Some(connection);
+            Ok(())
+        })
+        .await
     }
 
     /// Closes all connections.
     pub async fn close(&self) {
         self.pool.close().await;
+        self.pings.lock().await.take();
     }
 
     /// Listens for hints that jobs were queued or cancelled, over a connection of its own.

@@ -31,7 +31,7 @@ pub async fn cancel(db: &mut PgConnection, project: ProjectId, id: JobId) -> Res
         r#"
         update jobs
         set status = 'cancelled', finished_at = now(), lease_token = null, lease_until = null, worker_id = null,
-            phase = null, estimated_finish = null, pause_requested = false
+            phase = null, estimated_finish = null, pause_requested = false, validation_token = null
         where id = $1 and project_id = $2 and status in ('validating_files', 'queued', 'running', 'paused')
         "#,
         id.0,

@@ -10,7 +10,7 @@ use sqlx::postgres::types::PgInterval;
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-use super::{signed, storable_json, to_json, unknown};
+use super::{Db, signed, storable_json, to_json, unknown};
 use crate::domain::Timestamp;
 use crate::domain::error::Result;
 use crate::domain::id::{FileId, JobId, LeaseToken, ModelId, WorkerId};
@@ -48,8 +48,20 @@ pub async fn hint(db: impl PgExecutor<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Gives the oldest queued job that the worker's machine has room for to a free slot of it, if there are both.
-pub async fn claim(db: impl PgExecutor<'_>, worker: WorkerId, host: &str, lease: Duration) -> Result<Option<Claim>> {
+/// Waits until nobody else chooses a job of this kind, until the transaction ends: so that each choice knows of those
+/// before it.
+pub(super) async fn choose_in_turn(db: &mut PgConnection, kind: &str) -> Result<()> {
+    let lock = format!("finetuned {kind}");
+    sqlx::query!("select pg_advisory_xact_lock(hashtextextended($1, 0))", lock).execute(db).await?;
+    Ok(())
+}
+
+/// Gives the next queued job that the worker's machine has room for to a free slot of it, if there are both. Next is the
+/// oldest job of the project that has the fewest running and whose turn was longest ago.
+/// A project runs at most `most_running` unless it has a limit of its own; 0 is none.
+pub async fn claim(db: &Db, worker: WorkerId, host: &str, lease: Duration, most_running: u64) -> Result<Option<Claim>> {
+    let mut tx = db.begin().await?;
+    choose_in_turn(tx.connection(), "claim").await?;
     let token = LeaseToken(Uuid::new_v4());
     let row = sqlx::query!(
         r#"
@@ -57,19 +69,42 @@ pub async fn claim(db: impl PgExecutor<'_>, worker: WorkerId, host: &str, lease:
             select slot from slots where worker_id = $1 and job_id is null
             order by slot limit 1 for update skip locked
         ),
+        machine as (
+            select memory, free_disk from workers where id = $1
+        ),
+        turns as (
+            select first.id
+            from projects p
+            cross join lateral (
+                select id from jobs
+                where project_id = p.id and status = 'queued' and run_after <= now()
+                  and coalesce(needed_memory <= (select memory from machine), true)
+                  and coalesce(needed_disk <= (select free_disk from machine), true)
+                order by id limit 1
+            ) first
+            cross join lateral (
+                select count(*) as jobs from jobs where project_id = p.id and status = 'running'
+            ) running
+            where exists (select from free)
+              and (coalesce(p.quota_running_jobs, $5) = 0 or running.jobs < coalesce(p.quota_running_jobs, $5))
+            order by running.jobs, p.claimed_at nulls first, first.id
+        ),
         candidate as (
-            select id from jobs
-            where status = 'queued' and run_after <= now() and exists (select from free)
-              and coalesce(needed_memory <= (select memory from workers where id = $1), true)
-              and coalesce(needed_disk <= (select free_disk from workers where id = $1), true)
-            order by id limit 1 for update skip locked
+            select unheld.id
+            from turns cross join lateral (
+                select id from jobs where id = turns.id and status = 'queued' for update skip locked
+            ) unheld
+            limit 1
         ),
         claimed as (
             update jobs
             set status = 'running', attempt = attempt + 1, worker_id = $1, lease_token = $2,
                 lease_until = clock_timestamp() + $3, phase = 'loading', step = 0, total_steps = 0
             where id in (select id from candidate)
-            returning id, attempt, training_file_id
+            returning id, project_id, attempt, training_file_id
+        ),
+        turned as (
+            update projects set claimed_at = clock_timestamp() where id in (select project_id from claimed)
         ),
         placed as (
             update slots set job_id = claimed.id, attempt = claimed.attempt
@@ -86,10 +121,12 @@ pub async fn claim(db: impl PgExecutor<'_>, worker: WorkerId, host: &str, lease:
         worker.0,
         token.0,
         interval(lease),
-        host
+        host,
+        signed(most_running)
     )
-    .fetch_optional(db)
+    .fetch_optional(&mut *tx.connection())
     .await?;
+    tx.commit().await?;
     Ok(row.map(|row| Claim {
         job: JobId(row.id),
         attempt: row.attempt.unsigned_abs(),
@@ -97,6 +134,27 @@ pub async fn claim(db: impl PgExecutor<'_>, worker: WorkerId, host: &str, lease:
         slot: row.slot,
         kind: JobKind::of(row.is_training),
     }))
+}
+
+/// Up to `limit` jobs that have waited in the queue for `patience` while no worker was there, each once.
+pub async fn waiting_without_worker(db: impl PgExecutor<'_>, patience: Duration, limit: i64) -> Result<Vec<JobId>> {
+    let rows = sqlx::query!(
+        r#"
+        update jobs set told_of_no_worker = true
+        where id in (
+            select id from jobs
+            where status = 'queued' and not told_of_no_worker and run_after <= now() - $1::interval
+              and not exists (select from workers where last_seen_at > now() - interval '1 minute')
+            limit $2 for update skip locked
+        )
+        returning id
+        "#,
+        interval(patience),
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| JobId(row.id)).collect())
 }
 
 /// A lease that was renewed.

@@ -1,52 +1,118 @@
 //! Jobs whose files are being validated.
 
-use sqlx::PgExecutor;
+use std::time::Duration;
 
-use super::{signed, to_json};
+use sqlx::PgExecutor;
+use uuid::Uuid;
+
+use super::queue::{choose_in_turn, interval};
+use super::{Db, signed, to_json};
 use crate::domain::error::Result;
 use crate::domain::id::JobId;
 use crate::domain::job::{JobError, Prepared};
 use crate::domain::report::DataReport;
 
-/// A job whose files are to be validated.
+/// The right to validate a job's files, as long as it is renewed.
+#[derive(Clone, Copy, Debug)]
 pub struct Taken {
     pub job: JobId,
-    /// How often it was taken, this time included.
+    /// How often the job was taken by readers that came to no end, this time included.
     pub tries: u32,
+    token: Uuid,
 }
 
-/// Takes the next job whose files are to be validated, for a minute; another worker takes it after that.
-pub async fn take(db: impl PgExecutor<'_>) -> Result<Option<Taken>> {
+/// Takes the next job whose files are to be validated, for as long as `lease`. Of each project one job is validated at a
+/// time; the project whose turn was longest ago comes first.
+pub async fn take(db: &Db, lease: Duration) -> Result<Option<Taken>> {
+    let mut tx = db.begin().await?;
+    choose_in_turn(tx.connection(), "validation").await?;
+    let token = Uuid::new_v4();
     let row = sqlx::query!(
         r#"
-        update jobs set run_after = now() + interval '1 minute', validation_tries = validation_tries + 1
-        where id = (
-            select id from jobs where status = 'validating_files' and run_after <= now()
-            order by id limit 1 for update skip locked
+        with turns as (
+            select first.id
+            from projects p
+            cross join lateral (
+                select id from jobs
+                where project_id = p.id and status = 'validating_files' and run_after <= now()
+                order by id limit 1
+            ) first
+            where not exists (
+                select from jobs
+                where project_id = p.id and validation_token is not null and run_after > now()
+            )
+            order by p.validated_at nulls first, first.id
+        ),
+        candidate as (
+            select free.id
+            from turns cross join lateral (
+                select id from jobs where id = turns.id and status = 'validating_files' for update skip locked
+            ) free
+            limit 1
+        ),
+        taken as (
+            update jobs
+            set run_after = clock_timestamp() + $1, validation_token = $2, validation_tries = validation_tries + 1
+            where id in (select id from candidate)
+            returning id, project_id, validation_tries
+        ),
+        turned as (
+            update projects set validated_at = clock_timestamp() where id in (select project_id from taken)
         )
-        returning id, validation_tries
-        "#
+        select id, validation_tries from taken
+        "#,
+        interval(lease),
+        token
     )
-    .fetch_optional(db)
+    .fetch_optional(&mut *tx.connection())
     .await?;
-    Ok(row.map(|row| Taken { job: JobId(row.id), tries: row.validation_tries.unsigned_abs() }))
+    tx.commit().await?;
+    Ok(row.map(|row| Taken { job: JobId(row.id), tries: row.validation_tries.unsigned_abs(), token }))
 }
 
-/// Does not count the latest try: it failed for a reason that is not the job's.
-pub async fn forgive(db: impl PgExecutor<'_>, id: JobId) -> Result<()> {
-    sqlx::query!("update jobs set validation_tries = validation_tries - 1 where id = $1", id.0).execute(db).await?;
+/// Keeps a job for another `lease`; false if it was cancelled or is another's.
+pub async fn renew(db: impl PgExecutor<'_>, taken: &Taken, lease: Duration) -> Result<bool> {
+    let done = sqlx::query!(
+        "update jobs set run_after = clock_timestamp() + $3 where id = $1 and validation_token = $2",
+        taken.job.0,
+        taken.token,
+        interval(lease)
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Gives a job back, to be taken again after `delay`. Where it `counts`, this was one of its tries.
+pub async fn give_back(db: impl PgExecutor<'_>, taken: &Taken, delay: Duration, counts: bool) -> Result<()> {
+    sqlx::query!(
+        r#"
+        update jobs
+        set validation_token = null, run_after = now() + $3,
+            validation_tries = validation_tries - case when $4 then 0 else 1 end
+        where id = $1 and validation_token = $2
+        "#,
+        taken.job.0,
+        taken.token,
+        interval(delay),
+        counts
+    )
+    .execute(db)
+    .await?;
     Ok(())
 }
 
-/// Moves a validated job into the queue; false if it was cancelled meanwhile.
-pub async fn queue(db: impl PgExecutor<'_>, id: JobId, prepared: &Prepared) -> Result<bool> {
+/// Moves a validated job into the queue; false if it was cancelled or is another's.
+pub async fn queue(db: impl PgExecutor<'_>, taken: &Taken, prepared: &Prepared) -> Result<bool> {
     let done = sqlx::query!(
         r#"
         update jobs
-        set status = 'queued', prepared = $2, run_after = now(), needed_memory = $3, needed_disk = $4
-        where id = $1 and status = 'validating_files'
+        set status = 'queued', prepared = $3, run_after = now(), needed_memory = $4, needed_disk = $5,
+            validation_token = null
+        where id = $1 and validation_token = $2
         "#,
-        id.0,
+        taken.job.0,
+        taken.token,
         to_json(prepared)?,
         prepared.estimate.as_ref().and_then(|estimate| estimate.peak_memory_bytes).map(signed),
         prepared.estimate.as_ref().map(|estimate| signed(estimate.disk_bytes))
@@ -56,14 +122,21 @@ pub async fn queue(db: impl PgExecutor<'_>, id: JobId, prepared: &Prepared) -> R
     Ok(done.rows_affected() > 0)
 }
 
-/// Fails a job whose files did not pass; false if it was cancelled meanwhile.
-pub async fn refuse(db: impl PgExecutor<'_>, id: JobId, error: &JobError, report: Option<&DataReport>) -> Result<bool> {
+/// Fails a job whose files did not pass; false if it was cancelled or is another's.
+pub async fn refuse(
+    db: impl PgExecutor<'_>,
+    taken: &Taken,
+    error: &JobError,
+    report: Option<&DataReport>,
+) -> Result<bool> {
     let done = sqlx::query!(
         r#"
-        update jobs set status = 'failed', error = $2, report = $3, finished_at = now()
-        where id = $1 and status = 'validating_files'
+        update jobs
+        set status = 'failed', error = $3, report = $4, finished_at = now(), validation_token = null
+        where id = $1 and validation_token = $2
         "#,
-        id.0,
+        taken.job.0,
+        taken.token,
         to_json(error)?,
         report.map(to_json).transpose()?
     )

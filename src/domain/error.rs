@@ -22,6 +22,10 @@ pub enum ErrorKind {
     TooSlow,
     /// The caller sends too many requests.
     RateLimited,
+    /// The project has as many of something under way as it may.
+    TooManyAtOnce,
+    /// The project has as much of something as it may.
+    QuotaExceeded,
     /// A part that the service needs is away for now.
     Unavailable,
     /// No room is left to store what was sent.

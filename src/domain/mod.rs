@@ -15,6 +15,7 @@ pub mod method;
 pub mod model;
 pub mod page;
 pub mod project;
+pub mod quota;
 pub mod random;
 pub mod report;
 pub mod run;

@@ -45,9 +45,17 @@ pub struct RunSpec {
     pub output: PathBuf,
     /// CPU threads to compute with; 0 means all cores.
     pub threads: usize,
+    /// Bytes that it leaves free on the disk it writes to.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub min_free_bytes: u64,
     /// Where a test makes the trainer die (`failpoint`).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub failpoints: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A data file and how to read it.

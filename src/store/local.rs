@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
 use super::{CHUNK, Listed, StoreError, Stored, hash};
+use crate::disk::Reserve;
 use crate::private;
 
 /// What keys begin with.
@@ -20,19 +21,21 @@ const PREFIXES: [&str; 3] = ["files", "jobs", "models"];
 #[derive(Clone, Debug)]
 pub struct LocalStore {
     root: PathBuf,
+    reserve: Reserve,
 }
 
 impl LocalStore {
-    /// The store in `root`, which is made if need be. Its folders are closed to other users.
+    /// The store in `root`, which is made if need be. Its folders are closed to other users. Copies leave the `reserve`
+    /// free.
     ///
     /// # Errors
     /// A folder cannot be made or closed.
-    pub fn open(root: &Path) -> io::Result<Self> {
+    pub fn open(root: &Path, reserve: Reserve) -> io::Result<Self> {
         private::make_folder(root, private::FOLDER)?;
         for prefix in PREFIXES {
             private::close(&root.join(prefix))?;
         }
-        Ok(Self { root: root.canonicalize()? })
+        Ok(Self { root: root.canonicalize()?, reserve })
     }
 
     /// Where an object lies; the key was checked.
@@ -46,20 +49,20 @@ impl LocalStore {
     /// # Errors
     /// The object cannot be written.
     pub async fn put(&self, key: &str, from: &Path) -> Result<(), StoreError> {
-        let (target, from) = (self.path(key), from.to_owned());
-        blocking(key, move || link_or_copy(&from, &target)).await
+        let (target, from, reserve) = (self.path(key), from.to_owned(), self.reserve);
+        blocking(key, move || link_or_copy(&from, &target, reserve)).await
     }
 
-    /// Like [`Self::put`], for a file whose size and hash are not known yet.
+    /// Like [`Self::put`], for a file that a run has made, whose size and hash are not known yet.
     ///
     /// # Errors
     /// The file cannot be read, or the object cannot be written.
     pub async fn put_hashed(&self, key: &str, from: &Path) -> Result<Stored, StoreError> {
-        let (target, from) = (self.path(key), from.to_owned());
+        let (target, from, reserve) = (self.path(key), from.to_owned(), self.reserve.of_runs());
         blocking(key, move || {
             let stored = hash(&from)?;
             File::open(&from)?.sync_all()?;
-            link_or_copy(&from, &target)?;
+            link_or_copy(&from, &target, reserve)?;
             Ok(stored)
         })
         .await
@@ -70,9 +73,9 @@ impl LocalStore {
     /// # Errors
     /// The file cannot be read, or the object cannot be written.
     pub async fn put_copy(&self, key: &str, from: &Path) -> Result<Stored, StoreError> {
-        let (target, from) = (self.path(key), from.to_owned());
+        let (target, from, reserve) = (self.path(key), from.to_owned(), self.reserve);
         blocking(key, move || {
-            copy_to(&from, &target)?;
+            copy_to(&from, &target, reserve)?;
             hash(&target)
         })
         .await
@@ -83,10 +86,10 @@ impl LocalStore {
     /// # Errors
     /// The object is missing, or the file cannot be written.
     pub async fn fetch(&self, key: &str, to: &Path) -> Result<Stored, StoreError> {
-        let (source, to) = (self.path(key), to.to_owned());
+        let (source, to, reserve) = (self.path(key), to.to_owned(), self.reserve);
         blocking(key, move || {
             let found = hash(&source)?;
-            link_or_copy(&source, &to)?;
+            link_or_copy(&source, &to, reserve)?;
             Ok(found)
         })
         .await
@@ -167,10 +170,11 @@ impl LocalStore {
     /// # Errors
     /// It does not.
     pub async fn check(&self) -> Result<(), StoreError> {
-        let probe = self.root.join(".probe");
+        // Of its own: many may check at once.
+        let probe = self.root.join(format!(".probe-{}", uuid::Uuid::new_v4().simple()));
         blocking("probe", move || {
-            File::create(&probe)?.write_all(b"ok")?;
-            fs::remove_file(&probe)
+            let written = File::create_new(&probe).and_then(|mut file| file.write_all(b"ok"));
+            fs::remove_file(&probe).and(written)
         })
         .await
     }
@@ -192,21 +196,22 @@ async fn blocking<T: Send + 'static>(
     result.map_err(|error| failed(key, error))
 }
 
-/// Gives the bytes of `from` the name `to` as well; copies them where links do not reach.
-fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
+/// Gives the bytes of `from` the name `to` as well; copies them where links do not reach. A link takes no room.
+fn link_or_copy(from: &Path, to: &Path, reserve: Reserve) -> io::Result<()> {
     let folder = to.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(folder)?;
     match fs::hard_link(from, to) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        Err(_) => return copy_to(from, to),
+        Err(_) => return copy_to(from, to, reserve),
     }
     sync_folders(folder)
 }
 
 /// Copies under another name first, so that `to` is never half a file.
-fn copy_to(from: &Path, to: &Path) -> io::Result<()> {
+fn copy_to(from: &Path, to: &Path, reserve: Reserve) -> io::Result<()> {
     let folder = to.parent().unwrap_or(Path::new("/"));
+    reserve.check(folder, fs::metadata(from)?.len())?;
     fs::create_dir_all(folder)?;
     let scratch = folder.join(format!(".{}", uuid::Uuid::new_v4().simple()));
     let copied = copy(from, &scratch).and_then(|()| fs::rename(&scratch, to));
@@ -238,11 +243,11 @@ fn sync_folders(folder: &Path) -> io::Result<()> {
 mod tests {
     use futures_util::TryStreamExt;
 
-    use super::{LocalStore, StoreError};
+    use super::{LocalStore, Reserve, StoreError};
 
     fn store() -> (tempfile::TempDir, LocalStore) {
         let folder = tempfile::tempdir().unwrap();
-        let store = LocalStore::open(&folder.path().join("objects")).unwrap();
+        let store = LocalStore::open(&folder.path().join("objects"), Reserve(0)).unwrap();
         (folder, store)
     }
 

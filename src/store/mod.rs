@@ -17,6 +17,7 @@ pub use local::LocalStore;
 pub use s3::S3Store;
 
 use crate::config::StoreLocation;
+use crate::disk::Reserve;
 use crate::domain::error::{Error, ErrorKind, is_storage_full};
 
 /// How much is read and sent at a time.
@@ -100,13 +101,13 @@ pub enum Store {
 type Result<T> = std::result::Result<T, StoreError>;
 
 impl Store {
-    /// The store at a location.
+    /// The store at a location. In a folder it leaves the `reserve` free.
     ///
     /// # Errors
     /// The folder cannot be made, or the bucket is not described well enough. Nothing is sent to a bucket yet.
-    pub fn open(location: &StoreLocation) -> Result<Self> {
+    pub fn open(location: &StoreLocation, reserve: Reserve) -> Result<Self> {
         match location {
-            StoreLocation::Folder(root) => LocalStore::open(root)
+            StoreLocation::Folder(root) => LocalStore::open(root, reserve)
                 .map(Self::Local)
                 .map_err(|error| StoreError::Location(format!("{}: {error}", root.display()))),
             StoreLocation::S3 { url, options } => S3Store::open(url, options).map(Self::S3),
@@ -182,6 +183,11 @@ impl Store {
                 Ok(opened)
             }
         }
+    }
+
+    /// Whether [`Self::open_file`] makes copies.
+    pub fn opens_copies(&self) -> bool {
+        matches!(self, Self::S3(_))
     }
 
     /// The bytes of an object from `start`, `length` of them, as a stream.

@@ -81,6 +81,7 @@ impl Ending {
             Cause::CancelRequested => "the job was cancelled",
             Cause::PauseRequested => "the job was paused",
             Cause::WorkerShutDown => "the worker shut down",
+            Cause::OutOfStorage => "the disk was nearly full",
             _ => "the worker lost its lease",
         };
         Self::new(cause, detail)

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Worker;
 use crate::db::{self, workers};
+use crate::disk::Reserve;
 use crate::domain::estimate::{Device, Machine};
 use crate::domain::run::Devices;
 
@@ -14,16 +15,10 @@ const PAUSE: Duration = Duration::from_secs(10);
 const WRITE: Duration = Duration::from_secs(5);
 
 /// What one of `slots` slots can have.
-pub(super) fn read(devices: &Devices, slots: u32, runs: &Path) -> Machine {
+pub(super) fn read(devices: &Devices, slots: u32, runs: &Path, reserve: Reserve) -> Machine {
     let is_gpu = devices.cuda > 0;
     let memory = if is_gpu { devices.cuda_memory } else { host_memory().map(|bytes| bytes / u64::from(slots.max(1))) };
-    Machine { device: Device { is_gpu, has_bf16: is_gpu || devices.cpu_bf16 }, memory, free_disk: free_disk(runs) }
-}
-
-/// Bytes that are free for us on the file system of a path.
-pub(super) fn free_disk(path: &Path) -> Option<u64> {
-    let disk = nix::sys::statvfs::statvfs(path).ok()?;
-    Some(disk.blocks_available() * disk.fragment_size())
+    Machine { device: Device { is_gpu, has_bf16: is_gpu || devices.cpu_bf16 }, memory, free_disk: reserve.usable(runs) }
 }
 
 /// Bytes of memory that this machine has, or that the container it is in may use (cgroup v2, `memory.max`).
@@ -43,7 +38,7 @@ impl Worker {
                 () = self.shutdown.cancelled() => return,
                 () = tokio::time::sleep(PAUSE) => {}
             }
-            let machine = read(&self.devices, slots, &self.app.runs());
+            let machine = read(&self.devices, slots, &self.app.runs(), self.app.config.reserve);
             let seen = db::within(WRITE, workers::seen(self.app.db.pool(), self.identity.id, &machine)).await;
             if let Err(error) = seen {
                 tracing::debug!(error = error.chain(), "cannot show what this machine offers");
@@ -54,17 +49,17 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
-    use super::read;
+    use super::{Reserve, read};
     use crate::domain::run::Devices;
 
     #[test]
     fn slots_share_the_machine_and_have_a_gpu_each() {
         let here = std::path::Path::new("/");
         let cpu = Devices { cpu_bf16: true, ..Devices::default() };
-        let (one, two) = (read(&cpu, 1, here), read(&cpu, 2, here));
+        let (one, two) = (read(&cpu, 1, here, Reserve(0)), read(&cpu, 2, here, Reserve(0)));
         assert!(one.memory.unwrap() > 1 << 20 && one.memory.unwrap() / 2 == two.memory.unwrap());
         assert!(one.free_disk.is_some() && one.device.has_bf16 && !one.device.is_gpu);
         let gpus = Devices { cuda: 8, cuda_memory: Some(80 << 30), ..Devices::default() };
-        assert_eq!(read(&gpus, 8, here).memory, Some(80 << 30));
+        assert_eq!(read(&gpus, 8, here, Reserve(0)).memory, Some(80 << 30));
     }
 }

@@ -1,4 +1,4 @@
-//! Doing the work: slots, the claim loop, one supervisor per running job, and upkeep.
+//! Doing the work: slots, the claim loop, one supervisor per running job, and upkeep, which also runs without a worker.
 //!
 //! A worker has an identity that outlives its process, kept in the state directory and guarded by a lock, so that a
 //! restarted worker knows at once which running jobs its earlier life left behind.
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use identity::{Identity, IdentityError};
@@ -49,28 +49,53 @@ pub(crate) struct Worker {
     shutdown: CancellationToken,
 }
 
+/// Hints from other processes, and upkeep: what each process does in the background once, whether it runs jobs or not.
+struct Background {
+    hints: watch::Receiver<u64>,
+    upkeep: JoinHandle<()>,
+    listening: JoinHandle<()>,
+}
+
+impl Background {
+    fn start(app: &App, shutdown: &CancellationToken) -> Self {
+        let (hint, hints) = watch::channel(0);
+        let upkeep = tokio::spawn(upkeep::run(app.clone(), hints.clone(), shutdown.clone()));
+        let listening = tokio::spawn(listen(app.clone(), hint, shutdown.clone()));
+        Self { hints, upkeep, listening }
+    }
+
+    /// Waits until it has ended, which it does on shutdown.
+    async fn end(self) {
+        let _ = self.upkeep.await;
+        let _ = self.listening.await;
+    }
+}
+
+/// Validates, rescues and sweeps until `shutdown`, and runs no jobs.
+pub async fn keep_up(app: App, shutdown: CancellationToken) {
+    Background::start(&app, &shutdown).end().await;
+}
+
 /// Runs jobs until `shutdown`, then lets running ones save a checkpoint and gives them back.
 ///
 /// # Errors
 /// The database refuses to register the worker.
 pub async fn run(app: App, identity: Identity, shutdown: CancellationToken) -> Result<()> {
     identity.end_leftovers(&app.runs());
-    let (hint, hints) = watch::channel(0);
-    let upkeep = tokio::spawn(upkeep::run(app.clone(), hints.clone(), shutdown.clone()));
-    let listening = tokio::spawn(listen(app.clone(), hint, shutdown.clone()));
+    let background = Background::start(&app, &shutdown);
     let devices = tokio::select! {
         devices = probe(&app) => devices,
         () = shutdown.cancelled() => return Ok(()),
     };
     let slots = app.config.slots.unwrap_or_else(|| u32::try_from(devices.cuda).unwrap_or(u32::MAX).max(1));
+    let hints = background.hints.clone();
     let worker = Worker { app, identity: Arc::new(identity), devices, hints, shutdown: shutdown.clone() };
     worker.register(slots).await?;
     let showing = tokio::spawn(worker.clone().show_machine(slots));
     tracing::info!(worker = %worker.identity.id, slots, gpus = worker.devices.cuda, "worker ready");
     worker.claim_until(&shutdown).await;
     let _ = showing.await;
-    let _ = upkeep.await;
-    let _ = listening.await;
+    background.end().await;
     Ok(())
 }
 
@@ -78,7 +103,7 @@ impl Worker {
     async fn register(&self, slots: u32) -> Result<()> {
         while upkeep::rescue::run_once(&self.app, Some(self.identity.id)).await? {}
         let mut tx = self.app.db.begin().await?;
-        let machine = machine::read(&self.devices, slots, &self.app.runs());
+        let machine = machine::read(&self.devices, slots, &self.app.runs(), self.app.config.reserve);
         let slots = i32::try_from(slots).unwrap_or(i32::MAX);
         workers::register(tx.connection(), self.identity.id, &self.identity.host, slots, &machine).await?;
         tx.commit().await
@@ -88,8 +113,16 @@ impl Worker {
     async fn claim_until(&self, shutdown: &CancellationToken) {
         let mut runs: JoinSet<()> = JoinSet::new();
         let mut hints = self.hints.clone();
+        let mut had_room = true;
         while !shutdown.is_cancelled() {
-            match self.claim().await {
+            let room = self.app.check_room_for_runs();
+            if let Err(error) = &room
+                && had_room
+            {
+                tracing::warn!(%error, "no more jobs are started until the disk has room");
+            }
+            had_room = room.is_ok();
+            match if had_room { self.claim().await } else { Ok(None) } {
                 Ok(Some(claim)) => {
                     let (worker, shutdown) = (self.clone(), shutdown.clone());
                     runs.spawn(async move { supervise::supervise(&worker, claim, shutdown).await });
@@ -110,7 +143,9 @@ impl Worker {
 
     async fn claim(&self) -> Result<Option<Claim>> {
         let Identity { id, host, .. } = &*self.identity;
-        db::within(CLAIM, queue::claim(self.app.db.pool(), *id, host, self.app.config.lease)).await
+        let config = &self.app.config;
+        let claimed = queue::claim(&self.app.db, *id, host, config.lease, config.quotas.running_jobs);
+        db::within(CLAIM, claimed).await
     }
 }
 

@@ -65,6 +65,7 @@ pub(super) async fn prepare(
         checkpoints: PathBuf::from("checkpoints"),
         output: PathBuf::from("output"),
         threads: app.config.trainer_threads,
+        min_free_bytes: app.config.reserve.of_runs().0,
         failpoints: app.failpoints.for_trainer(claim.attempt),
     };
     let text = serde_json::to_vec_pretty(&run).map_err(Error::internal)?;

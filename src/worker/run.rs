@@ -1,5 +1,6 @@
 //! A trainer at work: taking in what it prints, stopping it when there is a reason, and working out how it ended.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -110,6 +111,9 @@ impl<'a> Run<'a> {
                 _ = flush.tick() => {
                     self.note_memory();
                     self.reports.flush().await;
+                    if self.stop.is_none() && self.takes_databases_room() {
+                        self.stop_for_room();
+                    }
                 }
                 output = self.trainer.output() => match output {
                     Some(output) => self.take(output).await,
@@ -153,6 +157,20 @@ impl<'a> Run<'a> {
         self.trainer.group().signal(Signal::SIGQUIT);
         self.trainer.group().signal(Signal::SIGCONT);
         self.stop = Some(Stop { cause: Cause::Stalled, deadline: Instant::now() + SIGNAL_GRACE, ladder: TERMINATE });
+    }
+
+    /// Whether the run writes to the disk of the database, and that disk has so little room that the run must end.
+    fn takes_databases_room(&self) -> bool {
+        let config = &self.worker.app.config;
+        let device = |folder: &Path| std::fs::metadata(folder).ok().map(|meta| meta.dev());
+        config.reserve.is_eaten(&config.state_dir) && device(&config.state_dir) == device(self.folder)
+    }
+
+    fn stop_for_room(&mut self) {
+        tracing::warn!(job = %self.claim.job, "the disk is nearly full, and the run is ended");
+        self.trainer.commands.send(TrainerCommand::Stop { checkpoint: false });
+        self.stop =
+            Some(Stop { cause: Cause::OutOfStorage, deadline: Instant::now() + CANCEL_GRACE, ladder: TERMINATE });
     }
 
     fn escalate(&mut self) {

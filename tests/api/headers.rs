@@ -85,6 +85,22 @@ async fn readiness_depends_on_the_database_and_health_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_who_ask_at_once_are_all_told_that_the_service_is_ready() {
+    let service = Service::api().await;
+    // Whatever the pool is busy with.
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        held.push(service.app.db.begin().await.unwrap());
+    }
+    let client = service.client();
+    let answers = futures_util::future::join_all((0..240).map(|_| client.get("/readyz"))).await;
+    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    let left: Vec<_> = std::fs::read_dir(service.objects()).unwrap().flatten().map(|entry| entry.path()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn metrics_count_requests_by_route() {
     let service = Service::api().await;
     service.client().get("/v1/files/file-none").await;

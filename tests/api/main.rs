@@ -24,3 +24,4 @@ mod headers;
 mod jobs;
 mod models;
 mod observing;
+mod quotas;

@@ -114,7 +114,16 @@ impl Fleet {
 
     /// Starts an API node without a worker on `listen` and waits until it answers; the address it got.
     pub async fn start_api(&self, name: &str, listen: &str) -> (Member, String) {
-        let (member, mut stdout) = self.spawn(name, &["serve", "--no-worker", "--listen", listen], &[]);
+        self.start_serving(name, &["serve", "--no-worker", "--listen", listen]).await
+    }
+
+    /// The same with a worker.
+    pub async fn start_service(&self, name: &str, listen: &str) -> (Member, String) {
+        self.start_serving(name, &["serve", "--listen", listen]).await
+    }
+
+    async fn start_serving(&self, name: &str, arguments: &[&str]) -> (Member, String) {
+        let (member, mut stdout) = self.spawn(name, arguments, &[]);
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("export OPENAI_BASE_URL=http://").and_then(|a| a.strip_suffix("/v1"));

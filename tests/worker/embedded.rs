@@ -8,6 +8,9 @@ use finetuned::db::Db;
 use finetuned::db::embedded::{EmbeddedError, PrivatePostgres};
 use sha2::{Digest, Sha256};
 
+use super::machines::SmallDisk;
+use super::support::service::eventually;
+
 /// A folder that the server's user can reach.
 pub fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -169,10 +172,46 @@ async fn a_server_that_dies_is_started_again() {
                 let _: () = Db::connect(&url, 1).await.ok()?.close().await;
                 Some(())
             };
-            super::support::service::eventually("it to die", 10, async || server_pid(folder.path()).filter(|&p| p != pid)).await;
-            super::support::service::eventually("it to answer again", 20, again).await;
+            eventually("it to die", 10, async || server_pid(folder.path()).filter(|&p| p != pid)).await;
+            eventually("it to answer again", 20, again).await;
         } => {}
     }
     server.stop().await;
     assert!(server_pid(folder.path()).is_none());
+}
+
+#[tokio::test]
+async fn a_server_whose_disk_is_full_comes_back_once_there_is_room() {
+    let Some(disk) = SmallDisk::mount(160) else {
+        println!("skipped: mounting a small file system needs root");
+        return;
+    };
+    std::fs::set_permissions(disk.folder.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    let mut server = open(disk.folder.path()).await.unwrap();
+    let url = server.url().to_owned();
+    tokio::select! {
+        never = server.keep_running() => match never {},
+        () = async {
+            let db = Db::connect(&url, 1).await.unwrap();
+            sqlx::query("create table kept as select 'here' as word").execute(db.pool()).await.unwrap();
+            disk.fill();
+            // It dies for want of another piece of its log, and has no room to start in either.
+            eventually("it to be down", 60, async || {
+                let large = "insert into kept select repeat('x', 1000) from generate_series(1, 20000)";
+                let _ = sqlx::query(large).execute(db.pool()).await;
+                let _ = sqlx::query("select pg_switch_wal()").execute(db.pool()).await;
+                Db::connect(&url, 1).await.is_err().then_some(())
+            })
+            .await;
+            tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+            disk.free();
+            let word = eventually("it to answer again", 60, async || {
+                let db = Db::connect(&url, 1).await.ok()?;
+                sqlx::query_scalar::<_, String>("select word from kept limit 1").fetch_one(db.pool()).await.ok()
+            })
+            .await;
+            assert_eq!(word, "here");
+        } => {}
+    }
+    server.stop().await;
 }

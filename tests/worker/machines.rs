@@ -103,12 +103,12 @@ async fn a_dry_run_says_everything_and_creates_nothing() {
 }
 
 /// A file system of its own, so small that a run fills it. Only root can mount one; others skip this.
-struct SmallDisk {
-    folder: tempfile::TempDir,
+pub struct SmallDisk {
+    pub folder: tempfile::TempDir,
 }
 
 impl SmallDisk {
-    fn mount(mebibytes: u32) -> Option<Self> {
+    pub fn mount(mebibytes: u32) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let mounted = std::process::Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "none"])
@@ -125,23 +125,27 @@ impl Drop for SmallDisk {
 }
 
 impl SmallDisk {
-    fn filler(&self) -> std::path::PathBuf {
+    pub fn filler(&self) -> std::path::PathBuf {
         self.folder.path().join("filler")
     }
 
-    fn fill(&self) {
+    pub fn fill(&self) {
         let mut filler = std::fs::File::options().create(true).append(true).open(self.filler()).unwrap();
         while std::io::Write::write(&mut filler, &[1; 4096]).is_ok_and(|written| written > 0) {}
     }
 
-    fn free(&self) {
+    pub fn free(&self) {
         std::fs::remove_file(self.filler()).unwrap();
     }
 }
 
 async fn service_on(disk: &SmallDisk) -> Service {
     let runs = disk.folder.path().to_owned();
-    let service = Service::with(|config| config.runs_dir = runs).await;
+    let change = |config: &mut finetuned::config::Config| {
+        config.runs_dir = runs;
+        config.reserve = finetuned::disk::Reserve(0);
+    };
+    let service = Service::with(change).await;
     service.import_tiny_model().await;
     service
 }

@@ -29,7 +29,7 @@ async fn queued_jobs(service: &Service, count: usize) -> Vec<JobId> {
     ids
 }
 
-async fn worker(app: &App, slots: i32) -> WorkerId {
+pub async fn worker(app: &App, slots: i32) -> WorkerId {
     let id = WorkerId::new();
     let mut tx = app.db.begin().await.unwrap();
     let machine = Machine { device: Device { is_gpu: false, has_bf16: true }, memory: None, free_disk: None };
@@ -38,8 +38,8 @@ async fn worker(app: &App, slots: i32) -> WorkerId {
     id
 }
 
-async fn claim(app: &App, worker: WorkerId, lease: Duration) -> Option<Claim> {
-    queue::claim(app.db.pool(), worker, "test", lease).await.unwrap()
+pub async fn claim(app: &App, worker: WorkerId, lease: Duration) -> Option<Claim> {
+    queue::claim(&app.db, worker, "test", lease, 0).await.unwrap()
 }
 
 /// Whether the claim still holds its job.

@@ -218,15 +218,20 @@ async fn a_process_comes_when_it_is_asked_for_and_goes_when_it_is_not() {
     classify(&client, &checkpoint, json!("a")).await.good();
     assert_ne!(only(), again);
 
-    // While one is at a request, which is stopped here, there is no place for another.
+    // While one is at a request, which is stopped here, another waits for its turn.
     kill(Pid::from_raw(only()), Signal::SIGSTOP).unwrap();
     let (slow, name) = (client.clone(), checkpoint.clone());
     let waiting = tokio::spawn(async move { classify(&slow, &name, json!("a")).await });
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let busy = classify(&client, &model, json!("a")).await;
-    assert_eq!((busy.status, busy.header("retry-after")), (503, Some("2")), "{busy:?}");
-    kill(Pid::from_raw(only()), Signal::SIGCONT).unwrap();
+    let (next, name) = (client.clone(), model.clone());
+    let next = tokio::spawn(async move { classify(&next, &name, json!("a")).await });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!next.is_finished());
+    let stopped = only();
+    kill(Pid::from_raw(stopped), Signal::SIGCONT).unwrap();
     waiting.await.unwrap().good();
+    next.await.unwrap().good();
+    assert_ne!(only(), stopped);
 
     eventually("the idle process to be gone", 20, async || processes_in(&served).is_empty().then_some(())).await;
     eventually("its folder to be gone", 5, async || (std::fs::read_dir(&served).unwrap().count() == 0).then_some(()))
@@ -234,6 +239,43 @@ async fn a_process_comes_when_it_is_asked_for_and_goes_when_it_is_not() {
     classify(&client, &model, json!("a")).await.good();
     service.app.serving.close().await;
     assert!(processes_in(&served).is_empty());
+}
+
+/// One project asks without pause over three connections, and there is one place: another one's requests are answered all
+/// the same, and so are those of the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_that_never_stops_asking_holds_nobody_else_up() {
+    let service = service(&["tiny-bert"], |_| {}).await;
+    let mut models = Vec::new();
+    for client in [service.client(), service.stranger().await] {
+        let file = client.upload("data.csv", data::csv(30)).await;
+        let h = fp32(json!({"n_epochs": 1}));
+        let id = create(&client, "tiny-bert", &file, "text_classification", h, json!({})).await;
+        let job = succeeded(&client, &id).await;
+        models.push((client, job["fine_tuned_model"].clone()));
+    }
+    let [(greedy, greedys), (modest, modests)] = models.try_into().unwrap_or_else(|_| unreachable!());
+    let stop = tokio_util::sync::CancellationToken::new();
+    let mut flood = Vec::new();
+    for _ in 0..3 {
+        let (client, model, stop) = (greedy.clone(), greedys.clone(), stop.clone());
+        flood.push(tokio::spawn(async move {
+            let mut answered = 0_usize;
+            while !stop.is_cancelled() {
+                classify(&client, &model, json!("where is my card")).await.good();
+                answered += 1;
+            }
+            answered
+        }));
+    }
+    let texts = json!(["what rate", "top up failed"]);
+    for _ in 0..30 {
+        assert_eq!(classify(&modest, &modests, texts.clone()).await.good()["data"].as_array().unwrap().len(), 2);
+    }
+    stop.cancel();
+    for flood in flood {
+        assert!(flood.await.unwrap() > 0, "the other one is answered too");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use finetuned::disk::Reserve;
 use finetuned::store::{Store, StoreError};
 use futures_util::TryStreamExt;
 
@@ -16,7 +17,7 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) -> std::path::PathBuf {
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_are_stored_read_in_part_listed_and_removed() {
     let bucket = Bucket::new().await;
-    let store = Store::open(&bucket.location()).unwrap();
+    let store = Store::open(&bucket.location(), Reserve::default()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     store.check().await.unwrap();
     // One request, and several parts.
@@ -60,7 +61,7 @@ async fn objects_are_stored_read_in_part_listed_and_removed() {
 async fn a_store_that_cannot_be_reached_is_unavailable_and_not_empty() {
     let mut bucket = Bucket::new().await;
     bucket.options.insert("AWS_SECRET_ACCESS_KEY".to_owned(), "wrong".to_owned());
-    let store = Store::open(&bucket.location()).unwrap();
+    let store = Store::open(&bucket.location(), Reserve::default()).unwrap();
     assert!(matches!(store.check().await, Err(StoreError::Unavailable { .. })));
     let fetched = store.fetch("a", [0; 32], Path::new("/nonexistent/file")).await;
     assert!(matches!(fetched, Err(StoreError::Unavailable { .. })), "{fetched:?}");

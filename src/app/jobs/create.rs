@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::get;
 use super::request::{RequestIdentity, check_metadata, data_file, find_repeated, insert, seed_or_random};
 use crate::app::preparation::{Refusal, prepare};
-use crate::app::{App, models};
+use crate::app::{App, models, quotas};
 use crate::domain::error::{Error, Result};
 use crate::domain::hyperparameters::{DataFacts, Requested, Subject, resolve};
 use crate::domain::id::ProjectId;
@@ -55,9 +55,11 @@ pub struct DryRun {
 /// Does everything for a job that happens before it is queued, and creates nothing.
 ///
 /// # Errors
-/// Something in the request is not allowed or does not exist; the error names the field.
+/// Something in the request is not allowed or does not exist; the error names the field. Or the project has as many dry
+/// runs at once as it may.
 pub async fn dry_run(app: &App, project: ProjectId, request: CreateJob) -> Result<DryRun> {
     let spec = check(app, project, request).await?;
+    let _counted = quotas::admit_dry_run(app, project).await?;
     let outcome = prepare(app, project, &spec).await?;
     Ok(DryRun { spec, outcome })
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::moved::{Move, told};
-use crate::app::App;
+use crate::app::{App, quotas};
 use crate::auth;
-use crate::db::{events, files, jobs, queue};
+use crate::db::{events, files, jobs, projects, queue};
 use crate::domain::clip::clipped;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::NewEvent;
@@ -49,7 +49,7 @@ pub(in crate::app) async fn find_repeated(
 /// Inserts a job with its first events, or finds the one that the same request made in the meantime.
 ///
 /// # Errors
-/// The database is away.
+/// The project has as many as it may.
 pub(in crate::app) async fn insert(
     app: &App,
     project: ProjectId,
@@ -66,11 +66,13 @@ pub(in crate::app) async fn insert(
         idempotency_key: identity.key.as_deref(),
     };
     let mut tx = app.db.begin().await?;
+    let limits = projects::hold(tx.connection(), project).await?.or(&app.config.quotas);
     if !jobs::insert(tx.connection(), &new).await? {
         // Another request with this key was faster.
         drop(tx);
         return find_repeated(app, project, identity).await?.ok_or_else(|| Error::internal("job vanished"));
     }
+    quotas::admit_job(tx.connection(), &limits, project, kind).await?;
     let public = kind.public_id(id);
     let created = match (spec.training_file, spec.test_file) {
         (Some(file), _) => [format!("Created fine-tuning job: {public}"), format!("Validating training file: {file}")],

@@ -10,7 +10,7 @@ pub use facts::{head_of, purpose, trained_length};
 pub use import::{Imported, check_safetensors, import};
 
 use super::App;
-use crate::db::models;
+use crate::db::{models, queue};
 use crate::domain::clip::clipped_to;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::id::ProjectId;
@@ -71,7 +71,11 @@ pub async fn delete(app: &App, project: ProjectId, name: &str) -> Result<Model> 
         let message = "Base models belong to the operator of this service and cannot be deleted through the API.";
         return Err(Error::new(ErrorKind::Forbidden, message).param("model").code("insufficient_permissions"));
     }
-    models::delete(app.db.pool(), model.id).await?;
+    let mut tx = app.db.begin().await?;
+    models::delete(&mut *tx.connection(), model.id).await?;
+    // So that its bytes go soon.
+    queue::hint(&mut *tx.connection()).await?;
+    tx.commit().await?;
     Ok(model)
 }
 

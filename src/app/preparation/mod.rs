@@ -14,7 +14,7 @@ use crate::domain::id::{FileId, ProjectId};
 use crate::domain::job::{JobError, JobKind, JobSpec, Prepared};
 use crate::domain::model::Model;
 use crate::domain::report::{DataFormat, DataReport};
-use crate::store::Opened;
+use crate::store::{Opened, out_of_storage};
 
 /// Why a job cannot run, and what was found in its files.
 #[derive(Debug)]
@@ -75,6 +75,9 @@ fn placed(prepared: Prepared, machines: &[Machine]) -> std::result::Result<Prepa
 /// A data file, and what keeps it there while it is read.
 async fn open(app: &App, project: ProjectId, id: FileId) -> Result<Option<(Input, Opened)>> {
     let Some(file) = files::find_for_job(app.db.pool(), project, id).await? else { return Ok(None) };
+    if app.store.opens_copies() {
+        app.config.reserve.check(&app.runs(), file.bytes).map_err(out_of_storage)?;
+    }
     let opened = app.store.open_file(&file.object_key, file.sha256, &app.runs()).await?;
     let format = file.report.map_or(DataFormat::Jsonl, |report| report.format);
     Ok(Some((Input { path: opened.path().to_owned(), format }, opened)))

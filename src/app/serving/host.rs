@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::pool::{Pool, Question};
+use super::pool::{Next, Pool};
 use super::served::{Failure, Served};
+use super::waiting::{Question, Servable};
 use crate::app::{App, models};
 use crate::domain::error::{Error, Result};
-use crate::domain::model::{Model, ModelFile};
 use crate::domain::serving::Refusal;
 
 /// How long a model may take to start, fetching and all.
@@ -27,16 +27,16 @@ pub(super) struct Host {
     pub(super) pool: Pool,
     /// Tells this life of the model from its others.
     pub(super) number: u64,
-    pub(super) model: Model,
-    pub(super) files: Vec<ModelFile>,
-    pub(super) questions: mpsc::Receiver<Question>,
+    pub(super) servable: Arc<Servable>,
+    /// Told when there may be something else to do.
+    pub(super) wake: Arc<Notify>,
     pub(super) stop: CancellationToken,
 }
 
 impl Host {
-    /// Serves until it is stopped, idle for too long, or broken. `places` bounds how many processes there are.
-    pub(super) async fn run(mut self, places: Arc<Semaphore>) {
-        let folder = self.app.served().join(format!("{}-{}", self.model.id.0.simple(), self.number));
+    /// Serves until it is stopped, idle for too long, gives way, or is broken. `places` bounds how many processes there are.
+    pub(super) async fn run(self, places: Arc<Semaphore>) {
+        let folder = self.app.served().join(format!("{}-{}", self.servable.model.id.0.simple(), self.number));
         let started = tokio::select! {
             started = tokio::time::timeout(START, self.start(places, &folder)) => {
                 started.unwrap_or_else(|_| Err(Failure::Broken(format!("not ready within {} s", START.as_secs()))))
@@ -45,19 +45,15 @@ impl Host {
         };
         match started {
             Ok((served, place)) => {
+                self.pool.ready(self.number);
                 let served = self.serve(served).await;
-                self.pool.remove(self.number);
                 served.end().await;
                 remove(&folder).await;
                 drop(place);
             }
             Err(failure) => {
-                self.pool.remove(self.number);
-                tracing::warn!(model = %self.model.id, ?failure, "a model could not be started");
-                self.questions.close();
-                while let Some(question) = self.questions.recv().await {
-                    question.answer(Err(failure.clone()));
-                }
+                tracing::warn!(model = %self.servable.model.id, ?failure, "a model could not be started");
+                self.pool.fail(&self.app, self.number, &failure);
                 remove(&folder).await;
             }
         }
@@ -72,7 +68,7 @@ impl Host {
         let place = places.acquire_owned().await.map_err(|error| Failure::Broken(error.to_string()))?;
         let prepared = self.prepare(folder).await.map_err(|error| Failure::Broken(error.chain()))?;
         let served = Served::start(&self.app.config, folder, prepared).await?;
-        tracing::info!(model = %self.model.id, "serving a model");
+        tracing::info!(model = %self.servable.model.id, "serving a model");
         Ok((served, place))
     }
 
@@ -80,51 +76,51 @@ impl Host {
     async fn prepare(&self, folder: &Path) -> Result<Option<u32>> {
         let directory = folder.join("model");
         tokio::fs::create_dir_all(&directory).await.map_err(Error::internal)?;
-        models::fetch(&self.app.store, &self.files, &directory).await?;
-        models::trained_length(&self.app, &self.model).await
+        models::fetch(&self.app.store, &self.servable.files, &directory).await?;
+        models::trained_length(&self.app, &self.servable.model).await
     }
 
-    /// Answers questions, and returns the process when it shall end.
-    async fn serve(&mut self, mut served: Served) -> Served {
+    /// Answers questions, and returns the process when it shall end; the pool does not know it any more then.
+    async fn serve(&self, mut served: Served) -> Served {
         loop {
-            let question = tokio::select! {
-                () = self.stop.cancelled() => return served,
-                () = served.gone() => {
-                    tracing::warn!(model = %self.model.id, "a serving process ended by itself");
-                    return served;
-                }
-                next = tokio::time::timeout(self.app.config.serving_idle, self.questions.recv()) => match next {
-                    Ok(Some(question)) => question,
-                    Ok(None) => return served,
-                    Err(_) if self.pool.retire(self.number) => {
-                        tracing::info!(model = %self.model.id, "a model without requests is put away");
-                        return served;
+            let is_broken = match self.pool.next(&self.app, self.number) {
+                Next::End => return served,
+                Next::Answer(question) => self.answer(&mut served, *question).await,
+                Next::Wait(until) => tokio::select! {
+                    () = self.stop.cancelled() => return served,
+                    () = served.gone() => {
+                        tracing::warn!(model = %self.servable.model.id, "a serving process ended by itself");
+                        self.pool.remove(&self.app, self.number);
+                        true
                     }
-                    // A question came at the last moment.
-                    Err(_) => continue,
+                    () = self.wake.notified() => false,
+                    () = tokio::time::sleep_until(until) => false,
                 },
             };
-            if question.is_forgotten() {
-                continue;
-            }
-            let (asked, answer) = question.take();
-            let answered = tokio::select! {
-                answered = tokio::time::timeout(REQUEST, served.ask(asked)) => {
-                    answered.unwrap_or_else(|_| Err(Failure::Broken(format!("no answer in {} s", REQUEST.as_secs()))))
-                }
-                () = self.stop.cancelled() => Err(Failure::Broken("stopped".to_owned())),
-            };
-            let is_broken = matches!(answered, Err(Failure::Broken(_)));
-            if is_broken {
-                tracing::warn!(model = %self.model.id, answer = ?answered.as_ref().err(), "a serving process is ended");
-                // Before the answer, so that whoever asks again at once finds a new process.
-                self.pool.remove(self.number);
-            }
-            answer.send(answered);
             if is_broken {
                 return served;
             }
         }
+    }
+
+    /// Answers one question; true if the process is of no use after it.
+    async fn answer(&self, served: &mut Served, question: Question) -> bool {
+        let Question { asked, answer, .. } = question;
+        let answered = tokio::select! {
+            answered = tokio::time::timeout(REQUEST, served.ask(asked)) => {
+                answered.unwrap_or_else(|_| Err(Failure::Broken(format!("no answer in {} s", REQUEST.as_secs()))))
+            }
+            () = self.stop.cancelled() => Err(Failure::Broken("stopped".to_owned())),
+        };
+        let is_broken = matches!(answered, Err(Failure::Broken(_)));
+        if is_broken {
+            let answer = answered.as_ref().err();
+            tracing::warn!(model = %self.servable.model.id, ?answer, "a serving process is ended");
+            // Before the answer, so that whoever asks again at once finds a new process.
+            self.pool.remove(&self.app, self.number);
+        }
+        let _ = answer.send(Ok(answered));
+        is_broken
     }
 }
 

@@ -4,6 +4,7 @@
 mod host;
 mod pool;
 mod served;
+mod waiting;
 
 use std::fs;
 
@@ -39,7 +40,7 @@ pub async fn classify(app: &App, project: ProjectId, request: Classify) -> Resul
         Some(count) if (1..=MAX_TOP_K as u64).contains(&count) => count as usize,
         Some(_) => return Err(Error::invalid("top_k", format!("top_k must be 1 to {MAX_TOP_K}."))),
     };
-    let predictions = app.serving.ask(app, &model, input, top_k).await?;
+    let predictions = app.serving.ask(app, project, &model, input, top_k).await?;
     Ok((model, predictions))
 }
 

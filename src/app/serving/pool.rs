@@ -1,29 +1,32 @@
-//! Which models are at work: at most so many at once, the least recently used one giving way.
+//! Which models are at work: at most so many at once. While others wait, each has its turn, and then gives way.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::host::{self, Host};
 use super::served::Failure;
+use super::waiting::{Question, Servable, Waiting};
 use super::{busy, check_classifier};
 use crate::app::App;
 use crate::db::models;
 use crate::domain::error::{Error, Result};
-use crate::domain::id::ModelId;
-use crate::domain::model::{Model, ModelFile, TRAINING_STATE_FOLDER};
+use crate::domain::id::{ModelId, ProjectId};
+use crate::domain::model::{Model, TRAINING_STATE_FOLDER};
 use crate::domain::serving::{Asked, Input, Prediction};
 
-/// How many requests wait for a model, the one in its hands included.
-const QUEUE: usize = 16;
+/// How long a model works before it gives way to one that is waited for. Starting another takes about as long.
+const TURN: Duration = Duration::from_secs(3);
+/// How long it may be without requests in its turn: as long as a client takes from one to the next.
+const LINGER: Duration = Duration::from_millis(250);
+/// How soon a model looks again that would give way if another one did not.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// How long a stopping service waits for its processes to be gone.
 const CLOSE: Duration = Duration::from_secs(5);
-
-type Answer = std::result::Result<Vec<Prediction>, Failure>;
 
 /// The models at work.
 #[derive(Clone)]
@@ -39,81 +42,64 @@ struct Inner {
 #[derive(Default)]
 struct State {
     entries: Vec<Entry>,
+    waiting: Waiting,
     last_number: u64,
     is_closed: bool,
 }
 
-/// A model that takes requests.
+/// A model at work, or about to be.
 struct Entry {
     number: u64,
-    model: ModelId,
-    questions: mpsc::Sender<Question>,
-    /// Requests that are not answered yet.
-    open: Arc<AtomicUsize>,
+    servable: Arc<Servable>,
+    /// Since when it answers; None while it starts.
+    ready: Option<Instant>,
+    /// Whether a request is in its hands.
+    is_busy: bool,
+    /// When it last had one.
     used: Instant,
+    /// Something changed that its host must know.
+    wake: Arc<Notify>,
     stop: CancellationToken,
 }
 
-/// A request on its way to a process. It counts as open until it is dropped.
-pub(super) struct Question {
-    asked: Asked,
-    answer: Answering,
-}
-
-/// Where the answer to a request goes.
-pub(super) struct Answering {
-    sender: oneshot::Sender<Answer>,
-    _open: Open,
-}
-
-struct Open(Arc<AtomicUsize>);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-impl Question {
-    /// Whether nobody waits for the answer any more.
-    pub(super) fn is_forgotten(&self) -> bool {
-        self.answer.sender.is_closed()
-    }
-
-    pub(super) fn take(self) -> (Asked, Answering) {
-        (self.asked, self.answer)
-    }
-
-    pub(super) fn answer(self, answer: Answer) {
-        self.answer.send(answer);
-    }
-}
-
-impl Answering {
-    pub(super) fn send(self, answer: Answer) {
-        let Self { sender, _open: open } = self;
-        // Whoever is told finds the model idle.
-        drop(open);
-        let _ = sender.send(answer);
-    }
+/// What a host is to do.
+pub(super) enum Next {
+    Answer(Box<Question>),
+    /// Nothing, until then or until something changes.
+    Wait(Instant),
+    /// End: nobody asks any more, or others are waited for.
+    End,
 }
 
 impl Entry {
-    fn is_idle(&self) -> bool {
-        self.open.load(Ordering::Acquire) == 0
+    fn model(&self) -> ModelId {
+        self.servable.model.id
+    }
+}
+
+impl State {
+    fn entry(&mut self, number: u64) -> Option<&mut Entry> {
+        self.entries.iter_mut().find(|entry| entry.number == number)
     }
 
-    /// Queues a request, or says why not.
-    fn ask(&mut self, asked: Asked) -> Result<oneshot::Receiver<Answer>> {
-        let (sender, receiver) = oneshot::channel();
-        self.open.fetch_add(1, Ordering::AcqRel);
-        let answer = Answering { sender, _open: Open(Arc::clone(&self.open)) };
-        self.used = Instant::now();
-        match self.questions.try_send(Question { asked, answer }) {
-            Ok(()) => Ok(receiver),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(busy("The model has too many requests waiting already.")),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(Error::unavailable("a serving process is just ending")),
-        }
+    fn is_at_work(&self, model: ModelId) -> bool {
+        self.entries.iter().any(|entry| entry.model() == model)
+    }
+
+    /// The model that is to be put to work next.
+    fn wanted(&self) -> Option<&Arc<Servable>> {
+        self.waiting.next_model(|model| !self.is_at_work(model))
+    }
+
+    /// The model at work that gives way first: one without requests, then the one that was used longest ago.
+    fn gives_way(&self, now: Instant) -> Option<u64> {
+        let may = |entry: &&Entry| {
+            let has_had_turn = entry.ready.is_some_and(|ready| now >= ready + TURN);
+            let is_idle = now >= entry.used + LINGER && !self.waiting.wants(entry.model());
+            entry.ready.is_some() && !entry.is_busy && (has_had_turn || is_idle)
+        };
+        let first = self.entries.iter().filter(may);
+        first.min_by_key(|entry| (self.waiting.wants(entry.model()), entry.used)).map(|entry| entry.number)
     }
 }
 
@@ -128,117 +114,142 @@ impl Pool {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What `model` says of the inputs, starting its process if there is none.
+    /// What `model` says of the inputs, starting its process if there is none, as soon as it is the project's turn.
     ///
     /// # Errors
-    /// The model is no classifier, an input is refused, all processes are busy, or this one failed.
+    /// The model is no classifier, an input is refused, too many requests wait already, or the process failed.
     pub(super) async fn ask(
         &self,
         app: &App,
+        project: ProjectId,
         model: &Model,
         input: Vec<Input>,
         top_k: usize,
     ) -> Result<Vec<Prediction>> {
-        let asked = Asked { id: 0, input, top_k };
-        let queued = {
-            let mut state = self.state();
-            match state.entries.iter_mut().find(|entry| entry.model == model.id) {
-                Some(entry) => Ok(entry.ask(asked)?),
-                None => Err(asked),
-            }
+        let known = {
+            let state = self.state();
+            state.entries.iter().find(|entry| entry.model() == model.id).map(|entry| Arc::clone(&entry.servable))
         };
-        let receiver = match queued {
-            Ok(receiver) => receiver,
-            Err(asked) => {
-                if !tokio::fs::try_exists(&app.config.trainer).await.unwrap_or(false) {
-                    return Err(busy("There is no trainer program where this service runs, so no model can be tried."));
-                }
-                let mut files = models::files(app.db.pool(), model.id).await?;
-                files.retain(|file| !file.path.starts_with(TRAINING_STATE_FOLDER));
-                check_classifier(app, model, &files).await?;
-                self.start_and_ask(app, model, files, asked)?
-            }
+        let servable = match known {
+            Some(servable) => servable,
+            None => Arc::new(servable(app, model).await?),
         };
+        let (answer, receiver) = oneshot::channel();
+        self.queue(app, Question { project, servable, asked: Asked { id: 0, input, top_k }, answer })?;
         match tokio::time::timeout(host::START + host::REQUEST, receiver).await {
-            Ok(Ok(answer)) => answer.map_err(host::error_of),
+            Ok(Ok(answer)) => answer?.map_err(host::error_of),
             Ok(Err(_)) => Err(Error::unavailable("the serving process ended before it answered")),
             Err(_) => Err(busy("The model did not come to this request in time.")),
         }
     }
 
-    /// Queues a request with a model that was not at work a moment ago.
-    fn start_and_ask(
-        &self,
-        app: &App,
-        model: &Model,
-        files: Vec<ModelFile>,
-        asked: Asked,
-    ) -> Result<oneshot::Receiver<Answer>> {
+    fn queue(&self, app: &App, question: Question) -> Result<()> {
         let mut state = self.state();
         if state.is_closed {
             return Err(Error::unavailable("the service is stopping"));
         }
-        // Another request may have started it meanwhile.
-        if let Some(entry) = state.entries.iter_mut().find(|entry| entry.model == model.id) {
-            return entry.ask(asked);
+        for displaced in state.waiting.push(question) {
+            let _ = displaced.answer.send(Err(busy("Too many requests wait for models already.")));
         }
-        if state.entries.len() >= self.0.most {
-            let idle = state.entries.iter().enumerate().filter(|(_, entry)| entry.is_idle());
-            let Some((oldest, _)) = idle.min_by_key(|(_, entry)| entry.used) else {
-                return Err(busy("Other models are busy with requests. Please try again shortly."));
+        self.fill(app, &mut state);
+        for entry in &state.entries {
+            entry.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Puts models to work that are waited for, as far as there are places.
+    fn fill(&self, app: &App, state: &mut State) {
+        while state.entries.len() < self.0.most && !state.is_closed {
+            let Some(servable) = state.wanted().cloned() else { return };
+            state.last_number += 1;
+            let number = state.last_number;
+            let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
+            let host = Host {
+                app: app.clone(),
+                pool: self.clone(),
+                number,
+                servable: Arc::clone(&servable),
+                wake: Arc::clone(&wake),
+                stop: stop.clone(),
             };
-            state.entries.swap_remove(oldest).stop.cancel();
+            state.entries.push(Entry {
+                number,
+                servable,
+                ready: None,
+                is_busy: false,
+                used: Instant::now(),
+                wake,
+                stop,
+            });
+            tokio::spawn(host.run(Arc::clone(&self.0.places)));
         }
-        state.last_number += 1;
-        let number = state.last_number;
-        let (questions, receiver) = mpsc::channel(QUEUE);
-        let stop = CancellationToken::new();
-        let mut entry = Entry {
-            number,
-            model: model.id,
-            questions,
-            open: Arc::default(),
-            used: Instant::now(),
-            stop: stop.clone(),
-        };
-        let answer = entry.ask(asked)?;
-        state.entries.push(entry);
-        drop(state);
-        let host = Host {
-            app: app.clone(),
-            pool: self.clone(),
-            number,
-            model: model.clone(),
-            files,
-            questions: receiver,
-            stop,
-        };
-        tokio::spawn(host.run(Arc::clone(&self.0.places)));
-        Ok(answer)
     }
 
-    /// Takes a model that is ending out of the pool: no more requests come to it.
-    pub(super) fn remove(&self, number: u64) {
-        self.state().entries.retain(|entry| entry.number != number);
+    /// A model can answer from now on.
+    pub(super) fn ready(&self, number: u64) {
+        if let Some(entry) = self.state().entry(number) {
+            entry.ready = Some(Instant::now());
+        }
     }
 
-    /// The same if it is idle; false if a request came.
-    pub(super) fn retire(&self, number: u64) -> bool {
+    /// What a model that has nothing in its hands is to do. On [`Next::End`] it is out of the pool.
+    pub(super) fn next(&self, app: &App, number: u64) -> Next {
+        let now = Instant::now();
         let mut state = self.state();
-        let is_idle = state.entries.iter().all(|entry| entry.number != number || entry.is_idle());
-        if is_idle {
-            state.entries.retain(|entry| entry.number != number);
+        state.waiting.forget();
+        let Some(entry) = state.entry(number) else { return Next::End };
+        if std::mem::take(&mut entry.is_busy) {
+            entry.used = now;
         }
-        is_idle
+        let (model, used, ready) = (entry.model(), entry.used, entry.ready.unwrap_or(now));
+        let others_wait = state.wanted().is_some();
+        let idle = used + app.config.serving_idle;
+        let gives_way = others_wait && state.gives_way(now) == Some(number);
+        if gives_way || (now >= idle && !state.waiting.wants(model)) {
+            tracing::info!(%model, gives_way, "a model is put away");
+            self.remove_from(app, &mut state, number);
+            return Next::End;
+        }
+        if let Some(question) = state.waiting.take(model) {
+            if let Some(entry) = state.entry(number) {
+                (entry.is_busy, entry.used) = (true, now);
+            }
+            return Next::Answer(Box::new(question));
+        }
+        Next::Wait(if others_wait { (used + LINGER).min(ready + TURN).max(now + AGAIN) } else { idle })
+    }
+
+    /// Takes a model that is ending out of the pool; whoever still waits for it has it started again.
+    pub(super) fn remove(&self, app: &App, number: u64) {
+        self.remove_from(app, &mut self.state(), number);
+    }
+
+    fn remove_from(&self, app: &App, state: &mut State, number: u64) {
+        state.entries.retain(|entry| entry.number != number);
+        self.fill(app, state);
+    }
+
+    /// Takes a model that could not be started out of the pool, and tells everyone who waits for it.
+    pub(super) fn fail(&self, app: &App, number: u64, failure: &Failure) {
+        let mut state = self.state();
+        let Some(model) = state.entry(number).map(|entry| entry.model()) else { return };
+        for question in state.waiting.take_all(|question| question.model() == model) {
+            let _ = question.answer.send(Ok(Err(failure.clone())));
+        }
+        self.remove_from(app, &mut state, number);
     }
 
     /// Ends all processes, and waits until they are gone. No more are started.
     pub async fn close(&self) {
-        let entries = {
+        let (entries, waiting) = {
             let mut state = self.state();
             state.is_closed = true;
-            std::mem::take(&mut state.entries)
+            (std::mem::take(&mut state.entries), state.waiting.take_all(|_| true))
         };
+        for question in waiting {
+            let _ = question.answer.send(Err(Error::unavailable("the service is stopping")));
+        }
         for entry in entries {
             entry.stop.cancel();
         }
@@ -247,4 +258,15 @@ impl Pool {
             tracing::warn!("serving processes were still there and are left behind");
         }
     }
+}
+
+/// What is needed to put a model to work.
+async fn servable(app: &App, model: &Model) -> Result<Servable> {
+    if !tokio::fs::try_exists(&app.config.trainer).await.unwrap_or(false) {
+        return Err(busy("There is no trainer program where this service runs, so no model can be tried."));
+    }
+    let mut files = models::files(app.db.pool(), model.id).await?;
+    files.retain(|file| !file.path.starts_with(TRAINING_STATE_FOLDER));
+    check_classifier(app, model, &files).await?;
+    Ok(Servable { model: model.clone(), files })
 }

@@ -11,7 +11,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::libc;
 
@@ -43,6 +43,42 @@ pub enum EmbeddedError {
 fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> EmbeddedError {
     let what = what.into();
     move |source| EmbeddedError::Io { what, source }
+}
+
+/// How long a server that was started again must answer until its outage is over.
+const STEADY: Duration = Duration::from_secs(30);
+
+/// How long a server may take to answer.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// What is known of a server that does not stay up.
+#[derive(Default)]
+struct Outage {
+    starts: u32,
+    answers_since: Option<Instant>,
+}
+
+impl Outage {
+    /// How long to wait before the next start: 0, 0.5, 1, 2 … seconds, and 30 at most.
+    fn pause(&mut self) -> Duration {
+        self.answers_since = None;
+        let starts = self.starts;
+        self.starts += 1;
+        let doubled = |starts: u32| Duration::from_millis(500 << starts.min(6)).min(Duration::from_secs(30));
+        starts.checked_sub(1).map_or(Duration::ZERO, doubled)
+    }
+
+    /// Whether the server answers, and has for a while.
+    async fn is_over(&mut self, url: &str) -> bool {
+        if !tokio::time::timeout(ANSWER, wait_ready(url, LOOK, || true)).await.unwrap_or(false) {
+            self.answers_since = None;
+            return false;
+        }
+        if self.answers_since.is_none() {
+            tracing::info!("the private PostgreSQL answers again");
+        }
+        self.answers_since.get_or_insert_with(Instant::now).elapsed() >= STEADY
+    }
 }
 
 /// A running private PostgreSQL.
@@ -84,23 +120,38 @@ impl PrivatePostgres {
         Ok(Self { url, process: Process::Child(child), program })
     }
 
-    /// Starts the server again whenever it dies. Meanwhile requests are told to come again, and jobs go on.
+    /// Starts the server again whenever it dies: at once, then ever later while it does not come up, as where its disk is
+    /// full. Meanwhile requests are told to come again, and jobs go on. Each outage is said once.
     pub async fn keep_running(&mut self) -> Infallible {
+        let mut outage: Option<Outage> = None;
         loop {
             tokio::time::sleep(LOOK).await;
-            let runs = match &mut self.process {
-                Process::Child(child) => matches!(child.try_wait(), Ok(None)),
-                Process::Adopted(pid) => is_alive(*pid),
-            };
-            if runs {
+            if self.runs() {
+                if let Some(known) = &mut outage
+                    && known.is_over(&self.url).await
+                {
+                    outage = None;
+                }
                 continue;
             }
-            tracing::error!("the private PostgreSQL died and is started again");
+            let known = outage.get_or_insert_with(|| {
+                let reason = self.program.last_words();
+                tracing::error!(reason, "the private PostgreSQL died and is started again");
+                Outage::default()
+            });
+            tokio::time::sleep(known.pause()).await;
             // Its last backends may still be on their way out; then it ends at once, and the next look starts another.
             match self.program.spawn() {
                 Ok(child) => self.process = Process::Child(child),
-                Err(error) => tracing::warn!(%error, "the private PostgreSQL cannot be started"),
+                Err(error) => tracing::debug!(%error, "the private PostgreSQL cannot be started yet"),
             }
+        }
+    }
+
+    fn runs(&mut self) -> bool {
+        match &mut self.process {
+            Process::Child(child) => matches!(child.try_wait(), Ok(None)),
+            Process::Adopted(pid) => is_alive(*pid),
         }
     }
 
@@ -176,4 +227,16 @@ fn write_password(path: &Path, owner: &Owner) -> Result<(), EmbeddedError> {
 fn url(password: &str, socket: &Path) -> String {
     let host = socket.to_string_lossy().replace('%', "%25").replace('/', "%2F").replace(' ', "%20");
     format!("postgres://{USER}:{password}@localhost/postgres?host={host}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Outage;
+
+    #[test]
+    fn a_server_that_does_not_come_up_is_tried_ever_later() {
+        let mut outage = Outage::default();
+        let pauses: Vec<u128> = std::iter::repeat_with(|| outage.pause().as_millis()).take(9).collect();
+        assert_eq!(pauses, [0, 500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
+    }
 }

@@ -64,6 +64,11 @@ impl Program {
         }
     }
 
+    /// The end of its log.
+    pub(super) fn last_words(&self) -> String {
+        tail(&self.log)
+    }
+
     pub(super) fn spawn(&self) -> Result<Child, EmbeddedError> {
         let open_log = || {
             let mut options = OpenOptions::new();
@@ -74,9 +79,15 @@ impl Program {
         };
         let mut command = self.owner.command(&self.binaries.join("postgres"));
         command.arg("-D").arg(&self.data).arg("-k").arg(&self.socket);
-        for setting in
-            ["listen_addresses=", "max_connections=50", "shared_buffers=64MB", "fsync=on", "synchronous_commit=on"]
-        {
+        // The log of changes stays well below what is kept free on the disk.
+        for setting in [
+            "listen_addresses=",
+            "max_connections=50",
+            "shared_buffers=64MB",
+            "fsync=on",
+            "synchronous_commit=on",
+            "max_wal_size=256MB",
+        ] {
             command.args(["-c", setting]);
         }
         // A group of its own: Ctrl-C in our terminal is for us to handle, in order.

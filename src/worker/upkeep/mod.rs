@@ -1,9 +1,10 @@
-//! Reconcilers: each looks at what is, and brings it to what should be. They take no input, may run on any number of
-//! workers at once, and lose nothing when they die.
+//! Reconcilers: each looks at what is, and brings it to what should be. They take no input, may run in any number of
+//! processes at once, and lose nothing when they die.
 
 pub mod orphans;
 pub mod rescue;
 pub mod sweep;
+pub mod unattended;
 
 use std::time::Duration;
 
@@ -11,13 +12,16 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::machine::free_disk;
+use crate::disk::free_bytes;
 use crate::app::{App, validation};
 use crate::config::StoreLocation;
 use crate::db::{self, jobs, workers};
 use crate::domain::error::Result;
 use crate::domain::job::{JobKind, JobStatus};
 use crate::telemetry;
+
+/// How many jobs a process validates at once, each of another project: one that takes long holds nobody else's up.
+const VALIDATIONS: usize = 2;
 
 /// Runs all reconcilers until `shutdown`.
 pub(super) async fn run(app: App, hints: watch::Receiver<u64>, shutdown: CancellationToken) {
@@ -30,9 +34,19 @@ pub(super) async fn run(app: App, hints: watch::Receiver<u64>, shutdown: Cancell
         shutdown: shutdown.clone(),
     };
     let mut tasks = JoinSet::new();
-    tasks.spawn(repeat("validation", 1, 3600).run(|app| async move { validation::run_once(&app).await }));
+    for _ in 0..VALIDATIONS {
+        let stop = shutdown.clone();
+        let once = move |app: App| {
+            let stop = stop.clone();
+            async move { validation::run_until(&app, &stop).await }
+        };
+        tasks.spawn(repeat("validation", 1, 3600).run(once));
+    }
     tasks.spawn(repeat("rescue", 2, 30).run(|app| async move { rescue::run_once(&app, None).await }));
     tasks.spawn(repeat("abandoned", 5, 30).run(|app| async move { rescue::end_abandoned(&app).await }));
+    tasks.spawn(
+        repeat("unattended", 10, 30).run(|app| async move { unattended::run_once(&app, unattended::PATIENCE).await }),
+    );
     tasks.spawn(repeat("sweep", 30, 600).run(|app| async move { sweep::run_once(&app).await }));
     // No hint says anything about objects, and looking at all of them is work.
     let by_clock = Repeat { hints: watch::channel(0).1, ..repeat("orphans", 6 * 3600, 3600) };
@@ -89,7 +103,7 @@ async fn gauges(app: &App) -> Result<bool> {
     let config = &app.config;
     let store = if let StoreLocation::Folder(folder) = &config.store { Some(folder) } else { None };
     for (place, path) in [("state", Some(&config.state_dir)), ("store", store), ("runs", Some(&config.runs_dir))] {
-        if let Some(bytes) = path.and_then(|path| free_disk(path)) {
+        if let Some(bytes) = path.and_then(|path| free_bytes(path)) {
             metrics::gauge!(telemetry::DISK_FREE, "place" => place).set(bytes as f64);
         }
     }

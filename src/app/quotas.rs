@@ -1,0 +1,126 @@
+//! What a project may have at once: checked where something is added, in the transaction that adds it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::App;
+use crate::db::Connection;
+use crate::db::projects::{self, Account};
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::id::ProjectId;
+use crate::domain::job::JobKind;
+use crate::domain::quota::{Quota, Quotas};
+
+/// Whether an upload of so many bytes is worth starting; [`admit_file`] decides.
+///
+/// # Errors
+/// It would exceed a quota.
+pub async fn check_upload(app: &App, project: ProjectId, bytes: u64) -> Result<()> {
+    let mut connection = app.db.connection().await?;
+    let limits = projects::quotas(&mut *connection, project).await?.or(&app.config.quotas);
+    check_file(&mut connection, &limits, project, bytes).await
+}
+
+/// Lets a file of so many bytes be recorded in this transaction.
+///
+/// # Errors
+/// It would exceed a quota.
+pub(in crate::app) async fn admit_file(app: &App, db: &mut Connection, project: ProjectId, bytes: u64) -> Result<()> {
+    let limits = projects::hold(db, project).await?.or(&app.config.quotas);
+    check_file(db, &limits, project, bytes).await
+}
+
+async fn check_file(db: &mut Connection, limits: &Quotas, project: ProjectId, bytes: u64) -> Result<()> {
+    if (limits.files, limits.stored_bytes) == (0, 0) {
+        return Ok(());
+    }
+    let used = projects::stored(db, project, Quotas::default()).await?;
+    limits.check(Quota::Files, used.files, 1)?;
+    limits.check(Quota::StoredBytes, used.stored_bytes, bytes)
+}
+
+/// Lets the job stay that this transaction has inserted, after it called [`projects::hold`].
+///
+/// # Errors
+/// It exceeds a quota.
+pub(in crate::app) async fn admit_job(
+    db: &mut Connection,
+    limits: &Quotas,
+    project: ProjectId,
+    kind: JobKind,
+) -> Result<()> {
+    let used = match kind {
+        // It will store a model.
+        JobKind::Training if limits.stored_bytes > 0 => {
+            let used = projects::stored(&mut *db, project, Quotas::default()).await?;
+            limits.check(Quota::StoredBytes, used.stored_bytes, 1)?;
+            used
+        }
+        _ => Quotas::default(),
+    };
+    let used = projects::open_jobs(db, project, used).await?;
+    if kind == JobKind::Evaluation {
+        limits.check(Quota::Evaluations, used.evaluations.saturating_sub(1), 1)?;
+    }
+    limits.check(Quota::QueuedJobs, used.queued_jobs.saturating_sub(1), 1)
+}
+
+/// The dry runs that this process makes, by project.
+#[derive(Clone, Default)]
+pub struct DryRuns(Arc<Mutex<HashMap<ProjectId, u64>>>);
+
+/// A dry run that is counted until it is dropped.
+pub(in crate::app) struct Counted {
+    all: DryRuns,
+    project: ProjectId,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut counts = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.project) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.project);
+            }
+        }
+    }
+}
+
+/// Lets a dry run begin.
+///
+/// # Errors
+/// The project has as many at once as it may.
+pub(in crate::app) async fn admit_dry_run(app: &App, project: ProjectId) -> Result<Counted> {
+    let limits = projects::quotas(app.db.pool(), project).await?.or(&app.config.quotas);
+    let mut counts = app.dry_runs.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let count = counts.entry(project).or_default();
+    limits.check(Quota::DryRuns, *count, 1)?;
+    *count += 1;
+    drop(counts);
+    Ok(Counted { all: app.dry_runs.clone(), project })
+}
+
+/// All projects, each with the limits in force.
+pub async fn list(app: &App) -> Result<Vec<(Account, Quotas)>> {
+    let mut connection = app.db.connection().await?;
+    let accounts = projects::list(&mut connection).await?;
+    Ok(accounts.into_iter().map(|account| (account.own.or(&app.config.quotas), account)).map(|(a, b)| (b, a)).collect())
+}
+
+/// Changes the limits of a project: each of `changes` to a number, or back to what the settings say.
+///
+/// # Errors
+/// There is no project of that name.
+pub async fn set(app: &App, name: &str, changes: &[(Quota, Option<u64>)]) -> Result<()> {
+    let mut tx = app.db.begin().await?;
+    let found = projects::find(&mut *tx.connection(), name).await?;
+    let project = found.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no project {name}")))?;
+    let own = projects::hold(tx.connection(), project).await?;
+    let changed = own.map(|quota, own| {
+        let change = changes.iter().rev().find(|(changed, _)| *changed == quota);
+        change.map_or(own, |(_, limit)| *limit)
+    });
+    projects::set_quotas(&mut *tx.connection(), project, &changed).await?;
+    tx.commit().await
+}
