@@ -10,12 +10,13 @@ pub use facts::{head_of, purpose, trained_length};
 pub use import::{Imported, check_safetensors, import};
 
 use super::App;
+use super::objects::Object;
 use crate::db::models;
 use crate::domain::clip::clipped_to;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::id::ProjectId;
 use crate::domain::model::{MODEL_NAME_CHARS, Model, ModelFile, ModelKind, TRAINING_STATE_FOLDER};
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
 
 /// All models that a project can see but checkpoints.
 pub async fn list(app: &App, project: ProjectId) -> Result<Vec<Model>> {
@@ -68,7 +69,7 @@ fn not_found(name: &str, base: &[Model]) -> Error {
 pub async fn delete(app: &App, project: ProjectId, name: &str) -> Result<Model> {
     let model = get(app, project, name).await?;
     if model.kind == ModelKind::Base {
-        let message = "Base models belong to the operator of this service and cannot be deleted through the API.";
+        let message = "Base models belong to the operator of this service; they cannot be deleted through the API.";
         return Err(Error::new(ErrorKind::Forbidden, message).param("model").code("insufficient_permissions"));
     }
     models::delete(app.db.pool(), model.id).await?;
@@ -90,26 +91,38 @@ pub async fn files(app: &App, project: ProjectId, name: &str) -> Result<(Model, 
 ///
 /// # Errors
 /// There is no such model or file.
-pub async fn file(app: &App, project: ProjectId, name: &str, path: &str) -> Result<ModelFile> {
-    let (_, files) = files(app, project, name).await?;
-    files.into_iter().find(|file| file.path == path).ok_or_else(|| {
+pub async fn file(app: &App, project: ProjectId, name: &str, path: &str) -> Result<(Model, ModelFile)> {
+    let (model, files) = files(app, project, name).await?;
+    let found = files.into_iter().find(|file| file.path == path).ok_or_else(|| {
         let message = format!("The model '{}' has no file '{}'.", clipped_to(name, NAME), clipped_to(path, NAME));
         Error::new(ErrorKind::NotFound, message).param("path")
-    })
+    });
+    Ok((model, found?))
+}
+
+/// Checks that a model's files are there with their sizes; what they hold is checked when they are fetched.
+///
+/// # Errors
+/// One is not, or the store is away.
+pub async fn check_sizes(app: &App, model: &Model, files: &[ModelFile]) -> Result<()> {
+    for file in files {
+        Object::of_model(model, file).check_size(app).await?;
+    }
+    Ok(())
 }
 
 /// Puts a model's files, training state included, into a directory for the trainer.
 ///
 /// # Errors
 /// A file is missing from the store or damaged.
-pub async fn fetch(store: &Store, files: &[ModelFile], directory: &Path) -> Result<()> {
+pub async fn fetch(app: &App, model: &Model, files: &[ModelFile], directory: &Path) -> Result<()> {
     for file in files {
         let target = directory.join(&file.path);
         if let Some(folder) = target.parent() {
             let made = tokio::fs::create_dir_all(folder).await;
             made.map_err(|source| StoreError::Io { key: file.path.clone(), source })?;
         }
-        store.fetch(&file.object_key, file.sha256, &target).await?;
+        Object::of_model(model, file).fetch(app, &target).await?;
     }
     Ok(())
 }

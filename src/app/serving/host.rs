@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::pool::{Pool, Question};
 use super::served::{Failure, Served};
 use crate::app::{App, models};
-use crate::domain::error::{Error, Result};
+use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::model::{Model, ModelFile};
 use crate::domain::serving::Refusal;
 
@@ -70,7 +70,7 @@ impl Host {
     ) -> std::result::Result<(Served, OwnedSemaphorePermit), Failure> {
         // The process before may still be ending.
         let place = places.acquire_owned().await.map_err(|error| Failure::Broken(error.to_string()))?;
-        let prepared = self.prepare(folder).await.map_err(|error| Failure::Broken(error.chain()))?;
+        let prepared = self.prepare(folder).await.map_err(Failure::of)?;
         let served = Served::start(&self.app.config, folder, prepared).await?;
         tracing::info!(model = %self.model.id, "serving a model");
         Ok((served, place))
@@ -80,7 +80,7 @@ impl Host {
     async fn prepare(&self, folder: &Path) -> Result<Option<u32>> {
         let directory = folder.join("model");
         tokio::fs::create_dir_all(&directory).await.map_err(Error::internal)?;
-        models::fetch(&self.app.store, &self.files, &directory).await?;
+        models::fetch(&self.app, &self.model, &self.files, &directory).await?;
         models::trained_length(&self.app, &self.model).await
     }
 
@@ -138,6 +138,7 @@ async fn remove(folder: &PathBuf) {
 pub(super) fn error_of(failure: Failure) -> Error {
     match failure {
         Failure::Refused(Refusal { param, message }) => Error::invalid(param.unwrap_or_default(), message),
+        Failure::Damaged(code, message) => Error::new(ErrorKind::Damaged, message).code(code).param("model"),
         Failure::Broken(why) => Error::unavailable(why),
     }
 }
