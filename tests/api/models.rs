@@ -64,7 +64,7 @@ async fn importing_the_same_files_again_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_trained_is_not_imported() {
     let service = Service::api().await;
-    let rows: [(&str, fn(&Path), &str); 9] = [
+    let rows: [(&str, fn(&Path), &str); 10] = [
         ("no config", |d| std::fs::remove_file(d.join("config.json")).unwrap(), "config.json cannot be read"),
         ("no tokenizer", |d| std::fs::remove_file(d.join("tokenizer.json")).unwrap(), "has no tokenizer.json"),
         ("no weights", |d| std::fs::remove_file(d.join("model.safetensors")).unwrap(), "no weights in .safetensors"),
@@ -83,6 +83,15 @@ async fn what_cannot_be_trained_is_not_imported() {
             "config without width",
             |d| std::fs::write(d.join("config.json"), r#"{"model_type": "bert"}"#).unwrap(),
             "config.json has no hidden_size",
+        ),
+        (
+            "config with a width beyond all",
+            |d| {
+                let config = std::fs::read_to_string(d.join("config.json")).unwrap();
+                let config = config.replace("\"hidden_size\": 32", "\"hidden_size\": 4294967295");
+                std::fs::write(d.join("config.json"), config).unwrap();
+            },
+            "config.json has hidden_size 4294967295; a whole number from 1 to 65536 is allowed",
         ),
         (
             "weights that are a pickle",
