@@ -14,6 +14,7 @@ use super::embedded;
 use super::recovery::processes_in;
 use super::support::client::Client;
 use super::support::data;
+use super::support::database;
 use super::support::service::{eventually, trainer};
 
 /// `finetuned` with a state directory of its own.
@@ -228,6 +229,32 @@ async fn keys_and_models_are_managed_from_the_command_line() {
     assert!(String::from_utf8_lossy(&again.stderr).contains("there is no active key"));
     kill(Pid::from_raw(service.id().cast_signed()), Signal::SIGTERM).unwrap();
     assert!(service.wait().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_a_newer_version_is_refused_in_plain_words() {
+    let (program, url) = (Program::new(), database::fresh().await);
+    let db = finetuned::db::Db::connect(&url, 1).await.unwrap();
+    sqlx::query(
+        "insert into _sqlx_migrations (version, description, success, checksum, execution_time) \
+         values (9998, 'a', true, '', 0), (9999, 'b', true, '', 0)",
+    )
+    .execute(db.pool())
+    .await
+    .unwrap();
+    for command in [&["migrate"][..], &["serve", "--listen", "127.0.0.1:0"]] {
+        let output = program.command(command).env("DATABASE_URL", &url).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{text}");
+        assert!(text.contains("a newer version of finetuned (its schema is 9999, this program knows "), "{text}");
+        assert!(text.contains("upgrade finetuned, or restore a backup"), "{text}");
+    }
+    sqlx::query("delete from _sqlx_migrations where version > 9000").execute(db.pool()).await.unwrap();
+    sqlx::query("update _sqlx_migrations set checksum = '' where version = 1").execute(db.pool()).await.unwrap();
+    db.close().await;
+    let output = program.command(&["migrate"]).env("DATABASE_URL", &url).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("another build of finetuned (its migration 1 is not the one"), "{text}");
 }
 
 #[test]
