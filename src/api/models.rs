@@ -107,7 +107,7 @@ async fn retrieve_model(
 }
 
 async fn delete_model(caller: Caller, State(state): State<ApiState>, Path(name): Path<String>) -> Answer<Json<Value>> {
-    let model = models::delete(&state.app, caller.0.id, &name).await?;
+    let model = models::delete(&state.app, caller.0.id, caller.1, &name).await?;
     Ok(Json(json!({"id": model.name, "object": "model", "deleted": true})))
 }
 

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-use finetuned::app::models;
+use finetuned::app::{keys, models, validation};
+use finetuned::domain::project::Role;
+use finetuned::worker::upkeep::sweep;
 use serde_json::json;
 
 use super::support::data;
-use super::support::service::Service;
+use super::support::service::{Service, eventually};
 
 fn copy_of_tiny(folder: &Path) -> std::path::PathBuf {
     let copy = folder.join("model");
@@ -19,7 +21,7 @@ fn copy_of_tiny(folder: &Path) -> std::path::PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn base_models_are_seen_by_every_project_and_deleted_by_none() {
+async fn base_models_are_seen_by_every_project_and_deleted_by_no_member_of_one() {
     let service = Service::api().await;
     service.import_tiny_model().await;
     for client in [service.client(), service.stranger().await] {
@@ -42,6 +44,41 @@ async fn base_models_are_seen_by_every_project_and_deleted_by_none() {
         let answer = service.client().get(&format!("/v1/models/tiny-bert/files/{path}")).await;
         assert_eq!(answer.error().0, 404, "{path}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_deletes_a_base_model_and_jobs_that_use_it_go_on() {
+    let service = Service::api().await;
+    service.import_tiny_model().await;
+    let client = service.client();
+    let file = client.upload("data.csv", data::csv(30)).await;
+    let job = client.create_job(&file, json!({})).await;
+    let (_, secret) = keys::create_as(&service.app, "operators", "ops", Role::Admin).await.unwrap();
+    let admin = client.with_key(Some(secret.expose()));
+    let deleted = admin.delete("/v1/models/tiny-bert").await.good();
+    assert_eq!(deleted, json!({"id": "tiny-bert", "object": "model", "deleted": true}));
+    assert_eq!(client.get("/v1/models").await.good()["data"], json!([]));
+    assert_eq!(admin.delete("/v1/models/tiny-bert").await.error().0, 404);
+
+    let objects = || std::fs::read_dir(service.objects().join("models")).map_or(0, Iterator::count);
+    eventually("validation", 30, async || {
+        validation::run_once(&service.app).await.unwrap();
+        (client.job(&job).await["status"] == "queued").then_some(())
+    })
+    .await;
+    sweep::run_once(&service.app).await.unwrap();
+    assert_eq!(objects(), 1, "the job needs them");
+    service.import_tiny_model().await;
+    assert_eq!(client.get("/v1/models").await.good()["data"].as_array().unwrap().len(), 1, "the name is free again");
+    client.post(&format!("/v1/fine_tuning/jobs/{job}/cancel")).await.good();
+    sweep::run_once(&service.app).await.unwrap();
+    assert_eq!(objects(), 1, "those of the second import");
+
+    // What is another project's is not an admin's either.
+    assert_eq!(admin.get(&format!("/v1/files/{file}")).await.error().0, 404);
+    assert_eq!(models::remove_base(&service.app, "tiny-bert").await.unwrap(), 0);
+    let error = models::remove_base(&service.app, "tiny-bert").await.unwrap_err();
+    assert_eq!(error.message, "there is no base model called tiny-bert");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,9 @@ use crate::domain::clip::clipped_to;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::id::ProjectId;
 use crate::domain::model::{MODEL_NAME_CHARS, Model, ModelFile, ModelKind, TRAINING_STATE_FOLDER};
+use crate::domain::project::Role;
 use crate::store::StoreError;
+use crate::telemetry::audit_operator;
 
 /// All models that a project can see but checkpoints.
 pub async fn list(app: &App, project: ProjectId) -> Result<Vec<Model>> {
@@ -62,18 +64,30 @@ fn not_found(name: &str, base: &[Model]) -> Error {
     Error::new(ErrorKind::NotFound, message).param("model").code("model_not_found")
 }
 
-/// Makes a project's model invisible at once; its files go when no active job needs them.
+/// Makes a project's model invisible at once, or a base model for an admin; its files go when no active job needs them.
 ///
 /// # Errors
-/// There is none of that name, or it is a base model.
-pub async fn delete(app: &App, project: ProjectId, name: &str) -> Result<Model> {
+/// There is none of that name, or it is a base model and the key is no admin's.
+pub async fn delete(app: &App, project: ProjectId, role: Role, name: &str) -> Result<Model> {
     let model = get(app, project, name).await?;
-    if model.kind == ModelKind::Base {
-        let message = "Base models belong to the operator of this service; they cannot be deleted through the API.";
+    if model.kind == ModelKind::Base && role != Role::Admin {
+        let message = "Base models belong to the operator of this service; an admin's key is needed to delete one.";
         return Err(Error::new(ErrorKind::Forbidden, message).param("model").code("insufficient_permissions"));
     }
     models::delete(app.db.pool(), model.id).await?;
     Ok(model)
+}
+
+/// The same for the operator, of a base model; how many active jobs still use it, and keep its files until they end.
+///
+/// # Errors
+/// There is none of that name.
+pub async fn remove_base(app: &App, name: &str) -> Result<i64> {
+    let found = models::find_base(app.db.pool(), name).await?;
+    let model = found.ok_or_else(|| Error::invalid("name", format!("there is no base model called {name}")))?;
+    models::delete(app.db.pool(), model.id).await?;
+    audit_operator("remove_model", None, &model.name);
+    models::count_active_jobs(app.db.pool(), model.id).await
 }
 
 /// The files of a model that belong to it, by path.
