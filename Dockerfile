@@ -2,7 +2,8 @@
 # docker build .                      for the CPU
 # docker build --build-arg CUDA=1 .   with libtorch's CUDA half, for NVIDIA GPUs
 
-FROM rust:1.95-bookworm AS build
+# Images by digest: the tags before them are for people.
+FROM rust:1.95.0-bookworm@sha256:6258907abe69656e41cd992e0b705cdcfabcbbe3db374f92ed2d47121282d4a1 AS build
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ make python3 python3-pip \
     && rm -rf /var/lib/apt/lists/*
@@ -22,19 +23,20 @@ RUN mkdir -p /out/bin /out/models \
     && if [ "$CUDA" = 1 ]; then cp -a .deps/libtorch-cuda /out/libtorch; \
        else mkdir -p /out/libtorch/torch && cp -a .deps/libtorch/lib /out/libtorch/torch/lib; fi
 
-FROM debian:bookworm-slim
+FROM debian:bookworm-20260623-slim@sha256:60eac759739651111db372c07be67863818726f754804b8707c90979bda511df
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates curl libstdc++6 \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --uid 10001 --create-home finetuned \
-    && install --directory --owner=finetuned --group=finetuned /var/lib/finetuned
+    && groupadd --gid 10001 finetuned \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent finetuned \
+    && install --directory --mode=0700 --owner=finetuned --group=finetuned /var/lib/finetuned
 COPY --from=build /out /opt/finetuned
 ENV PATH=/opt/finetuned/bin:$PATH \
     FINETUNED_LISTEN=0.0.0.0:8080 \
     FINETUNED_STATE_DIR=/var/lib/finetuned \
     FINETUNED_LIBTORCH=/opt/finetuned/libtorch/torch/lib \
     FINETUNED_POSTGRES_BIN=/opt/finetuned/postgres/bin
-USER finetuned
+USER 10001:10001
 VOLUME /var/lib/finetuned
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \

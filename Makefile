@@ -40,7 +40,7 @@ help:
 	@echo "make golden     make the golden test values again with PyTorch and Transformers"
 	@echo "make sqlx       refresh .sqlx/ after a query or a migration changed"
 	@echo "make bench-training, bench-service, bench-memory, bench-few-shot, bench-domain   comparisons, run by hand"
-	@echo "make deny       check dependencies' licences and sources"
+	@echo "make deny       check dependencies' licences, sources and known vulnerabilities"
 
 # ---- set-up ------------------------------------------------------------------------------------------------
 
@@ -126,9 +126,19 @@ bench-few-shot: build $(MODEL).done $(DEPS)/venv-bench.done
 bench-domain: build $(MODEL).done
 	$(PYTHON) benches/domain_adaptation.py --service $(SERVICE) --model $(MODEL)
 
-deny:
-	cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked
-	cargo deny check bans licenses sources
+# Known vulnerabilities, as RustSec had them at the pinned commit, where cargo-deny looks for them (db-path in deny.toml).
+ADVISORIES := $(DEPS)/advisory-dbs/advisory-db-3157b0e258782691
+$(DEPS)/advisory-db.done: scripts/pins/advisory-db.txt
+	rm -rf $(ADVISORIES) && git init --quiet $(ADVISORIES)
+	git -C $(ADVISORIES) fetch --quiet --depth 1 https://github.com/RustSec/advisory-db $$(grep -v '^#' $<)
+	git -C $(ADVISORIES) checkout --quiet FETCH_HEAD
+	touch $@
+
+# Nothing is fetched by the checks themselves, so that they say the same tomorrow.
+deny: $(DEPS)/advisory-db.done
+	cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny@0.20.2 --locked
+	cargo fetch --quiet --locked
+	cargo deny --offline check
 
 # The bundle runs on other machines too; there the libraries of a torch 2.11.0 package serve.
 gpu-check-bundle: $(SETUP) $(MODEL).done

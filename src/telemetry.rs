@@ -44,6 +44,8 @@ metrics! {
         "Seconds from a request's head to its answer's head, by route";
     UPLOADED_BYTES = Counter, "finetuned_uploaded_bytes_total", "Bytes of uploads stored";
     ORPHANS = Counter, "finetuned_orphaned_objects_total", "Objects removed because no row names them";
+    DAMAGED_OBJECTS = Counter, "finetuned_damaged_objects_total",
+        "Objects that were missing or damaged when they were read, by fault";
     JOBS = Gauge, "finetuned_jobs", "Jobs of all projects, by kind (training, evaluation) and status";
     LONGEST_WAIT = Gauge, "finetuned_jobs_longest_wait_seconds",
         "Seconds for which the first job that waits has waited, by status";

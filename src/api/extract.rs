@@ -19,10 +19,10 @@ use crate::dataset::json::{DUPLICATE_KEY, Strict};
 use crate::db::keys;
 use crate::domain::clip::{clipped, clipped_to};
 use crate::domain::error::{Error, ErrorKind};
-use crate::domain::project::Project;
+use crate::domain::project::{Project, Role};
 
-/// Who sends the request: the project that its key acts for. A handler that takes it needs a key.
-pub(super) struct Caller(pub(super) Project);
+/// Who sends the request: the project that its key acts for, and what the key may do. A handler that takes it needs a key.
+pub(super) struct Caller(pub(super) Project, pub(super) Role);
 
 impl FromRequestParts<ApiState> for Caller {
     type Rejection = Problem;
@@ -34,7 +34,7 @@ impl FromRequestParts<ApiState> for Caller {
                            using Bearer auth (i.e. Authorization: Bearer YOUR_KEY).";
             return Err(Error::new(ErrorKind::Unauthenticated, message).into());
         };
-        let Some((key, project)) = keys::authenticate(state.app.db.pool(), &secret).await? else {
+        let Some((key, project, role)) = keys::authenticate(state.app.db.pool(), &secret).await? else {
             let error = Error::new(ErrorKind::Unauthenticated, "Incorrect API key provided.").code("invalid_api_key");
             return Err(error.into());
         };
@@ -47,7 +47,7 @@ impl FromRequestParts<ApiState> for Caller {
                 return Err(Error::new(ErrorKind::RateLimited, message).code("rate_limit_exceeded").into());
             }
         }
-        Ok(Self(project))
+        Ok(Self(project, role))
     }
 }
 

@@ -14,8 +14,9 @@ use super::list::{Item, Limit, List, page};
 use super::multipart::UploadForm;
 use super::problem::Answer;
 use super::route::{Route, delete, get, post};
-use super::stream::{self, Object};
+use super::stream::{self, Download};
 use crate::app::files;
+use crate::app::objects::Object;
 use crate::domain::error::Error;
 use crate::domain::file::File;
 use crate::domain::page::Order;
@@ -27,7 +28,7 @@ pub(super) fn routes() -> Vec<Route> {
         get("/v1/files", "list_files", list_files),
         get("/v1/files/{file_id}", "retrieve_file", retrieve_file),
         delete("/v1/files/{file_id}", "delete_file", delete_file),
-        get("/v1/files/{file_id}/content", "download_file", download_file),
+        get("/v1/files/{file_id}/content", "download_file", download_file).with_patience(),
     ]
 }
 
@@ -105,12 +106,7 @@ async fn download_file(
     headers: HeaderMap,
 ) -> Answer<Response> {
     let file = files::get(&state.app, caller.0.id, &id).await?;
-    let object = Object {
-        key: &file.object_key,
-        bytes: file.bytes,
-        sha256: file.sha256,
-        filename: &file.filename,
-        content_type: "application/octet-stream",
-    };
-    stream::send(&state, object, &headers).await
+    let download =
+        Download { object: Object::of_file(&file), filename: &file.filename, content_type: "application/octet-stream" };
+    stream::send(&state, download, &headers).await
 }

@@ -14,8 +14,9 @@ use super::extract::{Caller, Path};
 use super::list::{Item, List};
 use super::problem::Answer;
 use super::route::{Route, delete, get};
-use super::stream::{self, Object};
+use super::stream::{self, Download};
 use crate::app::models;
+use crate::app::objects::Object;
 use crate::domain::hex::hex;
 use crate::domain::model::{Model, ModelFile, root_of};
 use crate::domain::project::Project;
@@ -26,7 +27,7 @@ pub(super) fn routes() -> Vec<Route> {
         get("/v1/models/{model}", "retrieve_model", retrieve_model),
         delete("/v1/models/{model}", "delete_model", delete_model),
         get("/v1/models/{model}/files", "list_model_files", list_model_files),
-        get("/v1/models/{model}/files/{*path}", "download_model_file", download_model_file),
+        get("/v1/models/{model}/files/{*path}", "download_model_file", download_model_file).with_patience(),
         get("/v1/models/{model}/archive", "download_model_archive", download_model_archive),
     ]
 }
@@ -106,7 +107,7 @@ async fn retrieve_model(
 }
 
 async fn delete_model(caller: Caller, State(state): State<ApiState>, Path(name): Path<String>) -> Answer<Json<Value>> {
-    let model = models::delete(&state.app, caller.0.id, &name).await?;
+    let model = models::delete(&state.app, caller.0.id, caller.1, &name).await?;
     Ok(Json(json!({"id": model.name, "object": "model", "deleted": true})))
 }
 
@@ -126,28 +127,32 @@ async fn download_model_file(
     Path((name, path)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    let file = models::file(&state.app, caller.0.id, &name, &path).await?;
-    let object = Object {
-        key: &file.object_key,
-        bytes: file.bytes,
-        sha256: file.sha256,
+    let (model, file) = models::file(&state.app, caller.0.id, &name, &path).await?;
+    let download = Download {
+        object: Object::of_model(&model, &file),
         filename: path.rsplit('/').next().unwrap_or(&path),
         content_type: content_type(&path),
     };
-    stream::send(&state, object, &headers).await
+    stream::send(&state, download, &headers).await
 }
 
 async fn download_model_archive(
     caller: Caller,
     State(state): State<ApiState>,
     Path(name): Path<String>,
+    headers: HeaderMap,
 ) -> Answer<Response> {
+    stream::check_match(&headers, None)?;
     let (model, files) = models::files(&state.app, caller.0.id, &name).await?;
+    models::check_sizes(&state.app, &model, &files).await?;
     let folder = folder_name(&name);
     let created = model.created_at.unix_timestamp().unsigned_abs();
-    let disposition = stream::attachment(&format!("{folder}.tar"));
-    let body = Body::from_stream(archive::tar(state.app.store.clone(), folder, created, files));
-    let headers = [(header::CONTENT_TYPE, "application/x-tar".to_owned()), (header::CONTENT_DISPOSITION, disposition)];
+    let headers = [
+        (header::CONTENT_TYPE, "application/x-tar".to_owned()),
+        (header::CONTENT_LENGTH, archive::size(&files).to_string()),
+        (header::CONTENT_DISPOSITION, stream::attachment(&format!("{folder}.tar"))),
+    ];
+    let body = Body::from_stream(archive::tar(state.app, folder, created, model, files));
     Ok((headers, body).into_response())
 }
 

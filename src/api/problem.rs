@@ -35,12 +35,13 @@ fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::Forbidden => StatusCode::FORBIDDEN,
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::Conflict => StatusCode::CONFLICT,
+        ErrorKind::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::TooSlow => StatusCode::REQUEST_TIMEOUT,
         ErrorKind::RateLimited | ErrorKind::TooManyAtOnce | ErrorKind::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::OutOfStorage => StatusCode::INSUFFICIENT_STORAGE,
-        ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorKind::Damaged | ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
@@ -51,11 +52,12 @@ fn error_type(kind: ErrorKind) -> &'static str {
         | ErrorKind::Forbidden
         | ErrorKind::NotFound
         | ErrorKind::Conflict
+        | ErrorKind::PreconditionFailed
         | ErrorKind::TooLarge
         | ErrorKind::TooSlow => "invalid_request_error",
         ErrorKind::RateLimited | ErrorKind::TooManyAtOnce => "rate_limit_error",
         ErrorKind::QuotaExceeded => "insufficient_quota",
-        ErrorKind::Unavailable | ErrorKind::OutOfStorage | ErrorKind::Internal => "server_error",
+        ErrorKind::Unavailable | ErrorKind::OutOfStorage | ErrorKind::Damaged | ErrorKind::Internal => "server_error",
     }
 }
 
@@ -66,7 +68,7 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         match error.kind {
             // The SDKs retry these statuses unless told otherwise, and the same request would fail again.
-            ErrorKind::Conflict | ErrorKind::OutOfStorage | ErrorKind::QuotaExceeded => {
+            ErrorKind::Conflict | ErrorKind::OutOfStorage | ErrorKind::QuotaExceeded | ErrorKind::Damaged => {
                 headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
             }
             ErrorKind::Invalid if error.code == Some("invalid_state") => {

@@ -6,43 +6,47 @@ use axum::response::{IntoResponse, Response};
 
 use super::ApiState;
 use super::problem::{Answer, Problem};
+use crate::app::objects::Object;
 use crate::domain::error::{Error, ErrorKind};
 use crate::domain::hex::hex;
+use crate::store::Stored;
 
 /// An object to send.
-pub(super) struct Object<'a> {
-    pub(super) key: &'a str,
-    pub(super) bytes: u64,
-    pub(super) sha256: [u8; 32],
+pub(super) struct Download<'a> {
+    pub(super) object: Object<'a>,
     /// What the client may call it.
     pub(super) filename: &'a str,
     pub(super) content_type: &'static str,
 }
 
 /// The whole object, or the part that a Range header asks for (RFC 9110, one range), or word that it has not changed.
-pub(super) async fn send(state: &ApiState, object: Object<'_>, request: &HeaderMap) -> Answer<Response> {
-    let etag = format!("\"{}\"", hex(&object.sha256));
+/// What is damaged is an error if that is known before the first byte is sent, and else cuts the connection before the
+/// last one.
+pub(super) async fn send(state: &ApiState, download: Download<'_>, request: &HeaderMap) -> Answer<Response> {
+    let Stored { bytes, sha256 } = download.object.stored();
+    let etag = format!("\"{}\"", hex(&sha256));
     let asked = |name| request.get(name).and_then(|value| value.to_str().ok());
-    let unchanged = asked(header::IF_NONE_MATCH).is_some_and(|tags| {
-        tags.split(',').any(|tag| matches!(tag.trim().trim_start_matches("W/"), "*") || tag.trim() == etag)
+    check_match(request, Some(&etag))?;
+    let unchanged = values(request, header::IF_NONE_MATCH).any(|tags| {
+        tags.split(',').any(|tag| matches!(tag.trim(), "*") || tag.trim().trim_start_matches("W/") == etag)
     });
     if unchanged {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
     let still_same = asked(header::IF_RANGE).is_none_or(|tag| tag == etag);
-    let range = asked(header::RANGE).filter(|_| still_same).and_then(|text| Range::parse(text, object.bytes));
-    let (status, start, length) = match range {
-        None => (StatusCode::OK, 0, object.bytes),
-        Some(Range::Part { start, length }) => (StatusCode::PARTIAL_CONTENT, start, length),
+    let range = asked(header::RANGE).filter(|_| still_same).and_then(|text| Range::parse(text, bytes));
+    let (status, part, length) = match range {
+        None => (StatusCode::OK, None, bytes),
+        Some(Range::Part { start, length }) => (StatusCode::PARTIAL_CONTENT, Some((start, length)), length),
         Some(Range::Beyond) => {
             let error = Error::new(ErrorKind::Invalid, "The requested range is beyond the end of the file.");
-            let content_range = [(header::CONTENT_RANGE, format!("bytes */{}", object.bytes))];
+            let content_range = [(header::CONTENT_RANGE, format!("bytes */{bytes}"))];
             return Ok(
                 (StatusCode::RANGE_NOT_SATISFIABLE, content_range, Problem(error.param("range"))).into_response()
             );
         }
     };
-    let stream = state.app.store.read(object.key, start, length).await.map_err(Error::from)?;
+    let stream = download.object.stream(&state.app, part).await?;
     let mut response = (status, Body::from_stream(stream)).into_response();
     let headers = response.headers_mut();
     let mut set = |name, value: String| {
@@ -50,15 +54,32 @@ pub(super) async fn send(state: &ApiState, object: Object<'_>, request: &HeaderM
             headers.insert(name, value);
         }
     };
-    set(header::CONTENT_TYPE, object.content_type.to_owned());
+    set(header::CONTENT_TYPE, download.content_type.to_owned());
     set(header::CONTENT_LENGTH, length.to_string());
     set(header::ACCEPT_RANGES, "bytes".to_owned());
     set(header::ETAG, etag);
-    set(header::CONTENT_DISPOSITION, attachment(object.filename));
-    if status == StatusCode::PARTIAL_CONTENT {
-        set(header::CONTENT_RANGE, format!("bytes {start}-{}/{}", start + length - 1, object.bytes));
+    set(header::CONTENT_DISPOSITION, attachment(download.filename));
+    if let Some((start, length)) = part {
+        set(header::CONTENT_RANGE, format!("bytes {start}-{}/{bytes}", start + length - 1));
     }
     Ok(response)
+}
+
+fn values(request: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &str> {
+    request.get_all(name).into_iter().filter_map(|value| value.to_str().ok())
+}
+
+/// Refuses a request whose `If-Match` names none of what is there (RFC 9110, 13.1.1): the comparison is strong, and
+/// without a tag only `*` matches. `If-Unmodified-Since` does not apply, as nothing here has a date of modification.
+pub(super) fn check_match(request: &HeaderMap, etag: Option<&str>) -> Answer<()> {
+    let matches = |tag: &str| tag == "*" || Some(tag) == etag;
+    let holds = !request.contains_key(header::IF_MATCH)
+        || values(request, header::IF_MATCH).any(|tags| tags.split(',').any(|tag| matches(tag.trim())));
+    if holds {
+        return Ok(());
+    }
+    let message = "The If-Match header names none of the versions that exist; see the ETag of the answer without it.";
+    Err(Error::new(ErrorKind::PreconditionFailed, message).param("if-match").code("precondition_failed").into())
 }
 
 /// A Content-Disposition that browsers save under this name; anything but plain ASCII goes in RFC 8187's form.

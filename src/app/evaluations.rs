@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::jobs::{self, RequestIdentity, check_metadata, data_file, find_repeated, insert, seed_or_random};
+use super::objects::Object;
 use super::{App, models};
 use crate::db;
 use crate::db::jobs::MetadataFilter;
@@ -168,7 +169,7 @@ pub async fn list_events(app: &App, project: ProjectId, id: &str, page: PageRequ
 pub async fn report(app: &App, job: &Job) -> Result<Option<Value>> {
     let Some(id) = job.report_file else { return Ok(None) };
     match db::files::find(app.db.pool(), job.project, id).await? {
-        Some(file) => jobs::read_report(app, &file.object_key, file.bytes).await,
+        Some(file) => jobs::read_report(app, Object::of_file(&file)).await,
         None => Ok(None),
     }
 }

@@ -1,11 +1,13 @@
 //! API keys.
 
+use std::path::PathBuf;
+
 use super::App;
 use crate::auth;
 use crate::db::keys;
 use crate::domain::error::{Error, Result};
 use crate::domain::id::KeyId;
-use crate::domain::project::{ApiKey, Secret, is_project_name};
+use crate::domain::project::{ApiKey, Role, Secret, is_project_name};
 use crate::telemetry::audit_operator;
 
 /// The project of a service that nobody divided into projects.
@@ -16,6 +18,14 @@ pub const DEFAULT_PROJECT: &str = "default";
 /// # Errors
 /// The project's name is not allowed.
 pub async fn create(app: &App, project: &str, name: &str) -> Result<(KeyId, Secret)> {
+    create_as(app, project, name, Role::Member).await
+}
+
+/// The same for a key that may do more.
+///
+/// # Errors
+/// The project's name is not allowed.
+pub async fn create_as(app: &App, project: &str, name: &str, role: Role) -> Result<(KeyId, Secret)> {
     if !is_project_name(project) {
         let message = "a project's name is 1 to 40 lower-case letters, digits and dashes";
         return Err(Error::invalid("project", message));
@@ -23,9 +33,10 @@ pub async fn create(app: &App, project: &str, name: &str) -> Result<(KeyId, Secr
     let secret = auth::new_secret()?;
     let mut tx = app.db.begin().await?;
     let project = keys::ensure_project(tx.connection(), project).await?;
-    let id = keys::create(tx.connection(), project.id, name, &secret).await?;
+    let id = keys::create(tx.connection(), project.id, name, role, &secret).await?;
     tx.commit().await?;
     audit_operator("create_key", Some(&project.name), &id.to_string());
+    forget_bootstrap(app).await;
     Ok((id, secret))
 }
 
@@ -40,5 +51,30 @@ pub async fn revoke(app: &App, id: KeyId) -> Result<bool> {
     if revoked {
         audit_operator("revoke_key", None, &id.to_string());
     }
+    forget_bootstrap(app).await;
     Ok(revoked)
+}
+
+/// The file that tells the first key of a service with a private database, in clear text, to its owner alone.
+pub fn bootstrap_file(app: &App) -> PathBuf {
+    app.config.state_dir.join("bootstrap-key")
+}
+
+/// Removes the file of the first key once another key can be used or the first one cannot: it has served its purpose.
+/// The key itself stays what it is. What goes wrong is logged, since the keys are in order all the same.
+pub async fn forget_bootstrap(app: &App) {
+    let path = bootstrap_file(app);
+    let removed = async {
+        let Ok(secret) = tokio::fs::read_to_string(&path).await else { return Ok(()) };
+        let first = keys::find(app.db.pool(), &Secret::presented(secret.trim())).await?;
+        let others = list(app).await?.into_iter().any(|key| key.revoked_at.is_none() && Some(key.id) != first);
+        if first.is_none() || others {
+            tokio::fs::remove_file(&path).await.map_err(Error::internal)?;
+            tracing::info!(path = %path.display(), "the file of the first key is removed");
+        }
+        Ok::<(), Error>(())
+    };
+    if let Err(error) = removed.await {
+        tracing::warn!(path = %path.display(), error = error.chain(), "the file of the first key stays");
+    }
 }

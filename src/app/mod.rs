@@ -6,6 +6,7 @@ pub mod files;
 pub mod jobs;
 pub mod keys;
 pub mod models;
+pub mod objects;
 pub mod preparation;
 pub mod quotas;
 pub mod serving;

@@ -61,6 +61,12 @@ pub fn command() -> Command {
                                 .long("project")
                                 .default_value(DEFAULT_PROJECT)
                                 .help("The project it acts for; made if new"),
+                        )
+                        .arg(
+                            Arg::new("admin")
+                                .long("admin")
+                                .action(ArgAction::SetTrue)
+                                .help("It may delete base models too, which all projects share"),
                         ),
                 )
                 .subcommand(Command::new("list").about("Lists all keys"))
@@ -68,7 +74,7 @@ pub fn command() -> Command {
         )
         .subcommand(
             Command::new("models")
-                .about("Imports and lists base models")
+                .about("Imports, lists and removes base models")
                 .subcommand_required(true)
                 .subcommand(
                     Command::new("import")
@@ -76,7 +82,12 @@ pub fn command() -> Command {
                         .arg(text("directory", "The directory").value_parser(clap::value_parser!(PathBuf)))
                         .arg(Arg::new("name").long("name").help("What to call it; the directory's name otherwise")),
                 )
-                .subcommand(Command::new("list").about("Lists base models")),
+                .subcommand(Command::new("list").about("Lists base models"))
+                .subcommand(
+                    Command::new("remove")
+                        .about("Removes a base model; jobs that use it go on")
+                        .arg(text("name", "Its name, from the list")),
+                ),
         )
         .subcommand(projects::command())
         .subcommand(

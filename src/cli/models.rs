@@ -11,7 +11,11 @@ use crate::config::Config;
 
 pub(super) async fn run(config: Config, action: &str, arguments: &ArgMatches) -> anyhow::Result<()> {
     let context = Context::open(config).await?;
-    let done = if action == "import" { import(&context, arguments).await } else { list(&context).await };
+    let done = match action {
+        "import" => import(&context, arguments).await,
+        "remove" => remove(&context, arguments).await,
+        _ => list(&context).await,
+    };
     context.close().await;
     done
 }
@@ -28,6 +32,16 @@ async fn import(context: &Context, arguments: &ArgMatches) -> anyhow::Result<()>
         eprintln!("left out: {}", imported.skipped.join(", "));
     }
     eprintln!("{} {}", imported.model.name, if imported.new { "is imported" } else { "was imported before" });
+    Ok(())
+}
+
+async fn remove(context: &Context, arguments: &ArgMatches) -> anyhow::Result<()> {
+    let name = arguments.get_one::<String>("name").context("a name is needed")?;
+    let users = models::remove_base(&context.app, name).await.map_err(|error| anyhow!(error.chain()))?;
+    match users {
+        0 => eprintln!("{name} is removed; the service frees its files within a minute"),
+        _ => eprintln!("{name} is removed; {users} active jobs go on with it, and its files go when they have ended"),
+    }
     Ok(())
 }
 

@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -104,15 +103,12 @@ fn clear_scratch(app: &App) {
     }
 }
 
-fn bootstrap_file(app: &App) -> PathBuf {
-    app.config.state_dir.join("bootstrap-key")
-}
-
 /// Makes the key that a service with a private database starts with. It is kept in a file that only its owner can read,
 /// so that the next start can show it again; without the file it is not shown.
 async fn make_bootstrap_key(app: &App) -> anyhow::Result<()> {
+    keys::forget_bootstrap(app).await;
     if known_keys(app).await?.is_empty() {
-        let path = bootstrap_file(app);
+        let path = keys::bootstrap_file(app);
         let (_, secret) =
             keys::create(app, DEFAULT_PROJECT, "bootstrap").await.map_err(|error| anyhow::anyhow!(error.chain()))?;
         let mut options = fs::OpenOptions::new();
@@ -130,7 +126,7 @@ async fn known_keys(app: &App) -> anyhow::Result<Vec<ApiKey>> {
 /// Says where the service is and how to get in: on standard output what to paste into a shell, in the log the same for
 /// whoever finds only that. The key itself is for a terminal alone.
 async fn greet(app: &App, address: SocketAddr) -> anyhow::Result<()> {
-    let path = bootstrap_file(app);
+    let path = keys::bootstrap_file(app);
     let key = fs::read_to_string(&path).ok();
     tracing::info!(%address, "listening");
     if key.is_some() {

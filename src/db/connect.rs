@@ -8,13 +8,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use sqlx::{Connection as _, PgConnection, PgPool, migrate::Migrator};
+use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio::sync::Mutex;
 
 use super::queue::{self, Claim, Renewed};
 use super::{Tx, within};
-use crate::domain::error::{Error, Result};
+use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::id::JobId;
 use crate::domain::job::JobStatus;
 
@@ -73,7 +74,24 @@ impl Db {
     /// # Errors
     /// A migration fails, or the database was migrated by a newer version.
     pub async fn migrate(&self) -> Result<()> {
-        MIGRATIONS.run(&self.pool).await.map_err(Error::internal)
+        let Err(error) = MIGRATIONS.run(&self.pool).await else { return Ok(()) };
+        let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
+        let message = match &error {
+            MigrateError::VersionMissing(_) => {
+                let latest: i64 =
+                    sqlx::query_scalar("select max(version) from _sqlx_migrations").fetch_one(&self.pool).await?;
+                format!(
+                    "the database was migrated by a newer version of finetuned (its schema is {latest}, this program \
+                     knows {known}): upgrade finetuned, or restore a backup that was made before the upgrade"
+                )
+            }
+            MigrateError::VersionMismatch(version) => format!(
+                "the database was migrated by another build of finetuned (its migration {version} is not the one of \
+                 this program): use the build that made it, or restore a backup"
+            ),
+            _ => return Err(Error::internal(error)),
+        };
+        Err(Error::new(ErrorKind::Conflict, message))
     }
 
     /// For queries outside a transaction.

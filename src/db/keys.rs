@@ -5,10 +5,11 @@ use sqlx::PgExecutor;
 use super::hash32;
 use crate::domain::error::Result;
 use crate::domain::id::{KeyId, ProjectId};
-use crate::domain::project::{ApiKey, Project, Secret};
+use crate::domain::project::{ApiKey, Project, Role, Secret};
 
-/// The project that a secret acts for, unless it is unknown or revoked; and that it was used now.
-pub async fn authenticate(db: impl PgExecutor<'_>, secret: &Secret) -> Result<Option<(KeyId, Project)>> {
+/// The key of a secret, the project that it acts for and what it may do, unless it is unknown or revoked; and that it
+/// was used now.
+pub async fn authenticate(db: impl PgExecutor<'_>, secret: &Secret) -> Result<Option<(KeyId, Project, Role)>> {
     let hash = secret.hash();
     let row = sqlx::query!(
         r#"
@@ -17,7 +18,7 @@ pub async fn authenticate(db: impl PgExecutor<'_>, secret: &Secret) -> Result<Op
             where hash = $1 and revoked_at is null
               and (last_used_at is null or last_used_at < now() - interval '1 minute')
         )
-        select k.id, k.hash, p.id as project_id, p.name
+        select k.id, k.hash, k.is_admin, p.id as project_id, p.name
         from api_keys k join projects p on p.id = k.project_id
         where k.hash = $1 and k.revoked_at is null
         "#,
@@ -28,7 +29,7 @@ pub async fn authenticate(db: impl PgExecutor<'_>, secret: &Secret) -> Result<Op
     let Some(row) = row else { return Ok(None) };
     let same = subtle::ConstantTimeEq::ct_eq(&hash32(&row.hash)?[..], &hash[..]);
     let project = Project { id: ProjectId(row.project_id), name: row.name };
-    Ok(bool::from(same).then_some((KeyId(row.id), project)))
+    Ok(bool::from(same).then_some((KeyId(row.id), project, Role::of(row.is_admin))))
 }
 
 /// A project by id.
@@ -55,15 +56,22 @@ pub async fn ensure_project(db: impl PgExecutor<'_>, name: &str) -> Result<Proje
 }
 
 /// Stores a key for a project.
-pub async fn create(db: impl PgExecutor<'_>, project: ProjectId, name: &str, secret: &Secret) -> Result<KeyId> {
+pub async fn create(
+    db: impl PgExecutor<'_>,
+    project: ProjectId,
+    name: &str,
+    role: Role,
+    secret: &Secret,
+) -> Result<KeyId> {
     let id = KeyId::new();
     sqlx::query!(
-        "insert into api_keys (id, project_id, name, hash, hint) values ($1, $2, $3, $4, $5)",
+        "insert into api_keys (id, project_id, name, hash, hint, is_admin) values ($1, $2, $3, $4, $5, $6)",
         id.0,
         project.0,
         name,
         &secret.hash()[..],
-        secret.hint()
+        secret.hint(),
+        role == Role::Admin
     )
     .execute(db)
     .await?;
@@ -74,7 +82,7 @@ pub async fn create(db: impl PgExecutor<'_>, project: ProjectId, name: &str, sec
 pub async fn list(db: impl PgExecutor<'_>) -> Result<Vec<ApiKey>> {
     let rows = sqlx::query!(
         r#"
-        select k.id, p.name as project, k.name, k.hint, k.created_at, k.revoked_at, k.last_used_at
+        select k.id, p.name as project, k.name, k.is_admin, k.hint, k.created_at, k.revoked_at, k.last_used_at
         from api_keys k join projects p on p.id = k.project_id
         order by k.id
         "#
@@ -87,12 +95,19 @@ pub async fn list(db: impl PgExecutor<'_>) -> Result<Vec<ApiKey>> {
             id: KeyId(row.id),
             project: row.project,
             name: row.name,
+            role: Role::of(row.is_admin),
             hint: row.hint,
             created_at: row.created_at,
             revoked_at: row.revoked_at,
             last_used_at: row.last_used_at,
         })
         .collect())
+}
+
+/// The active key of a secret.
+pub async fn find(db: impl PgExecutor<'_>, secret: &Secret) -> Result<Option<KeyId>> {
+    let query = sqlx::query!("select id from api_keys where hash = $1 and revoked_at is null", &secret.hash()[..]);
+    Ok(query.fetch_optional(db).await?.map(|row| KeyId(row.id)))
 }
 
 /// Ends a key; false if there is none of that id, or it is revoked already.

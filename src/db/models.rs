@@ -178,6 +178,18 @@ pub async fn to_sweep(db: impl PgExecutor<'_>, limit: i64) -> Result<Vec<(ModelI
     Ok(rows.into_iter().map(|row| (ModelId(row.id), row.keys)).collect())
 }
 
+/// How many jobs that have not ended go on from this model.
+pub async fn count_active_jobs(db: impl PgExecutor<'_>, id: ModelId) -> Result<i64> {
+    let query = sqlx::query_scalar!(
+        r#"
+        select count(*) as "count!" from jobs
+        where base_model_id = $1 and status in ('validating_files', 'queued', 'running', 'paused')
+        "#,
+        id.0
+    );
+    Ok(query.fetch_one(db).await?)
+}
+
 /// Records that a model's files are gone from the store.
 pub async fn mark_swept(db: &mut PgConnection, id: ModelId) -> Result<()> {
     sqlx::query!("delete from model_files where model_id = $1", id.0).execute(&mut *db).await?;

@@ -16,6 +16,8 @@ pub enum ErrorKind {
     NotFound,
     /// The request contradicts the present state.
     Conflict,
+    /// A condition that the request sets does not hold.
+    PreconditionFailed,
     /// The body is larger than allowed.
     TooLarge,
     /// The body did not come in time.
@@ -30,6 +32,8 @@ pub enum ErrorKind {
     Unavailable,
     /// No room is left to store what was sent.
     OutOfStorage,
+    /// What was stored is missing or is no longer what was stored.
+    Damaged,
     /// A fault of ours.
     Internal,
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
 use super::attempt::Attempt;
+use super::error::{Error, ErrorKind};
 use super::estimate::Estimate;
 use super::hyperparameters::{Hyperparameters, Requested};
 use super::id::{EvaluationId, FileId, JobId, ModelId, ProjectId};
@@ -207,6 +208,17 @@ impl JobError {
     pub fn param(mut self, param: impl Into<String>) -> Self {
         self.param = Some(param.into());
         self
+    }
+
+    /// The job's own error, where what it needs is damaged, so that trying again does not help; any other error is
+    /// handed back.
+    pub fn of_damage(error: Error) -> Result<Self, Error> {
+        match error.code {
+            Some(code) if error.kind == ErrorKind::Damaged => {
+                Ok(Self { code: code.to_owned(), message: error.message, param: error.param })
+            }
+            _ => Err(error),
+        }
     }
 }
 

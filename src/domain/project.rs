@@ -14,12 +14,37 @@ pub struct Project {
     pub name: String,
 }
 
+/// What a key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Everything within its project.
+    Member,
+    /// The same, and what is the operator's: removing base models, which all projects share.
+    Admin,
+}
+
+impl Role {
+    /// The word in lists.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Member => "member",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// As the database has it.
+    pub fn of(is_admin: bool) -> Self {
+        if is_admin { Self::Admin } else { Self::Member }
+    }
+}
+
 /// An API key as listed; the secret is shown once, when it is made.
 #[derive(Clone, Debug)]
 pub struct ApiKey {
     pub id: KeyId,
     pub project: String,
     pub name: String,
+    pub role: Role,
     /// The first and last characters of the secret.
     pub hint: String,
     pub created_at: Timestamp,

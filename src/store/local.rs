@@ -3,14 +3,15 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio::sync::Semaphore;
 use tokio_util::io::ReaderStream;
 
-use super::{CHUNK, Listed, StoreError, Stored, hash};
+use super::checked::{FoundWhole, Identity};
+use super::{CHUNK, Content, Listed, StoreError, Stored, hash};
 use crate::disk::Reserve;
 use crate::private;
 
@@ -22,7 +23,12 @@ const PREFIXES: [&str; 3] = ["files", "jobs", "models"];
 pub struct LocalStore {
     root: PathBuf,
     reserve: Reserve,
+    found_whole: FoundWhole,
+    verifying: Arc<Semaphore>,
 }
+
+/// How many objects are read at once for the sake of a part.
+const VERIFIED_AT_ONCE: usize = 2;
 
 impl LocalStore {
     /// The store in `root`, which is made if need be. Its folders are closed to other users. Copies leave the `reserve`
@@ -35,7 +41,8 @@ impl LocalStore {
         for prefix in PREFIXES {
             private::close(&root.join(prefix))?;
         }
-        Ok(Self { root: root.canonicalize()?, reserve })
+        let verifying = Arc::new(Semaphore::new(VERIFIED_AT_ONCE));
+        Ok(Self { root: root.canonicalize()?, reserve, found_whole: FoundWhole::default(), verifying })
     }
 
     /// Where an object lies; the key was checked.
@@ -95,23 +102,71 @@ impl LocalStore {
         .await
     }
 
+    /// The size of an object.
+    ///
+    /// # Errors
+    /// The object is missing.
+    pub(super) async fn size(&self, key: &str) -> Result<u64, StoreError> {
+        let meta = tokio::fs::metadata(self.path(key)).await.map_err(|error| failed(key, error))?;
+        Ok(meta.len())
+    }
+
+    /// Reads the object to see whether it is what was stored.
+    ///
+    /// # Errors
+    /// It is not, or is missing.
+    pub(super) async fn verify(&self, key: &str, stored: Stored) -> Result<(), StoreError> {
+        stored.compare_size(key, self.size(key).await?)?;
+        let path = self.path(key);
+        let found = blocking(key, move || hash(&path)).await?;
+        stored.compare(key, found)
+    }
+
+    /// The same, unless it was found whole lately and its file is as it was then. Few are read at once; one that nobody
+    /// waits for any more is read to its end, so that whoever asks again need not begin anew.
+    ///
+    /// # Errors
+    /// It is damaged or missing.
+    pub(super) async fn verify_lately(&self, key: &str, stored: Stored) -> Result<(), StoreError> {
+        let path = self.path(key);
+        let is_known = async || {
+            let meta = tokio::fs::metadata(&path).await.map_err(|error| failed(key, error))?;
+            Ok::<bool, StoreError>(self.found_whole.contains(key, Identity::from(&meta)))
+        };
+        if is_known().await? {
+            return Ok(());
+        }
+        let place = Arc::clone(&self.verifying).acquire_owned().await;
+        if is_known().await? {
+            return Ok(());
+        }
+        let (found_whole, name) = (self.found_whole.clone(), key.to_owned());
+        let found = blocking(key, move || {
+            let _place = place;
+            let identity = Identity::from(&path.metadata()?);
+            let found = hash(&path)?;
+            if found == stored {
+                found_whole.insert(&name, identity);
+            }
+            Ok(found)
+        });
+        stored.compare(key, found.await?)
+    }
+
     /// The bytes of an object from `start`, `length` of them, as a stream.
     ///
     /// # Errors
     /// The object is missing or cannot be opened.
-    pub async fn read(
-        &self,
-        key: &str,
-        start: u64,
-        length: u64,
-    ) -> Result<BoxStream<'static, io::Result<Bytes>>, StoreError> {
+    pub(super) async fn read(&self, key: &str, start: u64, length: u64) -> Result<Content, StoreError> {
         let path = self.path(key);
         let opened = async {
             let mut file = tokio::fs::File::open(path).await?;
             file.seek(io::SeekFrom::Start(start)).await?;
-            Ok(ReaderStream::with_capacity(file.take(length), CHUNK).boxed())
+            Ok(ReaderStream::with_capacity(file.take(length), CHUNK))
         };
-        opened.await.map_err(|error| failed(key, error))
+        let content = opened.await.map_err(|error| failed(key, error))?;
+        let key = key.to_owned();
+        Ok(content.map_err(move |source| StoreError::Io { key: key.clone(), source }).boxed())
     }
 
     /// All objects below a prefix that ends in a slash.
@@ -243,7 +298,7 @@ fn sync_folders(folder: &Path) -> io::Result<()> {
 mod tests {
     use futures_util::TryStreamExt;
 
-    use super::{LocalStore, Reserve, StoreError};
+    use super::{LocalStore, Reserve, StoreError, Stored};
 
     fn store() -> (tempfile::TempDir, LocalStore) {
         let folder = tempfile::tempdir().unwrap();
@@ -263,6 +318,23 @@ mod tests {
         assert_eq!(std::fs::read(&target).unwrap(), b"0123456789");
         let part: Vec<bytes::Bytes> = store.read("a/b", 3, 4).await.unwrap().try_collect().await.unwrap();
         assert_eq!(part.concat(), b"3456");
+    }
+
+    #[tokio::test]
+    async fn a_part_is_checked_with_the_whole_once_and_again_when_the_file_was_touched() {
+        let (folder, store) = store();
+        let source = folder.path().join("source");
+        std::fs::write(&source, b"0123456789").unwrap();
+        let stored = store.put_copy("a/b", &source).await.unwrap();
+        store.verify_lately("a/b", stored).await.unwrap();
+        // Nothing is read again: another hash is not noticed, another size is.
+        store.verify_lately("a/b", Stored { sha256: [0; 32], ..stored }).await.unwrap();
+        let path = folder.path().join("objects/a/b");
+        let (before, file) = (path.metadata().unwrap(), std::fs::File::options().write(true).open(&path).unwrap());
+        std::os::unix::fs::FileExt::write_at(&file, b"x", 4).unwrap();
+        file.set_modified(before.modified().unwrap()).unwrap();
+        assert!(matches!(store.verify_lately("a/b", stored).await, Err(StoreError::Corrupt { .. })));
+        assert!(matches!(store.verify("a/b", stored).await, Err(StoreError::Corrupt { .. })));
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 //! again; which of them count is for the database to say. A store is never asked to decide anything: not all of them
 //! can, and PostgreSQL does.
 
+mod checked;
 mod local;
 mod s3;
 
@@ -40,9 +41,19 @@ pub enum StoreError {
     Location(String),
 }
 
+impl StoreError {
+    /// Whether the object itself is missing or damaged, so that trying again does not help.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::NotFound { .. } | Self::Corrupt { .. })
+    }
+}
+
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match &error {
+            error if error.is_damage() => {
+                Self::new(ErrorKind::Damaged, "What was stored is missing or damaged.").code("damaged")
+            }
             StoreError::Io { source, .. } if is_storage_full(source) => out_of_storage(error),
             StoreError::Unavailable { .. } => Self::unavailable(error),
             _ => Self::internal(error),
@@ -62,6 +73,21 @@ pub struct Stored {
     pub bytes: u64,
     pub sha256: [u8; 32],
 }
+
+impl Stored {
+    /// Fails unless this is what was found under `key`.
+    fn compare(self, key: &str, found: Self) -> Result<()> {
+        if found == self { Ok(()) } else { Err(StoreError::Corrupt { key: key.to_owned() }) }
+    }
+
+    /// The same of the size alone, which is known before anything is read.
+    fn compare_size(self, key: &str, bytes: u64) -> Result<()> {
+        self.compare(key, Self { bytes, ..self })
+    }
+}
+
+/// An object's bytes, or a part of them.
+pub type Content = BoxStream<'static, Result<Bytes>>;
 
 /// An object that a list shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,31 +181,37 @@ impl Store {
     ///
     /// # Errors
     /// The object is missing or damaged, or the file cannot be written.
-    pub async fn fetch(&self, key: &str, sha256: [u8; 32], to: &Path) -> Result<()> {
+    pub async fn fetch(&self, key: &str, stored: Stored, to: &Path) -> Result<()> {
         check_key(key)?;
         let found = match self {
-            Self::Local(store) => store.fetch(key, to).await?,
+            Self::Local(store) => {
+                stored.compare_size(key, store.size(key).await?)?;
+                store.fetch(key, to).await?
+            }
             Self::S3(store) => store.fetch(key, to).await?,
         };
-        if found.sha256 == sha256 {
-            return Ok(());
+        let compared = stored.compare(key, found);
+        if compared.is_err() {
+            let _ = tokio::fs::remove_file(to).await;
         }
-        let _ = tokio::fs::remove_file(to).await;
-        Err(StoreError::Corrupt { key: key.to_owned() })
+        compared
     }
 
-    /// A file to read the object from: its own, or a checked copy in the folder `scratch`.
+    /// A checked file to read the object from: its own, or a copy in the folder `scratch`.
     ///
     /// # Errors
     /// The object is missing or damaged, or the copy cannot be written.
-    pub async fn open_file(&self, key: &str, sha256: [u8; 32], scratch: &Path) -> Result<Opened> {
+    pub async fn open_file(&self, key: &str, stored: Stored, scratch: &Path) -> Result<Opened> {
         check_key(key)?;
         match self {
-            Self::Local(store) => Ok(Opened { path: store.path(key), is_copy: false }),
+            Self::Local(store) => {
+                store.verify(key, stored).await?;
+                Ok(Opened { path: store.path(key), is_copy: false })
+            }
             Self::S3(_) => {
                 let path = scratch.join(uuid::Uuid::new_v4().simple().to_string());
                 let opened = Opened { path, is_copy: true };
-                self.fetch(key, sha256, opened.path()).await?;
+                self.fetch(key, stored, opened.path()).await?;
                 Ok(opened)
             }
         }
@@ -190,16 +222,51 @@ impl Store {
         matches!(self, Self::S3(_))
     }
 
-    /// The bytes of an object from `start`, `length` of them, as a stream.
+    /// The whole object. Its last chunk comes only if all of it is what was stored, so damaged bytes never look whole.
     ///
     /// # Errors
-    /// The object is missing or cannot be opened.
-    pub async fn read(&self, key: &str, start: u64, length: u64) -> Result<BoxStream<'static, io::Result<Bytes>>> {
-        check_key(key)?;
+    /// The object is missing, of another size, or cannot be opened; within the stream, that it is damaged.
+    pub async fn read(&self, key: &str, stored: Stored) -> Result<Content> {
+        self.check_size(key, stored).await?;
+        let content = self.content(key, 0, stored.bytes).await?;
+        Ok(checked::checked(content, key, stored))
+    }
+
+    /// `length` bytes of an object from `start`. A part has no hash of its own: an object on a disk is read once as a
+    /// whole to check it, and again only after a while or once its file was touched. A bucket guards its objects by
+    /// checksums of its own, and reading all of one for each part would cost its owner: only the size is checked.
+    ///
+    /// # Errors
+    /// The object is missing or damaged, or cannot be opened.
+    pub async fn read_part(&self, key: &str, stored: Stored, start: u64, length: u64) -> Result<Content> {
+        match self {
+            Self::Local(store) => {
+                check_key(key)?;
+                store.verify_lately(key, stored).await?;
+            }
+            Self::S3(_) => self.check_size(key, stored).await?,
+        }
+        self.content(key, start, length).await
+    }
+
+    async fn content(&self, key: &str, start: u64, length: u64) -> Result<Content> {
         match self {
             Self::Local(store) => store.read(key, start, length).await,
             Self::S3(store) => store.read(key, start, length).await,
         }
+    }
+
+    /// Whether the object is there with the size that was stored.
+    ///
+    /// # Errors
+    /// It is not, or the store is away.
+    pub async fn check_size(&self, key: &str, stored: Stored) -> Result<()> {
+        check_key(key)?;
+        let found = match self {
+            Self::Local(store) => store.size(key).await?,
+            Self::S3(store) => store.size(key).await?,
+        };
+        stored.compare_size(key, found)
     }
 
     /// Removes an object; one that is not there is no error.

@@ -7,8 +7,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
 use object_store::path::Path as Location;
@@ -18,7 +16,7 @@ use object_store::{
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{CHUNK, Listed, StoreError, Stored};
+use super::{CHUNK, Content, Listed, StoreError, Stored};
 
 /// Files up to this size are sent in one request, larger ones in parts of it.
 const PART: usize = 16 << 20;
@@ -122,18 +120,19 @@ impl S3Store {
     }
 
     /// See [`super::Store::read`].
-    pub(super) async fn read(
-        &self,
-        key: &str,
-        start: u64,
-        length: u64,
-    ) -> Result<BoxStream<'static, io::Result<Bytes>>, StoreError> {
+    pub(super) async fn read(&self, key: &str, start: u64, length: u64) -> Result<Content, StoreError> {
         if length == 0 {
             return Ok(futures_util::stream::empty().boxed());
         }
         let range = GetOptions { range: Some(GetRange::Bounded(start..start + length)), ..GetOptions::default() };
         let found = self.bucket.get_opts(&self.location(key), range).await.map_err(failed(key))?;
-        Ok(found.into_stream().map_err(io::Error::other).boxed())
+        let key = key.to_owned();
+        Ok(found.into_stream().map_err(move |source| failed(&key)(source)).boxed())
+    }
+
+    /// The size of an object.
+    pub(super) async fn size(&self, key: &str) -> Result<u64, StoreError> {
+        Ok(self.bucket.head(&self.location(key)).await.map_err(failed(key))?.size)
     }
 
     /// See [`super::Store::delete`].

@@ -4,19 +4,36 @@ use std::path::{Path, PathBuf};
 
 use super::reports::Reports;
 use crate::app::App;
+use crate::app::models::fetch;
+use crate::app::objects::Object;
 use crate::db::queue::Claim;
 use crate::db::{checkpoints, files, models};
 use crate::domain::error::{Error, ErrorKind, Result, is_storage_full};
 use crate::domain::event::NewEvent;
 use crate::domain::hex::hex;
-use crate::domain::id::FileId;
+use crate::domain::id::{FileId, ModelId};
 use crate::domain::job::{DEFAULT_VALIDATION_SPLIT, Job, JobError};
+use crate::domain::model::Model;
 use crate::domain::report::DataFormat;
 use crate::domain::run::{DataFile, RunSpec, VERSION};
 use crate::store::out_of_storage;
 
-/// Fills the run's folder with everything the trainer needs; an error of the job's own is in the inner result.
+/// Fills the run's folder with everything the trainer needs; an error of the job's own is in the inner result, and what
+/// is damaged is one: another attempt would find the same.
 pub(super) async fn prepare(
+    app: &App,
+    claim: &Claim,
+    job: &Job,
+    folder: &Path,
+    reports: &mut Reports,
+) -> Result<std::result::Result<(), JobError>> {
+    match fill(app, claim, job, folder, reports).await {
+        Err(error) => Ok(Err(JobError::of_damage(error)?)),
+        filled => filled,
+    }
+}
+
+async fn fill(
     app: &App,
     claim: &Claim,
     job: &Job,
@@ -28,25 +45,23 @@ pub(super) async fn prepare(
         tokio::fs::create_dir_all(folder.join(part)).await.map_err(io_error)?;
     }
     let prepared = job.prepared.as_ref().ok_or_else(|| Error::internal("a queued job was not validated"))?;
-    let base = models::find_by_id(app.db.pool(), job.spec.base_model)
-        .await?
-        .ok_or_else(|| Error::internal("a job's base model has no row"))?;
+    let base = found(app, job.spec.base_model).await?;
     let base_files = models::files(app.db.pool(), base.id).await?;
-    crate::app::models::fetch(&app.store, &base_files, &folder.join("model")).await?;
+    fetch(app, &base, &base_files, &folder.join("model")).await?;
     let resume = match resume_point(app, job, folder, reports).await? {
         Ok(resume) => resume,
         Err(error) => return Ok(Err(error)),
     };
     let spec = &job.spec;
-    let mut found = [const { None }; 3];
-    for ((param, id), place) in spec.files().into_iter().zip(&mut found) {
+    let mut files = [const { None }; 3];
+    for ((param, id), place) in spec.files().into_iter().zip(&mut files) {
         let Some(id) = id else { continue };
         match data_file(app, job, param, id, folder).await? {
             Ok(file) => *place = Some(file),
             Err(error) => return Ok(Err(error)),
         }
     }
-    let [training, validation, test] = found;
+    let [training, validation, test] = files;
     let run = RunSpec {
         version: VERSION,
         job: spec.kind().public_id(job.id),
@@ -73,6 +88,11 @@ pub(super) async fn prepare(
     Ok(Ok(()))
 }
 
+async fn found(app: &App, model: ModelId) -> Result<Model> {
+    let found = models::find_by_id(app.db.pool(), model).await?;
+    found.ok_or_else(|| Error::internal("a job's model has no row"))
+}
+
 fn io_error(error: std::io::Error) -> Error {
     if is_storage_full(&error) { out_of_storage(error) } else { Error::internal(error) }
 }
@@ -87,9 +107,10 @@ async fn resume_point(
 ) -> Result<std::result::Result<Option<PathBuf>, JobError>> {
     let candidates = checkpoints::resumable(app.db.pool(), job.id).await?;
     for (step, model) in &candidates {
-        let stored = models::files(app.db.pool(), *model).await?;
+        let model = found(app, *model).await?;
+        let stored = models::files(app.db.pool(), model.id).await?;
         let _ = tokio::fs::remove_dir_all(folder.join("resume")).await;
-        match crate::app::models::fetch(&app.store, &stored, &folder.join("resume")).await {
+        match fetch(app, &model, &stored, &folder.join("resume")).await {
             Ok(()) => return Ok(Ok(Some(PathBuf::from("resume")))),
             Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::OutOfStorage) => return Err(error),
             Err(error) => {
@@ -122,7 +143,7 @@ async fn data_file(
         return Ok(Err(error.param(param)));
     };
     let path = Path::new("data").join(param);
-    app.store.fetch(&file.object_key, file.sha256, &folder.join(&path)).await?;
+    Object::of_file(&file).named_by(param).fetch(app, &folder.join(&path)).await?;
     Ok(Ok(DataFile {
         path,
         format: file.report.as_ref().map_or(DataFormat::Jsonl, |report| report.format),

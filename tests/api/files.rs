@@ -115,6 +115,22 @@ async fn downloads_understand_ranges_and_etags() {
     let etag = part.header("etag").unwrap().to_owned();
     let unchanged = client.send(client.request(Method::GET, &path).header(IF_NONE_MATCH, &etag)).await;
     assert_eq!((unchanged.status, unchanged.bytes.len()), (304, 0));
+    let weak = client.request(Method::GET, &path).header(IF_NONE_MATCH, format!("\"x\", W/{etag}"));
+    assert_eq!(client.send(weak).await.status, 304);
+    for (given, status) in [
+        (etag.clone(), 200),
+        ("*".to_owned(), 200),
+        (format!("\"x\", {etag}"), 200),
+        ("\"x\"".to_owned(), 412),
+        (format!("W/{etag}"), 412),
+        (String::new(), 412),
+    ] {
+        let answer = client.send(client.request(Method::GET, &path).header("if-match", &given)).await;
+        assert_eq!(answer.status, status, "{given}");
+        if status == 412 {
+            assert_eq!(answer.error().1.as_deref(), Some("if-match"));
+        }
+    }
     let stale = client.request(Method::GET, &path).header(RANGE, "bytes=0-1").header("if-range", "\"other\"");
     assert_eq!(client.send(stale).await.status, 200);
 }

@@ -19,6 +19,7 @@ mod support;
 
 mod bad_requests;
 mod contract;
+mod damage;
 mod files;
 mod headers;
 mod jobs;

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-use finetuned::app::models;
+use finetuned::app::{keys, models, validation};
+use finetuned::domain::project::Role;
+use finetuned::worker::upkeep::sweep;
 use serde_json::json;
 
 use super::support::data;
-use super::support::service::Service;
+use super::support::service::{Service, eventually};
 
 fn copy_of_tiny(folder: &Path) -> std::path::PathBuf {
     let copy = folder.join("model");
@@ -19,7 +21,7 @@ fn copy_of_tiny(folder: &Path) -> std::path::PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn base_models_are_seen_by_every_project_and_deleted_by_none() {
+async fn base_models_are_seen_by_every_project_and_deleted_by_no_member_of_one() {
     let service = Service::api().await;
     service.import_tiny_model().await;
     for client in [service.client(), service.stranger().await] {
@@ -45,6 +47,41 @@ async fn base_models_are_seen_by_every_project_and_deleted_by_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_admin_deletes_a_base_model_and_jobs_that_use_it_go_on() {
+    let service = Service::api().await;
+    service.import_tiny_model().await;
+    let client = service.client();
+    let file = client.upload("data.csv", data::csv(30)).await;
+    let job = client.create_job(&file, json!({})).await;
+    let (_, secret) = keys::create_as(&service.app, "operators", "ops", Role::Admin).await.unwrap();
+    let admin = client.with_key(Some(secret.expose()));
+    let deleted = admin.delete("/v1/models/tiny-bert").await.good();
+    assert_eq!(deleted, json!({"id": "tiny-bert", "object": "model", "deleted": true}));
+    assert_eq!(client.get("/v1/models").await.good()["data"], json!([]));
+    assert_eq!(admin.delete("/v1/models/tiny-bert").await.error().0, 404);
+
+    let objects = || std::fs::read_dir(service.objects().join("models")).map_or(0, Iterator::count);
+    eventually("validation", 30, async || {
+        validation::run_once(&service.app).await.unwrap();
+        (client.job(&job).await["status"] == "queued").then_some(())
+    })
+    .await;
+    sweep::run_once(&service.app).await.unwrap();
+    assert_eq!(objects(), 1, "the job needs them");
+    service.import_tiny_model().await;
+    assert_eq!(client.get("/v1/models").await.good()["data"].as_array().unwrap().len(), 1, "the name is free again");
+    client.post(&format!("/v1/fine_tuning/jobs/{job}/cancel")).await.good();
+    sweep::run_once(&service.app).await.unwrap();
+    assert_eq!(objects(), 1, "those of the second import");
+
+    // What is another project's is not an admin's either.
+    assert_eq!(admin.get(&format!("/v1/files/{file}")).await.error().0, 404);
+    assert_eq!(models::remove_base(&service.app, "tiny-bert").await.unwrap(), 0);
+    let error = models::remove_base(&service.app, "tiny-bert").await.unwrap_err();
+    assert_eq!(error.message, "there is no base model called tiny-bert");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn importing_the_same_files_again_changes_nothing() {
     let service = Service::api().await;
     let folder = tempfile::tempdir().unwrap();
@@ -64,7 +101,7 @@ async fn importing_the_same_files_again_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_trained_is_not_imported() {
     let service = Service::api().await;
-    let rows: [(&str, fn(&Path), &str); 9] = [
+    let rows: [(&str, fn(&Path), &str); 10] = [
         ("no config", |d| std::fs::remove_file(d.join("config.json")).unwrap(), "config.json cannot be read"),
         ("no tokenizer", |d| std::fs::remove_file(d.join("tokenizer.json")).unwrap(), "has no tokenizer.json"),
         ("no weights", |d| std::fs::remove_file(d.join("model.safetensors")).unwrap(), "no weights in .safetensors"),
@@ -83,6 +120,15 @@ async fn what_cannot_be_trained_is_not_imported() {
             "config without width",
             |d| std::fs::write(d.join("config.json"), r#"{"model_type": "bert"}"#).unwrap(),
             "config.json has no hidden_size",
+        ),
+        (
+            "config with a width beyond all",
+            |d| {
+                let config = std::fs::read_to_string(d.join("config.json")).unwrap();
+                let config = config.replace("\"hidden_size\": 32", "\"hidden_size\": 4294967295");
+                std::fs::write(d.join("config.json"), config).unwrap();
+            },
+            "config.json has hidden_size 4294967295; a whole number from 1 to 65536 is allowed",
         ),
         (
             "weights that are a pickle",

@@ -62,6 +62,11 @@ impl Client {
         Self { http, base: format!("http://{address}"), key: key.map(str::to_owned) }
     }
 
+    /// The same client of a service elsewhere.
+    pub fn at(&self, address: &str) -> Self {
+        Self { base: format!("http://{address}"), ..self.clone() }
+    }
+
     /// The same client with another key, or none.
     pub fn with_key(&self, key: Option<&str>) -> Self {
         Self { key: key.map(str::to_owned), ..self.clone() }

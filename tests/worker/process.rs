@@ -14,6 +14,7 @@ use super::embedded;
 use super::recovery::processes_in;
 use super::support::client::Client;
 use super::support::data;
+use super::support::database;
 use super::support::service::{eventually, trainer};
 
 /// `finetuned` with a state directory of its own.
@@ -203,6 +204,11 @@ async fn keys_and_models_are_managed_from_the_command_line() {
     assert_eq!(program.processes(), Vec::<i32>::new());
     program.run_well(&["models", "import", data::tiny_model().to_str().unwrap(), "--name", "org/tiny"]);
     assert_eq!(program.run_well(&["models", "list"]), "org/tiny  bert  32 wide, 64 tokens\n");
+    program.run_well(&["models", "remove", "org/tiny"]);
+    assert_eq!(program.run_well(&["models", "list"]), "");
+    let again = program.run(&["models", "remove", "org/tiny"]);
+    assert!(String::from_utf8_lossy(&again.stderr).contains("there is no base model called org/tiny"));
+    program.run_well(&["models", "import", data::tiny_model().to_str().unwrap(), "--name", "org/tiny"]);
     assert_eq!(program.run_well(&["migrate"]), "");
 
     // A key exists, so none is made at the first start, and none is printed.
@@ -228,6 +234,65 @@ async fn keys_and_models_are_managed_from_the_command_line() {
     assert!(String::from_utf8_lossy(&again.stderr).contains("there is no active key"));
     kill(Pid::from_raw(service.id().cast_signed()), Signal::SIGTERM).unwrap();
     assert!(service.wait().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_of_the_first_key_goes_once_another_key_is_there_or_it_is_revoked() {
+    for is_revoked in [false, true] {
+        let program = Program::new();
+        let (service, client) = program.serve().await;
+        let path = program.state().join("bootstrap-key");
+        let listed = program.run(&["keys", "list"]);
+        let told = String::from_utf8(listed.stderr).unwrap();
+        assert!(told.contains(&format!("the first key is in {} until", path.display())), "{told}");
+        let id = String::from_utf8(listed.stdout).unwrap().split_whitespace().next().unwrap().to_owned();
+        assert!(service.end(Signal::SIGTERM).success());
+        if is_revoked {
+            program.run_well(&["keys", "revoke", &id]);
+        } else {
+            let output = program.run(&["keys", "create", "mine", "--admin"]);
+            let told = String::from_utf8(output.stderr).unwrap();
+            assert!(told.contains("the file of the first key is removed"), "{told}");
+            assert!(program.run_well(&["keys", "list"]).contains(" admin "));
+        }
+        assert!(!path.exists());
+        let service = program.command(&["serve", "--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut service = Serving(service);
+        let mut line = String::new();
+        BufReader::new(service.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().trim_start_matches("export OPENAI_BASE_URL=http://").trim_end_matches("/v1");
+        let first = client.at(address);
+        let answer = first.get("/v1/models").await;
+        assert_eq!(answer.status, if is_revoked { 401 } else { 200 }, "the key itself is what it was");
+        assert!(!path.exists(), "and the file stays away");
+        assert!(service.end(Signal::SIGTERM).success());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_a_newer_version_is_refused_in_plain_words() {
+    let (program, url) = (Program::new(), database::fresh().await);
+    let db = finetuned::db::Db::connect(&url, 1).await.unwrap();
+    sqlx::query(
+        "insert into _sqlx_migrations (version, description, success, checksum, execution_time) \
+         values (9998, 'a', true, '', 0), (9999, 'b', true, '', 0)",
+    )
+    .execute(db.pool())
+    .await
+    .unwrap();
+    for command in [&["migrate"][..], &["serve", "--listen", "127.0.0.1:0"]] {
+        let output = program.command(command).env("DATABASE_URL", &url).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{text}");
+        assert!(text.contains("a newer version of finetuned (its schema is 9999, this program knows "), "{text}");
+        assert!(text.contains("upgrade finetuned, or restore a backup"), "{text}");
+    }
+    sqlx::query("delete from _sqlx_migrations where version > 9000").execute(db.pool()).await.unwrap();
+    sqlx::query("update _sqlx_migrations set checksum = '' where version = 1").execute(db.pool()).await.unwrap();
+    db.close().await;
+    let output = program.command(&["migrate"]).env("DATABASE_URL", &url).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("another build of finetuned (its migration 1 is not the one"), "{text}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod adapter;
 mod card;
 mod files;
+mod markdown;
 
 use std::collections::BTreeMap;
 use std::fs;

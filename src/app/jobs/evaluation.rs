@@ -1,9 +1,9 @@
 //! What a finished job's model was found to be worth.
 
-use futures_util::TryStreamExt;
 use serde_json::Value;
 
 use super::get;
+use crate::app::objects::Object;
 use crate::app::{App, models};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::id::ProjectId;
@@ -43,12 +43,12 @@ pub async fn evaluation(app: &App, project: ProjectId, id: &str) -> Result<Evalu
         let message = format!("The job has no evaluation: it is {}, and has no model.", job.status);
         return Err(Error::new(ErrorKind::NotFound, message).param("fine_tune_id").code("evaluation_not_found"));
     };
-    let (_, files) = models::files(app, project, &model).await?;
+    let (found, files) = models::files(app, project, &model).await?;
     let part = async |prefix: &str| -> Result<Option<Part>> {
         let of = |name: &str| files.iter().find(|file| file.path == format!("{FOLDER}{prefix}{name}"));
         let Some(report) = of("report.json") else { return Ok(None) };
         let predictions = of("predictions.jsonl").map(|file| file.path.clone()).unwrap_or_default();
-        let report = read_report(app, &report.object_key, report.bytes).await?.ok_or_else(|| {
+        let report = read_report(app, Object::of_model(&found, report)).await?.ok_or_else(|| {
             let message = format!("The report is too large to be answered; download the model's file {}.", report.path);
             Error::new(ErrorKind::NotFound, message).code("evaluation_too_large")
         })?;
@@ -58,15 +58,13 @@ pub async fn evaluation(app: &App, project: ProjectId, id: &str) -> Result<Evalu
     Ok(Evaluation { job: id.to_owned(), model, validation, test })
 }
 
-/// A report that is stored under this key; None where it is too large to be answered whole.
+/// A stored report; None where it is too large to be answered whole.
 ///
 /// # Errors
-/// The store is away.
-pub(in crate::app) async fn read_report(app: &App, object_key: &str, bytes: u64) -> Result<Option<Value>> {
-    if bytes > MOST_BYTES {
+/// It is damaged, or the store is away.
+pub(in crate::app) async fn read_report(app: &App, object: Object<'_>) -> Result<Option<Value>> {
+    if object.stored().bytes > MOST_BYTES {
         return Ok(None);
     }
-    let parts = app.store.read(object_key, 0, bytes).await?;
-    let bytes: Vec<bytes::Bytes> = parts.try_collect().await.map_err(Error::internal)?;
-    serde_json::from_slice(&bytes.concat()).map(Some).map_err(Error::internal)
+    serde_json::from_slice(&object.read_all(app).await?).map(Some).map_err(Error::internal)
 }

@@ -10,12 +10,15 @@ pub use facts::{head_of, purpose, trained_length};
 pub use import::{Imported, check_safetensors, import};
 
 use super::App;
+use super::objects::Object;
 use crate::db::{models, queue};
 use crate::domain::clip::clipped_to;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::id::ProjectId;
 use crate::domain::model::{MODEL_NAME_CHARS, Model, ModelFile, ModelKind, TRAINING_STATE_FOLDER};
-use crate::store::{Store, StoreError};
+use crate::domain::project::Role;
+use crate::store::StoreError;
+use crate::telemetry::audit_operator;
 
 /// All models that a project can see but checkpoints.
 pub async fn list(app: &App, project: ProjectId) -> Result<Vec<Model>> {
@@ -61,14 +64,14 @@ fn not_found(name: &str, base: &[Model]) -> Error {
     Error::new(ErrorKind::NotFound, message).param("model").code("model_not_found")
 }
 
-/// Makes a project's model invisible at once; its files go when no active job needs them.
+/// Makes a project's model invisible at once, or a base model for an admin; its files go when no active job needs them.
 ///
 /// # Errors
-/// There is none of that name, or it is a base model.
-pub async fn delete(app: &App, project: ProjectId, name: &str) -> Result<Model> {
+/// There is none of that name, or it is a base model and the key is no admin's.
+pub async fn delete(app: &App, project: ProjectId, role: Role, name: &str) -> Result<Model> {
     let model = get(app, project, name).await?;
-    if model.kind == ModelKind::Base {
-        let message = "Base models belong to the operator of this service and cannot be deleted through the API.";
+    if model.kind == ModelKind::Base && role != Role::Admin {
+        let message = "Base models belong to the operator of this service; an admin's key is needed to delete one.";
         return Err(Error::new(ErrorKind::Forbidden, message).param("model").code("insufficient_permissions"));
     }
     let mut tx = app.db.begin().await?;
@@ -77,6 +80,18 @@ pub async fn delete(app: &App, project: ProjectId, name: &str) -> Result<Model> 
     queue::hint(&mut *tx.connection()).await?;
     tx.commit().await?;
     Ok(model)
+}
+
+/// The same for the operator, of a base model; how many active jobs still use it, and keep its files until they end.
+///
+/// # Errors
+/// There is none of that name.
+pub async fn remove_base(app: &App, name: &str) -> Result<i64> {
+    let found = models::find_base(app.db.pool(), name).await?;
+    let model = found.ok_or_else(|| Error::invalid("name", format!("there is no base model called {name}")))?;
+    models::delete(app.db.pool(), model.id).await?;
+    audit_operator("remove_model", None, &model.name);
+    models::count_active_jobs(app.db.pool(), model.id).await
 }
 
 /// The files of a model that belong to it, by path.
@@ -94,26 +109,38 @@ pub async fn files(app: &App, project: ProjectId, name: &str) -> Result<(Model, 
 ///
 /// # Errors
 /// There is no such model or file.
-pub async fn file(app: &App, project: ProjectId, name: &str, path: &str) -> Result<ModelFile> {
-    let (_, files) = files(app, project, name).await?;
-    files.into_iter().find(|file| file.path == path).ok_or_else(|| {
+pub async fn file(app: &App, project: ProjectId, name: &str, path: &str) -> Result<(Model, ModelFile)> {
+    let (model, files) = files(app, project, name).await?;
+    let found = files.into_iter().find(|file| file.path == path).ok_or_else(|| {
         let message = format!("The model '{}' has no file '{}'.", clipped_to(name, NAME), clipped_to(path, NAME));
         Error::new(ErrorKind::NotFound, message).param("path")
-    })
+    });
+    Ok((model, found?))
+}
+
+/// Checks that a model's files are there with their sizes; what they hold is checked when they are fetched.
+///
+/// # Errors
+/// One is not, or the store is away.
+pub async fn check_sizes(app: &App, model: &Model, files: &[ModelFile]) -> Result<()> {
+    for file in files {
+        Object::of_model(model, file).check_size(app).await?;
+    }
+    Ok(())
 }
 
 /// Puts a model's files, training state included, into a directory for the trainer.
 ///
 /// # Errors
 /// A file is missing from the store or damaged.
-pub async fn fetch(store: &Store, files: &[ModelFile], directory: &Path) -> Result<()> {
+pub async fn fetch(app: &App, model: &Model, files: &[ModelFile], directory: &Path) -> Result<()> {
     for file in files {
         let target = directory.join(&file.path);
         if let Some(folder) = target.parent() {
             let made = tokio::fs::create_dir_all(folder).await;
             made.map_err(|source| StoreError::Io { key: file.path.clone(), source })?;
         }
-        store.fetch(&file.object_key, file.sha256, &target).await?;
+        Object::of_model(model, file).fetch(app, &target).await?;
     }
     Ok(())
 }

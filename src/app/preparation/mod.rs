@@ -4,9 +4,10 @@
 mod evaluation;
 mod training;
 
-use super::App;
+use super::objects::Object;
+use super::{App, models};
 use crate::dataset::Input;
-use crate::db::{files, models, workers};
+use crate::db::{self, files, workers};
 use crate::domain::error::{Error, Result};
 use crate::domain::estimate::{self, Device, Machine};
 use crate::domain::hyperparameters::{DataFacts, Hyperparameters, Subject, resolve};
@@ -36,12 +37,24 @@ impl Refusal {
 /// # Errors
 /// The database or the store is away, or a file cannot be read.
 pub async fn prepare(app: &App, project: ProjectId, spec: &JobSpec) -> Result<std::result::Result<Prepared, Refusal>> {
-    let model = models::find_by_id(app.db.pool(), spec.base_model)
-        .await?
-        .ok_or_else(|| Error::internal("a job's base model has no row"))?;
-    match spec.kind() {
-        JobKind::Training => training::prepare(app, project, spec, &model).await,
-        JobKind::Evaluation => evaluation::prepare(app, project, spec, &model).await,
+    let read = async {
+        let model = db::models::find_by_id(app.db.pool(), spec.base_model)
+            .await?
+            .ok_or_else(|| Error::internal("a job's base model has no row"))?;
+        let files = db::models::files(app.db.pool(), model.id).await?;
+        if files.is_empty() {
+            let message = format!("The model '{}' was deleted before it was read.", model.name);
+            return Ok(Err(Refusal::of(JobError::new("invalid_model", message).param("model"))));
+        }
+        models::check_sizes(app, &model, &files).await?;
+        match spec.kind() {
+            JobKind::Training => training::prepare(app, project, spec, &model).await,
+            JobKind::Evaluation => evaluation::prepare(app, project, spec, &model).await,
+        }
+    };
+    match read.await {
+        Err(error) => Ok(Err(Refusal::of(JobError::of_damage(error)?))),
+        done => done,
     }
 }
 
@@ -72,13 +85,13 @@ fn placed(prepared: Prepared, machines: &[Machine]) -> std::result::Result<Prepa
     }
 }
 
-/// A data file, and what keeps it there while it is read.
-async fn open(app: &App, project: ProjectId, id: FileId) -> Result<Option<(Input, Opened)>> {
+/// A data file, and what keeps it there while it is read; `param` is the field that names it.
+async fn open(app: &App, project: ProjectId, param: &str, id: FileId) -> Result<Option<(Input, Opened)>> {
     let Some(file) = files::find_for_job(app.db.pool(), project, id).await? else { return Ok(None) };
     if app.store.opens_copies() {
         app.config.reserve.check(&app.runs(), file.bytes).map_err(out_of_storage)?;
     }
-    let opened = app.store.open_file(&file.object_key, file.sha256, &app.runs()).await?;
+    let opened = Object::of_file(&file).named_by(param).open(app).await?;
     let format = file.report.map_or(DataFormat::Jsonl, |report| report.format);
     Ok(Some((Input { path: opened.path().to_owned(), format }, opened)))
 }

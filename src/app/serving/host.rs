@@ -12,7 +12,7 @@ use super::pool::{Next, Pool};
 use super::served::{Failure, Served};
 use super::waiting::{Question, Servable};
 use crate::app::{App, models};
-use crate::domain::error::{Error, Result};
+use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::serving::Refusal;
 
 /// How long a model may take to start, fetching and all.
@@ -66,7 +66,7 @@ impl Host {
     ) -> std::result::Result<(Served, OwnedSemaphorePermit), Failure> {
         // The process before may still be ending.
         let place = places.acquire_owned().await.map_err(|error| Failure::Broken(error.to_string()))?;
-        let prepared = self.prepare(folder).await.map_err(|error| Failure::Broken(error.chain()))?;
+        let prepared = self.prepare(folder).await.map_err(Failure::of)?;
         let served = Served::start(&self.app.config, folder, prepared).await?;
         tracing::info!(model = %self.servable.model.id, "serving a model");
         Ok((served, place))
@@ -76,7 +76,7 @@ impl Host {
     async fn prepare(&self, folder: &Path) -> Result<Option<u32>> {
         let directory = folder.join("model");
         tokio::fs::create_dir_all(&directory).await.map_err(Error::internal)?;
-        models::fetch(&self.app.store, &self.servable.files, &directory).await?;
+        models::fetch(&self.app, &self.servable.model, &self.servable.files, &directory).await?;
         models::trained_length(&self.app, &self.servable.model).await
     }
 
@@ -134,6 +134,7 @@ async fn remove(folder: &PathBuf) {
 pub(super) fn error_of(failure: Failure) -> Error {
     match failure {
         Failure::Refused(Refusal { param, message }) => Error::invalid(param.unwrap_or_default(), message),
+        Failure::Damaged(code, message) => Error::new(ErrorKind::Damaged, message).code(code).param("model"),
         Failure::Broken(why) => Error::unavailable(why),
     }
 }

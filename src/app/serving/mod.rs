@@ -100,7 +100,7 @@ async fn check_classifier(app: &App, model: &Model, files: &[ModelFile]) -> Resu
         let message = format!("The model '{}' cannot classify: {why}.", model.name);
         Err(Error::invalid("model", message))
     };
-    match models::head_of(app, files).await? {
+    match models::head_of(app, model, files).await? {
         Ok(head) if head.method.supports(model.family) => Ok(()),
         Ok(_) => refuse("its config.json is of another family"),
         Err(why) => refuse(&why),

@@ -9,6 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
 
 use crate::config::Config;
+use crate::domain::error::{Error, ErrorKind};
 use crate::domain::serving::{Asked, Opened, Outcome, Prediction, Refusal, Reply, ServingSpec, VERSION};
 use crate::process::{self, Lines, Process};
 use crate::telemetry::{self, OneMore};
@@ -24,6 +25,8 @@ const END: Duration = Duration::from_secs(10);
 pub(super) enum Failure {
     /// The request, or its model, is at fault.
     Refused(Refusal),
+    /// The model's files are missing or damaged.
+    Damaged(&'static str, String),
     /// The process could not answer: for the log.
     Broken(String),
 }
@@ -120,10 +123,18 @@ fn broken(error: impl std::fmt::Display) -> Failure {
 }
 
 impl Failure {
+    /// Why a model could not be prepared.
+    pub(super) fn of(error: Error) -> Self {
+        match error.code {
+            Some(code) if error.kind == ErrorKind::Damaged => Self::Damaged(code, error.message),
+            _ => Self::Broken(error.chain()),
+        }
+    }
+
     fn with_last_words(self, words: &str) -> Self {
         match self {
             Self::Broken(why) => Self::Broken(format!("{why}: {}", words.trim())),
-            refused @ Self::Refused(_) => refused,
+            told => told,
         }
     }
 }

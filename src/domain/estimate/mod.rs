@@ -108,6 +108,7 @@ const SPECIAL_TOKENS: f64 = 2.0;
 
 /// Predicts what a run on `device` needs.
 pub fn estimate(model: &ModelFacts, h: &Hyperparameters, data: &DataReport, device: Device) -> Estimate {
+    let model = &bounded(model);
     let training_examples = data.training.examples - data.held_out;
     let validation_examples = data.validation.as_ref().map_or(data.held_out, |report| report.examples);
     let per_step = u64::from(h.batch_size) * u64::from(h.gradient_accumulation_steps);
@@ -146,6 +147,24 @@ pub fn estimate(model: &ModelFacts, h: &Hyperparameters, data: &DataReport, devi
     }
 }
 
+/// Bytes that no machine has: a run that needs more needs as much.
+const MOST: f64 = (1_u64 << 56) as f64;
+
+/// Facts of a size that every product of them here is a number. What was imported before there were bounds may claim
+/// anything.
+fn bounded(model: &ModelFacts) -> ModelFacts {
+    const MOST_VALUES: u64 = 1 << 48;
+    const MOST_WIDTH: u32 = 1 << 20;
+    ModelFacts {
+        hidden_size: model.hidden_size.min(MOST_WIDTH),
+        intermediate_size: model.intermediate_size.min(MOST_WIDTH),
+        layers: model.layers.min(1 << 12),
+        parameters: model.parameters.min(MOST_VALUES),
+        values_per_image: model.values_per_image.min(MOST_VALUES),
+        ..model.clone()
+    }
+}
+
 /// Tokens and images of one evaluation batch, as the trainer makes them.
 const EVALUATION_TOKENS: f64 = 8192.0;
 const EVALUATION_IMAGES: f64 = 32.0;
@@ -158,6 +177,7 @@ pub fn evaluation(
     method: Method,
     device: Device,
 ) -> Estimate {
+    let model = &bounded(model);
     let bf16 = h.precision == Precision::Bf16 || (h.precision == Precision::Auto && device.has_bf16);
     let layer = if model.image_size > 0 {
         EVALUATION_IMAGES * model.values_per_image as f64 * 4.0
@@ -175,7 +195,7 @@ pub fn evaluation(
     } else {
         CPU_BASE + if bf16 { CPU_BF16 } else { 0 } + images::kept_pixels(model, &h.augmentation, data)
     };
-    let peak = base + FROZEN * model.parameters + (layer + words) as u64;
+    let peak = base + FROZEN * model.parameters + (layer + words).min(MOST) as u64;
     let examples = data.test.as_ref().map_or(0, |report| report.examples);
     Estimate {
         peak_memory_bytes: (model.parameters > 0).then_some(peak),
@@ -220,7 +240,7 @@ fn activations(model: &ModelFacts, h: &Hyperparameters, tokens: Tokens, bf16: bo
         Freeze::Backbone(_) => 1.0 / f64::from(model.layers.max(1)),
         Freeze::Layers(frozen) => 1.0 - f64::from(frozen.layers) / f64::from(model.layers.max(frozen.layers).max(1)),
     };
-    (whole * open) as u64
+    (whole * open).min(MOST) as u64
 }
 
 /// Tokens of a text: mean, standard deviation, and most.
