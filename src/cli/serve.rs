@@ -22,7 +22,8 @@ use crate::{telemetry, worker};
 /// How long open requests may take once the service stops.
 const REQUEST_GRACE: Duration = Duration::from_secs(10);
 
-pub(super) async fn run(config: Config, with_worker: bool) -> anyhow::Result<()> {
+/// Returns how many jobs its worker did not get done.
+pub(super) async fn run(config: Config, with_worker: bool) -> anyhow::Result<usize> {
     let shutdown = shutdown_on_signal()?;
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
@@ -41,7 +42,7 @@ async fn serve(
     listener: TcpListener,
     identity: Option<worker::Identity>,
     shutdown: CancellationToken,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<usize> {
     clear_scratch(&app);
     serving::clear(&app);
     let prometheus = telemetry::init_metrics();
@@ -50,9 +51,10 @@ async fn serve(
     let worker = identity.map(|identity| {
         let (app, shutdown) = (app.clone(), shutdown.clone());
         tokio::spawn(async move {
-            if let Err(error) = worker::run(app, identity, shutdown).await {
+            worker::run(app, identity, shutdown).await.unwrap_or_else(|error| {
                 tracing::error!(error = error.chain(), "the worker ended");
-            }
+                0
+            })
         })
     });
     let router = api::router(ApiState::new(app.clone(), prometheus));
@@ -67,10 +69,10 @@ async fn serve(
         () = late => tracing::warn!("requests were still open and were cut off"),
     }
     app.serving.close().await;
-    if let Some(worker) = worker {
-        worker.await?;
-    }
-    Ok(())
+    Ok(match worker {
+        Some(worker) => worker.await?,
+        None => 0,
+    })
 }
 
 /// Cancelled by the first SIGINT or SIGTERM; the second ends the process at once.

@@ -5,7 +5,8 @@ use super::serve::shutdown_on_signal;
 use crate::config::Config;
 use crate::worker::{self, Identity};
 
-pub(super) async fn run(config: Config) -> anyhow::Result<()> {
+/// Returns how many jobs it did not get done.
+pub(super) async fn run(config: Config) -> anyhow::Result<usize> {
     let shutdown = shutdown_on_signal()?;
     let state_dir = config.state_dir.clone();
     let context = Context::open_worker(config).await?;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Worker;
 use super::reports::Reports;
 use crate::app::App;
 use crate::db::queue::Claim;
@@ -17,12 +18,13 @@ use crate::store::out_of_storage;
 
 /// Fills the run's folder with everything the trainer needs; an error of the job's own is in the inner result.
 pub(super) async fn prepare(
-    app: &App,
+    worker: &Worker,
     claim: &Claim,
     job: &Job,
     folder: &Path,
     reports: &mut Reports,
 ) -> Result<std::result::Result<(), JobError>> {
+    let app = &worker.app;
     let _ = tokio::fs::remove_dir_all(folder).await;
     for part in ["model", "data"] {
         tokio::fs::create_dir_all(folder.join(part)).await.map_err(io_error)?;
@@ -64,7 +66,7 @@ pub(super) async fn prepare(
         resume,
         checkpoints: PathBuf::from("checkpoints"),
         output: PathBuf::from("output"),
-        threads: app.config.trainer_threads,
+        threads: worker.threads,
         failpoints: app.failpoints.for_trainer(claim.attempt),
     };
     let text = serde_json::to_vec_pretty(&run).map_err(Error::internal)?;

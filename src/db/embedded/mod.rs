@@ -14,9 +14,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::libc;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::domain::hex::hex;
-use server::{Process, Program, is_alive, running_server, stop_child, stop_process, wait_ready};
+use server::{Process, Program, is_alive, is_stopping, running_server, stop_child, stop_process, wait_ready};
 use system::{Owner, find_binaries, major_version};
 
 /// How often a running server is looked at.
@@ -88,11 +90,17 @@ impl PrivatePostgres {
     pub async fn keep_running(&mut self) -> Infallible {
         loop {
             tokio::time::sleep(LOOK).await;
-            let runs = match &mut self.process {
-                Process::Child(child) => matches!(child.try_wait(), Ok(None)),
-                Process::Adopted(pid) => is_alive(*pid),
+            let (pid, runs) = match &mut self.process {
+                Process::Child(child) => {
+                    (Pid::from_raw(child.id().cast_signed()), matches!(child.try_wait(), Ok(None)))
+                }
+                Process::Adopted(pid) => (*pid, is_alive(*pid)),
             };
             if runs {
+                if is_stopping(&self.program.data, pid) {
+                    tracing::warn!("the private PostgreSQL was told to stop by someone else; it is started again");
+                    let _ = kill(pid, Signal::SIGINT);
+                }
                 continue;
             }
             tracing::error!("the private PostgreSQL died and is started again");
