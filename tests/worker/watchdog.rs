@@ -41,7 +41,8 @@ async fn a_trainer_that_hangs_is_ended_with_its_stack_and_the_job_goes_on() {
     assert!(first["detail"].as_str().unwrap().starts_with("the training process made no progress for 15 s"));
     let stack = first["stderr_tail"].as_str().unwrap();
     assert!(stack.contains("the training thread is at:") && stack.contains("training.rs"), "{stack}");
-    assert_eq!(job["attempts"][1]["start_step"], 10);
+    // The checkpoint of step 10 was being written beside the steps, and may not have been whole when they ended.
+    assert!([5, 10].contains(&job["attempts"][1]["start_step"].as_u64().unwrap()), "{job}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
