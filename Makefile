@@ -20,13 +20,13 @@ export FINETUNED_POSTGRES_BIN := $(abspath $(DEPS)/postgres/bin)
 endif
 
 ifneq ($(shell cargo nextest --version 2>/dev/null),)
-RUN_TESTS := cargo nextest run --workspace
+RUN_TESTS := cargo nextest run --workspace --no-fail-fast
 else
 # Tests of the engine share libtorch's one generator, so in one process they go one after the other.
-RUN_TESTS := cargo test --workspace -- --test-threads=1
+RUN_TESTS := cargo test --workspace --no-fail-fast -- --test-threads=1
 endif
 
-.PHONY: help setup build demo demo-image serve test chaos lint interop golden sqlx bench-training bench-service bench-memory bench-few-shot bench-domain deny gpu-check gpu-check-bundle clean-deps
+.PHONY: help setup build demo demo-image serve test chaos lint interop golden sqlx bench-training bench-service bench-memory bench-neighbours bench-few-shot bench-domain deny gpu-check gpu-check-bundle clean-deps
 
 help:
 	@echo "make demo       fine-tune a text classifier on real data, from an empty state to a downloaded model"
@@ -39,7 +39,7 @@ help:
 	@echo "make gpu-check  golden tests, the demo's training and a resume on an NVIDIA GPU"
 	@echo "make golden     make the golden test values again with PyTorch and Transformers"
 	@echo "make sqlx       refresh .sqlx/ after a query or a migration changed"
-	@echo "make bench-training, bench-service, bench-memory, bench-few-shot, bench-domain   comparisons, run by hand"
+	@echo "make bench-training, bench-service, bench-memory, bench-neighbours, bench-few-shot, bench-domain   comparisons, run by hand"
 	@echo "make deny       check dependencies' licences, sources and known vulnerabilities"
 
 # ---- set-up ------------------------------------------------------------------------------------------------
@@ -119,6 +119,9 @@ bench-service: build $(MODEL).done
 
 bench-memory: build $(MODEL).done
 	$(PYTHON) benches/memory.py --service $(SERVICE) --model $(MODEL)
+
+bench-neighbours: build
+	$(PYTHON) benches/neighbours.py --service $(SERVICE)
 
 bench-few-shot: build $(MODEL).done $(DEPS)/venv-bench.done
 	$(DEPS)/venv-bench/bin/python benches/few_shot.py --service $(SERVICE) --model $(MODEL)

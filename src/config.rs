@@ -79,7 +79,8 @@ settings! {
     TRAINER = "FINETUNED_TRAINER", "trainer", "finetuned-trainer beside this program", "The training program";
     LIBTORCH = "FINETUNED_LIBTORCH", "libtorch", "where the trainer was built", "Folder of libtorch's libraries";
     SLOTS = "FINETUNED_SLOTS", "slots", "auto", "Jobs that run at once: auto is one per GPU, or one on the CPU";
-    TRAINER_THREADS = "FINETUNED_TRAINER_THREADS", "trainer-threads", "0", "CPU threads of one job; 0 is all cores";
+    TRAINER_THREADS = "FINETUNED_TRAINER_THREADS", "trainer-threads", "0",
+        "CPU threads of one job; 0 shares the cores among the slots";
     SERVING_MODELS = "FINETUNED_SERVING_MODELS", "serving-models", "1",
         "Models that answer classifications at once, each in a process of its own", Serve;
     SERVING_IDLE_SECONDS = "FINETUNED_SERVING_IDLE_SECONDS", "serving-idle-seconds", "300",
@@ -130,6 +131,7 @@ pub struct Config {
     pub search_path: Option<OsString>,
     /// The GPUs this process may use, as CUDA reads it.
     pub cuda_visible_devices: Option<OsString>,
+    pub allocation: Allocation,
     pub store: StoreLocation,
     pub runs_dir: PathBuf,
     pub trainer: PathBuf,
@@ -160,6 +162,26 @@ const FAILPOINTS: &str = "FINETUNED_FAILPOINTS";
 
 /// What an address is, for errors.
 const ADDRESS: &str = "an address with a port, such as 127.0.0.1:8080";
+
+/// What Slurm gave this process of its node, where it runs in a job (`sbatch(1)`, output environment variables).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allocation {
+    /// In bytes.
+    pub memory: Option<u64>,
+    pub cores: Option<usize>,
+}
+
+impl Allocation {
+    fn read(env: &dyn Fn(&str) -> Option<String>) -> Self {
+        // 0 stands for all of the node's memory.
+        let number = |name| env(name)?.parse::<u64>().ok().filter(|&number| number > 0);
+        let on_node = number("SLURM_CPUS_ON_NODE");
+        let by_core = || Some(number("SLURM_MEM_PER_CPU")?.saturating_mul(on_node?));
+        let cores = number("SLURM_CPUS_PER_TASK").or(on_node).and_then(|cores| usize::try_from(cores).ok());
+        let mebibytes = number("SLURM_MEM_PER_NODE").or_else(by_core);
+        Self { memory: mebibytes.map(|mebibytes| mebibytes.saturating_mul(1 << 20)), cores }
+    }
+}
 
 /// Where objects are kept.
 #[derive(Clone)]
@@ -221,6 +243,7 @@ fn read(flags: &BTreeMap<String, String>, environment: &BTreeMap<String, String>
         runtime_dir: runtime_dir(&env),
         search_path: env("PATH").map(OsString::from),
         cuda_visible_devices: env("CUDA_VISIBLE_DEVICES").map(OsString::from),
+        allocation: Allocation::read(&env),
         store,
         runs_dir: reader.path(&RUNS_DIR).unwrap_or_else(|| state_dir.join("runs")),
         trainer: reader.path(&TRAINER).unwrap_or_else(default_trainer),
@@ -425,6 +448,22 @@ mod tests {
         assert!(!format!("{config:?}").contains("hunter2"));
         let ConfigError(faults) = with(&[("store-url", "gs://x"), ("store-dir", "/tmp")], &[]).unwrap_err();
         assert_eq!(faults.len(), 2, "{faults:?}");
+    }
+
+    #[test]
+    fn what_slurm_gave_is_read_from_its_variables() {
+        let given = |env: &[(&str, &str)]| {
+            let allocation = with(&[], env).unwrap().allocation;
+            (allocation.memory, allocation.cores)
+        };
+        let (node, core) = (("SLURM_MEM_PER_NODE", "4096"), ("SLURM_MEM_PER_CPU", "1024"));
+        let (on_node, per_task) = (("SLURM_CPUS_ON_NODE", "8"), ("SLURM_CPUS_PER_TASK", "2"));
+        assert_eq!(given(&[]), (None, None));
+        assert_eq!(given(&[node, on_node]), (Some(4 << 30), Some(8)));
+        assert_eq!(given(&[core, on_node, per_task]), (Some(8 << 30), Some(2)));
+        assert_eq!(given(&[core]), (None, None));
+        assert_eq!(given(&[("SLURM_MEM_PER_NODE", "0"), ("SLURM_CPUS_ON_NODE", "many")]), (None, None));
+        assert_eq!(given(&[("SLURM_MEM_PER_NODE", "18446744073709551615")]), (Some(u64::MAX), None));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! | 0 | [`private`], [`disk`] | files and folders of the service's own user, room on disks |
 //! | 1 | [`clock`], [`failpoint`], [`config`], [`telemetry`], [`auth`] | time, places to die in tests, settings, logs and metrics, keys |
 //! | 1 | [`db`], [`store`] | PostgreSQL (the only place that says sqlx) and the object store |
-//! | 1 | [`process`] | the trainer program as a process |
+//! | 1 | [`process`], [`limits`] | the trainer program as a process, what the machine lets us use |
 //! | 2 | [`dataset`] | bytes to examples |
 //! | 3 | the crate `finetuned-engine` | training (the only place that says tch) |
 //! | 4 | [`app`] | operations, with their transactions |
@@ -27,6 +27,7 @@ pub mod db;
 pub mod disk;
 pub mod domain;
 pub mod failpoint;
+pub mod limits;
 pub mod private;
 pub mod process;
 pub mod store;

@@ -32,8 +32,13 @@ const MALLOC: &str = "thp:always,dirty_decay_ms:-1,muzzy_decay_ms:-1";
 /// and saves no time.
 const ONEDNN_PRIMITIVES: &str = "128";
 
-/// The trainer program with the environment that it needs, and nothing else.
-pub fn command(config: &Config) -> Command {
+/// How often a thread of libgomp looks for the next operator before it sleeps (`GOMP_SPINCOUNT`): some ten microseconds,
+/// which bridges the gap between two operators. With the default, some milliseconds, two runs on the same cores mostly
+/// wait for each other's threads to stop waiting.
+const SPINS: &str = "1000";
+
+/// The trainer program with the environment that it needs to compute with so many threads, and nothing else.
+pub fn command(config: &Config, threads: usize) -> Command {
     let mut command = Command::new(&config.trainer);
     // The trainer reads files of strangers: it sees no secret of ours.
     command.env_clear().env("LC_ALL", "C.UTF-8").env("RUST_BACKTRACE", "1");
@@ -47,10 +52,22 @@ pub fn command(config: &Config) -> Command {
     if let Some(libtorch) = &config.libtorch {
         command.env("LD_LIBRARY_PATH", libtorch);
     }
-    if config.trainer_threads > 0 {
-        command.env("OMP_NUM_THREADS", config.trainer_threads.to_string());
-    }
+    command.env("GOMP_SPINCOUNT", SPINS);
+    // OpenMP's threads, and the tokenizer's own.
+    command.env("OMP_NUM_THREADS", threads.to_string()).env("RAYON_NUM_THREADS", threads.to_string());
     command
+}
+
+/// Signals by which machines and terminals stop whole groups of processes. When systemd, Slurm or a shell sends them to
+/// the service, its trainers must save their work first: they are told to by the service, and end when their input does.
+const FOR_THE_SERVICE: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+
+/// Ignored signals stay ignored in the program that is executed (`execve(2)`), from its first instant.
+fn ignore_what_is_for_the_service() {
+    for signal in FOR_THE_SERVICE {
+        // SAFETY: an async-signal-safe call with constant arguments.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
 }
 
 /// It yields to everything else on the machine: the API answers while it runs, and when memory runs out it is the
@@ -72,14 +89,30 @@ fn yield_to_others() {
 pub struct Group {
     id: Pid,
     reaped: Arc<AtomicBool>,
+    killed: Arc<AtomicBool>,
 }
 
 impl Group {
     /// Sends a signal to all of its processes.
     pub fn signal(&self, signal: Signal) {
-        if !self.reaped.load(Ordering::Acquire) {
-            let _ = killpg(self.id, signal);
+        if self.reaped.load(Ordering::Acquire) {
+            return;
         }
+        if signal == Signal::SIGKILL && self.leader_lives() {
+            self.killed.store(true, Ordering::Release);
+        }
+        let _ = killpg(self.id, signal);
+    }
+
+    /// Whether it was killed from here; a leader that had died before was not.
+    pub fn was_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
+    }
+
+    /// One that has died and is not reaped yet is a zombie (`proc_pid_stat(5)`).
+    fn leader_lives(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id)).unwrap_or_default();
+        stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
     }
 }
 
@@ -109,6 +142,7 @@ pub fn spawn(
     // SAFETY: only async-signal-safe calls, on memory of their own.
     unsafe {
         command.pre_exec(|| {
+            ignore_what_is_for_the_service();
             yield_to_others();
             Ok(())
         });
@@ -119,7 +153,7 @@ pub fn spawn(
     let stdin = child.stdin.take().ok_or_else(missing)?;
     let stdout = child.stdout.take().ok_or_else(missing)?;
     let stderr = child.stderr.take().ok_or_else(missing)?;
-    let group = Group { id: Pid::from_raw(pid), reaped: Arc::default() };
+    let group = Group { id: Pid::from_raw(pid), reaped: Arc::default(), killed: Arc::default() };
     let process = Process { child, group, stderr: tokio::spawn(keep_tail(stderr)) };
     Ok((process, stdin, FramedRead::new(stdout, LinesCodec::new_with_max_length(longest_line))))
 }

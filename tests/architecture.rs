@@ -19,7 +19,7 @@ type Breaches = Vec<String>;
 const FLOORS: &[&[&str]] = &[
     &["clock", "disk", "domain", "failpoint", "private"],
     &["config"],
-    &["auth", "db", "process", "store", "telemetry"],
+    &["auth", "db", "limits", "process", "store", "telemetry"],
     &["dataset"],
     &["app"],
     &["api", "worker"],

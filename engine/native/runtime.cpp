@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <stdexcept>
 
@@ -42,7 +43,8 @@ int ft_clear_grads(TensorPtr* tensors, int64_t count) {
   });
 }
 
-// Runs a handler on the thread that called this, whichever thread the signal is delivered to.
+// Runs a handler on the thread that called this, whichever thread the signal is delivered to, and ends the process
+// after it, with the status by which shells tell of the signal.
 int ft_on_quit(void (*handler)()) {
   return ft::guard([&] {
     quit_handler = handler;
@@ -51,6 +53,7 @@ int ft_on_quit(void (*handler)()) {
     action.sa_handler = [](int signal) {
       if (pthread_equal(pthread_self(), quit_thread)) {
         quit_handler();
+        _exit(128 + signal);
       } else {
         pthread_kill(quit_thread, signal);
       }

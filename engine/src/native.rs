@@ -91,7 +91,7 @@ pub fn set_deterministic(on: bool) -> Result<()> {
     check(unsafe { ft_set_deterministic(c_int::from(on)) })
 }
 
-/// Calls `handler` on this thread whenever the process is sent SIGQUIT.
+/// Calls `handler` on this thread when the process is sent SIGQUIT, and ends the process after it.
 pub fn on_quit(handler: extern "C" fn()) -> Result<()> {
     // SAFETY: the handler is a function, which lives as long as the process.
     check(unsafe { ft_on_quit(handler) })

@@ -133,8 +133,8 @@ fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match (name, command.subcommand()) {
-            ("serve", _) => serve::run(config, !command.get_flag("no-worker")).await?,
-            ("worker", _) => worker::run(config).await?,
+            ("serve", _) => return Ok(drained(serve::run(config, !command.get_flag("no-worker")).await?)),
+            ("worker", _) => return Ok(drained(worker::run(config).await?)),
             ("migrate", _) => context::Context::open(config).await?.close().await,
             ("keys", Some((action, arguments))) => keys::run(config, action, arguments).await?,
             ("models", Some((action, arguments))) => models::run(config, action, arguments).await?,
@@ -143,6 +143,18 @@ fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// `EX_TEMPFAIL` (`sysexits.h(3head)`): what was left undone is worth another start.
+const WORK_LEFT: u8 = 75;
+
+/// Tells whoever started a worker whether it should be started again.
+fn drained(unfinished: usize) -> ExitCode {
+    if unfinished == 0 {
+        return ExitCode::SUCCESS;
+    }
+    tracing::info!(unfinished, "stopped; these jobs go on where a worker is started again");
+    ExitCode::from(WORK_LEFT)
 }
 
 /// The settings from flags, wherever on the line they stood, and the environment.

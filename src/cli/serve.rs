@@ -23,7 +23,8 @@ use crate::{telemetry, worker};
 /// How long open requests may take once the service stops.
 const REQUEST_GRACE: Duration = Duration::from_secs(10);
 
-pub(super) async fn run(config: Config, with_worker: bool) -> anyhow::Result<()> {
+/// Returns how many jobs its worker did not get done.
+pub(super) async fn run(config: Config, with_worker: bool) -> anyhow::Result<usize> {
     let shutdown = shutdown_on_signal()?;
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
@@ -42,7 +43,7 @@ async fn serve(
     listener: TcpListener,
     identity: Option<worker::Identity>,
     shutdown: CancellationToken,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<usize> {
     clear_scratch(&app);
     serving::clear(&app);
     let prometheus = telemetry::init_metrics();
@@ -63,16 +64,20 @@ async fn serve(
         () = late => tracing::warn!("requests were still open and were cut off"),
     }
     app.serving.close().await;
-    worker.await?;
-    Ok(())
+    Ok(worker.await?)
 }
 
-/// Runs jobs, or without an identity does what is to be done for those that other workers run.
-async fn work(app: App, identity: Option<worker::Identity>, shutdown: CancellationToken) {
-    let Some(identity) = identity else { return worker::keep_up(app, shutdown).await };
-    if let Err(error) = worker::run(app, identity, shutdown).await {
+/// Runs jobs, or without an identity does what is to be done for those that other workers run. Returns how many jobs it
+/// did not get done.
+async fn work(app: App, identity: Option<worker::Identity>, shutdown: CancellationToken) -> usize {
+    let Some(identity) = identity else {
+        worker::keep_up(app, shutdown).await;
+        return 0;
+    };
+    worker::run(app, identity, shutdown).await.unwrap_or_else(|error| {
         tracing::error!(error = error.chain(), "the worker ended");
-    }
+        0
+    })
 }
 
 /// Cancelled by the first SIGINT or SIGTERM; the second ends the process at once.

@@ -11,7 +11,8 @@ use crate::config::Config;
 use crate::telemetry;
 use crate::worker::{self, Identity};
 
-pub(super) async fn run(config: Config) -> anyhow::Result<()> {
+/// Returns how many jobs it did not get done.
+pub(super) async fn run(config: Config) -> anyhow::Result<usize> {
     let shutdown = shutdown_on_signal()?;
     let state_dir = config.state_dir.clone();
     let listener = match config.worker_metrics {

@@ -63,6 +63,7 @@ pub async fn started(db: impl PgExecutor<'_>, job: JobId, attempt: u32, step: u6
 }
 
 /// How an attempt ended, for the record.
+#[derive(Clone, Copy)]
 pub struct End<'a> {
     /// None for success.
     pub cause: Option<Cause>,
@@ -71,14 +72,16 @@ pub struct End<'a> {
     pub stderr_tail: Option<&'a str>,
 }
 
-/// Records the end of an attempt, once; a later end of the same attempt changes nothing.
+/// Records the end of an attempt. What is recorded stays, but for one case: an attempt that was given up as lost turns out
+/// to have ended by itself before that, once its worker is there again to tell.
 pub async fn end(db: impl PgExecutor<'_>, job: JobId, attempt: u32, end: &End<'_>) -> Result<()> {
     sqlx::query!(
         r#"
         update attempts
-        set ended_at = now(), outcome = $3, detail = $4, exit_code = $5, signal = $6, peak_memory = $7,
-            stderr_tail = $8, cause = $9, peak_device_memory = $10
-        where job_id = $1 and attempt = $2 and ended_at is null
+        set ended_at = coalesce(ended_at, now()), outcome = $3, detail = $4, exit_code = $5, signal = $6,
+            peak_memory = $7, stderr_tail = $8, cause = $9, peak_device_memory = $10
+        where job_id = $1 and attempt = $2
+          and (ended_at is null or (outcome = 'lost' and $3 in ('crashed', 'failed')))
         "#,
         job.0,
         attempt.cast_signed(),
@@ -96,12 +99,20 @@ pub async fn end(db: impl PgExecutor<'_>, job: JobId, attempt: u32, end: &End<'_
     Ok(())
 }
 
-/// The attempts at a job that ended like this since one of them last got as far as a new checkpoint, in order: number
-/// and detail.
-pub async fn spent(db: impl PgExecutor<'_>, job: JobId, outcome: Outcome) -> Result<Vec<(u32, String)>> {
+/// An attempt that counts against a budget.
+#[derive(Debug)]
+pub struct Spent {
+    pub number: u32,
+    /// None where it ended before causes were recorded.
+    pub cause: Option<Cause>,
+    pub detail: String,
+}
+
+/// The attempts at a job that ended like this since one of them last got as far as a new checkpoint, in order.
+pub async fn spent(db: impl PgExecutor<'_>, job: JobId, outcome: Outcome) -> Result<Vec<Spent>> {
     let rows = sqlx::query!(
         r#"
-        select attempt, coalesce(detail, '') as "detail!" from attempts
+        select attempt, cause, coalesce(detail, '') as "detail!" from attempts
         where job_id = $1 and outcome = $2
           and attempt >= coalesce((select max(attempt) from checkpoints where job_id = $1), 0)
         order by attempt
@@ -111,7 +122,13 @@ pub async fn spent(db: impl PgExecutor<'_>, job: JobId, outcome: Outcome) -> Res
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.attempt.unsigned_abs(), row.detail)).collect())
+    let cause = |word: Option<String>| word.and_then(|word| word.parse().ok());
+    let spent = rows.into_iter().map(|row| Spent {
+        number: row.attempt.unsigned_abs(),
+        cause: cause(row.cause),
+        detail: row.detail,
+    });
+    Ok(spent.collect())
 }
 
 /// Whether an attempt was recorded as a success.

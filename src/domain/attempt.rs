@@ -39,6 +39,11 @@ impl Outcome {
         }
     }
 
+    /// Whether its job is still to be done.
+    pub fn leaves_work(self) -> bool {
+        matches!(self, Self::Crashed | Self::Lost | Self::ShutDown)
+    }
+
     /// How many attempts may end like this one after the other, none of them getting as far as a new checkpoint,
     /// before the job fails; None where none counts.
     pub fn budget(self) -> Option<u32> {
@@ -99,6 +104,25 @@ pub enum Cause {
 }
 
 impl Cause {
+    const ALL: [Self; 16] = [
+        Self::JobError,
+        Self::Signal,
+        Self::Exit,
+        Self::EngineError,
+        Self::OutOfHostMemory,
+        Self::OutOfDeviceMemory,
+        Self::Stalled,
+        Self::NotPrepared,
+        Self::NotStored,
+        Self::OutOfStorage,
+        Self::Unavailable,
+        Self::LeaseLost,
+        Self::WorkerRestarted,
+        Self::WorkerShutDown,
+        Self::PauseRequested,
+        Self::CancelRequested,
+    ];
+
     /// The word on the wire and in the database.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -151,6 +175,14 @@ impl Cause {
             _ if self.outcome() == Outcome::Lost => "worker_lost",
             _ => "training_crashed",
         }
+    }
+}
+
+impl FromStr for Cause {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|cause| cause.as_str() == text).ok_or(())
     }
 }
 

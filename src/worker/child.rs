@@ -24,7 +24,7 @@ const LONGEST_LINE: usize = 4 << 20;
 /// # Errors
 /// It does not run; the text says why.
 pub(super) async fn devices(config: &Config) -> Result<Devices, String> {
-    let asked = process::command(config).arg("devices").stdin(Stdio::null()).kill_on_drop(true).output();
+    let asked = process::command(config, 1).arg("devices").stdin(Stdio::null()).kill_on_drop(true).output();
     let output = tokio::time::timeout(Duration::from_mins(1), asked)
         .await
         .map_err(|_| "it does not answer".to_owned())?
@@ -76,12 +76,12 @@ pub(super) enum Output {
 }
 
 impl Trainer {
-    /// Starts a trainer on the spec in `folder`, on the GPU of its slot if there are GPUs.
+    /// Starts a trainer of so many CPU threads on the spec in `folder`, on the GPU of its slot if there are GPUs.
     ///
     /// # Errors
     /// The program cannot be started.
-    pub(super) fn start(config: &Config, folder: &Path, gpu: Option<&str>) -> std::io::Result<Self> {
-        let mut command = process::command(config);
+    pub(super) fn start(config: &Config, threads: usize, folder: &Path, gpu: Option<&str>) -> std::io::Result<Self> {
+        let mut command = process::command(config, threads);
         command.arg("run").arg("spec.json");
         if let Some(gpu) = gpu {
             command.env("CUDA_VISIBLE_DEVICES", gpu);

@@ -7,11 +7,13 @@ use nix::sys::signal::Signal;
 use super::Worker;
 use super::lease::Lease;
 use super::memory::cause_of_death;
+use super::publisher;
 use crate::app::jobs::{Move, told};
+use crate::db::attempts::Spent;
 use crate::db::queue::Claim;
 use crate::db::{self, Connection, attempts, events, queue};
 use crate::domain::attempt::{Cause, Outcome, ProcessEnd};
-use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::error::{ErrorKind, Result};
 use crate::domain::estimate::gib;
 use crate::domain::event::NewEvent;
 use crate::domain::id::JobId;
@@ -131,20 +133,31 @@ pub(super) async fn record(worker: &Worker, claim: &Claim, ending: &Ending) -> R
     let labels = [("kind", claim.kind.as_str()), ("outcome", ending.outcome().as_str()), ("cause", cause)];
     metrics::counter!(telemetry::ATTEMPTS, &labels).increment(1);
     let mut outcome = Ok(None);
-    // A short outage must not cost the work of hours.
-    for pause in [0, 1, 2, 4] {
-        tokio::time::sleep(Duration::from_secs(pause)).await;
+    for tries in 0_u32.. {
         outcome = db::within(WRITE, db::retrying(|| settle(worker, claim, ending))).await;
-        if outcome.is_ok() {
+        let Err(error) = &outcome else { break };
+        // While the database is away there is nothing to run in the slot anyway, and how the trainer ended is known here
+        // alone.
+        let is_away = error.kind == ErrorKind::Unavailable && !worker.shutdown.is_cancelled();
+        if !is_away && tries >= TRIES {
             break;
         }
+        tracing::warn!(job = %claim.job, error = error.chain(), "the end of the attempt could not be recorded yet");
+        tokio::time::sleep(publisher::pause(tries)).await;
     }
-    free_slot(worker, claim).await;
-    if let Some(made) = outcome? {
-        told(&worker.app, claim.kind, claim.job, made, Some(&ending.detail)).await;
+    match outcome {
+        Ok(Some(made)) => told(&worker.app, claim.kind, claim.job, made, Some(&ending.detail)).await,
+        Ok(None) => {}
+        Err(error) => {
+            free_slot(worker, claim).await;
+            return Err(error);
+        }
     }
     Ok(())
 }
+
+/// How often the end of an attempt is written again where that failed.
+const TRIES: u32 = 4;
 
 /// How long one write may take.
 const WRITE: Duration = Duration::from_secs(20);
@@ -233,16 +246,21 @@ pub(super) async fn retry_or_fail(
     cause: Cause,
     detail: &str,
 ) -> Result<Move> {
-    let outcome = cause.outcome();
-    let budget = outcome.budget().ok_or_else(|| Error::internal("this outcome is not retried"))?;
-    let spent = attempts::spent(&mut *db, job, outcome).await?;
-    let count = u32::try_from(spent.len()).unwrap_or(u32::MAX);
-    if count >= budget {
-        let error =
-            JobError::new(cause.job_error_code(), format!("Gave up after {count} attempts: {}.", listed(&spent)));
-        return fail(db, job, &error).await;
+    let mut count = 0;
+    // An attempt that counted as lost when the job went on may be known as a crash by now.
+    for outcome in [Outcome::Crashed, Outcome::Lost] {
+        let spent = attempts::spent(&mut *db, job, outcome).await?;
+        let number = u32::try_from(spent.len()).unwrap_or(u32::MAX);
+        if let (true, Some(last)) = (outcome.budget().is_some_and(|budget| number >= budget), spent.last()) {
+            let code = last.cause.unwrap_or(cause).job_error_code();
+            let message = format!("Gave up after {number} attempts: {}.", listed(&spent));
+            return fail(db, job, &JobError::new(code, message)).await;
+        }
+        if outcome == cause.outcome() {
+            count = number;
+        }
     }
-    let status = queue::put_back(&mut *db, job, backoff(outcome, count)).await?;
+    let status = queue::put_back(&mut *db, job, backoff(cause.outcome(), count)).await?;
     let next = if status == JobStatus::Paused { "paused" } else { "queued again and will go on" };
     let message = format!("Attempt {attempt} ended early: {detail}. The job is {next}.");
     events::insert(db, job, &[NewEvent::warn(message)]).await?;
@@ -250,10 +268,14 @@ pub(super) async fn retry_or_fail(
 }
 
 /// The last few attempts, each with what ended it.
-fn listed(spent: &[(u32, String)]) -> String {
+fn listed(spent: &[Spent]) -> String {
     const SHOWN: usize = 3;
     let latest = &spent[spent.len().saturating_sub(SHOWN)..];
-    latest.iter().map(|(number, detail)| format!("in attempt {number} {detail}")).collect::<Vec<_>>().join("; ")
+    latest
+        .iter()
+        .map(|Spent { number, detail, .. }| format!("in attempt {number} {detail}"))
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// 1, 2, 4 … seconds after the first, second, third … crash, and a minute at most. The first loss costs no wait: it
@@ -271,7 +293,7 @@ fn backoff(outcome: Outcome, count: u32) -> Duration {
 mod tests {
     use std::time::Duration;
 
-    use super::{Ending, backoff, describe, listed};
+    use super::{Ending, Spent, backoff, describe, listed};
     use crate::domain::attempt::{Cause, Outcome, ProcessEnd};
     use crate::domain::job::JobError;
 
@@ -310,7 +332,8 @@ mod tests {
 
     #[test]
     fn the_latest_attempts_are_listed() {
-        let spent: Vec<(u32, String)> = (1..=5).map(|number| (number, "it died".to_owned())).collect();
+        let spent = |number| Spent { number, cause: None, detail: "it died".to_owned() };
+        let spent: Vec<Spent> = (1..=5).map(spent).collect();
         assert_eq!(listed(&spent), "in attempt 3 it died; in attempt 4 it died; in attempt 5 it died");
     }
 }

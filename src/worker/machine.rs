@@ -4,10 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Worker;
+use crate::config::Config;
 use crate::db::{self, workers};
-use crate::disk::Reserve;
 use crate::domain::estimate::{Device, Machine};
 use crate::domain::run::Devices;
+use crate::limits;
 
 /// How often it is read and shown.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -15,19 +16,21 @@ const PAUSE: Duration = Duration::from_secs(10);
 const WRITE: Duration = Duration::from_secs(5);
 
 /// What one of `slots` slots can have.
-pub(super) fn read(devices: &Devices, slots: u32, runs: &Path, reserve: Reserve) -> Machine {
+pub(super) fn read(devices: &Devices, slots: u32, config: &Config) -> Machine {
     let is_gpu = devices.cuda > 0;
-    let memory = if is_gpu { devices.cuda_memory } else { host_memory().map(|bytes| bytes / u64::from(slots.max(1))) };
-    Machine { device: Device { is_gpu, has_bf16: is_gpu || devices.cpu_bf16 }, memory, free_disk: reserve.usable(runs) }
+    let host = || limits::memory(Path::new(limits::ROOT), config.allocation);
+    let memory = if is_gpu { devices.cuda_memory } else { host().map(|bytes| bytes / u64::from(slots.max(1))) };
+    let free_disk = config.reserve.usable(&config.runs_dir);
+    Machine { device: Device { is_gpu, has_bf16: is_gpu || devices.cpu_bf16 }, memory, free_disk }
 }
 
-/// Bytes of memory that this machine has, or that the container it is in may use (cgroup v2, `memory.max`).
-fn host_memory() -> Option<u64> {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let kib: u64 =
-        meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.trim().split(' ').next()?.parse().ok()?;
-    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
-    Some(limit.map_or(kib << 10, |limit: u64| limit.min(kib << 10)))
+/// CPU threads of a run in one of `slots` slots: the cores are shared, for runs that have more threads than there are
+/// cores wait for each other at every operator.
+pub(super) fn threads(slots: u32, config: &Config) -> usize {
+    match config.trainer_threads {
+        0 => (limits::cores(config.allocation) / usize::try_from(slots).unwrap_or(usize::MAX).max(1)).max(1),
+        given => given,
+    }
 }
 
 impl Worker {
@@ -38,7 +41,7 @@ impl Worker {
                 () = self.shutdown.cancelled() => return,
                 () = tokio::time::sleep(PAUSE) => {}
             }
-            let machine = read(&self.devices, slots, &self.app.runs(), self.app.config.reserve);
+            let machine = read(&self.devices, slots, &self.app.config);
             let seen = db::within(WRITE, workers::seen(self.app.db.pool(), self.identity.id, &machine)).await;
             if let Err(error) = seen {
                 tracing::debug!(error = error.chain(), "cannot show what this machine offers");
@@ -49,17 +52,32 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
-    use super::{Reserve, read};
+    use super::{read, threads};
+    use crate::config::{self, Config};
     use crate::domain::run::Devices;
+
+    fn config(flags: &[(&str, &str)]) -> Config {
+        config::load(&flags.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()).unwrap()
+    }
 
     #[test]
     fn slots_share_the_machine_and_have_a_gpu_each() {
-        let here = std::path::Path::new("/");
+        let here = &config(&[("runs-dir", "/")]);
         let cpu = Devices { cpu_bf16: true, ..Devices::default() };
-        let (one, two) = (read(&cpu, 1, here, Reserve(0)), read(&cpu, 2, here, Reserve(0)));
+        let (one, two) = (read(&cpu, 1, here), read(&cpu, 2, here));
         assert!(one.memory.unwrap() > 1 << 20 && one.memory.unwrap() / 2 == two.memory.unwrap());
         assert!(one.free_disk.is_some() && one.device.has_bf16 && !one.device.is_gpu);
         let gpus = Devices { cuda: 8, cuda_memory: Some(80 << 30), ..Devices::default() };
-        assert_eq!(read(&gpus, 8, here, Reserve(0)).memory, Some(80 << 30));
+        assert_eq!(read(&gpus, 8, here).memory, Some(80 << 30));
+    }
+
+    #[test]
+    fn slots_share_the_cores_unless_a_number_is_given() {
+        let all = threads(1, &config(&[]));
+        assert_eq!(all, crate::limits::cores(config(&[]).allocation));
+        for (slots, expected) in [(0, all), (2, (all / 2).max(1)), (u32::MAX, 1)] {
+            assert_eq!(threads(slots, &config(&[])), expected);
+        }
+        assert_eq!(threads(4, &config(&[("trainer-threads", "3")])), 3);
     }
 }

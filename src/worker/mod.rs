@@ -30,6 +30,7 @@ pub use identity::{Identity, IdentityError};
 use crate::app::App;
 use crate::db::queue::{self, Claim};
 use crate::db::{self, workers};
+use crate::domain::attempt::Outcome;
 use crate::domain::error::{Error, Result};
 use crate::domain::run::Devices;
 
@@ -45,6 +46,8 @@ pub(crate) struct Worker {
     app: App,
     identity: Arc<Identity>,
     devices: Devices,
+    /// CPU threads of one run.
+    threads: usize,
     hints: watch::Receiver<u64>,
     shutdown: CancellationToken,
 }
@@ -76,42 +79,45 @@ pub async fn keep_up(app: App, shutdown: CancellationToken) {
     Background::start(&app, &shutdown).end().await;
 }
 
-/// Runs jobs until `shutdown`, then lets running ones save a checkpoint and gives them back.
+/// Runs jobs until `shutdown`, then lets running ones save a checkpoint and gives them back. Returns how many it did not
+/// get done.
 ///
 /// # Errors
 /// The database refuses to register the worker.
-pub async fn run(app: App, identity: Identity, shutdown: CancellationToken) -> Result<()> {
+pub async fn run(app: App, identity: Identity, shutdown: CancellationToken) -> Result<usize> {
     identity.end_leftovers(&app.runs());
     let background = Background::start(&app, &shutdown);
     let devices = tokio::select! {
         devices = probe(&app) => devices,
-        () = shutdown.cancelled() => return Ok(()),
+        () = shutdown.cancelled() => return Ok(0),
     };
     let slots = app.config.slots.unwrap_or_else(|| u32::try_from(devices.cuda).unwrap_or(u32::MAX).max(1));
     let hints = background.hints.clone();
-    let worker = Worker { app, identity: Arc::new(identity), devices, hints, shutdown: shutdown.clone() };
+    let threads = machine::threads(slots, &app.config);
+    let worker = Worker { app, identity: Arc::new(identity), devices, threads, hints, shutdown: shutdown.clone() };
     worker.register(slots).await?;
     let showing = tokio::spawn(worker.clone().show_machine(slots));
-    tracing::info!(worker = %worker.identity.id, slots, gpus = worker.devices.cuda, "worker ready");
-    worker.claim_until(&shutdown).await;
+    tracing::info!(worker = %worker.identity.id, slots, threads, gpus = worker.devices.cuda, "worker ready");
+    let unfinished = worker.claim_until(&shutdown).await;
     let _ = showing.await;
     background.end().await;
-    Ok(())
+    Ok(unfinished)
 }
 
 impl Worker {
     async fn register(&self, slots: u32) -> Result<()> {
         while upkeep::rescue::run_once(&self.app, Some(self.identity.id)).await? {}
         let mut tx = self.app.db.begin().await?;
-        let machine = machine::read(&self.devices, slots, &self.app.runs(), self.app.config.reserve);
+        let machine = machine::read(&self.devices, slots, &self.app.config);
         let slots = i32::try_from(slots).unwrap_or(i32::MAX);
         workers::register(tx.connection(), self.identity.id, &self.identity.host, slots, &machine).await?;
         tx.commit().await
     }
 
-    /// The one claim loop: concurrent claims of one worker would see each other's slots as taken.
-    async fn claim_until(&self, shutdown: &CancellationToken) {
-        let mut runs: JoinSet<()> = JoinSet::new();
+    /// The one claim loop: concurrent claims of one worker would see each other's slots as taken. Returns how many runs
+    /// the end of it left unfinished.
+    async fn claim_until(&self, shutdown: &CancellationToken) -> usize {
+        let mut runs: JoinSet<Outcome> = JoinSet::new();
         let mut hints = self.hints.clone();
         let mut had_room = true;
         while !shutdown.is_cancelled() {
@@ -138,7 +144,11 @@ impl Worker {
                 () = tokio::time::sleep(POLL) => {}
             }
         }
-        while runs.join_next().await.is_some() {}
+        let mut unfinished = 0;
+        while let Some(ended) = runs.join_next().await {
+            unfinished += usize::from(ended.map_or(true, Outcome::leaves_work));
+        }
+        unfinished
     }
 
     async fn claim(&self) -> Result<Option<Claim>> {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Worker;
 use super::reports::Reports;
 use crate::app::App;
 use crate::app::models::fetch;
@@ -21,25 +22,26 @@ use crate::store::out_of_storage;
 /// Fills the run's folder with everything the trainer needs; an error of the job's own is in the inner result, and what
 /// is damaged is one: another attempt would find the same.
 pub(super) async fn prepare(
-    app: &App,
+    worker: &Worker,
     claim: &Claim,
     job: &Job,
     folder: &Path,
     reports: &mut Reports,
 ) -> Result<std::result::Result<(), JobError>> {
-    match fill(app, claim, job, folder, reports).await {
+    match fill(worker, claim, job, folder, reports).await {
         Err(error) => Ok(Err(JobError::of_damage(error)?)),
         filled => filled,
     }
 }
 
 async fn fill(
-    app: &App,
+    worker: &Worker,
     claim: &Claim,
     job: &Job,
     folder: &Path,
     reports: &mut Reports,
 ) -> Result<std::result::Result<(), JobError>> {
+    let app = &worker.app;
     let _ = tokio::fs::remove_dir_all(folder).await;
     for part in ["model", "data"] {
         tokio::fs::create_dir_all(folder.join(part)).await.map_err(io_error)?;
@@ -79,7 +81,7 @@ async fn fill(
         resume,
         checkpoints: PathBuf::from("checkpoints"),
         output: PathBuf::from("output"),
-        threads: app.config.trainer_threads,
+        threads: worker.threads,
         min_free_bytes: app.config.reserve.of_runs().0,
         failpoints: app.failpoints.for_trainer(claim.attempt),
     };

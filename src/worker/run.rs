@@ -19,10 +19,11 @@ use super::publisher::{self, Publisher};
 use super::reports::Reports;
 use super::watchdog::Watchdog;
 use crate::db::queue::Claim;
-use crate::domain::attempt::Cause;
+use crate::domain::attempt::{Cause, ProcessEnd};
 use crate::domain::error::{ErrorKind, Result};
 use crate::domain::job::{Job, JobError};
 use crate::domain::run::{ABANDONED, Finished, TrainerCommand, TrainerMessage};
+use crate::process::Group;
 
 /// How often reports are written to the database.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -30,19 +31,17 @@ const FLUSH: Duration = Duration::from_secs(1);
 const CANCEL_GRACE: Duration = Duration::from_secs(1);
 /// How long a trainer may live on once it prints no more.
 const OUTPUT_GRACE: Duration = Duration::from_secs(5);
-/// How long each signal of the ladder may take to work.
-const SIGNAL_GRACE: Duration = Duration::from_secs(1);
+/// How long a trainer that hangs may take to write where it is. It ends once it has; on a machine that does much else
+/// that takes many seconds.
+const STACK_GRACE: Duration = Duration::from_secs(30);
+/// How long to wait before a process that was killed is killed again: others may have joined its group meanwhile.
+const KILL_AGAIN: Duration = Duration::from_secs(1);
 
-/// What a trainer that must end is sent, one after the other.
-const TERMINATE: &[Signal] = &[Signal::SIGTERM, Signal::SIGKILL];
-const KILL: &[Signal] = &[Signal::SIGKILL];
-
-/// Why and how a trainer is being stopped.
+/// Why a trainer is being stopped.
 struct Stop {
     cause: Cause,
-    /// When to become ruder.
+    /// When it is killed, unless it has ended by then.
     deadline: Instant,
-    ladder: &'static [Signal],
 }
 
 /// A trainer at work.
@@ -107,7 +106,7 @@ impl<'a> Run<'a> {
                 () = pause_requested(&mut self.pausing), if self.stop.is_none() => {
                     self.stop_to_resume(Cause::PauseRequested);
                 }
-                () = tokio::time::sleep_until(deadline.unwrap_or(stalled)), if deadline.is_some() => self.escalate(),
+                () = tokio::time::sleep_until(deadline.unwrap_or(stalled)), if deadline.is_some() => self.kill(),
                 _ = flush.tick() => {
                     self.note_memory();
                     self.reports.flush().await;
@@ -134,29 +133,27 @@ impl<'a> Run<'a> {
     }
 
     fn stop_for(&mut self, lease: Lease) {
-        let deadline = Instant::now() + CANCEL_GRACE;
+        let now = Instant::now();
         self.stop = Some(if lease == Lease::Cancelled {
             self.trainer.commands.send(TrainerCommand::Stop { checkpoint: false });
-            Stop { cause: Cause::CancelRequested, deadline, ladder: TERMINATE }
+            Stop { cause: Cause::CancelRequested, deadline: now + CANCEL_GRACE }
         } else {
-            self.trainer.group().signal(Signal::SIGKILL);
-            Stop { cause: Cause::LeaseLost, deadline, ladder: KILL }
+            Stop { cause: Cause::LeaseLost, deadline: now }
         });
     }
 
     fn stop_to_resume(&mut self, cause: Cause) {
         self.trainer.commands.send(TrainerCommand::Stop { checkpoint: true });
-        let deadline = Instant::now() + self.worker.app.config.shutdown;
-        self.stop = Some(Stop { cause, deadline, ladder: TERMINATE });
+        self.stop = Some(Stop { cause, deadline: Instant::now() + self.worker.app.config.shutdown });
     }
 
-    /// SIGQUIT makes the trainer write where it is; SIGCONT lets a stopped one do so.
+    /// SIGQUIT makes the trainer write where it is and end; SIGCONT lets a stopped one do so.
     fn stop_stalled(&mut self) {
         let patience = self.watchdog.patience().as_secs_f64();
         tracing::warn!(job = self.claim.public_id(), patience, "the trainer makes no progress and is ended");
         self.trainer.group().signal(Signal::SIGQUIT);
         self.trainer.group().signal(Signal::SIGCONT);
-        self.stop = Some(Stop { cause: Cause::Stalled, deadline: Instant::now() + SIGNAL_GRACE, ladder: TERMINATE });
+        self.stop = Some(Stop { cause: Cause::Stalled, deadline: Instant::now() + STACK_GRACE });
     }
 
     /// Whether the run writes to the disk of the database, and that disk has so little room that the run must end.
@@ -167,19 +164,15 @@ impl<'a> Run<'a> {
     }
 
     fn stop_for_room(&mut self) {
-        tracing::warn!(job = %self.claim.job, "the disk is nearly full, and the run is ended");
+        tracing::warn!(job = self.claim.public_id(), "the disk is nearly full, and the run is ended");
         self.trainer.commands.send(TrainerCommand::Stop { checkpoint: false });
-        self.stop =
-            Some(Stop { cause: Cause::OutOfStorage, deadline: Instant::now() + CANCEL_GRACE, ladder: TERMINATE });
+        self.stop = Some(Stop { cause: Cause::OutOfStorage, deadline: Instant::now() + CANCEL_GRACE });
     }
 
-    fn escalate(&mut self) {
+    fn kill(&mut self) {
+        self.trainer.group().signal(Signal::SIGKILL);
         if let Some(stop) = &mut self.stop {
-            if let [signal, rest @ ..] = stop.ladder {
-                self.trainer.group().signal(*signal);
-                stop.ladder = if rest.is_empty() { KILL } else { rest };
-            }
-            stop.deadline = Instant::now() + SIGNAL_GRACE;
+            stop.deadline = Instant::now() + KILL_AGAIN;
         }
     }
 
@@ -227,7 +220,11 @@ impl<'a> Run<'a> {
         process.peak_memory = self.reports.peak_memory;
         process.peak_device_memory = self.reports.peak_device_memory;
         self.reports.flush().await;
-        let cause = self.stop.as_ref().map(|stop| stop.cause);
+        let mut cause = self.stop.as_ref().map(|stop| stop.cause);
+        if cause == Some(Cause::LeaseLost) && died_by_itself(process, &group) {
+            // A machine that is short of memory renews nothing either: what it kills must not pass for a lost lease.
+            cause = None;
+        }
         let stored = self.publisher.finish();
         if cause == Some(Cause::WorkerShutDown) {
             let _ = tokio::time::timeout(self.worker.app.config.shutdown, stored).await;
@@ -248,6 +245,11 @@ impl<'a> Run<'a> {
         };
         ending.with_process(process, stderr)
     }
+}
+
+/// Whether a trainer was not killed from here and did not end as it was told to.
+fn died_by_itself(process: ProcessEnd, group: &Group) -> bool {
+    !group.was_killed() && !matches!(process.exit_code, Some(0 | ABANDONED))
 }
 
 /// Stores the results, however long the store or the database is away, as long as the lease is held.

@@ -14,13 +14,13 @@ use super::run::Run;
 use crate::app::jobs::{Move, told};
 use crate::db::jobs;
 use crate::db::queue::Claim;
-use crate::domain::attempt::Cause;
+use crate::domain::attempt::{Cause, Outcome};
 use crate::domain::error::{Error, ErrorKind, Result, is_storage_full};
 use crate::store::out_of_storage;
 use crate::telemetry::{self, OneMore};
 
-/// Runs a claimed job and records how the attempt ended. The slot is free again on return.
-pub(super) async fn supervise(worker: &Worker, claim: Claim, shutdown: CancellationToken) {
+/// Runs a claimed job, records how the attempt ended, and returns it. The slot is free again on return.
+pub(super) async fn supervise(worker: &Worker, claim: Claim, shutdown: CancellationToken) -> Outcome {
     let app = &worker.app;
     let _running = OneMore::of(telemetry::RUNNING, claim.kind.as_str());
     app.failpoints.hit("worker.claimed", claim.attempt.into());
@@ -42,6 +42,7 @@ pub(super) async fn supervise(worker: &Worker, claim: Claim, shutdown: Cancellat
     if let Err(error) = tokio::fs::remove_dir_all(&folder).await {
         tracing::debug!(%error, "the run's folder stays");
     }
+    outcome
 }
 
 /// An attempt that could not even start.
@@ -68,7 +69,7 @@ async fn attempt(
         jobs::find_any(&mut connection, claim.job).await?.ok_or_else(|| Error::internal("a claimed job is gone"))?;
     drop(connection);
     let mut reports = Reports::new(app.clone(), *claim, &job)?;
-    if let Err(error) = prepare(app, claim, &job, folder, &mut reports).await? {
+    if let Err(error) = prepare(worker, claim, &job, folder, &mut reports).await? {
         reports.flush().await;
         return Ok(Ending::reported(error, None));
     }
@@ -77,7 +78,7 @@ async fn attempt(
         return Ok(Ending::lease(keeper.state()));
     }
     let gpu = worker.gpu_of(claim.slot);
-    let trainer = Trainer::start(&app.config, folder, gpu.as_deref()).map_err(not_started)?;
+    let trainer = Trainer::start(&app.config, worker.threads, folder, gpu.as_deref()).map_err(not_started)?;
     app.failpoints.hit("worker.spawned", claim.attempt.into());
     keeper.guard(trainer.group().clone(), trainer.commands.clone());
     let mut run = Run::new(worker, claim, &job, folder, reports, keeper, trainer);

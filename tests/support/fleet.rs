@@ -81,7 +81,7 @@ impl Fleet {
         let mut all = BTreeMap::from([
             ("FINETUNED_TRAINER".to_owned(), trainer().display().to_string()),
             ("FINETUNED_TRAINER_THREADS".to_owned(), "1".to_owned()),
-            ("FINETUNED_LEASE_SECONDS".to_owned(), "6".to_owned()),
+            ("FINETUNED_LEASE_SECONDS".to_owned(), "12".to_owned()),
         ]);
         all.extend(settings);
         Self { folder: folder.to_owned(), settings: all }

@@ -158,6 +158,31 @@ async fn a_long_path_does_not_matter() {
     assert!(!Path::new(&socket).exists(), "it leaves nothing behind");
 }
 
+/// A smart shutdown waits for the sessions there are, and takes no new ones: for ever, if nobody acts.
+#[tokio::test]
+async fn a_server_that_someone_else_told_to_stop_is_started_again() {
+    let folder = folder();
+    let mut server = open(folder.path()).await.unwrap();
+    let pid = server_pid(folder.path()).unwrap();
+    let url = server.url().to_owned();
+    let session = Db::connect(&url, 1).await.unwrap();
+    let held = session.connection().await.unwrap();
+    tokio::select! {
+        never = server.keep_running() => match never {},
+        () = async {
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).unwrap();
+            let again = async || {
+                let _: () = Db::connect(&url, 1).await.ok()?.close().await;
+                server_pid(folder.path()).filter(|&found| found != pid)
+            };
+            super::support::service::eventually("another one to answer", 30, again).await;
+        } => {}
+    }
+    drop(held);
+    server.stop().await;
+    assert!(server_pid(folder.path()).is_none());
+}
+
 #[tokio::test]
 async fn a_server_that_dies_is_started_again() {
     let folder = folder();

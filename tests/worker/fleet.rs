@@ -54,7 +54,7 @@ async fn wait_for_checkpoint(client: &Client, id: &str) {
 }
 
 /// Hashes of the finished model's weights and of all metrics.
-async fn bits(client: &Client, id: &str) -> (String, String, Value) {
+pub async fn bits(client: &Client, id: &str) -> (String, String, Value) {
     let job = client.wait_for_end(id).await;
     assert_eq!(job["status"], "succeeded", "{job}");
     let name = job["fine_tuned_model"].as_str().unwrap().replace('/', "%2F");
@@ -90,6 +90,32 @@ async fn a_job_whose_worker_is_killed_ends_on_another_machine_with_the_same_bits
     assert!(second.stop().success());
 }
 
+/// What the kernel does to a machine without memory: its worker stands still, and its trainer is killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trainer_that_died_while_its_worker_was_asleep_counts_as_a_crash() {
+    let site = site().await;
+    let client = &site.client;
+    let first = site.fleet.start("first", &["worker"], &[SLOW]);
+    let id = create_job(client).await;
+    wait_for_checkpoint(client, &id).await;
+    first.signal(Signal::SIGSTOP);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(first.trainers()[0]), Signal::SIGKILL).unwrap();
+    let second = site.fleet.start("second", &["worker"], &[SLOW]);
+    eventually("the other worker to take over", 60, async || {
+        (client.job(&id).await["attempts"].as_array().unwrap().len() == 2).then_some(())
+    })
+    .await;
+    assert_eq!(client.job(&id).await["attempts"][0]["cause"], "lease_lost");
+    first.signal(Signal::SIGCONT);
+    let attempt = eventually("the sleeper to tell", 60, async || {
+        Some(client.job(&id).await["attempts"][0].clone()).filter(|attempt| attempt["outcome"] != "lost")
+    })
+    .await;
+    assert_eq!((&attempt["outcome"], &attempt["signal"]), (&json!("crashed"), &json!(9)), "{attempt}");
+    assert_eq!(client.wait_for_end(&id).await["status"], "succeeded");
+    drop(second);
+}
+
 /// A worker that is stopped for longer than its lease comes back to find its job another's.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_asleep_past_its_lease_finds_its_trainer_gone_and_changes_nothing() {
@@ -102,13 +128,13 @@ async fn a_worker_asleep_past_its_lease_finds_its_trainer_gone_and_changes_nothi
     first.signal(Signal::SIGSTOP);
     let asleep = std::time::Instant::now();
     // The trainer has been told until when it may live, and ends by itself before the job is given away.
-    eventually("its trainer to end by itself", 6, async || first.trainers().is_empty().then_some(())).await;
+    eventually("its trainer to end by itself", 12, async || first.trainers().is_empty().then_some(())).await;
     assert_eq!(client.job(&id).await["attempts"].as_array().unwrap().len(), 1, "before the other worker starts");
     eventually("the other worker to take over", 30, async || {
         (client.job(&id).await["attempts"].as_array().unwrap().len() == 2).then_some(())
     })
     .await;
-    tokio::time::sleep(Duration::from_secs(12).saturating_sub(asleep.elapsed())).await;
+    tokio::time::sleep(Duration::from_secs(18).saturating_sub(asleep.elapsed())).await;
     let second_attempt = |job: &Value| job["attempts"][1].clone();
     let before = second_attempt(&client.job(&id).await);
     first.signal(Signal::SIGCONT);

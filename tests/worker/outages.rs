@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use finetuned::failpoint::Failpoints;
+use finetuned::worker::upkeep::rescue;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 
 use super::support::data;
@@ -13,7 +16,15 @@ use super::support::service::{Service, eventually};
 /// A service whose database lies behind a proxy, with a worker whose steps take a while, and a running job.
 async fn running(steps: u32) -> (Service, Proxy, String) {
     let (url, _, proxy) = database::behind_proxy().await;
-    let mut service = Service::over(&url, |config| config.lease = Duration::from_secs(12)).await;
+    running_over(&url, proxy, LONG, steps).await
+}
+
+/// A lease that outlasts an outage of some seconds, and one that a test can wait for.
+const LONG: Duration = Duration::from_mins(1);
+const SHORT: Duration = Duration::from_secs(12);
+
+async fn running_over(url: &str, proxy: Proxy, lease: Duration, steps: u32) -> (Service, Proxy, String) {
+    let mut service = Service::over(url, |config| config.lease = lease).await;
     service.import_tiny_model().await;
     service.app.failpoints = Failpoints::parse("trainer.step=slow").unwrap();
     service.start_worker();
@@ -100,7 +111,8 @@ async fn connections_that_are_cut_again_and_again_cost_no_attempt() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_cut_off_for_longer_than_its_lease_stops_and_goes_on_later() {
-    let (service, proxy, id) = running(120).await;
+    let (url, _, proxy) = database::behind_proxy().await;
+    let (service, proxy, id) = running_over(&url, proxy, SHORT, 120).await;
     proxy.stall();
     let runs = service.app.runs();
     // Two thirds of twelve seconds.
@@ -116,9 +128,38 @@ async fn a_worker_cut_off_for_longer_than_its_lease_stops_and_goes_on_later() {
     assert!(attempts[1]["start_step"].as_u64().unwrap() >= 5);
 }
 
+/// A machine that is short of memory: its worker renews no lease any more, and the kernel kills the trainer. The job goes
+/// on elsewhere as if the worker were lost, and what really happened is recorded once the worker can tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trainer_that_died_before_its_worker_lost_the_lease_counts_as_a_crash() {
+    let (url, direct, proxy) = database::behind_proxy().await;
+    let elsewhere = Service::over(&direct, |_| {}).await;
+    let (service, proxy, id) = running_over(&url, proxy, SHORT, 120).await;
+    proxy.stall();
+    kill(Pid::from_raw(super::recovery::processes_in(&service.app.runs())[0]), Signal::SIGKILL).unwrap();
+    eventually("the lease to run out", 60, async || {
+        rescue::run_once(&elsewhere.app, None).await.unwrap().then_some(())
+    })
+    .await;
+    let first = async || -> (String, String, Option<i32>) {
+        sqlx::query_as("select outcome, cause, signal from attempts where attempt = 1")
+            .fetch_one(elsewhere.app.db.pool())
+            .await
+            .unwrap()
+    };
+    assert_eq!(first().await, ("lost".to_owned(), "lease_lost".to_owned(), None));
+    proxy.pass();
+    proxy.drop_all();
+    eventually("the worker to tell", 60, async || (first().await.0 != "lost").then_some(())).await;
+    assert_eq!(first().await, ("crashed".to_owned(), "signal".to_owned(), Some(9)));
+    let job = service.client().wait_for_end(&id).await;
+    assert_eq!((&job["status"], job["attempts"].as_array().unwrap().len()), (&json!("succeeded"), 2), "{job}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_that_is_used_up_keeps_no_worker_from_its_lease() {
-    let (service, _proxy, id) = running(40).await;
+    let (url, _, proxy) = database::behind_proxy().await;
+    let (service, _proxy, id) = running_over(&url, proxy, SHORT, 40).await;
     let mut held = Vec::new();
     while let Ok(Ok(connection)) = tokio::time::timeout(Duration::from_secs(1), service.app.db.connection()).await {
         held.push(connection);

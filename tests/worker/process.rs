@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use serde_json::json;
 
 use super::embedded;
+use super::fleet::bits;
 use super::recovery::processes_in;
 use super::support::client::Client;
 use super::support::data;
@@ -20,11 +21,16 @@ use super::support::service::{eventually, trainer};
 /// `finetuned` with a state directory of its own.
 pub struct Program {
     folder: tempfile::TempDir,
+    failpoints: &'static str,
 }
 
 impl Program {
     pub fn new() -> Self {
-        Self { folder: embedded::folder() }
+        Self::with_failpoints("")
+    }
+
+    fn with_failpoints(failpoints: &'static str) -> Self {
+        Self { folder: embedded::folder(), failpoints }
     }
 
     pub fn state(&self) -> PathBuf {
@@ -35,6 +41,7 @@ impl Program {
         let mut command = Command::new(env!("CARGO_BIN_EXE_finetuned"));
         command.args(arguments).env("FINETUNED_STATE_DIR", self.state()).env("FINETUNED_TRAINER", trainer());
         command.env("FINETUNED_TRAINER_THREADS", "1").env_remove("DATABASE_URL");
+        command.env("FINETUNED_FAILPOINTS", self.failpoints);
         command
     }
 
@@ -99,7 +106,29 @@ impl Serving {
         self.signal(signal);
         self.0.wait().unwrap()
     }
+
+    /// Signals the service and every process below it, itself last.
+    fn end_all(mut self, signal: Signal) -> std::process::ExitStatus {
+        for pid in below(self.0.id().cast_signed()) {
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+        self.signal(signal);
+        self.0.wait().unwrap()
+    }
 }
+
+/// The processes that a process started, and those that these started, the latter first.
+fn below(pid: i32) -> Vec<i32> {
+    let children = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let children = children.flat_map(|task| {
+        let text = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        text.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<i32>>()
+    });
+    children.flat_map(|child| below(child).into_iter().chain([child]).collect::<Vec<_>>()).collect()
+}
+
+/// `EX_TEMPFAIL`: there is work left.
+const WORK_LEFT: Option<i32> = Some(75);
 
 async fn start_long_job(client: &Client) -> String {
     let file = client.upload("data.csv", data::csv(300)).await;
@@ -144,13 +173,48 @@ async fn a_service_told_to_stop_gives_its_job_back_and_goes_on_at_the_next_start
     // Beside a running service.
     program.run_well(&["models", "import", data::tiny_model().to_str().unwrap()]);
     let id = start_long_job(&client).await;
-    assert!(service.end(Signal::SIGTERM).success());
+    assert_eq!(service.end(Signal::SIGTERM).code(), WORK_LEFT);
     assert_eq!(program.processes(), Vec::<i32>::new());
     let (service, client) = program.serve().await;
     let job = client.wait_for_end(&id).await;
     assert_eq!((&job["status"], &job["attempts"][0]["outcome"]), (&json!("succeeded"), &json!("shut_down")));
     assert!(job["attempts"][1]["start_step"].as_u64().unwrap() >= 60, "the checkpoint of the stop: {job}");
     assert!(service.end(Signal::SIGINT).success());
+}
+
+/// A job of 33 steps that makes the same each time.
+async fn create_same_job(client: &Client, file: &str) -> String {
+    let hyperparameters = json!({"n_epochs": 3, "batch_size": 8, "checkpoint_interval": 1000, "precision": "fp32"});
+    let body = json!({"model": "tiny-bert", "training_file": file, "seed": 7, "hyperparameters": hyperparameters});
+    client.post_json("/v1/fine_tuning/jobs", &body).await.good()["id"].as_str().unwrap().to_owned()
+}
+
+/// systemd tells every process of a unit to stop, and Slurm every process of a job: the trainer and PostgreSQL as well as
+/// the service.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_whose_every_process_is_told_to_stop_loses_no_step() {
+    let program = Program::with_failpoints("trainer.step=slow");
+    program.run_well(&["models", "import", data::tiny_model().to_str().unwrap()]);
+    let (service, client) = program.serve().await;
+    let file = client.upload("data.csv", data::csv(90)).await;
+    let whole = create_same_job(&client, &file).await;
+    let (model, metrics, _) = bits(&client, &whole).await;
+
+    let id = create_same_job(&client, &file).await;
+    let step = eventually("some steps", 60, async || {
+        client.job(&id).await["progress"]["step"].as_u64().filter(|&step| step >= 8)
+    })
+    .await;
+    assert_eq!(service.end_all(Signal::SIGTERM).code(), WORK_LEFT);
+    assert_eq!(program.processes(), Vec::<i32>::new());
+
+    let (service, client) = program.serve().await;
+    let (same_model, same_metrics, job) = bits(&client, &id).await;
+    let outcomes: Vec<_> = job["attempts"].as_array().unwrap().iter().map(|attempt| &attempt["outcome"]).collect();
+    assert_eq!(outcomes, [&json!("shut_down"), &json!("succeeded")], "{job}");
+    assert!(job["attempts"][1]["start_step"].as_u64().unwrap() >= step, "{job}");
+    assert_eq!((same_model, same_metrics), (model, metrics));
+    assert_eq!(service.end_all(Signal::SIGTERM).code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -344,6 +408,16 @@ fn images_and_a_test_file_can_be_checked_and_an_error_names_its_file() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && stderr.contains(told), "{arguments:?}: {stderr}");
     }
+}
+
+#[test]
+fn the_unit_lets_a_stopping_service_finish() {
+    let unit = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/finetuned.service")).unwrap();
+    let value = |name: &str| unit.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap();
+    assert_eq!((value("KillMode"), value("SuccessExitStatus"), value("OOMPolicy")), ("mixed", "75", "continue"));
+    let shutdown = finetuned::config::SETTINGS.iter().find(|setting| setting.flag == "shutdown-seconds").unwrap();
+    let (stop, shutdown): (u64, u64) = (value("TimeoutStopSec").parse().unwrap(), shutdown.default.parse().unwrap());
+    assert!(stop >= shutdown + 30, "requests and the database are ended after the jobs");
 }
 
 #[test]

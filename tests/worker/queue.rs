@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use finetuned::app::{App, validation};
+use finetuned::db::attempts::{self, End};
 use finetuned::db::queue::{self, Claim};
 use finetuned::db::workers;
+use finetuned::domain::attempt::{Cause, ProcessEnd};
 use finetuned::domain::estimate::{Device, Machine};
 use finetuned::domain::id::{JobId, WorkerId};
 use finetuned::domain::job::JobError;
@@ -91,13 +93,11 @@ async fn a_lease_that_ended_is_given_away_and_its_holder_can_change_nothing() {
     queued_jobs(&service, 1).await;
     let app = &service.app;
     let (zombie, heir) = (worker(app, 1).await, worker(app, 1).await);
-    let old = claim(app, zombie, Duration::from_millis(300)).await.unwrap();
-    assert!(
-        holds(app, &old).await
-            && queue::renew(app.db.pool(), &old, Duration::from_millis(300)).await.unwrap().is_some()
-    );
+    let old = claim(app, zombie, LEASE).await.unwrap();
+    assert!(holds(app, &old).await);
     assert!(!rescue::run_once(app, None).await.unwrap(), "nobody takes what is held");
-    tokio::time::sleep(Duration::from_millis(350)).await;
+    assert!(queue::renew(app.db.pool(), &old, Duration::from_millis(10)).await.unwrap().is_some());
+    tokio::time::sleep(Duration::from_millis(20)).await;
     assert_eq!(queue::renew(app.db.pool(), &old, LEASE).await.unwrap(), None, "too late");
     assert!(rescue::run_once(app, None).await.unwrap());
     let new = claim(app, heir, LEASE).await.unwrap();
@@ -112,6 +112,35 @@ async fn a_lease_that_ended_is_given_away_and_its_holder_can_change_nothing() {
         (&json!("lost"), &json!("its worker stopped renewing the lease"))
     );
     assert_eq!(job["attempts"][1]["outcome"], json!(null));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn crashes_that_are_learned_of_late_use_up_their_budget() {
+    let service = Service::api().await;
+    queued_jobs(&service, 1).await;
+    let app = &service.app;
+    let worker = worker(app, 2).await;
+    let lose = async || {
+        let lost = claim(app, worker, Duration::from_millis(10)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(rescue::run_once(app, None).await.unwrap());
+        lost
+    };
+    let process = ProcessEnd { signal: Some(9), ..ProcessEnd::default() };
+    let died = End { cause: Some(Cause::OutOfHostMemory), detail: "it died", process, stderr_tail: None };
+    for _ in 0..3 {
+        let lost = lose().await;
+        attempts::end(app.db.pool(), lost.job, lost.attempt, &died).await.unwrap();
+        // What is known is not forgotten again.
+        let again = End { cause: Some(Cause::LeaseLost), detail: "it was lost", ..died };
+        attempts::end(app.db.pool(), lost.job, lost.attempt, &again).await.unwrap();
+    }
+    let last = lose().await;
+    let job = service.client().job(&last.job.to_string()).await;
+    assert_eq!((&job["status"], &job["error"]["code"]), (&json!("failed"), &json!("out_of_memory")), "{job}");
+    let outcomes: Vec<_> = job["attempts"].as_array().unwrap().iter().map(|attempt| &attempt["outcome"]).collect();
+    assert_eq!(outcomes, ["crashed", "crashed", "crashed", "lost"]);
+    assert!(job["error"]["message"].as_str().unwrap().contains("in attempt 3 it died"), "{job}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -180,7 +180,7 @@ async fn an_image_classifier_answers_what_its_evaluation_predicted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_comes_when_it_is_asked_for_and_goes_when_it_is_not() {
-    let service = service(&["tiny-bert"], |config| config.serving_idle = Duration::from_secs(3)).await;
+    let service = service(&["tiny-bert"], |config| config.serving_idle = Duration::from_secs(10)).await;
     let client = service.client();
     let file = client.upload("data.csv", data::csv(30)).await;
     let (job, _) = trained(&client, "tiny-bert", "text_classification", &file, fp32(json!({}))).await;

@@ -12,13 +12,17 @@ use super::recovery::processes_in;
 use super::support::data;
 use super::support::service::{Service, eventually, trainer};
 
-async fn impatient(failpoints: &str) -> Service {
-    let mut service = Service::with(|config| config.stall = Duration::from_secs(2)).await;
+/// A service that calls so many seconds without progress a stall.
+async fn impatient(stall: u64, failpoints: &str) -> Service {
+    let mut service = Service::with(|config| config.stall = Duration::from_secs(stall)).await;
     service.import_tiny_model().await;
     service.app.failpoints = Failpoints::parse(failpoints).unwrap();
     service.start_worker();
     service
 }
+
+/// More seconds than a trainer needs to load where the machine does much else.
+const LOADING: u64 = 15;
 
 async fn create(service: &Service) -> String {
     let file = service.client().upload("data.csv", data::csv(100)).await;
@@ -28,21 +32,22 @@ async fn create(service: &Service) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trainer_that_hangs_is_ended_with_its_stack_and_the_job_goes_on() {
-    let service = impatient("trainer.step=slow,1:trainer.step=hang@12").await;
+    let service = impatient(LOADING, "trainer.step=slow,1:trainer.step=hang@12").await;
     let id = create(&service).await;
     let job = service.client().wait_for_end(&id).await;
     assert_eq!(job["status"], "succeeded", "{job}");
     let first = &job["attempts"][0];
     assert_eq!((&first["outcome"], &first["cause"]), (&json!("crashed"), &json!("stalled")));
-    assert!(first["detail"].as_str().unwrap().starts_with("the training process made no progress for 2 s"));
+    assert!(first["detail"].as_str().unwrap().starts_with("the training process made no progress for 15 s"));
     let stack = first["stderr_tail"].as_str().unwrap();
     assert!(stack.contains("the training thread is at:") && stack.contains("training.rs"), "{stack}");
-    assert_eq!(job["attempts"][1]["start_step"], 10);
+    // The checkpoint of step 10 was being written beside the steps, and may not have been whole when they ended.
+    assert!([5, 10].contains(&job["attempts"][1]["start_step"].as_u64().unwrap()), "{job}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trainer_that_was_stopped_is_ended_too() {
-    let service = impatient("trainer.step=slow").await;
+    let service = impatient(LOADING, "trainer.step=slow").await;
     let id = create(&service).await;
     let runs = service.app.runs();
     eventually("a step", 60, async || {
@@ -56,7 +61,7 @@ async fn a_trainer_that_was_stopped_is_ended_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_always_hangs_fails_and_says_so() {
-    let service = impatient("trainer.begin=hang@1").await;
+    let service = impatient(2, "trainer.begin=hang@1").await;
     let id = create(&service).await;
     let job = service.client().wait_for_end(&id).await;
     assert_eq!((&job["status"], &job["error"]["code"]), (&json!("failed"), &json!("training_stalled")), "{job}");

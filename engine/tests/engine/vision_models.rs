@@ -85,16 +85,51 @@ fn is_noise(name: &str) -> bool {
     name.ends_with("key.bias")
 }
 
-/// How far the direction of two gradients, each of all parameters, is from the same: 1 - cosine.
-fn turn(pairs: &[(Tensor, &Tensor)]) -> f64 {
-    let flat = |pick: &dyn Fn(&(Tensor, &Tensor)) -> Tensor| {
-        Tensor::cat(&pairs.iter().map(|pair| pick(pair).to_kind(Kind::Double).flatten(0, -1)).collect::<Vec<_>>(), 0)
+/// A parameter's gradient: its name, ours, and what it should be.
+type Gradient<'a> = (String, Tensor, &'a Tensor);
+
+/// The values of some gradients as one vector each: ours, and what they should be.
+fn vectors(gradients: &[&Gradient<'_>]) -> (Tensor, Tensor) {
+    let flat = |pick: &dyn Fn(&Gradient<'_>) -> Tensor| {
+        let parts = gradients.iter().map(|gradient| pick(gradient).to_kind(Kind::Double).flatten(0, -1));
+        Tensor::cat(&parts.collect::<Vec<_>>(), 0)
     };
-    let (ours, theirs) = (flat(&|pair| pair.0.to_device(Device::Cpu)), flat(&|pair| pair.1.copy()));
+    (flat(&|gradient| gradient.1.to_device(Device::Cpu)), flat(&|gradient| gradient.2.copy()))
+}
+
+/// How far the direction of the gradient of all parameters is from what it should be: 1 - cosine.
+fn turn(gradients: &[Gradient<'_>]) -> f64 {
+    let (ours, theirs) = vectors(&gradients.iter().collect::<Vec<_>>());
     1.0 - Tensor::cosine_similarity(&ours, &theirs, 0, 1e-12).double_value(&[])
 }
 
-fn compare(name: &str, tolerance: &Tolerance, largest_turn: f64) {
+/// The layer that a parameter is a part of: a convolution or linear layer with its norm.
+fn layer_of(parameter: &str) -> &str {
+    parameter.rsplitn(3, '.').last().unwrap_or(parameter)
+}
+
+/// The layer whose gradient is furthest from what it should be, and how far: the norm of the difference over the norm of
+/// the layer. No gradient at all would be 1, and one of opposite sign 2.
+fn furthest_layer(gradients: &[Gradient<'_>]) -> (f64, String) {
+    let mut layers: BTreeMap<&str, Vec<&Gradient<'_>>> = BTreeMap::new();
+    for gradient in gradients {
+        layers.entry(layer_of(&gradient.0)).or_default().push(gradient);
+    }
+    let distances = layers.into_iter().map(|(layer, gradients)| {
+        let (ours, theirs) = vectors(&gradients);
+        ((ours - &theirs).norm().double_value(&[]) / theirs.norm().double_value(&[]), layer.to_owned())
+    });
+    distances.max_by(|one, other| one.0.total_cmp(&other.0)).unwrap()
+}
+
+/// The gradient that is furthest from what it should be, each relative to its own largest value.
+fn furthest(gradients: &[Gradient<'_>]) -> (f64, String) {
+    let distances = gradients.iter().filter(|(name, ..)| !is_noise(name));
+    let distances = distances.map(|(name, ours, theirs)| (difference(ours, theirs), name.clone()));
+    distances.max_by(|one, other| one.0.total_cmp(&other.0)).unwrap()
+}
+
+fn compare(name: &str, tolerance: &Tolerance, largest_turn: f64, distance: fn(&[Gradient<'_>]) -> (f64, String)) {
     let (golden, model, table) = classifier(name, tolerance.kind);
     let step = golden["step"].int64_value(&[]).unsigned_abs();
     let pixels = images(step);
@@ -106,22 +141,17 @@ fn compare(name: &str, tolerance: &Tolerance, largest_turn: f64) {
     let loss = loss(&logits, &labels(step));
     assert_close(&loss.reshape([1]), &golden["loss"], tolerance.losses, &format!("loss of {name}"));
     loss.backward();
-    let mut worst: (f64, String) = (0.0, String::new());
-    let mut pairs = Vec::new();
+    let mut gradients = Vec::new();
     for param in table.iter() {
         for (part, grad) in param.split(&param.grad().unwrap()).unwrap() {
-            let expected = &golden[&format!("grad.{part}")];
-            if is_noise(part) {
-                assert!(grad.abs().max().double_value(&[]) < 1e-3, "{part}");
-            } else if difference(&grad, expected) > worst.0 {
-                worst = (difference(&grad, expected), part.to_owned());
-            }
-            pairs.push((grad, expected));
+            assert!(!is_noise(part) || grad.abs().max().double_value(&[]) < 1e-3, "{part}");
+            gradients.push((part.to_owned(), grad, &golden[&format!("grad.{part}")]));
         }
     }
-    assert_eq!(pairs.len(), golden.keys().filter(|name| name.starts_with("grad.")).count(), "every parameter");
-    assert_within(worst.0, tolerance.gradients, &format!("gradient of {} in {name}", worst.1));
-    assert_within(turn(&pairs), largest_turn, &format!("turn of the gradient of {name}"));
+    assert_eq!(gradients.len(), golden.keys().filter(|name| name.starts_with("grad.")).count(), "every parameter");
+    let (far, what) = distance(&gradients);
+    assert_within(far, tolerance.gradients, &format!("gradient of {what} in {name}"));
+    assert_within(turn(&gradients), largest_turn, &format!("turn of the gradient of {name}"));
 
     let named = table.named().unwrap();
     for (buffer, expected) in part(&golden, "after.", str::to_owned) {
@@ -133,21 +163,39 @@ fn compare(name: &str, tolerance: &Tolerance, largest_turn: f64) {
 #[test]
 fn logits_gradients_and_statistics_are_those_of_transformers() {
     for name in MODELS {
-        compare(name, &FP32, 1e-6);
+        compare(name, &FP32, 1e-6, furthest);
     }
 }
 
-/// Rounding to bfloat16 flips some of a ResNet's activations, so single gradients may be any; their direction together stays.
-/// PyTorch's own gradients under autocast turn by up to 0.1 here, and single ones differ by up to 1.1 (measured).
+/// Rounding to bfloat16 flips some of a ResNet's activations, so single gradients may be any: PyTorch's own under autocast
+/// differ by up to 1.1 of their largest value here, and their direction together turns by up to 0.1 (measured). Whole
+/// layers stay nearer: 0.17 of their norm (basic), 0.47 (bottleneck) and 0.62 (the paper's), ours on a CPU.
 #[test]
 fn bfloat16_stays_near_float32() {
     for name in MODELS {
         let (logits, gradients, turn) = match name {
             "vit" | "deit" => (5e-2, 0.3, 0.01),
-            "resnet_paper" => (8e-2, 2.0, 0.2),
-            _ => (5e-2, 2.0, 0.1),
+            "resnet_basic" => (5e-2, 0.4, 0.1),
+            "resnet_paper" => (8e-2, 0.85, 0.2),
+            _ => (5e-2, 0.8, 0.1),
         };
-        compare(name, &Tolerance { logits, gradients, losses: 5e-2, ..BF16 }, turn);
+        compare(name, &Tolerance { logits, gradients, losses: 5e-2, ..BF16 }, turn, furthest_layer);
+    }
+}
+
+#[test]
+fn a_layer_without_gradient_or_with_its_opposite_is_found() {
+    let golden = golden("vision_resnet_basic");
+    let wrong = "resnet.encoder.stages.1.layers.0.layer.0";
+    for (factor, expected) in [(0.0, 1.0), (-1.0, 2.0), (0.9, 0.1)] {
+        let gradients = golden.iter().filter_map(|(name, gradient)| {
+            let name = name.strip_prefix("grad.")?;
+            let ours = if layer_of(name) == wrong { gradient * factor } else { gradient.copy() };
+            Some((name.to_owned(), ours, gradient))
+        });
+        let (distance, layer) = furthest_layer(&gradients.collect::<Vec<_>>());
+        assert_eq!(layer, wrong);
+        assert!((distance - expected).abs() < 1e-6, "{distance}");
     }
 }
 

@@ -14,9 +14,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::libc;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::domain::hex::hex;
-use server::{Process, Program, is_alive, running_server, stop_child, stop_process, wait_ready};
+use server::{Process, Program, is_alive, is_stopping, running_server, stop_child, stop_process, wait_ready};
 use system::{Owner, find_binaries, major_version};
 
 /// How often a running server is looked at.
@@ -126,8 +128,12 @@ impl PrivatePostgres {
         let mut outage: Option<Outage> = None;
         loop {
             tokio::time::sleep(LOOK).await;
-            if self.runs() {
-                if let Some(known) = &mut outage
+            let (pid, runs) = self.look();
+            if runs {
+                if is_stopping(&self.program.data, pid) {
+                    tracing::warn!("the private PostgreSQL was told to stop by someone else; it is started again");
+                    let _ = kill(pid, Signal::SIGINT);
+                } else if let Some(known) = &mut outage
                     && known.is_over(&self.url).await
                 {
                     outage = None;
@@ -148,10 +154,11 @@ impl PrivatePostgres {
         }
     }
 
-    fn runs(&mut self) -> bool {
+    /// The server's process, and whether it is there.
+    fn look(&mut self) -> (Pid, bool) {
         match &mut self.process {
-            Process::Child(child) => matches!(child.try_wait(), Ok(None)),
-            Process::Adopted(pid) => is_alive(*pid),
+            Process::Child(child) => (Pid::from_raw(child.id().cast_signed()), matches!(child.try_wait(), Ok(None))),
+            Process::Adopted(pid) => (*pid, is_alive(*pid)),
         }
     }
 

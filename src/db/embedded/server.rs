@@ -105,6 +105,14 @@ pub(super) fn running_server(data: &Path) -> Option<Pid> {
     words.any(|word| word == data.as_os_str().as_encoded_bytes()).then(|| Pid::from_raw(pid))
 }
 
+/// Whether the server `pid` was told to stop by someone else, takes no more connections and waits for those there are to
+/// end, which may be never (a smart shutdown; the status in `postmaster.pid`, `LOCK_FILE_LINE_PM_STATUS`).
+pub(super) fn is_stopping(data: &Path, pid: Pid) -> bool {
+    let text = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
+    let mut lines = text.lines().map(str::trim);
+    lines.next() == Some(&pid.to_string()) && lines.nth(6) == Some("stopping")
+}
+
 pub(super) async fn wait_ready(url: &str, limit: Duration, mut alive: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + limit;
     while Instant::now() < deadline && alive() {
