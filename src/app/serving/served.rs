@@ -46,7 +46,7 @@ impl Served {
         let spec = ServingSpec { version: VERSION, model: PathBuf::from("model"), max_tokens, threads };
         let text = serde_json::to_vec_pretty(&spec).map_err(broken)?;
         tokio::fs::write(folder.join("spec.json"), text).await.map_err(broken)?;
-        let mut command = process::command(config);
+        let mut command = process::serving_command(config);
         command.args(["serve", "spec.json", "cpu"]);
         // The tokenizer has threads of its own.
         command.env("OMP_NUM_THREADS", threads.to_string()).env("RAYON_NUM_THREADS", threads.to_string());
