@@ -28,6 +28,8 @@ const STDERR_TAIL: usize = 8 << 10;
 /// The trainer's jemalloc keeps freed memory for the next step and backs it with huge pages: large tensors come and go
 /// every step, and giving their pages back to the system each time costs a fifth of the training time on a CPU.
 const MALLOC: &str = "thp:always,dirty_decay_ms:-1,muzzy_decay_ms:-1";
+/// That of a model which answers gives back within seconds what a large request took: it lives on for long.
+const MALLOC_OF_SERVING: &str = "background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0";
 /// oneDNN keeps what it compiled for each shape, and packed batches have many shapes: more than this takes a gigabyte
 /// and saves no time.
 const ONEDNN_PRIMITIVES: &str = "128";
@@ -55,6 +57,13 @@ pub fn command(config: &Config, threads: usize) -> Command {
     command.env("GOMP_SPINCOUNT", SPINS);
     // OpenMP's threads, and the tokenizer's own.
     command.env("OMP_NUM_THREADS", threads.to_string()).env("RAYON_NUM_THREADS", threads.to_string());
+    command
+}
+
+/// The same for a model that answers.
+pub fn serving_command(config: &Config, threads: usize) -> Command {
+    let mut command = command(config, threads);
+    command.env("MALLOC_CONF", MALLOC_OF_SERVING);
     command
 }
 

@@ -21,7 +21,7 @@ use crate::vision::processor::ImageProcessor;
 use finetuned::dataset::images;
 use finetuned::domain::method::{Method, ProblemType};
 use finetuned::domain::serving::{
-    Asked, Head, Input, LabelScore, Outcome, Prediction, Refusal, Reply, ServingSpec, VERSION,
+    Asked, Head, Input, LabelScore, MAX_TOP_K, Outcome, Prediction, Refusal, Reply, ServingSpec, VERSION,
 };
 
 /// A model and what it needs to read its inputs.
@@ -124,7 +124,7 @@ impl Classifier {
             tokens: lengths[index] as u64,
         };
         let mut rows: Vec<Row> = (0..texts.len()).map(row).collect();
-        for indices in by_length(&lengths, EVALUATION_TOKENS) {
+        for indices in by_length(&lengths, EVALUATION_TOKENS, usize::MAX) {
             let logits = model.forward(&texts.pack(&indices, None, self.device)?, &Mode::eval())?;
             for (&index, logits) in indices.iter().zip(to_rows(&logits)?) {
                 rows[index].logits = logits;
@@ -179,7 +179,10 @@ impl Classifier {
         let labels = Some(labels.collect());
         if self.head.problem == ProblemType::MultiLabelClassification {
             // As evaluations have it: a probability of more than one half.
-            let predicted = (0..probabilities.len()).filter(|&class| row.logits[class] > 0.0).map(name).collect();
+            let mut predicted: Vec<usize> =
+                order.iter().copied().take_while(|&class| row.logits[class] > 0.0).take(MAX_TOP_K).collect();
+            predicted.sort_unstable();
+            let predicted = predicted.into_iter().map(name).collect();
             return Prediction { labels, predicted: Some(predicted), ..read };
         }
         let best = order.first().copied();

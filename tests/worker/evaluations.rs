@@ -197,3 +197,22 @@ async fn an_evaluation_whose_trainer_dies_is_done_again() {
         found["attempts"].as_array().unwrap().iter().map(|attempt| &attempt["outcome"]).collect();
     assert_eq!(outcomes, ["crashed", "succeeded"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_labels_are_reported_by_what_is_not_zero() {
+    let service = service(&["tiny-bert"]).await;
+    let client = service.client();
+    let rows: String = (0..900).map(|i| format!("where is my card,topic {}\n", i % 300)).collect();
+    let file = client.upload("data.csv", format!("text,label\n{rows}")).await;
+    let h = json!({"n_epochs": 1, "batch_size": 64});
+    let id = create(&client, "tiny-bert", &file, "text_classification", h, json!({"test_file": file})).await;
+    let job = succeeded(&client, &id).await;
+    let whole = client.get(&format!("/v1/fine_tuning/jobs/{id}/evaluation")).await.good();
+    let entries = whole["test"]["confusion_entries"].as_array().unwrap();
+    let examples: u64 = entries.iter().map(|entry| entry[2].as_u64().unwrap()).sum();
+    assert_eq!((examples, &whole["test"]["confusion_rest"]), (900, &json!(0)));
+    let lines = String::from_utf8(model_file(&client, &job, "evaluation/predictions.jsonl").await).unwrap();
+    let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!(first["top_logits"].as_array().unwrap().len(), 20);
+    assert_eq!(first["top_logits"][0]["label"], first["prediction"]);
+}

@@ -286,3 +286,30 @@ async fn a_service_without_the_trainer_program_says_so() {
     assert_eq!(answer.status, 503);
     assert!(answer.error().3.contains("no trainer program"), "{answer:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_text_takes_little_memory_and_leaves_none_taken() {
+    let service = service(&["tiny-bert"], |_| {}).await;
+    let client = service.client();
+    let file = client.upload("data.csv", data::csv(30)).await;
+    let h = fp32(json!({"max_sequence_length": 16}));
+    let (job, _) = trained(&client, "tiny-bert", "text_classification", &file, h).await;
+    let model = &job["fine_tuned_model"];
+    classify(&client, model, json!("where is my card")).await.good();
+    let process = processes_in(&service.app.served())[0];
+    let megabytes = |name: &str| -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
+    };
+    let before = megabytes("VmRSS");
+    for text in ["the card ", "a", "日本"] {
+        let answer = classify(&client, model, json!(text.repeat((8 << 20) / text.len()))).await.good();
+        let read = &answer["data"][0];
+        assert!(read["truncated"] == json!(true) || answer["usage"]["total_tokens"] == json!(3), "{answer}");
+    }
+    // A text of 8 MiB took more than a gigabyte to read whole.
+    let peak = megabytes("VmHWM");
+    assert!(peak < before + 250, "{peak} MiB after {before} MiB");
+    eventually("the memory to be given back", 20, async || (megabytes("VmRSS") < before + 60).then_some(())).await;
+}

@@ -75,9 +75,6 @@ pub struct Examples {
     pub lines: Vec<u64>,
 }
 
-/// Texts tokenised at a time.
-const CHUNK: usize = 4096;
-
 impl Examples {
     /// No examples of a problem.
     pub fn none(problem: ProblemType) -> Self {
@@ -98,8 +95,7 @@ impl Examples {
     ) -> Result<Self> {
         let mut examples = Self::none(problem);
         let mut faults = Faults::default();
-        let mut pending: Vec<(String, Option<String>)> = Vec::with_capacity(CHUNK);
-        let mut failure = None;
+        let (mut pending, mut failure) = (Pending::default(), None);
         let columns = Columns { text: file.text_column.as_deref(), label: file.label_column.as_deref() };
         let class_of: HashMap<&str, usize> =
             labels.iter().enumerate().map(|(class, label)| (label.as_str(), class)).collect();
@@ -121,16 +117,16 @@ impl Examples {
                 (Targets::Values(_), _) => {}
             }
             examples.lines.push(example.line);
-            pending.push((example.text, example.pair));
+            pending.push(example.text, example.pair);
             observer.alive();
-            if pending.len() == CHUNK
-                && let Err(error) = tokenise(&mut examples.texts, &mut pending, tokenizer)
+            if pending.is_full()
+                && let Err(error) = pending.tokenise(&mut examples.texts, tokenizer)
             {
                 failure.get_or_insert(error);
             }
         })
         .map_err(EngineError::io(&file.path))?;
-        tokenise(&mut examples.texts, &mut pending, tokenizer)?;
+        pending.tokenise(&mut examples.texts, tokenizer)?;
         if !faults.is_empty() {
             return Err(EngineError::Data { param, message: faults.summary() });
         }
@@ -156,15 +152,36 @@ impl Examples {
     }
 }
 
-/// Tokenises what is pending, and forgets it.
-pub fn tokenise(
-    texts: &mut Texts,
-    pending: &mut Vec<(String, Option<String>)>,
-    tokenizer: &TextTokenizer,
-) -> Result<()> {
-    let slices: Vec<(&str, Option<&str>)> =
-        pending.iter().map(|(text, pair)| (text.as_str(), pair.as_deref())).collect();
-    texts.add(&slices, tokenizer)?;
-    pending.clear();
-    Ok(())
+/// Texts that are read and not tokenised yet, some at a time.
+#[derive(Default)]
+pub struct Pending {
+    texts: Vec<(String, Option<String>)>,
+    bytes: usize,
+}
+
+/// Texts and bytes that are pending at most, but for the last text.
+const MOST_PENDING: usize = 4096;
+const MOST_PENDING_BYTES: usize = 4 << 20;
+
+impl Pending {
+    /// Adds a text or a pair of texts.
+    pub fn push(&mut self, text: String, pair: Option<String>) {
+        self.bytes += text.len() + pair.as_ref().map_or(0, String::len);
+        self.texts.push((text, pair));
+    }
+
+    /// Whether it is time to tokenise them.
+    pub fn is_full(&self) -> bool {
+        self.texts.len() >= MOST_PENDING || self.bytes >= MOST_PENDING_BYTES
+    }
+
+    /// Adds their tokens to `texts`, and forgets them.
+    pub fn tokenise(&mut self, texts: &mut Texts, tokenizer: &TextTokenizer) -> Result<()> {
+        let slices: Vec<(&str, Option<&str>)> =
+            self.texts.iter().map(|(text, pair)| (text.as_str(), pair.as_deref())).collect();
+        texts.add(&slices, tokenizer)?;
+        self.texts.clear();
+        self.bytes = 0;
+        Ok(())
+    }
 }

@@ -13,15 +13,16 @@ pub fn epoch_order(count: usize, seed: i64, epoch: u64) -> Result<Vec<usize>> {
     Ok(order.into_iter().map(|index| index.unsigned_abs() as usize).collect())
 }
 
-/// Indices `0..lengths.len()` from the longest to the shortest, cut into groups of at most `tokens` tokens (and at
-/// least one example), for evaluation.
-pub fn by_length(lengths: &[usize], tokens: usize) -> Vec<Vec<usize>> {
+/// Indices `0..lengths.len()` from the longest to the shortest, cut into groups of at most `tokens` tokens and `most`
+/// examples (and at least one), for evaluation.
+pub fn by_length(lengths: &[usize], tokens: usize, most: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     order.sort_by_key(|&index| std::cmp::Reverse(lengths[index]));
     let mut groups: Vec<Vec<usize>> = Vec::new();
-    let mut total = usize::MAX;
+    let mut total = 0_usize;
     for index in order {
-        if total.saturating_add(lengths[index]) > tokens {
+        let is_full = groups.last().is_none_or(|group| group.len() >= most);
+        if is_full || total.saturating_add(lengths[index]) > tokens {
             groups.push(Vec::new());
             total = 0;
         }
@@ -49,8 +50,9 @@ mod tests {
 
     #[test]
     fn groups_hold_every_example_once_within_the_budget() {
-        let groups = by_length(&[3, 9, 1, 2, 5], 6);
+        let groups = by_length(&[3, 9, 1, 2, 5], 6, 3);
         assert_eq!(groups, [vec![1], vec![4], vec![0, 3, 2]]);
-        assert!(by_length(&[], 6).is_empty());
+        assert_eq!(by_length(&[3, 9, 1, 2, 5], 6, 2), [vec![1], vec![4], vec![0, 3], vec![2]]);
+        assert!(by_length(&[], 6, 3).is_empty());
     }
 }

@@ -4,12 +4,13 @@ use serde::Serialize;
 
 use super::ratio;
 
-/// Counts of (true class, predicted class).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct ConfusionMatrix {
-    /// Row: true class; column: predicted class.
-    counts: Vec<Vec<u64>>,
+/// Examples of each class, and how many of them are predicted right: all that the scores need. Which class is taken for
+/// which other one is in [`confusion_matrix`] and [`confusion_entries`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClassCounts {
+    /// Of each class: rightly predicted, true, predicted.
+    counts: Vec<[u64; 3]>,
+    total: u64,
 }
 
 /// Precision, recall and F1 of one class; 0 where undefined, as in scikit-learn.
@@ -22,62 +23,55 @@ pub struct ClassScore {
     pub support: u64,
 }
 
-impl ConfusionMatrix {
+impl ClassCounts {
     /// Counts pairs of (true, predicted) among `classes` classes.
     pub fn new(classes: usize, pairs: impl IntoIterator<Item = (usize, usize)>) -> Self {
-        let mut counts = vec![vec![0; classes]; classes];
-        for (truth, prediction) in pairs {
-            counts[truth][prediction] += 1;
-        }
-        Self { counts }
+        let mut counts = Self { counts: vec![[0; 3]; classes], total: 0 };
+        counts.recount(pairs);
+        counts
     }
 
-    /// The number of examples.
-    pub fn total(&self) -> u64 {
-        self.counts.iter().flatten().sum()
+    /// Counts other pairs in place of these.
+    pub fn recount(&mut self, pairs: impl IntoIterator<Item = (usize, usize)>) {
+        self.counts.fill([0; 3]);
+        self.total = 0;
+        for (truth, prediction) in pairs {
+            self.counts[truth][0] += u64::from(truth == prediction);
+            self.counts[truth][1] += 1;
+            self.counts[prediction][2] += 1;
+            self.total += 1;
+        }
     }
 
     /// Share of right predictions; 0 of none.
     pub fn accuracy(&self) -> f64 {
-        let right: u64 = self.counts.iter().enumerate().map(|(class, row)| row[class]).sum();
-        ratio(right, self.total())
+        ratio(self.counts.iter().map(|[right, ..]| right).sum(), self.total)
     }
 
     /// The scores of every class.
-    pub fn classes(&self) -> Vec<ClassScore> {
-        (0..self.counts.len())
-            .map(|class| {
-                let right = self.counts[class][class];
-                let support: u64 = self.counts[class].iter().sum();
-                let predicted = self.predicted(class);
-                ClassScore {
-                    precision: ratio(right, predicted),
-                    recall: ratio(right, support),
-                    f1: ratio(2 * right, support + predicted),
-                    support,
-                }
-            })
-            .collect()
-    }
-
-    fn predicted(&self, class: usize) -> u64 {
-        self.counts.iter().map(|row| row[class]).sum()
+    pub fn classes(&self) -> impl Iterator<Item = ClassScore> {
+        self.counts.iter().map(|&[right, support, predicted]| ClassScore {
+            precision: ratio(right, predicted),
+            recall: ratio(right, support),
+            f1: ratio(2 * right, support + predicted),
+            support,
+        })
     }
 
     /// Mean F1 weighted by the examples of each class (scikit-learn's `f1_score(average="weighted")`).
     pub fn weighted_f1(&self) -> f64 {
-        let weighted: f64 = self.classes().iter().map(|score| score.f1 * score.support as f64).sum();
-        weighted / self.total().max(1) as f64
+        let weighted: f64 = self.classes().map(|score| score.f1 * score.support as f64).sum();
+        weighted / self.total.max(1) as f64
     }
 
     /// The multi-class correlation coefficient of Matthews (Gorodkin 2004), as scikit-learn's `matthews_corrcoef`; 0 where
     /// all truths or all predictions are one class.
     pub fn mcc(&self) -> f64 {
-        let total = self.total() as f64;
+        let total = self.total as f64;
         let (mut right, mut both, mut truths, mut predictions) = (0.0, 0.0, 0.0, 0.0);
-        for (class, row) in self.counts.iter().enumerate() {
-            let (truth, predicted) = (row.iter().sum::<u64>() as f64, self.predicted(class) as f64);
-            right += row[class] as f64;
+        for counts in &self.counts {
+            let [of_right, truth, predicted] = counts.map(|count| count as f64);
+            right += of_right;
             both += truth * predicted;
             truths += truth * truth;
             predictions += predicted * predicted;
@@ -88,38 +82,75 @@ impl ConfusionMatrix {
 
     /// Mean F1 over the classes that occur as truth or prediction (scikit-learn's `f1_score(average="macro")`).
     pub fn macro_f1(&self) -> f64 {
-        let scores: Vec<f64> = self
-            .classes()
-            .iter()
-            .enumerate()
-            .filter(|(class, score)| score.support + self.predicted(*class) > 0)
-            .map(|(_, score)| score.f1)
-            .collect();
-        if scores.is_empty() { 0.0 } else { scores.iter().sum::<f64>() / scores.len() as f64 }
+        let occurs = |counts: &[u64; 3]| counts[1] + counts[2] > 0;
+        let scores = self.counts.iter().zip(self.classes()).filter(|(counts, _)| occurs(counts));
+        let (sum, count) = scores.fold((0.0, 0_u64), |(sum, count), (_, score)| (sum + score.f1, count + 1));
+        if count == 0 { 0.0 } else { sum / count as f64 }
     }
+}
+
+/// Examples by true class (row) and predicted class (column): `classes` times `classes` counts.
+pub fn confusion_matrix(classes: usize, pairs: impl IntoIterator<Item = (usize, usize)>) -> Vec<Vec<u64>> {
+    let mut counts = vec![vec![0; classes]; classes];
+    for (truth, prediction) in pairs {
+        counts[truth][prediction] += 1;
+    }
+    counts
+}
+
+/// What of a confusion matrix is not 0: (true class, predicted class, examples), by class. Of more than `most` entries
+/// the largest; the second value is the number of examples in those left out.
+pub fn confusion_entries(pairs: impl IntoIterator<Item = (usize, usize)>, most: usize) -> (Vec<[u64; 3]>, u64) {
+    let mut sorted: Vec<[u32; 2]> = pairs.into_iter().map(|(truth, said)| [truth as u32, said as u32]).collect();
+    sorted.sort_unstable();
+    let entry = |equal: &[[u32; 2]]| [u64::from(equal[0][0]), u64::from(equal[0][1]), equal.len() as u64];
+    let mut entries: Vec<[u64; 3]> = sorted.chunk_by(|a, b| a == b).map(entry).collect();
+    if entries.len() <= most {
+        return (entries, 0);
+    }
+    entries.sort_by_key(|&[_, _, count]| std::cmp::Reverse(count));
+    let rest = entries.drain(most..).map(|[_, _, count]| count).sum();
+    entries.sort_unstable();
+    (entries, rest)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::ConfusionMatrix;
+    use super::{ClassCounts, confusion_entries, confusion_matrix};
 
     /// Values of scikit-learn 1.7 for `y_true` = [0,0,0,1,1,2], `y_pred` = [0,0,1,1,2,2] over four classes.
     #[test]
     fn scores_are_those_of_scikit_learn() {
         let truth = [0, 0, 0, 1, 1, 2];
         let prediction = [0, 0, 1, 1, 2, 2];
-        let matrix = ConfusionMatrix::new(4, truth.into_iter().zip(prediction));
-        assert!((matrix.accuracy() - 0.666_666_666_666_666_6).abs() < 1e-12);
-        assert!((matrix.macro_f1() - 0.655_555_555_555_555_6).abs() < 1e-12);
-        assert!((matrix.weighted_f1() - 0.677_777_777_777_777_9).abs() < 1e-12);
-        assert!((matrix.mcc() - 0.522_232_967_867_093_5).abs() < 1e-12);
-        let class = matrix.classes()[1];
+        let mut counts = ClassCounts::new(4, [(3, 0)]);
+        counts.recount(truth.into_iter().zip(prediction));
+        assert!((counts.accuracy() - 0.666_666_666_666_666_6).abs() < 1e-12);
+        assert!((counts.macro_f1() - 0.655_555_555_555_555_6).abs() < 1e-12);
+        assert!((counts.weighted_f1() - 0.677_777_777_777_777_9).abs() < 1e-12);
+        assert!((counts.mcc() - 0.522_232_967_867_093_5).abs() < 1e-12);
+        let class = counts.classes().nth(1).unwrap();
         assert_eq!((class.precision, class.recall, class.f1, class.support), (0.5, 0.5, 0.5, 2));
     }
 
     #[test]
     fn nothing_scores_nothing() {
-        let matrix = ConfusionMatrix::new(2, []);
-        assert_eq!((matrix.total(), matrix.accuracy(), matrix.macro_f1(), matrix.mcc()), (0, 0.0, 0.0, 0.0));
+        let counts = ClassCounts::new(2, []);
+        assert_eq!((counts.total, counts.accuracy(), counts.macro_f1(), counts.mcc()), (0, 0.0, 0.0, 0.0));
+    }
+
+    #[test]
+    fn entries_are_those_of_the_matrix() {
+        let pairs = || (0..1000_usize).map(|i| (i % 7, (i * i) % 5));
+        let matrix = confusion_matrix(7, pairs());
+        let (entries, rest) = confusion_entries(pairs(), 49);
+        let of_matrix =
+            (0..49).map(|at| [at / 7, at % 7]).map(|[row, column]| [row as u64, column as u64, matrix[row][column]]);
+        assert!(entries.iter().copied().eq(of_matrix.filter(|[_, _, count]| *count > 0)) && rest == 0);
+        let (largest, rest) = confusion_entries(pairs(), 3);
+        let listed: u64 = largest.iter().map(|[_, _, count]| count).sum();
+        assert!(largest.len() == 3 && largest.is_sorted() && listed + rest == 1000);
+        let least = largest.iter().map(|[_, _, count]| count).min().unwrap();
+        assert_eq!(entries.iter().filter(|[_, _, count]| count > least).count(), 2.min(entries.len()));
     }
 }

@@ -1,12 +1,44 @@
 //! Scores of a classifier that gives each example any number of labels.
 
-use serde::Serialize;
-
 use super::classes::ClassScore;
 use super::ratio;
 
+/// The labels that were predicted of each example, a bit each.
+#[derive(Clone, Debug, Default)]
+pub struct LabelSets {
+    /// Words of 64 bits that one example has.
+    width: usize,
+    bits: Vec<u64>,
+}
+
+impl LabelSets {
+    /// `examples` empty sets of `labels` labels.
+    pub fn new(examples: usize, labels: usize) -> Self {
+        let width = labels.div_ceil(64);
+        Self { width, bits: vec![0; examples * width] }
+    }
+
+    /// Adds the labels whose logits say that their probability is more than one half.
+    pub fn set(&mut self, example: usize, logits: &[f32]) {
+        let words = &mut self.bits[example * self.width..][..self.width];
+        for (label, _) in logits.iter().enumerate().filter(|(_, logit)| **logit > 0.0) {
+            words[label / 64] |= 1 << (label % 64);
+        }
+    }
+
+    /// The labels of an example, in order.
+    pub fn of(&self, example: usize) -> impl Iterator<Item = usize> {
+        let words = self.bits[example * self.width..][..self.width].iter().enumerate();
+        words.flat_map(|(at, &word)| {
+            let next = |rest: &u64| Some(rest & (rest - 1)).filter(|&rest| rest > 0);
+            let ones = std::iter::successors(Some(word).filter(|&word| word > 0), next);
+            ones.map(move |rest| 64 * at + rest.trailing_zeros() as usize)
+        })
+    }
+}
+
 /// Counts per label: right, wrongly predicted, missed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelCounts {
     counts: Vec<[u64; 3]>,
     examples: u64,
@@ -15,19 +47,30 @@ pub struct LabelCounts {
 }
 
 impl LabelCounts {
-    /// Counts among `labels` labels; each example is (true, predicted), one flag per label.
-    pub fn new<'a>(labels: usize, examples: impl IntoIterator<Item = (&'a [bool], &'a [bool])>) -> Self {
-        let mut all = Self { counts: vec![[0; 3]; labels], examples: 0, exact: 0 };
-        for (truth, predicted) in examples {
-            all.examples += 1;
-            all.exact += u64::from(truth == predicted);
-            for (counts, (&truth, &predicted)) in all.counts.iter_mut().zip(truth.iter().zip(predicted)) {
-                counts[0] += u64::from(truth && predicted);
-                counts[1] += u64::from(!truth && predicted);
-                counts[2] += u64::from(truth && !predicted);
+    /// No examples of `labels` labels.
+    pub fn new(labels: usize) -> Self {
+        Self { counts: vec![[0; 3]; labels], examples: 0, exact: 0 }
+    }
+
+    /// Counts `examples` in place of others, by their numbers; `truth` has the labels of each, sorted.
+    pub fn recount(&mut self, examples: impl IntoIterator<Item = usize>, truth: &[Vec<usize>], predicted: &LabelSets) {
+        self.counts.fill([0; 3]);
+        (self.examples, self.exact) = (0, 0);
+        for example in examples {
+            let (mut rest, mut is_exact) = (&truth[example][..], true);
+            for label in predicted.of(example) {
+                let missed = rest.iter().take_while(|&&wanted| wanted < label).count();
+                rest[..missed].iter().for_each(|&label| self.counts[label][2] += 1);
+                rest = &rest[missed..];
+                let is_right = rest.first() == Some(&label);
+                self.counts[label][usize::from(!is_right)] += 1;
+                rest = &rest[usize::from(is_right)..];
+                is_exact &= is_right && missed == 0;
             }
+            rest.iter().for_each(|&label| self.counts[label][2] += 1);
+            self.examples += 1;
+            self.exact += u64::from(is_exact && rest.is_empty());
         }
-        all
     }
 
     /// Share of examples with exactly the right labels (scikit-learn's `accuracy_score` of indicators).
@@ -43,34 +86,59 @@ impl LabelCounts {
 
     /// Mean F1 of the labels (scikit-learn's `f1_score(average="macro", zero_division=0)`).
     pub fn macro_f1(&self) -> f64 {
-        let scores = self.labels();
-        scores.iter().map(|score| score.f1).sum::<f64>() / scores.len().max(1) as f64
+        self.labels().map(|score| score.f1).sum::<f64>() / self.counts.len().max(1) as f64
     }
 
     /// The scores of every label.
-    pub fn labels(&self) -> Vec<ClassScore> {
-        let score = |&[right, wrong, missed]: &[u64; 3]| ClassScore {
+    pub fn labels(&self) -> impl Iterator<Item = ClassScore> {
+        self.counts.iter().map(|&[right, wrong, missed]| ClassScore {
             precision: ratio(right, right + wrong),
             recall: ratio(right, right + missed),
             f1: ratio(2 * right, 2 * right + wrong + missed),
             support: right + missed,
-        };
-        self.counts.iter().map(score).collect()
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::LabelCounts;
+    use super::{LabelCounts, LabelSets};
 
     #[test]
     fn scores_are_those_of_scikit_learn() {
-        let truth = [[true, false, true], [false, true, false], [false, false, false], [true, true, false]];
-        let predicted = [[true, false, false], [false, true, true], [false, false, false], [true, false, false]];
-        let pairs = truth.iter().zip(&predicted).map(|(truth, predicted)| (&truth[..], &predicted[..]));
-        let counts = LabelCounts::new(3, pairs);
+        let truth = [vec![0, 2], vec![1], vec![], vec![0, 1]];
+        let predicted = [[1.0, -1.0, -1.0], [-1.0, 1.0, 1.0], [-1.0, 0.0, -1.0], [1.0, -1.0, -1.0]];
+        let mut sets = LabelSets::new(4, 3);
+        predicted.iter().enumerate().for_each(|(example, logits)| sets.set(example, logits));
+        let mut counts = LabelCounts::new(3);
+        counts.recount([0, 0, 1], &truth, &sets);
+        counts.recount(0..4, &truth, &sets);
         assert_eq!(counts.accuracy(), 0.25);
         assert!((counts.micro_f1() - 0.666_666_666_666_666_6).abs() < 1e-12);
         assert!((counts.macro_f1() - 0.555_555_555_555_555_5).abs() < 1e-12);
+    }
+
+    /// Against a count of every label of every example.
+    #[test]
+    fn counts_of_many_labels_are_those_of_flags() {
+        let (examples, labels) = (50, 200);
+        let is_true = |example: usize, label: usize| (example * 7 + label * 3) % 11 == 0;
+        let logit = |example: usize, label: usize| if (example + label * 5) % 7 == 0 { 1.0 } else { -1.0 };
+        let truth: Vec<Vec<usize>> =
+            (0..examples).map(|example| (0..labels).filter(|&label| is_true(example, label)).collect()).collect();
+        let mut sets = LabelSets::new(examples, labels);
+        for example in 0..examples {
+            sets.set(example, &(0..labels).map(|label| logit(example, label)).collect::<Vec<_>>());
+        }
+        let mut expected = vec![[0; 3]; labels];
+        for (example, label) in (0..examples).flat_map(|example| (0..labels).map(move |label| (example, label))) {
+            let (truth, said) = (is_true(example, label), logit(example, label) > 0.0);
+            for (kind, counts) in [truth && said, !truth && said, truth && !said].into_iter().enumerate() {
+                expected[label][kind] += u64::from(counts);
+            }
+        }
+        let mut counts = LabelCounts::new(labels);
+        counts.recount(0..examples, &truth, &sets);
+        assert_eq!(counts.counts, expected);
     }
 }

@@ -6,6 +6,8 @@ pub mod labels;
 pub mod regression;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -14,18 +16,38 @@ use crate::error::{EngineError, Result};
 use finetuned::domain::checkpoint::Metrics;
 
 /// A whole evaluation.
-#[derive(Clone, Debug, Default)]
-pub struct Evaluation {
+pub struct Evaluation<'a> {
     pub examples: u64,
     /// `loss` and the scores of the task.
     pub scores: BTreeMap<String, f64>,
     /// What a report holds besides: scores per class, the confusion matrix, intervals.
     pub details: Map<String, Value>,
-    /// One object per example, in the order of the file.
-    pub predictions: Vec<Value>,
+    pub lines: Lines<'a>,
 }
 
-impl Evaluation {
+/// One object per example, in the order of the file: made when it is written, for it takes many times the memory of what
+/// it is made from.
+pub struct Lines<'a>(Box<dyn Fn(usize) -> Value + 'a>);
+
+impl<'a> Lines<'a> {
+    /// Of the example with the number that `make` is given.
+    pub fn new(make: impl Fn(usize) -> Value + 'a) -> Self {
+        Self(Box::new(make))
+    }
+
+    /// The line of an example.
+    pub fn of(&self, example: usize) -> Value {
+        (self.0)(example)
+    }
+}
+
+impl<'a> Evaluation<'a> {
+    /// An evaluation with scores and lines alone.
+    pub fn new(examples: usize, scores: &[(&str, f64)], lines: Lines<'a>) -> Self {
+        let scores = scores.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
+        Self { examples: examples as u64, scores, details: Map::new(), lines }
+    }
+
     /// The scores as metrics of the validation data.
     pub fn metrics(&self) -> Metrics {
         self.scores.iter().map(|(name, value)| (format!("full_valid_{name}"), *value)).collect()
@@ -53,13 +75,17 @@ impl Evaluation {
         report.push(b'\n');
         let path = directory.join(format!("{prefix}report.json"));
         std::fs::write(&path, report).map_err(EngineError::io(&path))?;
-        let mut lines = Vec::new();
-        for prediction in &self.predictions {
-            lines.extend(serde_json::to_vec(prediction).unwrap_or_default());
-            lines.push(b'\n');
-        }
         let path = directory.join(format!("{prefix}predictions.jsonl"));
-        std::fs::write(&path, lines).map_err(EngineError::io(&path))
+        self.write_lines(&path).map_err(EngineError::io(&path))
+    }
+
+    fn write_lines(&self, path: &Path) -> io::Result<()> {
+        let mut file = BufWriter::new(File::create(path)?);
+        for example in 0..self.examples as usize {
+            serde_json::to_writer(&mut file, &self.lines.of(example))?;
+            file.write_all(b"\n")?;
+        }
+        file.flush()
     }
 }
 

@@ -6,7 +6,7 @@ use tch::{Device, Kind, Reduction, Tensor};
 
 use super::splits::{Dataset, Splits};
 use super::{DataSummary, Forward, Loaded, Recipe};
-use crate::data::examples::{partition, tokenise};
+use crate::data::examples::{Pending, partition};
 use crate::data::texts::{Change, Texts, TokenNoise};
 use crate::device::ComputeDevice;
 use crate::error::{EngineError, Result};
@@ -15,7 +15,7 @@ use crate::models::text::{TextConfig, TextEmbedder, TextTask};
 use crate::nn::Mode;
 use crate::observer::Observer;
 use crate::params::{self, Placement};
-use crate::score::Evaluation;
+use crate::score::{Evaluation, Lines};
 use crate::text::TextTokenizer;
 use crate::weights::Weights;
 use finetuned::dataset::pairs;
@@ -24,9 +24,6 @@ use finetuned::domain::run::{DataFile, RunSpec};
 
 /// Examples that are ranked against each other in an evaluation, in the order of the file.
 const EVALUATION_BATCH: usize = 64;
-
-/// Texts tokenised at a time.
-const CHUNK: usize = 4096;
 
 /// Examples of two or three texts each, one after the other.
 #[derive(Default)]
@@ -82,21 +79,19 @@ impl Tuples {
     fn load(file: &DataFile, param: &'static str, tokenizer: &TextTokenizer, observer: &dyn Observer) -> Result<Self> {
         let mut tuples = Self::default();
         let (mut faults, mut failure) = (Faults::default(), None);
-        let mut pending = Vec::with_capacity(CHUNK);
+        let mut pending = Pending::default();
         pairs::read(&file.path, file.format, &mut faults, |triplet| {
             tuples.lines.push(triplet.line);
-            let before = pending.len();
-            pending.extend(triplet.texts().map(|text| (text.to_owned(), None)));
-            tuples.size = pending.len() - before;
+            tuples.size = triplet.texts().map(|text| pending.push(text.to_owned(), None)).count();
             observer.alive();
-            if pending.len() >= CHUNK
-                && let Err(error) = tokenise(&mut tuples.texts, &mut pending, tokenizer)
+            if pending.is_full()
+                && let Err(error) = pending.tokenise(&mut tuples.texts, tokenizer)
             {
                 failure.get_or_insert(error);
             }
         })
         .map_err(EngineError::io(&file.path))?;
-        tokenise(&mut tuples.texts, &mut pending, tokenizer)?;
+        pending.tokenise(&mut tuples.texts, tokenizer)?;
         if !faults.is_empty() {
             return Err(EngineError::Data { param, message: faults.summary() });
         }
@@ -143,10 +138,10 @@ impl EmbeddingTask {
     }
 
     /// Scores `tuples`, or None if the run shall stop.
-    fn evaluate(&self, tuples: &Tuples, observer: &dyn Observer) -> Result<Option<Evaluation>> {
+    fn evaluate<'a>(&self, tuples: &'a Tuples, observer: &dyn Observer) -> Result<Option<Evaluation<'a>>> {
         let _guard = tch::no_grad_guard();
         let order: Vec<usize> = (0..tuples.lines.len()).collect();
-        let (mut total, mut right, mut predictions) = (0.0, 0, Vec::new());
+        let (mut total, mut right, mut found) = (0.0, 0, Vec::with_capacity(order.len()));
         for examples in order.chunks(EVALUATION_BATCH) {
             if observer.stop().is_some() {
                 return Ok(None);
@@ -159,21 +154,17 @@ impl EmbeddingTask {
             let near = similarities.f_diagonal(0, 0, 1)?.f_div_scalar(self.scale)?;
             let near = Vec::<f32>::try_from(&near.f_to_device(Device::Cpu)?.f_contiguous()?)?;
             let losses = Vec::<f32>::try_from(&losses.f_to_device(Device::Cpu)?)?;
-            for (place, &example) in examples.iter().enumerate() {
-                total += f64::from(losses[place]);
-                right += u64::from(nearest[place] == place as i64);
-                let line = tuples.lines[example];
-                predictions.push(json!({"line": line, "similarity": near[place], "loss": losses[place]}));
-            }
+            total = losses.iter().fold(total, |total, &loss| total + f64::from(loss));
+            right += nearest.iter().zip(0..).filter(|(nearest, own)| *nearest == own).count();
+            found.extend(near.into_iter().zip(losses));
         }
         let count = order.len().max(1) as f64;
         let scores = [("loss", total / count), ("accuracy", right as f64 / count)];
-        Ok(Some(Evaluation {
-            examples: order.len() as u64,
-            scores: scores.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-            predictions,
-            ..Evaluation::default()
-        }))
+        let lines = Lines::new(move |example| {
+            let ((similarity, loss), line) = (found[example], tuples.lines[example]);
+            json!({"line": line, "similarity": similarity, "loss": loss})
+        });
+        Ok(Some(Evaluation::new(order.len(), &scores, lines)))
     }
 }
 
@@ -213,7 +204,7 @@ impl Recipe for EmbeddingTask {
         Ok(Forward { loss_sum, correct: Some((right, examples.len() as u64)), tokens })
     }
 
-    fn validate(&self, observer: &dyn Observer) -> Result<Option<Evaluation>> {
+    fn validate(&self, observer: &dyn Observer) -> Result<Option<Evaluation<'_>>> {
         if self.validation.lines.is_empty() {
             return Ok(None);
         }
@@ -224,7 +215,7 @@ impl Recipe for EmbeddingTask {
         self.test.is_some()
     }
 
-    fn test(&self, observer: &dyn Observer) -> Result<Option<Evaluation>> {
+    fn test(&self, observer: &dyn Observer) -> Result<Option<Evaluation<'_>>> {
         self.test.as_ref().map_or(Ok(None), |tuples| self.evaluate(tuples, observer))
     }
 }

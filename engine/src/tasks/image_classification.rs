@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
-use super::classifying::{self, Outputs};
+use super::classifying::{self, Places};
 use super::loss::Loss;
+use super::outputs::{Outputs, most_rows};
 use super::{DataSummary, Forward, Loaded, Recipe};
 use crate::data::examples::Targets;
 use crate::data::images::{ImageSet, Images, batch_tensor};
@@ -223,27 +224,29 @@ impl ImageClassification {
     }
 
     /// Scores `part`, or None if the run shall stop.
-    fn evaluate(&self, part: &Part, intervals: bool, observer: &dyn Observer) -> Result<Option<Evaluation>> {
+    fn evaluate<'a>(
+        &'a self,
+        part: &'a Part,
+        intervals: bool,
+        observer: &dyn Observer,
+    ) -> Result<Option<Evaluation<'a>>> {
         let _guard = tch::no_grad_guard();
         let all: Vec<usize> = (0..part.images.len()).collect();
-        let (mut logits, mut losses) = (Vec::with_capacity(all.len()), Vec::with_capacity(all.len()));
-        for examples in all.chunks(EVALUATION_BATCH) {
+        let mut outputs = Outputs::new(&self.labels, &part.targets, all.len());
+        for examples in all.chunks(EVALUATION_BATCH.min(most_rows(self.labels.len()))) {
             if observer.stop().is_some() {
                 return Ok(None);
             }
             observer.alive();
             let batch = self.logits(part, examples, &Mode::eval())?;
             let target = self.loss.targets(&part.targets, examples, self.device)?;
-            losses.extend(Vec::<f32>::try_from(&self.loss.each(&batch, &target)?.f_to_device(Device::Cpu)?)?);
-            logits.extend(Vec::<Vec<f32>>::try_from(&batch.f_to_device(Device::Cpu)?)?);
+            outputs.add(examples, &batch, &self.loss.each(&batch, &target)?)?;
         }
-        let places = |index: usize| match part.images.place(index) {
+        let places: Places<'a> = Box::new(|index| match part.images.place(index) {
             place if place.member.is_some() => ("file", json!(place.member)),
             place => ("line", json!(place.line)),
-        };
-        let outputs =
-            Outputs { labels: &self.labels, targets: &part.targets, places: &places, logits: &logits, losses: &losses };
-        Ok(Some(classifying::evaluate(&outputs, intervals)))
+        });
+        Ok(classifying::evaluate(outputs, places, intervals.then_some(observer)))
     }
 }
 
@@ -325,7 +328,7 @@ impl Recipe for ImageClassification {
         Some(self.loader.borrow().waited)
     }
 
-    fn validate(&self, observer: &dyn Observer) -> Result<Option<Evaluation>> {
+    fn validate(&self, observer: &dyn Observer) -> Result<Option<Evaluation<'_>>> {
         if self.validation.images.is_empty() {
             return Ok(None);
         }
@@ -336,7 +339,7 @@ impl Recipe for ImageClassification {
         self.test.is_some()
     }
 
-    fn test(&self, observer: &dyn Observer) -> Result<Option<Evaluation>> {
+    fn test(&self, observer: &dyn Observer) -> Result<Option<Evaluation<'_>>> {
         self.test.as_ref().map_or(Ok(None), |part| self.evaluate(part, true, observer))
     }
 }

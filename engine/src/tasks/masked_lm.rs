@@ -6,7 +6,7 @@ use tch::{Device, Kind, Reduction, Tensor};
 
 use super::splits::{Dataset, Splits};
 use super::{DataSummary, Forward, Loaded, Recipe};
-use crate::data::examples::{partition, tokenise};
+use crate::data::examples::{Pending, partition};
 use crate::data::sampler::by_length;
 use crate::data::texts::{Change, Texts, uniform};
 use crate::device::ComputeDevice;
@@ -16,7 +16,7 @@ use crate::models::text::{MaskedLm, TextConfig, TextTask, Tokens};
 use crate::nn::Mode;
 use crate::observer::Observer;
 use crate::params::{self, Placement};
-use crate::score::Evaluation;
+use crate::score::{Evaluation, Lines};
 use crate::text::TextTokenizer;
 use crate::weights::Weights;
 use finetuned::dataset::labelled::TEXT_COLUMN;
@@ -27,9 +27,6 @@ use finetuned::domain::run::{DataFile, RunSpec};
 
 /// Tokens of one evaluation batch.
 const EVALUATION_TOKENS: usize = 8192;
-
-/// Texts tokenised at a time.
-const CHUNK: usize = 4096;
 
 /// The epoch that evaluations draw their masks from: the same ones every time.
 const EVALUATION_EPOCH: u64 = u64::MAX;
@@ -155,20 +152,20 @@ impl Corpus {
     fn load(file: &DataFile, param: &'static str, tokenizer: &TextTokenizer, observer: &dyn Observer) -> Result<Self> {
         let mut corpus = Self::default();
         let (mut faults, mut failure) = (Faults::default(), None);
-        let mut pending = Vec::with_capacity(CHUNK);
+        let mut pending = Pending::default();
         let column = file.text_column.as_deref().unwrap_or(TEXT_COLUMN);
         texts::read(&file.path, file.format, column, &mut faults, |text| {
             corpus.lines.push(text.line);
-            pending.push((text.text, None));
+            pending.push(text.text, None);
             observer.alive();
-            if pending.len() == CHUNK
-                && let Err(error) = tokenise(&mut corpus.texts, &mut pending, tokenizer)
+            if pending.is_full()
+                && let Err(error) = pending.tokenise(&mut corpus.texts, tokenizer)
             {
                 failure.get_or_insert(error);
             }
         })
         .map_err(EngineError::io(&file.path))?;
-        tokenise(&mut corpus.texts, &mut pending, tokenizer)?;
+        pending.tokenise(&mut corpus.texts, tokenizer)?;
         if !faults.is_empty() {
             return Err(EngineError::Data { param, message: faults.summary() });
         }
@@ -208,10 +205,10 @@ impl MaskedLmTask {
     }
 
     /// Scores `corpus`, or None if the run shall stop. The loss is the mean over all hidden words.
-    fn evaluate(&self, corpus: &Corpus, observer: &dyn Observer) -> Result<Option<Evaluation>> {
+    fn evaluate<'a>(&self, corpus: &'a Corpus, observer: &dyn Observer) -> Result<Option<Evaluation<'a>>> {
         let _guard = tch::no_grad_guard();
         let mut found = vec![(0.0, 0, 0); corpus.lines.len()];
-        for indices in by_length(&corpus.texts.lengths(), EVALUATION_TOKENS) {
+        for indices in by_length(&corpus.texts.lengths(), EVALUATION_TOKENS, usize::MAX) {
             if observer.stop().is_some() {
                 return Ok(None);
             }
@@ -233,15 +230,11 @@ impl MaskedLmTask {
         let loss = found.iter().map(|text| text.0).sum::<f64>() / hidden;
         let accuracy = found.iter().map(|text| text.1).sum::<i64>() as f64 / hidden;
         let scores = [("loss", loss), ("accuracy", accuracy), ("perplexity", loss.exp())];
-        let predictions = found.iter().zip(&corpus.lines).map(|(&(loss, right, count), line)| {
+        let lines = Lines::new(move |text| {
+            let ((loss, right, count), line) = (found[text], corpus.lines[text]);
             json!({"line": line, "masked_tokens": count, "right": right, "loss": loss / count.max(1) as f64})
         });
-        Ok(Some(Evaluation {
-            examples: corpus.lines.len() as u64,
-            scores: scores.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-            predictions: predictions.collect(),
-            ..Evaluation::default()
-        }))
+        Ok(Some(Evaluation::new(corpus.lines.len(), &scores, lines)))
     }
 }
 
@@ -265,7 +258,7 @@ impl Recipe for MaskedLmTask {
         Ok(Forward { loss_sum, correct: Some((right, puzzle.counts.iter().sum::<usize>() as u64)), tokens })
     }
 
-    fn validate(&self, observer: &dyn Observer) -> Result<Option<Evaluation>> {
+    fn validate(&self, observer: &dyn Observer) -> Result<Option<Evaluation<'_>>> {
         if self.validation.lines.is_empty() {
             return Ok(None);
         }
@@ -276,7 +269,7 @@ impl Recipe for MaskedLmTask {
         self.test.is_some()
     }
 
-    fn test(&self, observer: &dyn Observer) -> Result<Option<Evaluation>> {
+    fn test(&self, observer: &dyn Observer) -> Result<Option<Evaluation<'_>>> {
         self.test.as_ref().map_or(Ok(None), |corpus| self.evaluate(corpus, observer))
     }
 }

@@ -5,6 +5,7 @@ mod embedding;
 mod image_classification;
 mod loss;
 mod masked_lm;
+mod outputs;
 mod splits;
 mod text_classification;
 
@@ -58,13 +59,13 @@ pub trait Recipe {
     }
 
     /// An evaluation on the validation data; None if there is none, or if the run shall stop.
-    fn validate(&self, observer: &dyn Observer) -> Result<Option<Evaluation>>;
+    fn validate(&self, observer: &dyn Observer) -> Result<Option<Evaluation<'_>>>;
 
     /// Whether there is test data.
     fn has_test(&self) -> bool;
 
     /// An evaluation on the test data; None if the run shall stop.
-    fn test(&self, observer: &dyn Observer) -> Result<Option<Evaluation>>;
+    fn test(&self, observer: &dyn Observer) -> Result<Option<Evaluation<'_>>>;
 }
 
 /// What was read of the data, for the job's owner.

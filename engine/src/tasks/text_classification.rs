@@ -3,8 +3,9 @@
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
-use super::classifying::{self, Outputs};
+use super::classifying::{self, Places};
 use super::loss::Loss;
+use super::outputs::{Outputs, most_rows};
 use super::splits::Splits;
 use super::{DataSummary, Forward, Loaded, Recipe};
 use crate::data::examples::{Examples, Targets};
@@ -139,33 +140,26 @@ impl TextClassification {
     }
 
     /// Scores `part`, or None if the run shall stop.
-    fn evaluate(&self, part: &Part, intervals: bool, observer: &dyn Observer) -> Result<Option<Evaluation>> {
+    fn evaluate<'a>(
+        &'a self,
+        part: &'a Part,
+        intervals: bool,
+        observer: &dyn Observer,
+    ) -> Result<Option<Evaluation<'a>>> {
         let _guard = tch::no_grad_guard();
         let examples = &part.examples;
-        let mut logits = vec![Vec::new(); examples.len()];
-        let mut losses = vec![0.0; examples.len()];
-        for indices in by_length(&examples.texts.lengths(), EVALUATION_TOKENS) {
+        let mut outputs = Outputs::new(&self.labels, &examples.targets, examples.len());
+        for indices in by_length(&examples.texts.lengths(), EVALUATION_TOKENS, most_rows(self.labels.len())) {
             if observer.stop().is_some() {
                 return Ok(None);
             }
             observer.alive();
             let batch = self.logits(part, &indices, None, &Mode::eval())?;
             let target = self.loss.targets(&examples.targets, &indices, self.device)?;
-            let rows = Vec::<Vec<f32>>::try_from(&batch.f_to_device(Device::Cpu)?)?;
-            let each = Vec::<f32>::try_from(&self.loss.each(&batch, &target)?.f_to_device(Device::Cpu)?)?;
-            for ((&index, row), loss) in indices.iter().zip(rows).zip(each) {
-                (logits[index], losses[index]) = (row, loss);
-            }
+            outputs.add(&indices, &batch, &self.loss.each(&batch, &target)?)?;
         }
-        let places = |index: usize| ("line", json!(examples.lines[index]));
-        let outputs = Outputs {
-            labels: &self.labels,
-            targets: &examples.targets,
-            places: &places,
-            logits: &logits,
-            losses: &losses,
-        };
-        Ok(Some(classifying::evaluate(&outputs, intervals)))
+        let places: Places<'a> = Box::new(|index| ("line", json!(examples.lines[index])));
+        Ok(classifying::evaluate(outputs, places, intervals.then_some(observer)))
     }
 }
 
@@ -178,7 +172,7 @@ fn features(
 ) -> Result<Option<Tensor>> {
     let _guard = tch::no_grad_guard();
     let (mut rows, mut order) = (Vec::new(), Vec::new());
-    for indices in by_length(&examples.texts.lengths(), EVALUATION_TOKENS) {
+    for indices in by_length(&examples.texts.lengths(), EVALUATION_TOKENS, usize::MAX) {
         if observer.stop().is_some() {
             return Ok(None);
         }
@@ -221,7 +215,7 @@ impl Recipe for TextClassification {
         Ok(Forward { loss_sum: self.loss.sum(&logits, &targets)?, correct, tokens })
     }
 
-    fn validate(&self, observer: &dyn Observer) -> Result<Option<Evaluation>> {
+    fn validate(&self, observer: &dyn Observer) -> Result<Option<Evaluation<'_>>> {
         if self.validation.examples.is_empty() {
             return Ok(None);
         }
@@ -232,7 +226,7 @@ impl Recipe for TextClassification {
         self.test.is_some()
     }
 
-    fn test(&self, observer: &dyn Observer) -> Result<Option<Evaluation>> {
+    fn test(&self, observer: &dyn Observer) -> Result<Option<Evaluation<'_>>> {
         self.test.as_ref().map_or(Ok(None), |part| self.evaluate(part, true, observer))
     }
 }

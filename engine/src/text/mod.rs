@@ -1,14 +1,27 @@
 //! From texts to token ids.
 
+mod locality;
+mod prefix;
+mod shorten;
+
 use std::path::Path;
 
-use tokenizers::{EncodeInput, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
+use tokenizers::parallelism::MaybeParallelRefIterator;
+use tokenizers::{
+    EncodeInput, Encoding, OffsetType, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy,
+};
+
+use self::locality::Locality;
+use self::prefix::PrefixReader;
 
 use crate::error::{EngineError, Result};
 
 /// The tokenizer of a model directory (`tokenizer.json`).
 pub struct TextTokenizer {
     inner: Tokenizer,
+    max_tokens: usize,
+    /// None where a text must be read whole to know its first tokens.
+    locality: Option<Locality>,
     mask: Option<u32>,
     /// Whether words are told apart; if not, each token is a word, and encoding is faster.
     words: bool,
@@ -59,7 +72,8 @@ impl TextTokenizer {
             .map_err(|error| EngineError::Hyperparameter { name: "max_sequence_length", message: error.to_string() })?;
         let named = configured_mask(directory);
         let mask = named.iter().map(String::as_str).chain(USUAL_MASKS).find_map(|token| inner.token_to_id(token));
-        Ok(Self { inner, mask, words: false })
+        let locality = Locality::of(&inner, &path);
+        Ok(Self { inner, max_tokens, locality, mask, words: false })
     }
 
     /// The same tokenizer, telling which tokens make up a word.
@@ -76,39 +90,98 @@ impl TextTokenizer {
         self.mask.ok_or_else(|| EngineError::model("the tokenizer has no mask token, which this needs"))
     }
 
-    /// Encodes texts or pairs of texts in parallel, in order.
+    /// Encodes texts or pairs of texts in parallel, in order. Of long texts no more is read than is kept, and those of which
+    /// much must be read are read one after the other.
     ///
     /// # Errors
     /// The tokenizer fails on a text, which a well-made one does not.
     pub fn encode(&self, texts: &[(&str, Option<&str>)]) -> Result<Vec<Encoded>> {
-        let inputs: Vec<EncodeInput<'_>> = texts
-            .iter()
-            .map(|&(text, pair)| match pair {
-                Some(pair) => EncodeInput::Dual(text.into(), pair.into()),
-                None => EncodeInput::Single(text.into()),
-            })
-            .collect();
-        let encodings =
+        self.encode_all(texts).map_err(|error| EngineError::model(format!("tokenizer.json: {error}")))
+    }
+
+    fn encode_all(&self, texts: &[(&str, Option<&str>)]) -> tokenizers::Result<Vec<Encoded>> {
+        let long = prefix::pays_from(self.max_tokens);
+        let is_long = |(text, pair): &(&str, Option<&str>)| text.len().max(pair.map_or(0, str::len)) >= long;
+        let (long, short): (Vec<_>, Vec<_>) = texts.iter().copied().partition(is_long);
+        let inputs: Vec<EncodeInput<'_>> = short.into_iter().map(input).collect();
+        let short =
             if self.words { self.inner.encode_batch(inputs, true) } else { self.inner.encode_batch_fast(inputs, true) };
-        let encodings = encodings.map_err(|error| EngineError::model(format!("tokenizer.json: {error}")))?;
-        Ok(encodings
-            .iter()
-            .map(|encoding| {
-                let ids = encoding.get_ids().to_vec();
-                let words = encoding.get_word_ids().iter().zip(encoding.get_special_tokens_mask()).enumerate();
-                let word = |(place, (word, &special)): (usize, (&Option<u32>, &u32))| match word {
-                    _ if special > 0 => 0,
-                    Some(word) if self.words => word + 1,
-                    _ => place as u32 + 1,
-                };
-                Encoded {
-                    second: encoding.get_type_ids().iter().position(|&kind| kind > 0).unwrap_or(ids.len()),
-                    words: words.map(word).collect(),
-                    truncated: !encoding.get_overflowing().is_empty(),
-                    ids,
+        let mut short = short?.into_iter();
+        let begun: Vec<Option<Encoded>> = long
+            .maybe_par_iter()
+            .map(|&text| self.beginning(text, MOST_IN_PARALLEL))
+            .collect::<tokenizers::Result<_>>()?;
+        let mut begun = begun.into_iter();
+        let mut all = Vec::with_capacity(texts.len());
+        for &text in texts {
+            let encoded = if is_long(&text) {
+                match begun.next().flatten() {
+                    Some(encoded) => Some(encoded),
+                    None => self.beginning(text, usize::MAX)?,
                 }
-            })
-            .collect())
+            } else {
+                short.next().map(|encoding| self.encoded(&encoding))
+            };
+            all.push(match encoded {
+                Some(encoded) => encoded,
+                None => self.whole(text)?,
+            });
+        }
+        Ok(all)
+    }
+
+    /// A text of which no more is read than must be; None if that is more than `most` bytes, or if all of it must be.
+    fn beginning(&self, (text, pair): (&str, Option<&str>), most: usize) -> tokenizers::Result<Option<Encoded>> {
+        let Some(locality) = &self.locality else { return Ok(None) };
+        let offsets = if self.words { OffsetType::Byte } else { OffsetType::None };
+        let reader = PrefixReader { tokenizer: &self.inner, locality, wanted: self.max_tokens, offsets };
+        let Some(first) = reader.read(text, 0, most)? else { return Ok(None) };
+        let second = match pair {
+            None => None,
+            Some(pair) => match reader.read(pair, 1, most)? {
+                // Which of two long texts is the longer one decides which keeps a token more.
+                Some(second) if first.is_cut && second.is_cut && !(first.is_counted && second.is_counted) => {
+                    return Ok(None);
+                }
+                None => return Ok(None),
+                second => second,
+            },
+        };
+        let is_cut = first.is_cut || second.as_ref().is_some_and(|second| second.is_cut);
+        let encoding = self.inner.post_process(first.encoding, second.map(|second| second.encoding), true)?;
+        let encoded = self.encoded(&encoding);
+        Ok(Some(Encoded { truncated: encoded.truncated || is_cut, ..encoded }))
+    }
+
+    fn whole(&self, text: (&str, Option<&str>)) -> tokenizers::Result<Encoded> {
+        let encode = |text| if self.words { self.inner.encode(text, true) } else { self.inner.encode_fast(text, true) };
+        Ok(self.encoded(&encode(input(text))?))
+    }
+
+    fn encoded(&self, encoding: &Encoding) -> Encoded {
+        let ids = encoding.get_ids().to_vec();
+        let words = encoding.get_word_ids().iter().zip(encoding.get_special_tokens_mask()).enumerate();
+        let word = |(place, (word, &special)): (usize, (&Option<u32>, &u32))| match word {
+            _ if special > 0 => 0,
+            Some(word) if self.words => word + 1,
+            _ => place as u32 + 1,
+        };
+        Encoded {
+            second: encoding.get_type_ids().iter().position(|&kind| kind > 0).unwrap_or(ids.len()),
+            words: words.map(word).collect(),
+            truncated: !encoding.get_overflowing().is_empty(),
+            ids,
+        }
+    }
+}
+
+/// Bytes of a text that are tokenised beside others.
+const MOST_IN_PARALLEL: usize = 64 << 10;
+
+fn input<'a>((text, pair): (&'a str, Option<&'a str>)) -> EncodeInput<'a> {
+    match pair {
+        Some(pair) => EncodeInput::Dual(text.into(), pair.into()),
+        None => EncodeInput::Single(text.into()),
     }
 }
 

@@ -59,7 +59,8 @@ pub(super) async fn prepare(
         hyperparameters.max_sequence_length = trained;
     }
     let (machines, device) = devices(app).await?;
-    let estimate = estimate::evaluation(&model.facts, &hyperparameters, &report, spec.method, device);
+    let estimate =
+        estimate::evaluation(&model.facts, &hyperparameters, &report, spec.method, labels.len() as u64, device);
     // Labels of a regression mean nothing, and the engine knows it by their absence.
     let labels = if problem == ProblemType::Regression { Vec::new() } else { labels };
     let prepared = Prepared { hyperparameters, labels, report, estimate: Some(estimate) };

@@ -34,7 +34,7 @@ pub(super) async fn prepare(
         Err(error) => return Ok(Err(Refusal { error, report: Some(Box::new(report)), prepared: None })),
     };
     let (machines, device) = devices(app).await?;
-    let estimate = estimate::estimate(&model.facts, &hyperparameters, &report, device);
+    let estimate = estimate::estimate(&model.facts, &hyperparameters, &report, labels.len() as u64, device);
     let prepared = Prepared { hyperparameters, labels, report, estimate: Some(estimate) };
     Ok(placed(prepared, &machines))
 }

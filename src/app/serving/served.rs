@@ -51,7 +51,7 @@ impl Served {
         let spec = ServingSpec { version: VERSION, model: PathBuf::from("model"), max_tokens, threads };
         let text = serde_json::to_vec_pretty(&spec).map_err(broken)?;
         tokio::fs::write(folder.join("spec.json"), text).await.map_err(broken)?;
-        let mut command = process::command(config, threads);
+        let mut command = process::serving_command(config, threads);
         command.args(["serve", "spec.json", "cpu"]);
         let (process, stdin, lines) = process::spawn(command, folder, LONGEST_LINE).map_err(broken)?;
         let at_work = OneMore::of(telemetry::PROCESSES, "serving");

@@ -5,16 +5,18 @@
 //! and 110 million parameters (benches/README.md, "Memory").
 
 mod images;
+mod outputs;
 
 use serde::{Deserialize, Serialize};
 
 pub use images::{OTHER_PIXELS, TRAINING_PIXELS};
+pub use outputs::{EVALUATION_LOGITS, LISTED_LOGITS, MOST_LISTED_LABELS};
 
 use super::hyperparameters::{Freeze, Hyperparameters, Interval, Precision};
 use super::job::JobError;
 use super::method::Method;
 use super::model::ModelFacts;
-use super::report::{DataReport, Lengths};
+use super::report::{DataReport, ExamplesReport, Lengths};
 
 /// What a run will need.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -106,8 +108,8 @@ const FROZEN: u64 = 6;
 const CHARACTERS_PER_TOKEN: f64 = 4.2;
 const SPECIAL_TOKENS: f64 = 2.0;
 
-/// Predicts what a run on `device` needs.
-pub fn estimate(model: &ModelFacts, h: &Hyperparameters, data: &DataReport, device: Device) -> Estimate {
+/// Predicts what a run on `device` needs whose classifier has `labels` labels.
+pub fn estimate(model: &ModelFacts, h: &Hyperparameters, data: &DataReport, labels: u64, device: Device) -> Estimate {
     let model = &bounded(model);
     let training_examples = data.training.examples - data.held_out;
     let validation_examples = data.validation.as_ref().map_or(data.held_out, |report| report.examples);
@@ -116,11 +118,16 @@ pub fn estimate(model: &ModelFacts, h: &Hyperparameters, data: &DataReport, devi
     let total_steps = steps_per_epoch * u64::from(h.n_epochs);
     let tokens = tokens(&data.training.text_lengths, h.max_sequence_length);
     let bf16 = h.precision == Precision::Bf16 || (h.precision == Precision::Auto && device.has_bf16);
-    let activations = activations(model, h, tokens, bf16);
-    let trained = trained_parameters(model, h);
+    let test_examples = data.test.as_ref().map_or(0, |report| report.examples);
+    let evaluated = validation_examples.max(test_examples);
+    let training = activations(model, h, tokens, bf16) + outputs::of_training(h, labels);
+    let activations = training.max(layer(model, bf16) + outputs::of_evaluation(evaluated, labels));
+    let (head, body) = (outputs::head(model, labels), trained_parameters(model, h));
+    let trained = head + body;
     // Of a frozen weight there are the weight and its low-precision copy.
-    let parameters = TRAINED * trained + FROZEN * (model.parameters - trained);
-    let snapshot = SNAPSHOT * trained + WEIGHTS * (model.parameters - trained);
+    let parameters = TRAINED * trained + FROZEN * (model.parameters - body);
+    let snapshot = SNAPSHOT * trained + WEIGHTS * (model.parameters - body);
+    let kept = outputs::kept(h, evaluated, labels) + texts(data, h);
     // The copy stands beside the activations of later steps, unless there are none.
     let saves_early = match h.checkpoint_interval {
         Interval::Epoch => h.n_epochs > 1,
@@ -131,11 +138,13 @@ pub fn estimate(model: &ModelFacts, h: &Hyperparameters, data: &DataReport, devi
     } else {
         let transient = if saves_early { snapshot + activations } else { snapshot.max(activations) };
         let pixels = images::kept_pixels(model, &h.augmentation, data);
-        CPU_BASE + if bf16 { CPU_BF16 } else { 0 } + parameters + transient + pixels
+        CPU_BASE + if bf16 { CPU_BF16 } else { 0 } + parameters + transient + pixels + kept
     };
     // In the run's folder: two checkpoints on their way and the model. In the store: kept models, two training states.
     let copies = u64::from(h.keep_checkpoints + 1) + 3;
-    let disk_bytes = WEIGHTS * copies * model.parameters + 4 * (SNAPSHOT - WEIGHTS) * trained;
+    let disk_bytes = WEIGHTS * copies * (model.parameters + head)
+        + 4 * (SNAPSHOT - WEIGHTS) * trained
+        + LINE * (validation_examples + test_examples);
     Estimate {
         training_examples,
         validation_examples,
@@ -175,28 +184,25 @@ pub fn evaluation(
     h: &Hyperparameters,
     data: &DataReport,
     method: Method,
+    labels: u64,
     device: Device,
 ) -> Estimate {
     let model = &bounded(model);
     let bf16 = h.precision == Precision::Bf16 || (h.precision == Precision::Auto && device.has_bf16);
-    let layer = if model.image_size > 0 {
-        EVALUATION_IMAGES * model.values_per_image as f64 * 4.0
-    } else {
-        EVALUATION_TOKENS * activation_bytes(model, bf16)
-    } / f64::from(model.layers.max(1));
+    let examples = data.test.as_ref().map_or(0, |report| report.examples);
     // Scores of every word for each hidden token, and their losses.
     let words = if method == Method::MaskedLm {
-        2.0 * 4.0 * EVALUATION_TOKENS * h.mlm_probability * f64::from(model.vocab_size)
+        (2.0 * 4.0 * EVALUATION_TOKENS * h.mlm_probability * f64::from(model.vocab_size)) as u64
     } else {
-        0.0
+        outputs::of_evaluation(examples, labels)
     };
     let base = if device.is_gpu {
         GPU_BASE
     } else {
-        CPU_BASE + if bf16 { CPU_BF16 } else { 0 } + images::kept_pixels(model, &h.augmentation, data)
+        let kept = outputs::kept(h, examples, labels) + texts(data, h);
+        CPU_BASE + if bf16 { CPU_BF16 } else { 0 } + images::kept_pixels(model, &h.augmentation, data) + kept
     };
-    let peak = base + FROZEN * model.parameters + (layer + words).min(MOST) as u64;
-    let examples = data.test.as_ref().map_or(0, |report| report.examples);
+    let peak = base + FROZEN * model.parameters + layer(model, bf16) + words;
     Estimate {
         peak_memory_bytes: (model.parameters > 0).then_some(peak),
         // The model, and a line for each example.
@@ -208,7 +214,34 @@ pub fn evaluation(
 /// Bytes of an example's line in what an evaluation leaves behind: logits, above all.
 const LINE: u64 = 4 << 10;
 
-/// Parameters that are trained. The head's are few and left out.
+/// Bytes of what one layer makes of an evaluation batch.
+fn layer(model: &ModelFacts, bf16: bool) -> u64 {
+    let all = if model.image_size > 0 {
+        EVALUATION_IMAGES * model.values_per_image as f64 * 4.0
+    } else {
+        EVALUATION_TOKENS * activation_bytes(model, bf16)
+    };
+    (all / f64::from(model.layers.max(1))) as u64
+}
+
+/// Bytes of a token that is kept, with its word, twice while examples are held out; of a text besides its tokens; and of
+/// a character of the longest row while it is read and cut.
+const TOKEN: f64 = 16.0;
+const TEXT: u64 = 128;
+const READ: u64 = 8;
+
+/// Bytes of the texts that a run keeps: their tokens, as many as the model is shown, and one row as it stands in its file.
+fn texts(data: &DataReport, h: &Hyperparameters) -> u64 {
+    let of = |report: &ExamplesReport| {
+        let tokens = tokens(&report.text_lengths, h.max_sequence_length).mean * report.examples as f64;
+        (TOKEN * tokens) as u64 + TEXT * report.examples
+    };
+    let files = [Some(&data.training), data.validation.as_ref(), data.test.as_ref()];
+    let longest = files.into_iter().flatten().map(|report| report.text_lengths.max).max();
+    files.into_iter().flatten().map(of).sum::<u64>() + READ * longest.unwrap_or_default()
+}
+
+/// Parameters that are trained, those of the last layer aside.
 fn trained_parameters(model: &ModelFacts, h: &Hyperparameters) -> u64 {
     let (width, inner) = (u64::from(model.hidden_size), u64::from(model.intermediate_size));
     let layers = u64::from(model.layers);
@@ -289,8 +322,12 @@ mod tests {
 
     const CPU: Device = Device { is_gpu: false, has_bf16: true };
 
-    /// As of a data set of 9,000 texts of 60 characters.
+    /// As of a data set of 9,000 texts of 60 characters with 77 labels.
     fn of(parameters: u64, wide: u32, layers: u32, values: Value, device: Device) -> Estimate {
+        of_labels(77, (parameters, wide, layers), values, device)
+    }
+
+    fn of_labels(labels: u64, (parameters, wide, layers): (u64, u32, u32), values: Value, device: Device) -> Estimate {
         let facts = ModelFacts {
             hidden_size: wide,
             max_positions: 512,
@@ -309,7 +346,7 @@ mod tests {
         let subject = Subject { method: Method::TextClassification, family: Family::Bert, facts: &facts };
         let problem = ProblemType::SingleLabelClassification;
         let h = resolve(&requested, subject, DataFacts { training_examples: 9000, problem }, "h").unwrap();
-        estimate(&facts, &h, &data, device)
+        estimate(&facts, &h, &data, labels, device)
     }
 
     #[test]
@@ -323,6 +360,8 @@ mod tests {
     #[test]
     fn predicted_peaks_are_near_measured_ones() {
         let mini = |values| of(22_713_216, 384, 6, values, CPU).peak_memory_bytes.unwrap() / MIB;
+        let many =
+            |labels, values| of_labels(labels, (22_713_216, 384, 6), values, CPU).peak_memory_bytes.unwrap() / MIB;
         let base = |values| of(109_482_240, 768, 12, values, CPU).peak_memory_bytes.unwrap() / MIB;
         for (predicted, measured) in [
             (mini(json!({"n_epochs": 1, "batch_size": 8, "precision": "fp32"})), 834),
@@ -330,6 +369,7 @@ mod tests {
             (mini(json!({"n_epochs": 1, "batch_size": 8, "precision": "bf16"})), 1195),
             (mini(json!({"n_epochs": 3, "batch_size": 32, "precision": "bf16"})), 1534),
             (mini(json!({"n_epochs": 3, "batch_size": 256, "precision": "bf16"})), 1445),
+            (many(1700, json!({"n_epochs": 1, "batch_size": 32, "precision": "fp32"})), 882),
             (base(json!({"n_epochs": 1, "batch_size": 8, "precision": "fp32"})), 2941),
             (base(json!({"n_epochs": 3, "batch_size": 64, "precision": "bf16"})), 3937),
         ] {
