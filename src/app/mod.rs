@@ -13,10 +13,13 @@ pub mod validation;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::sync::OnceCell;
+
 use crate::config::Config;
 use crate::db::Db;
 use crate::failpoint::Failpoints;
 use crate::private;
+use crate::process::Place;
 use crate::store::Store;
 use serving::Pool;
 
@@ -29,6 +32,7 @@ pub struct App {
     pub failpoints: Failpoints,
     /// The models that answer requests.
     pub serving: Pool,
+    place: Arc<OnceCell<Arc<Place>>>,
 }
 
 impl App {
@@ -40,10 +44,19 @@ impl App {
         let store = Store::open(&config.store).map_err(std::io::Error::other)?;
         let failpoints = config.failpoints.clone();
         let serving = Pool::new(config.serving_models as usize);
-        let app = Self { db, store, config: Arc::new(config), failpoints, serving };
+        let app = Self { db, store, config: Arc::new(config), failpoints, serving, place: Arc::default() };
         private::make_folder(&app.scratch(), private::FOLDER)?;
         private::make_folder(&app.runs(), private::FOLDER)?;
         Ok(app)
+    }
+
+    /// Where trainers run, found out on first use.
+    ///
+    /// # Errors
+    /// The trainer does not run; the text says why.
+    pub async fn place(&self) -> Result<Arc<Place>, String> {
+        let find = async || Place::find(&self.config).await.map(Arc::new);
+        self.place.get_or_try_init(find).await.cloned()
     }
 
     /// Where uploads are collected until they are whole.

@@ -42,7 +42,7 @@ impl Worker {
                 () = self.shutdown.cancelled() => return,
                 () = tokio::time::sleep(PAUSE) => {}
             }
-            let machine = read(&self.devices, slots, &self.app.runs());
+            let machine = read(&self.place.devices, slots, &self.app.runs());
             let seen = db::within(WRITE, workers::seen(self.app.db.pool(), self.identity.id, &machine)).await;
             if let Err(error) = seen {
                 tracing::debug!(error = error.chain(), "cannot show what this machine offers");

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::publish::OUTPUT;
 use super::reports::Reports;
 use crate::app::App;
 use crate::db::queue::Claim;
@@ -13,6 +14,7 @@ use crate::domain::id::FileId;
 use crate::domain::job::{DEFAULT_VALIDATION_SPLIT, Job, JobError};
 use crate::domain::report::DataFormat;
 use crate::domain::run::{DataFile, RunSpec, VERSION};
+use crate::private;
 use crate::store::out_of_storage;
 
 /// Fills the run's folder with everything the trainer needs; an error of the job's own is in the inner result.
@@ -24,6 +26,8 @@ pub(super) async fn prepare(
     reports: &mut Reports,
 ) -> Result<std::result::Result<(), JobError>> {
     let _ = tokio::fs::remove_dir_all(folder).await;
+    // Nothing that others may have put there is taken for ours.
+    tokio::fs::DirBuilder::new().mode(private::FOLDER).create(folder).await.map_err(io_error)?;
     for part in ["model", "data"] {
         tokio::fs::create_dir_all(folder.join(part)).await.map_err(io_error)?;
     }
@@ -63,7 +67,7 @@ pub(super) async fn prepare(
         seed: spec.seed,
         resume,
         checkpoints: PathBuf::from("checkpoints"),
-        output: PathBuf::from("output"),
+        output: PathBuf::from(OUTPUT),
         threads: app.config.trainer_threads,
         failpoints: app.failpoints.for_trainer(claim.attempt),
     };

@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -19,11 +20,19 @@ use super::support::service::{eventually, trainer};
 /// `finetuned` with a state directory of its own.
 pub struct Program {
     folder: tempfile::TempDir,
+    /// Whom it runs as, if not as the test does.
+    user: Option<u32>,
 }
 
 impl Program {
     pub fn new() -> Self {
-        Self { folder: embedded::folder() }
+        Self { folder: embedded::folder(), user: None }
+    }
+
+    /// The same, run by another user. Only root can.
+    pub fn owned_by(self, user: u32) -> Self {
+        std::os::unix::fs::chown(self.folder.path(), Some(user), Some(user)).unwrap();
+        Self { user: Some(user), ..self }
     }
 
     pub fn state(&self) -> PathBuf {
@@ -34,6 +43,9 @@ impl Program {
         let mut command = Command::new(env!("CARGO_BIN_EXE_finetuned"));
         command.args(arguments).env("FINETUNED_STATE_DIR", self.state()).env("FINETUNED_TRAINER", trainer());
         command.env("FINETUNED_TRAINER_THREADS", "1").env_remove("DATABASE_URL");
+        if let Some(user) = self.user {
+            command.uid(user).gid(user).current_dir("/");
+        }
         command
     }
 
@@ -90,6 +102,10 @@ impl Drop for Serving {
 }
 
 impl Serving {
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
     fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.0.id().cast_signed()), signal).unwrap();
     }

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
 
-use crate::config::Config;
+use crate::app::App;
 use crate::domain::serving::{Asked, Opened, Outcome, Prediction, Refusal, Reply, ServingSpec, VERSION};
 use crate::process::{self, Lines, Process};
 
@@ -41,7 +41,8 @@ impl Served {
     ///
     /// # Errors
     /// It does not start, or cannot use the model.
-    pub(super) async fn start(config: &Config, folder: &Path, max_tokens: Option<u32>) -> Result<Self, Failure> {
+    pub(super) async fn start(app: &App, folder: &Path, max_tokens: Option<u32>) -> Result<Self, Failure> {
+        let (config, place) = (&app.config, app.place().await.map_err(broken)?);
         let threads = config.trainer_threads.max(1);
         let spec = ServingSpec { version: VERSION, model: PathBuf::from("model"), max_tokens, threads };
         let text = serde_json::to_vec_pretty(&spec).map_err(broken)?;
@@ -50,7 +51,7 @@ impl Served {
         command.args(["serve", "spec.json", "cpu"]);
         // The tokenizer has threads of its own.
         command.env("OMP_NUM_THREADS", threads.to_string()).env("RAYON_NUM_THREADS", threads.to_string());
-        let (process, stdin, lines) = process::spawn(command, folder, LONGEST_LINE).map_err(broken)?;
+        let (process, stdin, lines) = process::spawn(command, &place, folder, LONGEST_LINE).map_err(broken)?;
         let mut served = Self { process, stdin, lines, asked: 0 };
         match served.line().await.and_then(|line| serde_json::from_str(&line).map_err(broken)) {
             Ok(Opened::Ready) => Ok(served),
