@@ -77,6 +77,9 @@ settings! {
     RUNS_DIR = "FINETUNED_RUNS_DIR", "runs-dir", "runs/ in the state folder",
         "Folder of the training runs at work; a fast local disk serves best";
     TRAINER = "FINETUNED_TRAINER", "trainer", "finetuned-trainer beside this program", "The training program";
+    TRAINER_USER = "FINETUNED_TRAINER_USER", "trainer-user",
+        "for root finetuned-trainer, if there is that user, or nobody; else the service's own",
+        "User that trainers and models at work run as";
     LIBTORCH = "FINETUNED_LIBTORCH", "libtorch", "where the trainer was built", "Folder of libtorch's libraries";
     SLOTS = "FINETUNED_SLOTS", "slots", "auto", "Jobs that run at once: auto is one per GPU, or one on the CPU";
     TRAINER_THREADS = "FINETUNED_TRAINER_THREADS", "trainer-threads", "0",
@@ -135,6 +138,8 @@ pub struct Config {
     pub store: StoreLocation,
     pub runs_dir: PathBuf,
     pub trainer: PathBuf,
+    /// None is a usual one.
+    pub trainer_user: Option<String>,
     pub libtorch: Option<PathBuf>,
     /// None is auto.
     pub slots: Option<u32>,
@@ -247,6 +252,7 @@ fn read(flags: &BTreeMap<String, String>, environment: &BTreeMap<String, String>
         store,
         runs_dir: reader.path(&RUNS_DIR).unwrap_or_else(|| state_dir.join("runs")),
         trainer: reader.path(&TRAINER).unwrap_or_else(default_trainer),
+        trainer_user: reader.given(&TRAINER_USER),
         libtorch: reader.path(&LIBTORCH),
         slots: if reader.text(&SLOTS) == "auto" { None } else { Some(reader.within(&SLOTS, 1, 64)) },
         trainer_threads: reader.within(&TRAINER_THREADS, 0, 1024),

@@ -19,9 +19,12 @@ pub const FILE: u32 = 0o600;
 /// What nobody but the owner shall have on a folder: to read and to write.
 const READ_OR_WRITE_OF_OTHERS: u32 = 0o066;
 
-/// Whatever this process makes from now on is its user's alone, unless a mode is set afterwards (`umask(2)`).
+/// Whatever this process makes from now on is its user's alone, unless a mode is set afterwards (`umask(2)`), and no
+/// other process of that user reads its memory, environment or open files (`PR_SET_DUMPABLE(2const)`).
 pub fn by_default() {
     umask(Mode::from_bits_truncate(0o077));
+    // SAFETY: a system call with plain values.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
 }
 
 /// Makes a folder of this mode, and with it those above it that are missing. One that is there stays as it is.

@@ -1,5 +1,8 @@
 //! Where a run computes: CUDA if its libraries and a device are there, else the CPU.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use tch::{Cuda, Device, Kind};
 
@@ -28,7 +31,20 @@ pub fn available() -> Devices {
     load_cuda();
     let cuda = if Cuda::is_available() { Cuda::device_count().unsigned_abs() as usize } else { 0 };
     let cuda_memory = (0..cuda).map(|index| native::device_memory(index).ok()).min().flatten();
-    Devices { cuda, cpu_bf16: cpu_has_bf16(), cuda_memory }
+    Devices { cuda, cpu_bf16: cpu_has_bf16(), cuda_memory, folders: library_folders() }
+}
+
+/// Where the files lie that are mapped into this process (`proc_pid_maps(5)`). NVIDIA's packages load more of each other
+/// later: of those it is the folder that holds all of them.
+fn library_folders() -> Vec<PathBuf> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let files = maps.lines().filter_map(|line| line.find('/').map(|at| Path::new(&line[at..])));
+    let folder = |file: &Path| {
+        let package = file.ancestors().find(|folder| folder.ends_with("nvidia"));
+        package.or_else(|| file.parent()).map(Path::to_owned)
+    };
+    let folders: BTreeSet<PathBuf> = files.filter(|file| !file.starts_with("/dev")).filter_map(folder).collect();
+    folders.into_iter().collect()
 }
 
 /// Chooses the device and prepares libtorch on this thread, which must be the one that trains. `wanted` is `auto`,

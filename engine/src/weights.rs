@@ -202,7 +202,10 @@ pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         views.push((*name, view));
     }
     let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize_to_file(views, Some(metadata), path).map_err(|error| match error {
+    // It makes paths absolute, and a trainer may not be allowed through the folders above its own. That of a process's
+    // folder leads there all the same (`proc_pid_cwd(5)`).
+    let passable = Path::new("/proc/self/cwd").join(path);
+    safetensors::serialize_to_file(views, Some(metadata), &passable).map_err(|error| match error {
         SafeTensorError::IoError(error) => EngineError::io(path)(error),
         other => malformed(path, &other),
     })?;

@@ -15,10 +15,13 @@ pub mod validation;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::sync::OnceCell;
+
 use crate::config::{Config, StoreLocation};
 use crate::db::Db;
 use crate::failpoint::Failpoints;
 use crate::private;
+use crate::process::Place;
 use crate::store::Store;
 use quotas::DryRuns;
 use serving::Pool;
@@ -33,6 +36,7 @@ pub struct App {
     /// The models that answer requests.
     pub serving: Pool,
     pub dry_runs: DryRuns,
+    place: Arc<OnceCell<Arc<Place>>>,
 }
 
 impl App {
@@ -44,7 +48,15 @@ impl App {
         let store = Store::open(&config.store, config.reserve).map_err(std::io::Error::other)?;
         let failpoints = config.failpoints.clone();
         let serving = Pool::new(config.serving_models as usize);
-        let app = Self { db, store, config: Arc::new(config), failpoints, serving, dry_runs: DryRuns::default() };
+        let app = Self {
+            db,
+            store,
+            config: Arc::new(config),
+            failpoints,
+            serving,
+            dry_runs: DryRuns::default(),
+            place: Arc::default(),
+        };
         for folder in [app.scratch(), app.runs()] {
             let named = |error: std::io::Error| {
                 std::io::Error::new(error.kind(), format!("cannot make the folder {}: {error}", folder.display()))
@@ -65,6 +77,15 @@ impl App {
         };
         let folders = [&self.config.state_dir, &self.config.runs_dir];
         folders.into_iter().chain(store).try_for_each(|folder| self.config.reserve.check(folder, 0))
+    }
+
+    /// Where trainers run, found out on first use.
+    ///
+    /// # Errors
+    /// The trainer does not run; the text says why.
+    pub async fn place(&self) -> Result<Arc<Place>, String> {
+        let find = async || Place::find(&self.config).await.map(Arc::new);
+        self.place.get_or_try_init(find).await.cloned()
     }
 
     /// Where uploads are collected until they are whole.

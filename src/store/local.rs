@@ -1,17 +1,19 @@
 //! The object store on a local disk: one file per object, durable when `put` returns.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt};
+use nix::libc;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::Semaphore;
 use tokio_util::io::ReaderStream;
 
 use super::checked::{FoundWhole, Identity};
-use super::{CHUNK, Content, Listed, StoreError, Stored, hash};
+use super::{CHUNK, Content, Listed, StoreError, Stored, hash, hash_of};
 use crate::disk::Reserve;
 use crate::private;
 
@@ -60,19 +62,13 @@ impl LocalStore {
         blocking(key, move || link_or_copy(&from, &target, reserve)).await
     }
 
-    /// Like [`Self::put`], for a file that a run has made, whose size and hash are not known yet.
+    /// Stores what an open file holds now: one that a run has made.
     ///
     /// # Errors
     /// The file cannot be read, or the object cannot be written.
-    pub async fn put_hashed(&self, key: &str, from: &Path) -> Result<Stored, StoreError> {
-        let (target, from, reserve) = (self.path(key), from.to_owned(), self.reserve.of_runs());
-        blocking(key, move || {
-            let stored = hash(&from)?;
-            File::open(&from)?.sync_all()?;
-            link_or_copy(&from, &target, reserve)?;
-            Ok(stored)
-        })
-        .await
+    pub async fn put_open(&self, key: &str, from: File) -> Result<Stored, StoreError> {
+        let (target, reserve) = (self.path(key), self.reserve.of_runs());
+        blocking(key, move || copy_to(&from, &target, reserve)).await
     }
 
     /// Stores a copy of a file that is not ours.
@@ -81,23 +77,19 @@ impl LocalStore {
     /// The file cannot be read, or the object cannot be written.
     pub async fn put_copy(&self, key: &str, from: &Path) -> Result<Stored, StoreError> {
         let (target, from, reserve) = (self.path(key), from.to_owned(), self.reserve);
-        blocking(key, move || {
-            copy_to(&from, &target, reserve)?;
-            hash(&target)
-        })
-        .await
+        blocking(key, move || copy_to(&File::open(from)?, &target, reserve)).await
     }
 
-    /// Puts the object's bytes into the file `to`, and says what they are.
+    /// Puts the object's bytes into the file `to`, which shares nothing with the object, and says what they are.
     ///
     /// # Errors
     /// The object is missing, or the file cannot be written.
     pub async fn fetch(&self, key: &str, to: &Path) -> Result<Stored, StoreError> {
         let (source, to, reserve) = (self.path(key), to.to_owned(), self.reserve);
         blocking(key, move || {
-            let found = hash(&source)?;
-            link_or_copy(&source, &to, reserve)?;
-            Ok(found)
+            let source = File::open(source)?;
+            reserve.check(&to, source.metadata()?.len())?;
+            copy(&source, &options().create(true).truncate(true).open(to)?)
         })
         .await
     }
@@ -258,30 +250,47 @@ fn link_or_copy(from: &Path, to: &Path, reserve: Reserve) -> io::Result<()> {
     match fs::hard_link(from, to) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        Err(_) => return copy_to(from, to, reserve),
+        Err(_) => return copy_to(&File::open(from)?, to, reserve).map(drop),
     }
     sync_folders(folder)
 }
 
 /// Copies under another name first, so that `to` is never half a file.
-fn copy_to(from: &Path, to: &Path, reserve: Reserve) -> io::Result<()> {
+fn copy_to(from: &File, to: &Path, reserve: Reserve) -> io::Result<Stored> {
     let folder = to.parent().unwrap_or(Path::new("/"));
-    reserve.check(folder, fs::metadata(from)?.len())?;
+    reserve.check(folder, from.metadata()?.len())?;
     fs::create_dir_all(folder)?;
     let scratch = folder.join(format!(".{}", uuid::Uuid::new_v4().simple()));
-    let copied = copy(from, &scratch).and_then(|()| fs::rename(&scratch, to));
+    let copied = options().create_new(true).open(&scratch).and_then(|target| {
+        let stored = copy(from, &target)?;
+        target.sync_all()?;
+        fs::rename(&scratch, to)?;
+        Ok(stored)
+    });
     if copied.is_err() {
         let _ = fs::remove_file(&scratch);
     }
-    copied?;
-    sync_folders(folder)
+    let stored = copied?;
+    sync_folders(folder)?;
+    Ok(stored)
 }
 
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    let mut source = File::open(from)?;
-    let mut target = OpenOptions::new().write(true).create_new(true).open(to)?;
-    io::copy(&mut source, &mut target)?;
-    target.sync_all()
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    options
+}
+
+/// Copies all of `from`, as long as it is now, and says what was copied. Where the file system can, both share their
+/// blocks until one of them is written to (`ioctl_ficlone(2)`).
+fn copy(mut from: &File, mut to: &File) -> io::Result<Stored> {
+    // SAFETY: a system call with two descriptors that are open.
+    if unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE, from.as_raw_fd()) } == 0 {
+        return hash_of(to, |_| Ok(()));
+    }
+    let length = from.metadata()?.len();
+    from.rewind()?;
+    hash_of(from.take(length), |bytes| to.write_all(bytes))
 }
 
 /// A new name, and the names of folders that were made for it, must outlive a crash.
@@ -311,7 +320,7 @@ mod tests {
         let (folder, store) = store();
         let source = folder.path().join("source");
         std::fs::write(&source, b"0123456789").unwrap();
-        let stored = store.put_hashed("a/b", &source).await.unwrap();
+        let stored = store.put_open("a/b", std::fs::File::open(&source).unwrap()).await.unwrap();
         assert_eq!(stored.bytes, 10);
         let target = folder.path().join("target");
         assert_eq!(store.fetch("a/b", &target).await.unwrap(), stored);

@@ -6,6 +6,7 @@ mod checked;
 mod local;
 mod s3;
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -149,19 +150,19 @@ impl Store {
         check_key(key)?;
         match self {
             Self::Local(store) => store.put(key, from).await,
-            Self::S3(store) => store.put(key, from).await.map(drop),
+            Self::S3(store) => store.put_path(key, from).await.map(drop),
         }
     }
 
-    /// Like [`Self::put`], for a file whose size and hash are not known yet.
+    /// Stores what an open file holds now. Its maker, who may change it later, does not change the object.
     ///
     /// # Errors
     /// The file cannot be read, or the object cannot be written.
-    pub async fn put_hashed(&self, key: &str, from: &Path) -> Result<Stored> {
+    pub async fn put_open(&self, key: &str, from: File) -> Result<Stored> {
         check_key(key)?;
         match self {
-            Self::Local(store) => store.put_hashed(key, from).await,
-            Self::S3(store) => store.put(key, from).await,
+            Self::Local(store) => store.put_open(key, from).await,
+            Self::S3(store) => store.put(key, from.into()).await,
         }
     }
 
@@ -173,7 +174,7 @@ impl Store {
         check_key(key)?;
         match self {
             Self::Local(store) => store.put_copy(key, from).await,
-            Self::S3(store) => store.put(key, from).await,
+            Self::S3(store) => store.put_path(key, from).await,
         }
     }
 
@@ -322,16 +323,21 @@ pub async fn hash_file(path: &Path) -> Result<Stored> {
 }
 
 fn hash(path: &Path) -> io::Result<Stored> {
-    let mut file = std::fs::File::open(path)?;
+    hash_of(File::open(path)?, |_| Ok(()))
+}
+
+/// Reads to the end, and hands on what it read.
+fn hash_of(mut from: impl io::Read, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<Stored> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; CHUNK];
     let mut bytes = 0;
     loop {
-        let read = io::Read::read(&mut file, &mut buffer)?;
+        let read = from.read(&mut buffer)?;
         if read == 0 {
             return Ok(Stored { bytes, sha256: hasher.finalize().into() });
         }
         hasher.update(&buffer[..read]);
+        each(&buffer[..read])?;
         bytes += read as u64;
     }
 }

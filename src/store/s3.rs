@@ -73,9 +73,14 @@ impl S3Store {
     }
 
     /// Stores the file at `from`, and says what was stored.
-    pub(super) async fn put(&self, key: &str, from: &Path) -> Result<Stored, StoreError> {
+    pub(super) async fn put_path(&self, key: &str, from: &Path) -> Result<Stored, StoreError> {
+        let opened = tokio::fs::File::open(from).await;
+        self.put(key, opened.map_err(|source| StoreError::Io { key: key.to_owned(), source })?).await
+    }
+
+    /// Stores what is left to read of a file, and says what was stored.
+    pub(super) async fn put(&self, key: &str, mut file: tokio::fs::File) -> Result<Stored, StoreError> {
         let reading = |source| StoreError::Io { key: key.to_owned(), source };
-        let mut file = tokio::fs::File::open(from).await.map_err(reading)?;
         let size = file.metadata().await.map_err(reading)?.len();
         let (mut hasher, location) = (Sha256::new(), self.location(key));
         if size <= PART as u64 {

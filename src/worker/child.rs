@@ -1,8 +1,6 @@
 //! The trainer of a run as a child process: how it is started and spoken to.
 
 use std::path::Path;
-use std::process::Stdio;
-use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
@@ -12,29 +10,12 @@ use tokio::sync::mpsc;
 use crate::config::Config;
 use crate::domain::attempt::ProcessEnd;
 use crate::domain::clip::clipped_to;
-use crate::domain::run::{Devices, TrainerCommand, TrainerMessage};
-use crate::process::{self, Lines, Process};
+use crate::domain::run::{TrainerCommand, TrainerMessage};
+use crate::process::{self, Lines, Place, Process};
 use crate::telemetry::{self, OneMore};
 
 /// The longest line a trainer may print.
 const LONGEST_LINE: usize = 4 << 20;
-
-/// Asks the trainer what the machine offers.
-///
-/// # Errors
-/// It does not run; the text says why.
-pub(super) async fn devices(config: &Config) -> Result<Devices, String> {
-    let asked = process::command(config, 1).arg("devices").stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = tokio::time::timeout(Duration::from_mins(1), asked)
-        .await
-        .map_err(|_| "it does not answer".to_owned())?
-        .map_err(|error| format!("{}: {error}", config.trainer.display()))?;
-    if !output.status.success() {
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("{}: {}: {}", config.trainer.display(), output.status, stderr.trim()));
-    }
-    serde_json::from_slice(&output.stdout).map_err(|error| format!("{}: {error}", config.trainer.display()))
-}
 
 /// Sends commands to a trainer; one that is gone does not mind. Its standard input ends with the last of these.
 #[derive(Clone)]
@@ -80,13 +61,19 @@ impl Trainer {
     ///
     /// # Errors
     /// The program cannot be started.
-    pub(super) fn start(config: &Config, threads: usize, folder: &Path, gpu: Option<&str>) -> std::io::Result<Self> {
+    pub(super) fn start(
+        config: &Config,
+        place: &Place,
+        threads: usize,
+        folder: &Path,
+        gpu: Option<&str>,
+    ) -> std::io::Result<Self> {
         let mut command = process::command(config, threads);
         command.arg("run").arg("spec.json");
         if let Some(gpu) = gpu {
             command.env("CUDA_VISIBLE_DEVICES", gpu);
         }
-        let (process, stdin, lines) = process::spawn(command, folder, LONGEST_LINE)?;
+        let (process, stdin, lines) = process::spawn(command, place, folder, LONGEST_LINE)?;
         let at_work = OneMore::of(telemetry::PROCESSES, "training");
         Ok(Self { process, commands: Commands::to(stdin), lines, _at_work: at_work })
     }

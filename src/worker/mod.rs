@@ -32,7 +32,7 @@ use crate::db::queue::{self, Claim};
 use crate::db::{self, workers};
 use crate::domain::attempt::Outcome;
 use crate::domain::error::{Error, Result};
-use crate::domain::run::Devices;
+use crate::process::Place;
 
 /// How long a worker sleeps at most before it looks at the queue again. Hints wake it earlier.
 const POLL: Duration = Duration::from_secs(1);
@@ -45,7 +45,7 @@ const CLAIM: Duration = Duration::from_secs(10);
 pub(crate) struct Worker {
     app: App,
     identity: Arc<Identity>,
-    devices: Devices,
+    place: Arc<Place>,
     /// CPU threads of one run.
     threads: usize,
     hints: watch::Receiver<u64>,
@@ -87,17 +87,17 @@ pub async fn keep_up(app: App, shutdown: CancellationToken) {
 pub async fn run(app: App, identity: Identity, shutdown: CancellationToken) -> Result<usize> {
     identity.end_leftovers(&app.runs());
     let background = Background::start(&app, &shutdown);
-    let devices = tokio::select! {
-        devices = probe(&app) => devices,
+    let place = tokio::select! {
+        place = find_place(&app) => place,
         () = shutdown.cancelled() => return Ok(0),
     };
-    let slots = app.config.slots.unwrap_or_else(|| u32::try_from(devices.cuda).unwrap_or(u32::MAX).max(1));
+    let slots = app.config.slots.unwrap_or_else(|| u32::try_from(place.devices.cuda).unwrap_or(u32::MAX).max(1));
     let hints = background.hints.clone();
     let threads = machine::threads(slots, &app.config);
-    let worker = Worker { app, identity: Arc::new(identity), devices, threads, hints, shutdown: shutdown.clone() };
+    let worker = Worker { app, identity: Arc::new(identity), place, threads, hints, shutdown: shutdown.clone() };
     worker.register(slots).await?;
     let showing = tokio::spawn(worker.clone().show_machine(slots));
-    tracing::info!(worker = %worker.identity.id, slots, threads, gpus = worker.devices.cuda, "worker ready");
+    tracing::info!(worker = %worker.identity.id, slots, threads, gpus = worker.place.devices.cuda, "worker ready");
     let unfinished = worker.claim_until(&shutdown).await;
     let _ = showing.await;
     background.end().await;
@@ -108,7 +108,7 @@ impl Worker {
     async fn register(&self, slots: u32) -> Result<()> {
         while upkeep::rescue::run_once(&self.app, Some(self.identity.id)).await? {}
         let mut tx = self.app.db.begin().await?;
-        let machine = machine::read(&self.devices, slots, &self.app.config);
+        let machine = machine::read(&self.place.devices, slots, &self.app.config);
         let slots = i32::try_from(slots).unwrap_or(i32::MAX);
         workers::register(tx.connection(), self.identity.id, &self.identity.host, slots, &machine).await?;
         tx.commit().await
@@ -160,10 +160,10 @@ impl Worker {
 }
 
 /// Asks the trainer what the machine offers, until it answers: without it no job can run.
-async fn probe(app: &App) -> Devices {
+async fn find_place(app: &App) -> Arc<Place> {
     loop {
-        match child::devices(&app.config).await {
-            Ok(devices) => return devices,
+        match app.place().await {
+            Ok(place) => return place,
             Err(error) => tracing::error!(error, "the trainer does not run, so no job can; trying again"),
         }
         tokio::time::sleep(Duration::from_secs(10)).await;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Worker;
+use super::publish::OUTPUT;
 use super::reports::Reports;
 use crate::app::App;
 use crate::app::models::fetch;
@@ -17,6 +18,7 @@ use crate::domain::job::{DEFAULT_VALIDATION_SPLIT, Job, JobError};
 use crate::domain::model::Model;
 use crate::domain::report::DataFormat;
 use crate::domain::run::{DataFile, RunSpec, VERSION};
+use crate::private;
 use crate::store::out_of_storage;
 
 /// Fills the run's folder with everything the trainer needs; an error of the job's own is in the inner result, and what
@@ -43,6 +45,8 @@ async fn fill(
 ) -> Result<std::result::Result<(), JobError>> {
     let app = &worker.app;
     let _ = tokio::fs::remove_dir_all(folder).await;
+    // Nothing that others may have put there is taken for ours.
+    tokio::fs::DirBuilder::new().mode(private::FOLDER).create(folder).await.map_err(io_error)?;
     for part in ["model", "data"] {
         tokio::fs::create_dir_all(folder.join(part)).await.map_err(io_error)?;
     }
@@ -80,7 +84,7 @@ async fn fill(
         seed: spec.seed,
         resume,
         checkpoints: PathBuf::from("checkpoints"),
-        output: PathBuf::from("output"),
+        output: PathBuf::from(OUTPUT),
         threads: worker.threads,
         min_free_bytes: app.config.reserve.of_runs().0,
         failpoints: app.failpoints.for_trainer(claim.attempt),

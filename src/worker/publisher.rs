@@ -80,11 +80,11 @@ impl Work {
             }
             tokio::time::sleep(pause(tries)).await;
             while let Ok(newer) = queue.try_recv() {
-                let _ = tokio::fs::remove_dir_all(&made.directory).await;
+                let _ = publish::tree::remove(&made.folder, &made.directory).await;
                 made = newer;
             }
         }
-        let _ = tokio::fs::remove_dir_all(&made.directory).await;
+        let _ = publish::tree::remove(&made.folder, &made.directory).await;
     }
 
     async fn warn(&self, step: u64, error: &Error) -> Result<()> {

@@ -184,9 +184,8 @@ impl<'a> Run<'a> {
             }
             Output::Message(TrainerMessage::Alive) => {}
             Output::Message(TrainerMessage::Checkpoint { step, directory, metrics }) => {
-                // The trainer's paths are relative to its own folder.
-                let directory = self.folder.join(directory);
-                self.publisher.publish(Made { step, directory, metrics, rows: self.reports.unwritten() });
+                let folder = self.folder.to_owned();
+                self.publisher.publish(Made { step, folder, directory, metrics, rows: self.reports.unwritten() });
             }
             Output::Message(TrainerMessage::Finished(finished)) => {
                 self.note_memory();

@@ -78,7 +78,8 @@ async fn attempt(
         return Ok(Ending::lease(keeper.state()));
     }
     let gpu = worker.gpu_of(claim.slot);
-    let trainer = Trainer::start(&app.config, worker.threads, folder, gpu.as_deref()).map_err(not_started)?;
+    let started = Trainer::start(&app.config, &worker.place, worker.threads, folder, gpu.as_deref());
+    let trainer = started.map_err(not_started)?;
     app.failpoints.hit("worker.spawned", claim.attempt.into());
     keeper.guard(trainer.group().clone(), trainer.commands.clone());
     let mut run = Run::new(worker, claim, &job, folder, reports, keeper, trainer);
@@ -93,10 +94,11 @@ fn not_started(error: std::io::Error) -> Error {
 impl Worker {
     /// The value of `CUDA_VISIBLE_DEVICES` for a slot: one of the GPUs this worker was given.
     fn gpu_of(&self, slot: i32) -> Option<String> {
-        if self.devices.cuda == 0 {
+        let devices = &self.place.devices;
+        if devices.cuda == 0 {
             return None;
         }
-        let index = slot.unsigned_abs() as usize % self.devices.cuda;
+        let index = slot.unsigned_abs() as usize % devices.cuda;
         let given = self.app.config.cuda_visible_devices.as_ref().and_then(|list| list.to_str());
         let named = given.and_then(|list| list.split(',').nth(index)).map(str::to_owned);
         Some(named.unwrap_or_else(|| index.to_string()))

@@ -8,8 +8,11 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
+use super::embedded;
 use super::process::Program;
+use super::recovery::processes_in;
 use super::support::data;
+use super::support::service::{Service, eventually, trainer};
 
 /// A user who has nothing to do with the service.
 const NOBODY: u32 = 65534;
@@ -74,12 +77,133 @@ async fn other_users_reach_nothing_of_the_state_folder() {
     let id = client.create_job(&file, json!({"n_epochs": 12, "batch_size": 8, "checkpoint_interval": 20})).await;
     client.wait_for(&id, &["running"], 60).await;
     let runs = program.state().join("runs");
-    super::support::service::eventually("the run's files", 60, async || {
+    eventually("the run's files", 60, async || {
         walk(&runs).iter().any(|path| path.ends_with("spec.json")).then_some(())
     })
     .await;
     closed(&program.state());
+    let pid = eventually("the trainer", 60, async || processes_in(&runs).first().copied()).await;
+    let (user, gave_up) = status_of(pid);
+    assert!(gave_up, "no program makes it more than it is");
+    if nix::unistd::geteuid().is_root() && !reachable(&[trainer()]).is_empty() {
+        assert_ne!(user, 0);
+    }
     assert_eq!(client.wait_for_end(&id).await["status"], "succeeded");
     closed(&program.state());
     assert!(service.end(Signal::SIGTERM).success());
+}
+
+/// Whether the kernel has a fence with all that is used of it.
+fn has_landlock() -> bool {
+    // SAFETY: asks for the version, which takes no memory (`landlock_create_ruleset(2)`).
+    let version = unsafe { nix::libc::syscall(nix::libc::SYS_landlock_create_ruleset, 0, 0, 1) };
+    version >= 6
+}
+
+/// Tries everything that a trainer has no business with, and reports what it could do.
+const TAKEN_OVER: &str = r#"#!/bin/bash
+if [ "$1" = devices ]; then echo '{"cuda":0,"cpu_bf16":false}'; exit; fi
+got=$(id -u)
+try() { name=$1; shift; if ( eval "$*" ) >/dev/null 2>&1; then got="$got $name"; fi; }
+try data 'cat spec.json data/training_file model/config.json'
+try own 'mkdir new && echo x > new/file && cat new/file && rm -r new'
+try change 'echo x >> data/training_file'
+try environment 'cat /proc/$PPID/environ'
+try memory 'head -c 1 /proc/$PPID/mem || ls /proc/$PPID/fd'
+try list 'ls STATE || ls STATE/runs || ls STATE/objects || ls ..'
+try read 'cat STATE/worker-id || cat STATE/objects/models/*/config.json'
+try other 'cat STATE/runs/other/spec.json'
+try write 'echo x > STATE/planted || echo x > STATE/objects/planted || echo x > ../planted'
+try signal 'kill -CONT $PPID'
+try link 'ln -s /etc/passwd link'
+try temporary 'echo x > /tmp/PLANTED'
+try network 'exec 3<>/dev/tcp/127.0.0.1/PORT'
+mkdir output
+ln -s /etc/passwd output/model.safetensors
+for directory in VICTIM ../.. /etc output/../..; do
+  echo '{"type":"checkpoint","step":1,"directory":"'$directory'","metrics":{}}'
+done
+echo '{"type":"failed","error":{"code":"x","message":"'$got'","param":null}}'
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trainer_that_was_taken_over_reaches_nothing_but_its_folder() {
+    if !has_landlock() {
+        println!("skipped: this kernel has no Landlock");
+        return;
+    }
+    // The trainer's user reaches what lies here.
+    let folder = embedded::folder();
+    let victim = folder.path().join("victim");
+    std::fs::create_dir(&victim).unwrap();
+    std::fs::write(victim.join("file"), "not the trainer's").unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let planted = format!("finetuned-planted-{}", std::process::id());
+    let trainer = folder.path().join("trainer.sh");
+    let mut service = Service::with(|config| {
+        let script = TAKEN_OVER
+            .replace("STATE", config.state_dir.to_str().unwrap())
+            .replace("VICTIM", victim.to_str().unwrap())
+            .replace("PORT", &listener.local_addr().unwrap().port().to_string())
+            .replace("PLANTED", &planted);
+        std::fs::write(&trainer, script).unwrap();
+        std::fs::set_permissions(&trainer, PermissionsExt::from_mode(0o755)).unwrap();
+        config.trainer = trainer.clone();
+    })
+    .await;
+    service.import_tiny_model().await;
+    let other = service.app.runs().join("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("spec.json"), "{}").unwrap();
+    service.start_worker();
+    let client = service.client();
+    let data = data::csv(30);
+    let file = client.upload("data.csv", data.clone()).await;
+    let id = client.create_job(&file, json!({})).await;
+    let job = client.wait_for_end(&id).await;
+    let user = if nix::unistd::geteuid().is_root() { NOBODY } else { nix::unistd::geteuid().as_raw() };
+    assert_eq!(job["error"]["message"], format!("{user} data own change"), "{job:#}");
+
+    // What it named as its checkpoints was neither stored nor removed, and its data was a copy.
+    let checkpoints = client.get(&format!("/v1/fine_tuning/jobs/{id}/checkpoints")).await.good();
+    assert_eq!(checkpoints["data"], json!([]));
+    assert_eq!(std::fs::read_to_string(victim.join("file")).unwrap(), "not the trainer's");
+    assert_eq!(client.get(&format!("/v1/files/{file}/content")).await.bytes, data.as_bytes());
+    assert!(!Path::new("/tmp").join(planted).exists());
+}
+
+/// The user that a process runs as, and whether it gave up new privileges.
+fn status_of(pid: i32) -> (u32, bool) {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    (field("Uid:").split_whitespace().next().unwrap().parse().unwrap(), field("NoNewPrivs:") == "1")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_not_root_keeps_its_environment_to_itself() {
+    if !nix::unistd::geteuid().is_root() || reachable(&[trainer()]).is_empty() {
+        println!("skipped: running as another user needs root, and programs that the user can reach");
+        return;
+    }
+    let program = Program::new().owned_by(NOBODY);
+    program.run_well(&["models", "import", data::tiny_model().to_str().unwrap()]);
+    let (service, client) = program.serve().await;
+    let read = |file: &str| {
+        let path = format!("/proc/{}/{file}", service.pid());
+        let mut cat = Command::new("cat");
+        cat.arg(path).uid(NOBODY).gid(NOBODY).output().unwrap().status.success()
+    };
+    assert!(read("status") && !read("environ") && !read("maps"), "its user reads neither environment nor memory");
+    let file = client.upload("data.csv", data::csv(30)).await;
+    let id = client.create_job(&file, json!({"n_epochs": 1})).await;
+    assert_eq!(client.wait_for_end(&id).await["status"], "succeeded", "its trainer works behind the fence");
+    assert!(service.end(Signal::SIGTERM).success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_for_trainers_that_cannot_be_had_is_said() {
+    let mut service = Service::with(|config| config.trainer_user = Some("no-such-user".to_owned())).await;
+    let error = service.app.place().await.err().unwrap();
+    assert_eq!(error, "FINETUNED_TRAINER_USER: there is no user no-such-user");
+    service.stop_worker().await;
 }

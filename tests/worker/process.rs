@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -22,6 +23,8 @@ use super::support::service::{eventually, trainer};
 pub struct Program {
     folder: tempfile::TempDir,
     failpoints: &'static str,
+    /// Whom it runs as, if not as the test does.
+    user: Option<u32>,
 }
 
 impl Program {
@@ -30,7 +33,13 @@ impl Program {
     }
 
     fn with_failpoints(failpoints: &'static str) -> Self {
-        Self { folder: embedded::folder(), failpoints }
+        Self { folder: embedded::folder(), failpoints, user: None }
+    }
+
+    /// The same, run by another user. Only root can.
+    pub fn owned_by(self, user: u32) -> Self {
+        std::os::unix::fs::chown(self.folder.path(), Some(user), Some(user)).unwrap();
+        Self { user: Some(user), ..self }
     }
 
     pub fn state(&self) -> PathBuf {
@@ -42,6 +51,9 @@ impl Program {
         command.args(arguments).env("FINETUNED_STATE_DIR", self.state()).env("FINETUNED_TRAINER", trainer());
         command.env("FINETUNED_TRAINER_THREADS", "1").env_remove("DATABASE_URL");
         command.env("FINETUNED_FAILPOINTS", self.failpoints);
+        if let Some(user) = self.user {
+            command.uid(user).gid(user).current_dir("/");
+        }
         command
     }
 
@@ -98,6 +110,10 @@ impl Drop for Serving {
 }
 
 impl Serving {
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
     fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.0.id().cast_signed()), signal).unwrap();
     }

@@ -14,6 +14,7 @@ use super::waiting::{Question, Servable};
 use crate::app::{App, models};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::serving::Refusal;
+use crate::private;
 
 /// How long a model may take to start, fetching and all.
 pub(super) const START: Duration = Duration::from_mins(2);
@@ -67,7 +68,7 @@ impl Host {
         // The process before may still be ending.
         let place = places.acquire_owned().await.map_err(|error| Failure::Broken(error.to_string()))?;
         let prepared = self.prepare(folder).await.map_err(Failure::of)?;
-        let served = Served::start(&self.app.config, folder, prepared).await?;
+        let served = Served::start(&self.app, folder, prepared).await?;
         tracing::info!(model = %self.servable.model.id, "serving a model");
         Ok((served, place))
     }
@@ -75,7 +76,7 @@ impl Host {
     /// Fetches the model; the tokens that its training kept of each text.
     async fn prepare(&self, folder: &Path) -> Result<Option<u32>> {
         let directory = folder.join("model");
-        tokio::fs::create_dir_all(&directory).await.map_err(Error::internal)?;
+        private::make_folder(&directory, private::FOLDER).map_err(Error::internal)?;
         models::fetch(&self.app, &self.servable.model, &self.servable.files, &directory).await?;
         models::trained_length(&self.app, &self.servable.model).await
     }

@@ -140,8 +140,9 @@ pub fn estimate(model: &ModelFacts, h: &Hyperparameters, data: &DataReport, labe
         let pixels = images::kept_pixels(model, &h.augmentation, data);
         CPU_BASE + if bf16 { CPU_BF16 } else { 0 } + parameters + transient + pixels + kept
     };
-    // In the run's folder: two checkpoints on their way and the model. In the store: kept models, two training states.
-    let copies = u64::from(h.keep_checkpoints + 1) + 3;
+    // In the run's folder: the base model, two checkpoints on their way and the model. In the store: kept models, two training
+    // states.
+    let copies = u64::from(h.keep_checkpoints + 1) + 4;
     let disk_bytes = WEIGHTS * copies * (model.parameters + head)
         + 4 * (SNAPSHOT - WEIGHTS) * trained
         + LINE * (validation_examples + test_examples);
@@ -205,7 +206,7 @@ pub fn evaluation(
     let peak = base + FROZEN * model.parameters + layer(model, bf16) + words;
     Estimate {
         peak_memory_bytes: (model.parameters > 0).then_some(peak),
-        // The model, and a line for each example.
+        // A copy of the model, and a line for each example.
         disk_bytes: WEIGHTS * model.parameters + examples * LINE,
         ..Estimate::default()
     }

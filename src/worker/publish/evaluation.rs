@@ -1,6 +1,8 @@
 //! Storing what an evaluation found: a report, and a line for each example.
 
-use super::{Done, ended_already, result_file};
+use std::path::Path;
+
+use super::{Done, OUTPUT, ended_already, result_file, tree};
 use crate::app::App;
 use crate::db::queue::{self, Claim, Success};
 use crate::db::{attempts, events, files};
@@ -10,8 +12,10 @@ use crate::domain::job::Job;
 
 /// As [`results`](super::results), for an evaluation.
 pub(super) async fn publish(app: &App, claim: &Claim, job: &Job, done: &Done<'_>) -> Result<bool> {
-    let output = done.folder.join("output");
-    let stored = async |name: &str| result_file(app, claim, job, &output.join(name), name).await;
+    let stored = async |name: &str| {
+        let file = tree::open_file(done.folder, &Path::new(OUTPUT).join(name)).await?;
+        result_file(app, claim, job, file, name).await
+    };
     let (predictions, report) = (stored("predictions.jsonl").await?, stored("report.json").await?);
     let success = Success {
         model: None,

@@ -1,15 +1,17 @@
 //! The result file of a training: its metrics by step.
 
 use std::collections::BTreeMap;
+use std::io::{Seek, Write};
 
 use super::{Done, result_file};
 use crate::app::App;
 use crate::db::metrics;
 use crate::db::queue::Claim;
 use crate::domain::checkpoint::Metrics;
-use crate::domain::error::{Error, Result};
+use crate::domain::error::{Error, Result, is_storage_full};
 use crate::domain::file::File;
 use crate::domain::job::Job;
+use crate::store::out_of_storage;
 
 /// The job's metrics as OpenAI's result file: its five columns first, ours behind them.
 pub(super) async fn store(app: &App, claim: &Claim, job: &Job, done: &Done<'_>) -> Result<File> {
@@ -18,9 +20,20 @@ pub(super) async fn store(app: &App, claim: &Claim, job: &Job, done: &Done<'_>) 
     for row in &done.rows {
         rows.entry(row.step).or_default().extend(row.values.clone());
     }
-    let path = done.folder.join("step_metrics.csv");
-    tokio::fs::write(&path, results_csv(&rows)).await.map_err(Error::internal)?;
-    result_file(app, claim, job, &path, "step_metrics.csv").await
+    let text = results_csv(&rows);
+    let file = nameless(app, &text)
+        .map_err(|error| if is_storage_full(&error) { out_of_storage(error) } else { Error::internal(error) })?;
+    result_file(app, claim, job, file, "step_metrics.csv").await
+}
+
+/// A file of ours without a name: in the run's folder the trainer may have put anything in its place.
+fn nameless(app: &App, text: &str) -> std::io::Result<std::fs::File> {
+    let path = app.scratch().join(uuid::Uuid::new_v4().simple().to_string());
+    let mut file = std::fs::File::options().read(true).write(true).create_new(true).open(&path)?;
+    std::fs::remove_file(&path)?;
+    file.write_all(text.as_bytes())?;
+    file.rewind()?;
+    Ok(file)
 }
 
 /// Column of the result file and the metric in it.

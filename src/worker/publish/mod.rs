@@ -3,6 +3,7 @@
 
 mod evaluation;
 mod metrics_file;
+pub(super) mod tree;
 
 use std::path::{Path, PathBuf};
 
@@ -24,9 +25,14 @@ use crate::domain::run::Finished;
 /// While a job runs its two latest checkpoints are kept, whatever it asked for: one may turn out damaged.
 const KEPT_WHILE_RUNNING: u32 = 2;
 
+/// Where a trainer leaves what it made, in the run's folder.
+pub(super) const OUTPUT: &str = "output";
+
 /// A checkpoint that lies complete in the run's folder.
 pub(super) struct Made {
     pub(super) step: u64,
+    pub(super) folder: PathBuf,
+    /// Below that folder, as the trainer named it.
     pub(super) directory: PathBuf,
     pub(super) metrics: Metrics,
     /// Rows up to this step that may not be written yet: they must not be missing where the checkpoint is there.
@@ -37,7 +43,7 @@ pub(super) struct Made {
 /// already is not done twice.
 pub(super) async fn checkpoint(app: &App, claim: &Claim, job: &Job, made: &Made) -> Result<()> {
     let name = checkpoint_name(&model_name(app, job).await?, made.step);
-    let stored = store_files(app, claim, &format!("step-{}", made.step), &made.directory).await?;
+    let stored = store_files(app, claim, &format!("step-{}", made.step), &made.folder, &made.directory).await?;
     let model = made_model(app, job, name, ModelKind::Checkpoint).await?;
     let checkpoint = Checkpoint {
         id: CheckpointId::new(),
@@ -87,7 +93,7 @@ pub(super) async fn results(app: &App, claim: &Claim, job: &Job, done: &Done<'_>
 
 /// The finished model and the metrics by step.
 async fn model(app: &App, claim: &Claim, job: &Job, done: &Done<'_>) -> Result<bool> {
-    let stored = store_files(app, claim, "model", &done.folder.join("output")).await?;
+    let stored = store_files(app, claim, "model", done.folder, Path::new(OUTPUT)).await?;
     app.failpoints.hit("model.stored", claim.attempt.into());
     let model = made_model(app, job, model_name(app, job).await?, ModelKind::FineTuned).await?;
     let results = metrics_file::store(app, claim, job, done).await?;
@@ -161,22 +167,13 @@ async fn made_model(app: &App, job: &Job, name: String, kind: ModelKind) -> Resu
     })
 }
 
-/// Stores every file below `directory`.
-async fn store_files(app: &App, claim: &Claim, part: &str, directory: &Path) -> Result<Vec<ModelFile>> {
+/// Stores every file below `directory` in the run's folder.
+async fn store_files(app: &App, claim: &Claim, part: &str, run: &Path, directory: &Path) -> Result<Vec<ModelFile>> {
     let mut stored = Vec::new();
-    let mut folders = vec![(directory.to_owned(), String::new())];
-    while let Some((folder, prefix)) = folders.pop() {
-        let mut entries = tokio::fs::read_dir(&folder).await.map_err(Error::internal)?;
-        while let Some(entry) = entries.next_entry().await.map_err(Error::internal)? {
-            let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
-            if entry.file_type().await.map_err(Error::internal)?.is_dir() {
-                folders.push((entry.path(), format!("{path}/")));
-                continue;
-            }
-            let object_key = format!("jobs/{}/{}/{part}/{path}", claim.job.0.simple(), claim.token.0.simple());
-            let object = app.store.put_hashed(&object_key, &entry.path()).await?;
-            stored.push(ModelFile { path, bytes: object.bytes, sha256: object.sha256, object_key });
-        }
+    for tree::Found { path, file } in tree::open_all(run, directory).await? {
+        let object_key = format!("jobs/{}/{}/{part}/{path}", claim.job.0.simple(), claim.token.0.simple());
+        let object = app.store.put_open(&object_key, file).await?;
+        stored.push(ModelFile { path, bytes: object.bytes, sha256: object.sha256, object_key });
     }
     Ok(stored)
 }
@@ -188,12 +185,12 @@ async fn discard(app: &App, files: &[ModelFile]) -> Result<()> {
     Ok(())
 }
 
-/// Stores a file of a run's folder as one of the project's files, for results.
-async fn result_file(app: &App, claim: &Claim, job: &Job, path: &Path, filename: &str) -> Result<File> {
+/// Stores what an open file holds as one of the project's files, for results.
+async fn result_file(app: &App, claim: &Claim, job: &Job, file: std::fs::File, filename: &str) -> Result<File> {
     let id = FileId::new();
-    let extension = path.extension().unwrap_or_default().to_string_lossy();
+    let extension = Path::new(filename).extension().unwrap_or_default().to_string_lossy();
     let object_key = format!("jobs/{}/{}/{}.{extension}", claim.job.0.simple(), claim.token.0.simple(), id.0.simple());
-    let stored = app.store.put_hashed(&object_key, path).await?;
+    let stored = app.store.put_open(&object_key, file).await?;
     Ok(File {
         id,
         project: job.project,

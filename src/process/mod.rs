@@ -1,6 +1,10 @@
 //! The trainer program as a process: its environment, its place among others, how it is signalled, and how those are
 //! found that an earlier life of the service left behind.
 
+mod account;
+mod fence;
+mod place;
+
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs;
@@ -19,6 +23,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 use tokio_util::codec::{FramedRead, LinesCodec};
+
+pub use place::Place;
 
 use crate::config::Config;
 use crate::domain::attempt::ProcessEnd;
@@ -79,19 +85,14 @@ fn ignore_what_is_for_the_service() {
     }
 }
 
-/// It yields to everything else on the machine: the API answers while it runs, and when memory runs out it is the
-/// trainer that the kernel kills, not the service (`proc_pid_oom_score_adj(5)`).
+/// It yields to everything else on the machine: the API answers while it runs.
 fn yield_to_others() {
-    // SAFETY: async-signal-safe calls with constant arguments; the descriptor is closed again.
-    unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, 10);
-        let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
-        if file >= 0 {
-            libc::write(file, c"500".as_ptr().cast(), 3);
-            libc::close(file);
-        }
-    }
+    // SAFETY: an async-signal-safe call with constant arguments.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
 }
+
+/// When memory runs out it is the trainer that the kernel kills, not the service (`proc_pid_oom_score_adj(5)`).
+const OOM_SCORE: &str = "500";
 
 /// Signals a process group until its leader is reaped, never after, when the id may be another's.
 #[derive(Clone)]
@@ -135,12 +136,14 @@ pub struct Process {
     stderr: JoinHandle<String>,
 }
 
-/// Starts `command` in `folder`, as the leader of its own group; it may print lines of up to `longest_line` bytes.
+/// Starts `command` in `folder`, which becomes its own, confined as it is at this `place` and as the leader of its own
+/// group; it may print lines of up to `longest_line` bytes.
 ///
 /// # Errors
-/// The program cannot be started.
+/// The program cannot be started or confined.
 pub fn spawn(
     mut command: Command,
+    place: &Place,
     folder: &Path,
     longest_line: usize,
 ) -> std::io::Result<(Process, ChildStdin, Lines)> {
@@ -148,7 +151,7 @@ pub fn spawn(
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A later life of the service finds the process by it.
     command.env(RUN_MARK, folder);
-    // SAFETY: only async-signal-safe calls, on memory of their own.
+    // SAFETY: only an async-signal-safe call.
     unsafe {
         command.pre_exec(|| {
             ignore_what_is_for_the_service();
@@ -156,8 +159,10 @@ pub fn spawn(
             Ok(())
         });
     }
+    place.confine(folder)?.apply(&mut command);
     let mut child = command.spawn()?;
     let pid = child.id().unwrap_or_default().cast_signed();
+    let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), OOM_SCORE);
     let missing = || std::io::Error::other("a pipe of the trainer is missing");
     let stdin = child.stdin.take().ok_or_else(missing)?;
     let stdout = child.stdout.take().ok_or_else(missing)?;
