@@ -54,6 +54,10 @@ settings! {
         "A model without requests for so long is put away";
     MAX_FILE_BYTES = "FINETUNED_MAX_FILE_BYTES", "max-file-bytes", "8589934592", "Largest upload";
     RATE_LIMIT = "FINETUNED_RATE_LIMIT", "rate-limit", "6000", "Requests a minute for each API key; 0 is no limit";
+    MAX_CONNECTIONS = "FINETUNED_MAX_CONNECTIONS", "max-connections", "1024",
+        "Connections to the API at once; 0 is no limit";
+    MAX_CONNECTIONS_PER_ADDRESS = "FINETUNED_MAX_CONNECTIONS_PER_ADDRESS", "max-connections-per-address", "256",
+        "The same from one address (of IPv6, one /64); raise it behind a proxy, whose address all clients share";
     LEASE_SECONDS = "FINETUNED_LEASE_SECONDS", "lease-seconds", "30",
         "A worker that is silent for so long loses its jobs";
     STALL_SECONDS = "FINETUNED_STALL_SECONDS", "stall-seconds", "120",
@@ -89,6 +93,9 @@ pub struct Config {
     pub serving_idle: Duration,
     pub max_file_bytes: u64,
     pub rate_limit: u32,
+    /// 0 is no limit, of both.
+    pub max_connections: usize,
+    pub max_connections_per_address: usize,
     pub lease: Duration,
     pub stall: Duration,
     pub shutdown: Duration,
@@ -170,6 +177,8 @@ fn read(flags: &BTreeMap<String, String>, environment: &BTreeMap<String, String>
         serving_idle: Duration::from_secs(reader.within(&SERVING_IDLE_SECONDS, 1, 86_400)),
         max_file_bytes: reader.within(&MAX_FILE_BYTES, 1, 1 << 50),
         rate_limit: reader.within(&RATE_LIMIT, 0, 10_000_000),
+        max_connections: reader.within(&MAX_CONNECTIONS, 0, 1_000_000),
+        max_connections_per_address: reader.within(&MAX_CONNECTIONS_PER_ADDRESS, 0, 1_000_000),
         lease: Duration::from_secs(reader.within(&LEASE_SECONDS, 3, 3600)),
         stall: Duration::from_secs(reader.within(&STALL_SECONDS, 1, 86_400)),
         shutdown: Duration::from_secs(reader.within(&SHUTDOWN_SECONDS, 1, 3600)),

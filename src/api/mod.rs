@@ -1,7 +1,9 @@
 //! The HTTP API: the only floor that knows axum. One file per resource; `openapi.yaml` is the contract.
 
 mod archive;
+mod body;
 mod classifications;
+mod connections;
 mod context;
 mod dry_run;
 mod evaluation_view;
@@ -21,6 +23,7 @@ mod rate_limit;
 mod route;
 mod server;
 mod stream;
+mod unread;
 
 use std::sync::Arc;
 
@@ -30,8 +33,9 @@ use axum::middleware;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use pace::Pace;
 pub use route::Route;
-pub use server::serve;
+pub use server::{ConnectionLimits, serve};
 
 use crate::app::App;
 use rate_limit::RateLimit;
@@ -45,13 +49,14 @@ pub struct ApiState {
     app: App,
     prometheus: PrometheusHandle,
     rate_limit: Arc<RateLimit>,
+    bodies: Arc<body::Gate>,
 }
 
 impl ApiState {
     /// State for a service over `app`.
     pub fn new(app: App, prometheus: PrometheusHandle) -> Self {
         let rate_limit = Arc::new(RateLimit::new(app.config.rate_limit));
-        Self { app, prometheus, rate_limit }
+        Self { app, prometheus, rate_limit, bodies: Arc::default() }
     }
 }
 

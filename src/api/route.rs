@@ -25,7 +25,7 @@ pub struct Route {
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 const LONG_TIME_LIMIT: Duration = Duration::from_mins(10);
 
-/// A route's own limit of its bodies, for the error of one that is larger.
+/// A route's own limit of its bodies, in bytes.
 #[derive(Clone, Copy)]
 pub(super) struct BodyLimit(pub(super) usize);
 
@@ -37,8 +37,7 @@ impl Route {
 
     /// For a handler that takes bodies of up to so many bytes, more than others.
     pub(super) fn with_body_limit(self, bytes: usize) -> Self {
-        let handler: MethodRouter<ApiState> = self.handler.layer(DefaultBodyLimit::max(bytes));
-        Self { handler: handler.layer(Extension(BodyLimit(bytes))), ..self }
+        Self { handler: self.handler.layer(Extension(BodyLimit(bytes))), ..self }
     }
 
     /// For a handler that may read large files before it answers.

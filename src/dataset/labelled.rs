@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::MAX_LABELS;
 use super::rows::{self, MISSING, Next, Row, kind, listed};
 use crate::domain::method::ProblemType;
 use crate::domain::report::{DataFormat, Faults};
@@ -185,6 +186,9 @@ fn target(row: Row<'_>, name: &str, problem: ProblemType) -> Result<Target, Stri
             let Value::Array(list) = &*value else {
                 return Err(format!("must be a list of labels, not {}", kind(&value)));
             };
+            if list.len() > MAX_LABELS {
+                return Err(format!("has more than {MAX_LABELS} labels"));
+            }
             let mut labels = list.iter().map(label).collect::<Result<Vec<_>, _>>()?;
             labels.sort();
             labels.dedup();

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::MAX_LINE_BYTES;
-use super::json::{DUPLICATE_KEY, Strict};
+use super::json;
 use super::lines::{Line, Lines, RowLimit, first_line_ends_in_crlf};
 use crate::domain::report::{DataFormat, Faults};
 
@@ -77,8 +77,8 @@ pub fn each(
 ) -> io::Result<()> {
     match format {
         DataFormat::Jsonl => each_line(path, faults, |line, text, faults| match serde_json::from_str(text) {
-            Ok(Strict(Value::Object(object))) => on_row(line, Row::Json(&object), faults),
-            Ok(Strict(other)) => {
+            Ok(json::Row(Value::Object(object))) => on_row(line, Row::Json(&object), faults),
+            Ok(json::Row(other)) => {
                 faults.push(line, None, format!("expected a JSON object, found {}", kind(&other)));
                 Next::Go
             }
@@ -193,8 +193,8 @@ fn too_long() -> String {
 fn json_fault(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let what = text.split(" at line ").next().unwrap_or(&text);
-    if what.starts_with(DUPLICATE_KEY) {
-        return format!("has a {what}");
+    if error.is_data() {
+        return format!("has {what}");
     }
     format!("is not valid JSON (column {}: {what})", error.column())
 }

@@ -18,8 +18,10 @@
 mod support;
 
 mod bad_requests;
+mod connections;
 mod contract;
 mod files;
 mod headers;
 mod jobs;
+mod memory;
 mod models;
