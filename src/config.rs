@@ -53,6 +53,8 @@ settings! {
     SERVING_IDLE_SECONDS = "FINETUNED_SERVING_IDLE_SECONDS", "serving-idle-seconds", "300",
         "A model without requests for so long is put away";
     MAX_FILE_BYTES = "FINETUNED_MAX_FILE_BYTES", "max-file-bytes", "8589934592", "Largest upload";
+    IMAGE_MEMORY_BYTES = "FINETUNED_IMAGE_MEMORY_BYTES", "image-memory-bytes", "536870912",
+        "Memory of the service for decoding the images that it checks; one that needs more is decoded alone";
     RATE_LIMIT = "FINETUNED_RATE_LIMIT", "rate-limit", "6000", "Requests a minute for each API key; 0 is no limit";
     MAX_CONNECTIONS = "FINETUNED_MAX_CONNECTIONS", "max-connections", "1024",
         "Connections to the API at once; 0 is no limit";
@@ -92,6 +94,8 @@ pub struct Config {
     pub serving_models: u32,
     pub serving_idle: Duration,
     pub max_file_bytes: u64,
+    /// In bytes.
+    pub image_memory: u64,
     pub rate_limit: u32,
     /// 0 is no limit, of both.
     pub max_connections: usize,
@@ -176,6 +180,7 @@ fn read(flags: &BTreeMap<String, String>, environment: &BTreeMap<String, String>
         serving_models: reader.within(&SERVING_MODELS, 1, 64),
         serving_idle: Duration::from_secs(reader.within(&SERVING_IDLE_SECONDS, 1, 86_400)),
         max_file_bytes: reader.within(&MAX_FILE_BYTES, 1, 1 << 50),
+        image_memory: reader.within(&IMAGE_MEMORY_BYTES, 1 << 20, 1 << 50),
         rate_limit: reader.within(&RATE_LIMIT, 0, 10_000_000),
         max_connections: reader.within(&MAX_CONNECTIONS, 0, 1_000_000),
         max_connections_per_address: reader.within(&MAX_CONNECTIONS_PER_ADDRESS, 0, 1_000_000),

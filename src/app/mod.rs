@@ -13,7 +13,10 @@ pub mod validation;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio_util::sync::DropGuard;
+
 use crate::config::Config;
+use crate::dataset::{Bounds, Gate};
 use crate::db::Db;
 use crate::failpoint::Failpoints;
 use crate::private;
@@ -29,6 +32,8 @@ pub struct App {
     pub failpoints: Failpoints,
     /// The models that answer requests.
     pub serving: Pool,
+    /// Room for the images that this process decodes.
+    pub decoding: Gate,
 }
 
 impl App {
@@ -40,10 +45,19 @@ impl App {
         let store = Store::open(&config.store).map_err(std::io::Error::other)?;
         let failpoints = config.failpoints.clone();
         let serving = Pool::new(config.serving_models as usize);
-        let app = Self { db, store, config: Arc::new(config), failpoints, serving };
+        let decoding = Gate::new(config.image_memory);
+        let app = Self { db, store, config: Arc::new(config), failpoints, serving, decoding };
         private::make_folder(&app.scratch(), private::FOLDER)?;
         private::make_folder(&app.runs(), private::FOLDER)?;
         Ok(app)
+    }
+
+    /// Bounds for the reading of files. It stops when the guard is dropped: with the request that asked for it, or when
+    /// this process ends.
+    pub fn bounds(&self) -> (Bounds, DropGuard) {
+        let bounds = Bounds { decoding: self.decoding.clone(), ..Bounds::default() };
+        let guard = bounds.stop.clone().drop_guard();
+        (bounds, guard)
     }
 
     /// Where uploads are collected until they are whole.

@@ -22,7 +22,7 @@ pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<ExitCode> {
             .map(|path| {
                 let filename = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 let format = detect_format(path, &filename).with_context(|| path.display().to_string())?;
-                anyhow::Ok(Input { path: path.clone(), format })
+                anyhow::Ok(Input::new(path, format))
             })
             .transpose()
     };

@@ -52,7 +52,7 @@ pub fn prepare(inputs: &Inputs, wanted: &Wanted) -> io::Result<Found> {
     let problem = match wanted.problem {
         Some(problem) => problem,
         None if wanted.method == Method::TextClassification => {
-            labelled::problem_type(&inputs.training.path, inputs.training.format, columns)?
+            labelled::problem_type(&inputs.training, columns)?
         }
         None => ProblemType::default(),
     };
@@ -172,7 +172,7 @@ mod tests {
         let lines = rows.iter().map(|(text, label)| format!("{text},{label}"));
         let all: Vec<String> = std::iter::once("text,label".to_owned()).chain(lines).collect();
         std::fs::write(&path, all.join("\n")).unwrap();
-        Input { path, format: DataFormat::Csv }
+        Input::new(path, DataFormat::Csv)
     }
 
     fn prepare(

@@ -2,13 +2,12 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::MAX_LINE_BYTES;
 use super::json;
 use super::lines::{Line, Lines, RowLimit, first_line_ends_in_crlf};
+use super::{Input, MAX_LINE_BYTES};
 use crate::domain::report::{DataFormat, Faults};
 
 /// The one field that a line of a plain text file has.
@@ -70,13 +69,12 @@ pub const MISSING: &str = "is missing";
 /// # Errors
 /// The file cannot be read.
 pub fn each(
-    path: &Path,
-    format: DataFormat,
+    input: &Input,
     faults: &mut Faults,
     mut on_row: impl FnMut(u64, Row<'_>, &mut Faults) -> Next,
 ) -> io::Result<()> {
-    match format {
-        DataFormat::Jsonl => each_line(path, faults, |line, text, faults| match serde_json::from_str(text) {
+    match input.format {
+        DataFormat::Jsonl => each_line(input, faults, |line, text, faults| match serde_json::from_str(text) {
             Ok(json::Row(Value::Object(object))) => on_row(line, Row::Json(&object), faults),
             Ok(json::Row(other)) => {
                 faults.push(line, None, format!("expected a JSON object, found {}", kind(&other)));
@@ -87,9 +85,9 @@ pub fn each(
                 Next::Go
             }
         }),
-        DataFormat::Text => each_line(path, faults, |line, text, faults| on_row(line, Row::Line(text), faults)),
+        DataFormat::Text => each_line(input, faults, |line, text, faults| on_row(line, Row::Line(text), faults)),
         DataFormat::Csv => {
-            each_record(path, faults, |line, header, record, faults| on_row(line, Row::Csv { header, record }, faults))
+            each_record(input, faults, |line, header, record, faults| on_row(line, Row::Csv { header, record }, faults))
         }
         DataFormat::Zip | DataFormat::Tar => {
             faults.push(1, None, "is an archive of images; texts are read from JSONL, CSV or plain text");
@@ -100,12 +98,13 @@ pub fn each(
 
 /// Calls `on_line` for each line that is not blank.
 fn each_line(
-    path: &Path,
+    input: &Input,
     faults: &mut Faults,
     mut on_line: impl FnMut(u64, &str, &mut Faults) -> Next,
 ) -> io::Result<()> {
-    let mut lines = Lines::open(path, MAX_LINE_BYTES)?;
+    let mut lines = Lines::open(&input.path, MAX_LINE_BYTES)?;
     while let Some((number, line)) = lines.next()? {
+        input.bounds.check()?;
         match line {
             Line::TooLong => faults.push(number, None, too_long()),
             Line::NotUtf8 => faults.push(number, None, NOT_UTF8),
@@ -122,17 +121,18 @@ fn each_line(
 
 /// Calls `on_row` with the header and each row that has as many fields as it, and records the faults of all others.
 fn each_record(
-    path: &Path,
+    input: &Input,
     faults: &mut Faults,
     mut on_row: impl FnMut(u64, &csv::StringRecord, &csv::StringRecord, &mut Faults) -> Next,
 ) -> io::Result<()> {
-    let (limited, row_bytes) = RowLimit::open(path, MAX_LINE_BYTES)?;
+    let (limited, row_bytes) = RowLimit::open(&input.path, MAX_LINE_BYTES)?;
     // The reader has taken a row when it has seen the carriage return, and counts the line when it sees the line feed.
-    let lag = u64::from(first_line_ends_in_crlf(path)?);
+    let lag = u64::from(first_line_ends_in_crlf(&input.path)?);
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(limited);
     let mut header: Option<csv::StringRecord> = None;
     let mut bytes = csv::ByteRecord::new();
     loop {
+        input.bounds.check()?;
         row_bytes.start_row();
         let start = reader.position().line() + if header.is_some() { lag } else { 0 };
         match reader.read_byte_record(&mut bytes) {
@@ -215,13 +215,9 @@ pub(super) fn kind(value: &Value) -> &'static str {
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn of_first<T>(
-    path: &Path,
-    format: DataFormat,
-    mut look: impl FnMut(Row<'_>) -> Option<T>,
-) -> io::Result<Option<T>> {
+pub fn of_first<T>(input: &Input, mut look: impl FnMut(Row<'_>) -> Option<T>) -> io::Result<Option<T>> {
     let mut found = None;
-    each(path, format, &mut Faults::default(), |_, row, _| {
+    each(input, &mut Faults::default(), |_, row, _| {
         found = look(row);
         Next::Stop
     })?;

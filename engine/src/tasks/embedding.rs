@@ -18,6 +18,7 @@ use crate::params::{self, Placement};
 use crate::score::Evaluation;
 use crate::text::TextTokenizer;
 use crate::weights::Weights;
+use finetuned::dataset::Input;
 use finetuned::dataset::pairs;
 use finetuned::domain::report::Faults;
 use finetuned::domain::run::{DataFile, RunSpec};
@@ -83,7 +84,7 @@ impl Tuples {
         let mut tuples = Self::default();
         let (mut faults, mut failure) = (Faults::default(), None);
         let mut pending = Vec::with_capacity(CHUNK);
-        pairs::read(&file.path, file.format, &mut faults, |triplet| {
+        pairs::read(&Input::new(&file.path, file.format), &mut faults, |triplet| {
             tuples.lines.push(triplet.line);
             let before = pending.len();
             pending.extend(triplet.texts().map(|text| (text.to_owned(), None)));

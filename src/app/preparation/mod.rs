@@ -5,7 +5,7 @@ mod evaluation;
 mod training;
 
 use super::App;
-use crate::dataset::Input;
+use crate::dataset::{Bounds, Input};
 use crate::db::{files, models, workers};
 use crate::domain::error::{Error, Result};
 use crate::domain::estimate::{self, Device, Machine};
@@ -73,9 +73,9 @@ fn placed(prepared: Prepared, machines: &[Machine]) -> std::result::Result<Prepa
 }
 
 /// A data file, and what keeps it there while it is read.
-async fn open(app: &App, project: ProjectId, id: FileId) -> Result<Option<(Input, Opened)>> {
+async fn open(app: &App, project: ProjectId, id: FileId, bounds: &Bounds) -> Result<Option<(Input, Opened)>> {
     let Some(file) = files::find_for_job(app.db.pool(), project, id).await? else { return Ok(None) };
     let opened = app.store.open_file(&file.object_key, file.sha256, &app.runs()).await?;
     let format = file.report.map_or(DataFormat::Jsonl, |report| report.format);
-    Ok(Some((Input { path: opened.path().to_owned(), format }, opened)))
+    Ok(Some((Input { path: opened.path().to_owned(), format, bounds: bounds.clone() }, opened)))
 }
