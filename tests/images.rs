@@ -488,7 +488,10 @@ fn uploads_are_inspected_as_images_where_they_look_like_them() {
     assert!(!report.is_readable());
     assert!(report.faults.summary().starts_with("a/notes.txt (member 1): is not an image"));
     std::fs::write(file.path(), zip(&[])).unwrap();
-    assert_eq!(inspect(file.path(), "data.zip", &Bounds::default()).unwrap().faults.summary(), "line 1: the file holds no images");
+    assert_eq!(
+        inspect(file.path(), "data.zip", &Bounds::default()).unwrap().faults.summary(),
+        "line 1: the file holds no images"
+    );
 }
 
 #[test]

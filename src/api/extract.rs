@@ -1,10 +1,8 @@
 //! Our own extractors: axum's, with every rejection in our envelope.
 
-use std::collections::VecDeque;
-
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::request::Parts;
 use axum::http::header;
+use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use super::body::{self, Held};
@@ -59,32 +57,6 @@ impl<T: DeserializeOwned + Send> FromRequestParts<ApiState> for Path<T> {
             Ok(axum::extract::Path(value)) => Ok(Self(value)),
             Err(_) => Err(Error::new(ErrorKind::Invalid, "The URL's path is not valid UTF-8.").into()),
         }
-    }
-}
-
-/// The query string, as pairs to take values from by name.
-pub(super) struct Query(VecDeque<(String, String)>);
-
-impl FromRequestParts<ApiState> for Query {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, Problem> {
-        match axum::extract::Query::try_from_uri(&parts.uri) {
-            Ok(axum::extract::Query(pairs)) => Ok(Self(pairs)),
-            Err(_) => Err(Error::new(ErrorKind::Invalid, "The URL's query string is malformed.").into()),
-        }
-    }
-}
-
-impl Query {
-    /// The last value of `name`, if it is given and not empty.
-    pub(super) fn value(&self, name: &str) -> Option<&str> {
-        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|v| !v.is_empty())
-    }
-
-    /// All pairs.
-    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 }
 

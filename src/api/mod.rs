@@ -19,6 +19,7 @@ mod multipart;
 mod operations;
 mod pace;
 mod problem;
+mod query;
 mod rate_limit;
 mod route;
 mod server;
@@ -80,6 +81,10 @@ pub fn router(state: ApiState) -> Router {
         let handler = match route.time_limit {
             Some(limit) => route.handler.layer(middleware::from_fn_with_state(limit, pace::limit_time)),
             None => route.handler,
+        };
+        let handler = match route.query {
+            Some(known) => handler.layer(middleware::from_fn_with_state(known, query::check)),
+            None => handler,
         };
         router = router.route(route.path, handler);
     }

@@ -16,6 +16,8 @@ pub struct Route {
     pub path: &'static str,
     /// The operation's id in `openapi.yaml`, and the handler's name.
     pub operation: &'static str,
+    /// The names of its query parameters; None if it does not look at them.
+    pub query: Option<&'static [&'static str]>,
     pub(super) handler: MethodRouter<ApiState>,
     /// How long the head of the answer may take.
     pub(super) time_limit: Option<Duration>,
@@ -40,6 +42,16 @@ impl Route {
         Self { handler: self.handler.layer(Extension(BodyLimit(bytes))), ..self }
     }
 
+    /// For a handler that reads these query parameters.
+    pub(super) fn with_query(self, names: &'static [&'static str]) -> Self {
+        Self { query: Some(names), ..self }
+    }
+
+    /// For a handler that is asked by machines, which may add parameters of their own.
+    pub(super) fn with_any_query(self) -> Self {
+        Self { query: None, ..self }
+    }
+
     /// For a handler that may read large files before it answers.
     pub(super) fn with_patience(self) -> Self {
         Self { time_limit: Some(LONG_TIME_LIMIT), ..self }
@@ -51,7 +63,7 @@ where
     H: Handler<T, ApiState>,
     T: 'static,
 {
-    Route { method, path, operation, handler: on(filter, handler), time_limit: Some(TIME_LIMIT) }
+    Route { method, path, operation, query: Some(&[]), handler: on(filter, handler), time_limit: Some(TIME_LIMIT) }
 }
 
 pub(super) fn get<H: Handler<T, ApiState>, T: 'static>(

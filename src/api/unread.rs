@@ -41,6 +41,10 @@ impl<S: AsyncWrite + Unpin> Unread<S> {
             return Poll::Ready(written);
         }
         if self.since.is_none() {
+            if self.waited.is_zero() {
+                // What went before anything had to wait says nothing of the reader.
+                self.went = 0;
+            }
             self.since = Some(Instant::now());
             self.set_alarm();
         }

@@ -97,8 +97,11 @@ pub async fn create(app: &App, project: ProjectId, mut spool: Spool, new: NewFil
     };
     let filename = clean_filename(&new.filename);
     let sha256 = spool.finish().await?;
-    let report =
-        if new.purpose == FilePurpose::FineTune { Some(inspect_file(app, &spool.path, &filename).await?) } else { None };
+    let report = if new.purpose == FilePurpose::FineTune {
+        Some(inspect_file(app, &spool.path, &filename).await?)
+    } else {
+        None
+    };
     let id = FileId::new();
     let file = File {
         id,

@@ -60,7 +60,7 @@ fn show(name: &str, report: &ExamplesReport) {
     println!(
         "{name}: {} examples, {} labels; texts of {} to {} characters, {:.1} on average",
         report.examples,
-        report.labels.len(),
+        report.label_count(),
         lengths.min,
         lengths.max,
         lengths.mean
@@ -71,7 +71,7 @@ fn show(name: &str, report: &ExamplesReport) {
         println!("  {count:8}  {label}");
     }
     if labels.len() > SHOWN_LABELS {
-        println!("  and {} more labels", labels.len() - SHOWN_LABELS);
+        println!("  and {} more labels", report.label_count() - SHOWN_LABELS as u64);
     }
     for fault in &report.faults.listed {
         let field = fault.field.as_deref().map(|field| format!(", {field}")).unwrap_or_default();

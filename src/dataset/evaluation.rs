@@ -32,7 +32,7 @@ pub fn check(
         }
     })?;
     let verdict = usable(&report, "test_file", "Test file");
-    Ok((report, verdict))
+    Ok((report.capped(), verdict))
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub fn report(
             let labels = std::slice::from_ref(&image.label);
             on_example(&Seen { place: image.place.clone(), key: &image.bytes, labels }, faults);
         })?;
-        let ImageReport { examples, labels, images, faults } = report;
+        let ImageReport { examples, labels, images, faults, .. } = report;
         return Ok(ExamplesReport { examples, labels, faults, images: Some(images), ..ExamplesReport::default() });
     }
     let mut tally = Tally { report: ExamplesReport::default(), texts: 0, late: Faults::default(), on_example };

@@ -36,18 +36,19 @@ pub fn inspect(path: &Path, filename: &str, bounds: &Bounds) -> io::Result<FileR
     let has = |name: &str| columns.iter().any(|column| column == name);
     let text_classification = if faults.is_empty() && labelled::looks_labelled(&columns) {
         let kind = DataKind::Labelled(labelled::problem_type(&input, Columns::default())?);
-        Some(examples::report(&input, kind, Columns::default(), |_, _| {})?)
+        Some(examples::report(&input, kind, Columns::default(), |_, _| {})?.capped())
     } else {
         None
     };
     let has_images = format == DataFormat::Jsonl && has(IMAGE_COLUMN) && LABEL_COLUMNS.into_iter().any(has);
-    let image_classification = if faults.is_empty() && has_images { Some(images::survey(&input)?) } else { None };
+    let image_classification =
+        if faults.is_empty() && has_images { Some(images::survey(&input)?.capped()) } else { None };
     Ok(FileReport { format, rows, faults, text_classification, image_classification })
 }
 
 /// An archive is read as labelled images, which is all that archives are for: without a single one it is unreadable.
 fn archive(input: &Input) -> io::Result<FileReport> {
-    let report = images::survey(input)?;
+    let report = images::survey(input)?.capped();
     let mut faults = Faults::default();
     if report.examples == 0 {
         faults = report.faults.clone();

@@ -139,18 +139,19 @@ impl<'de> Visitor<'de> for Walk<'_> {
         });
         let (mut keys, mut map) = (HashSet::new(), Map::new());
         while let Some(key) = entries.next_key::<String>()? {
-            if keys.contains(&key) {
+            if map.contains_key(&key) || keys.contains(&key) {
                 let shown: String = key.chars().take(40).collect();
                 return Err(A::Error::custom(format!("a duplicate key {shown:?}")));
             }
-            if keys.len() == MAX_KEYS {
+            if map.len().max(keys.len()) == MAX_KEYS {
                 return Err(A::Error::custom(format!("more than {MAX_KEYS} keys in one object")));
             }
             let value = entries.next_value_seed(inside)?;
             if inside.place == Place::Field {
-                map.insert(key.clone(), value);
+                map.insert(key, value);
+            } else {
+                keys.insert(key);
             }
-            keys.insert(key);
         }
         self.one(|| Value::Object(map))
     }

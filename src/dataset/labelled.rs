@@ -251,7 +251,8 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
         let (mut examples, mut faults) = (Vec::new(), Faults::default());
-        read(&Input::new(file.path(), format), columns, problem, &mut faults, |example| examples.push(example)).unwrap();
+        read(&Input::new(file.path(), format), columns, problem, &mut faults, |example| examples.push(example))
+            .unwrap();
         let faults = faults
             .listed
             .into_iter()
@@ -379,7 +380,10 @@ mod tests {
         ] {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), bytes).unwrap();
-            assert_eq!(problem_type(&Input::new(file.path(), DataFormat::Jsonl), Columns::default()).unwrap(), expected);
+            assert_eq!(
+                problem_type(&Input::new(file.path(), DataFormat::Jsonl), Columns::default()).unwrap(),
+                expected
+            );
         }
     }
 }

@@ -51,9 +51,7 @@ pub fn prepare(inputs: &Inputs, wanted: &Wanted) -> io::Result<Found> {
     let columns = Columns { text: options.text_column.as_deref(), label: options.label_column.as_deref() };
     let problem = match wanted.problem {
         Some(problem) => problem,
-        None if wanted.method == Method::TextClassification => {
-            labelled::problem_type(&inputs.training, columns)?
-        }
+        None if wanted.method == Method::TextClassification => labelled::problem_type(&inputs.training, columns)?,
         None => ProblemType::default(),
     };
     let kind = DataKind::of(wanted.method, problem);
@@ -94,7 +92,7 @@ pub fn prepare(inputs: &Inputs, wanted: &Wanted) -> io::Result<Found> {
     report.validation_overlap = overlap;
     report.validation_overlap_lines = overlap_lines;
     let labels = verdict(&report, kind);
-    Ok(Found { report, problem, labels })
+    Ok(Found { report: report.capped(), problem, labels })
 }
 
 fn verdict(report: &DataReport, kind: DataKind) -> Result<Vec<String>, JobError> {

@@ -18,12 +18,7 @@ pub struct Text {
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn read(
-    input: &Input,
-    column: &str,
-    faults: &mut Faults,
-    mut on_text: impl FnMut(Text),
-) -> io::Result<()> {
+pub fn read(input: &Input, column: &str, faults: &mut Faults, mut on_text: impl FnMut(Text)) -> io::Result<()> {
     let column = if input.format == DataFormat::Text { LINE_FIELD } else { column };
     rows::each(input, faults, |line, row, faults| {
         let there = row.names();
