@@ -56,7 +56,7 @@ settings! {
     IMAGE_MEMORY_BYTES = "FINETUNED_IMAGE_MEMORY_BYTES", "image-memory-bytes", "536870912",
         "Memory of the service for decoding the images that it checks; one that needs more is decoded alone";
     RATE_LIMIT = "FINETUNED_RATE_LIMIT", "rate-limit", "6000", "Requests a minute for each API key; 0 is no limit";
-    MAX_CONNECTIONS = "FINETUNED_MAX_CONNECTIONS", "max-connections", "1024",
+    MAX_CONNECTIONS = "FINETUNED_MAX_CONNECTIONS", "max-connections", "512",
         "Connections to the API at once; 0 is no limit";
     MAX_CONNECTIONS_PER_ADDRESS = "FINETUNED_MAX_CONNECTIONS_PER_ADDRESS", "max-connections-per-address", "256",
         "The same from one address (of IPv6, one /64); raise it behind a proxy, whose address all clients share";
