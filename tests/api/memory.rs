@@ -46,10 +46,11 @@ async fn large_bodies_of_small_values_are_not_held_as_values() {
         ("/v1/classifications", list.clone(), 400),
         ("/v1/classifications", format!("{{\"model\":\"tiny-bert\",\"input\":{list}}}"), 400),
         ("/v1/classifications", format!("{{\"model\":\"gpt-17\",\"input\":\"{}\"}}", "a".repeat(BODY)), 404),
-        ("/v1/fine_tuning/jobs", small, 413),
+        ("/v1/fine_tuning/jobs", small.clone(), 413),
         ("/v1/evaluations", format!("{{\"model\":\"m\",\"method\":{}0]}}", "[".repeat(MIB / 2)), 400),
     ];
-    let row = format!("{{\"text\":\"a\",\"label\":\"b\",\"other\":{list}}}\n");
+    let quarter = format!("[{}0]", &small[..BODY / 32 * 8]);
+    let row = format!("{{\"text\":\"a\",\"label\":\"b\",\"other\":{quarter}}}\n");
     let before = peak(&member);
     for (path, body, status) in bodies {
         let body = bytes::Bytes::from(body);
