@@ -91,7 +91,13 @@ settings! {
     MIN_FREE_BYTES = "FINETUNED_MIN_FREE_BYTES", "min-free-bytes", "1073741824",
         "What uploads and runs leave free on the disks, so that the database always has room; 0 is nothing";
     MAX_FILE_BYTES = "FINETUNED_MAX_FILE_BYTES", "max-file-bytes", "8589934592", "Largest upload", Serve;
+    IMAGE_MEMORY_BYTES = "FINETUNED_IMAGE_MEMORY_BYTES", "image-memory-bytes", "536870912",
+        "Memory of the service for decoding the images that it checks; one that needs more is decoded alone";
     RATE_LIMIT = "FINETUNED_RATE_LIMIT", "rate-limit", "6000", "Requests a minute for each API key; 0 is no limit", Serve;
+    MAX_CONNECTIONS = "FINETUNED_MAX_CONNECTIONS", "max-connections", "512",
+        "Connections to the API at once; 0 is no limit", Serve;
+    MAX_CONNECTIONS_PER_ADDRESS = "FINETUNED_MAX_CONNECTIONS_PER_ADDRESS", "max-connections-per-address", "256",
+        "The same from one address (of IPv6, one /64); raise it behind a proxy, whose address all clients share", Serve;
     QUOTA_STORED_BYTES = "FINETUNED_QUOTA_STORED_BYTES", "quota-stored-bytes", "1099511627776",
         "Bytes of files and models that a project may store; 0 is no limit, here and below", Serve;
     QUOTA_FILES = "FINETUNED_QUOTA_FILES", "quota-files", "10000", "Files that a project may have", Serve;
@@ -148,7 +154,12 @@ pub struct Config {
     pub serving_idle: Duration,
     pub reserve: Reserve,
     pub max_file_bytes: u64,
+    /// In bytes.
+    pub image_memory: u64,
     pub rate_limit: u32,
+    /// 0 is no limit, of both.
+    pub max_connections: usize,
+    pub max_connections_per_address: usize,
     /// What a project may have unless it has limits of its own.
     pub quotas: Quotas,
     pub lease: Duration,
@@ -260,7 +271,10 @@ fn read(flags: &BTreeMap<String, String>, environment: &BTreeMap<String, String>
         serving_idle: Duration::from_secs(reader.within(&SERVING_IDLE_SECONDS, 1, 86_400)),
         reserve: Reserve(reader.within(&MIN_FREE_BYTES, 0, 1 << 50)),
         max_file_bytes: reader.within(&MAX_FILE_BYTES, 1, 1 << 50),
+        image_memory: reader.within(&IMAGE_MEMORY_BYTES, 1 << 20, 1 << 50),
         rate_limit: reader.within(&RATE_LIMIT, 0, 10_000_000),
+        max_connections: reader.within(&MAX_CONNECTIONS, 0, 1_000_000),
+        max_connections_per_address: reader.within(&MAX_CONNECTIONS_PER_ADDRESS, 0, 1_000_000),
         quotas: Quotas {
             stored_bytes: reader.within(&QUOTA_STORED_BYTES, 0, MOST),
             files: reader.within(&QUOTA_FILES, 0, MOST),

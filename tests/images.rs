@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests fail loudly")]
 
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -11,6 +13,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use finetuned::dataset::images::{self, MAX_IMAGE_BYTES, decode};
 use finetuned::dataset::inspect::inspect;
+use finetuned::dataset::{Bounds, Input};
 use finetuned::domain::report::{DataFormat, Fault, Faults};
 
 fn fixture(name: &str) -> PathBuf {
@@ -245,7 +248,7 @@ fn read(bytes: &[u8], format: DataFormat) -> (Vec<String>, Vec<Fault>) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
     let (mut labels, mut faults) = (Vec::new(), Faults::default());
-    images::read(file.path(), format, &mut faults, |example| labels.push(example.label)).unwrap();
+    images::read(&Input::new(file.path(), format), &mut faults, |example| labels.push(example.label)).unwrap();
     (labels, faults.listed)
 }
 
@@ -260,7 +263,7 @@ fn assert_fault(bytes: &[u8], format: DataFormat, member: Option<&str>, why: &st
 #[test]
 fn archives_of_usual_writers_are_read() {
     for name in ["plain.zip", "streamed.zip", "zip64.zip", "gnu.tar", "pax.tar"] {
-        let report = inspect(&fixture(name), name).unwrap();
+        let report = inspect(&fixture(name), name, &Bounds::default()).unwrap();
         assert!(report.is_readable(), "{name}: {}", report.faults.summary());
         let found = report.image_classification.unwrap();
         assert!(found.faults.is_empty(), "{name}: {}", found.faults.summary());
@@ -271,7 +274,7 @@ fn archives_of_usual_writers_are_read() {
         let formats: Vec<_> = found.images.formats.iter().map(|(format, count)| (format.as_str(), *count)).collect();
         assert_eq!(formats, [("jpeg", 2), ("png", 1)]);
         // The first bytes tell what the name does not.
-        assert_eq!(inspect(&fixture(name), "upload").unwrap().format, report.format);
+        assert_eq!(inspect(&fixture(name), "upload", &Bounds::default()).unwrap().format, report.format);
     }
 }
 
@@ -282,13 +285,13 @@ fn archives_cut_anywhere_get_an_answer_with_a_fault() {
         // Python fills tar archives up to 10 KiB with zeros, of which two blocks are the end.
         let end = whole.iter().rposition(|&byte| byte != 0).unwrap();
         for length in (0..end).step_by(61) {
-            let (_, faults) = read(&whole[..length], inspect(&fixture(name), name).unwrap().format);
+            let (_, faults) = read(&whole[..length], inspect(&fixture(name), name, &Bounds::default()).unwrap().format);
             assert!(!faults.is_empty(), "{name} cut to {length} bytes");
         }
         for at in (0..end).step_by(7) {
             let mut changed = whole.clone();
             changed[at] ^= 0x5A;
-            let _ = read(&changed, inspect(&fixture(name), name).unwrap().format);
+            let _ = read(&changed, inspect(&fixture(name), name, &Bounds::default()).unwrap().format);
         }
     }
 }
@@ -449,7 +452,7 @@ fn every_bad_image_of_an_archive_is_reported_by_name_and_in_order() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), zip(&members)).unwrap();
     let mut seen = Vec::new();
-    let report = images::report(file.path(), DataFormat::Zip, |example, faults| {
+    let report = images::report(&Input::new(file.path(), DataFormat::Zip), |example, faults| {
         seen.push(example.place.line);
         if example.place.line == 3 {
             faults.push_at(&example.place, Some("label"), "is not wanted");
@@ -464,7 +467,7 @@ fn every_bad_image_of_an_archive_is_reported_by_name_and_in_order() {
     assert_eq!(lines, expected);
     assert_eq!(report.faults.listed[0].member.as_deref(), Some("pets/dogs/1.png"));
     // Without decoding, a damaged image is not found; a cut JPEG and other formats are.
-    assert!(images::survey(file.path(), DataFormat::Zip).unwrap().faults.is_empty());
+    assert!(images::survey(&Input::new(file.path(), DataFormat::Zip)).unwrap().faults.is_empty());
 }
 
 #[test]
@@ -474,18 +477,21 @@ fn uploads_are_inspected_as_images_where_they_look_like_them() {
     let text = row(&format!("data:image/png;base64,{picture}")) + &row("data:image/gif;base64,R0lGODlh");
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();
-    let report = inspect(file.path(), "cats.jsonl").unwrap();
+    let report = inspect(file.path(), "cats.jsonl", &Bounds::default()).unwrap();
     assert!(report.is_readable() && report.text_classification.is_none());
     let found = report.image_classification.unwrap();
     assert_eq!((report.rows, found.examples), (2, 1));
     assert!(found.faults.summary().starts_with("line 2: is a GIF image"), "{}", found.faults.summary());
     // An archive without a single image is unreadable, and says why.
     std::fs::write(file.path(), zip(&[Zipped::new(b"a/notes.txt", b"hello")])).unwrap();
-    let report = inspect(file.path(), "data.zip").unwrap();
+    let report = inspect(file.path(), "data.zip", &Bounds::default()).unwrap();
     assert!(!report.is_readable());
     assert!(report.faults.summary().starts_with("a/notes.txt (member 1): is not an image"));
     std::fs::write(file.path(), zip(&[])).unwrap();
-    assert_eq!(inspect(file.path(), "data.zip").unwrap().faults.summary(), "line 1: the file holds no images");
+    assert_eq!(
+        inspect(file.path(), "data.zip", &Bounds::default()).unwrap().faults.summary(),
+        "line 1: the file holds no images"
+    );
 }
 
 #[test]
@@ -504,4 +510,96 @@ fn too_many_members_are_refused_before_they_are_read() {
     bytes.extend([0xFF; 12]);
     bytes.extend([0; 2]);
     assert_fault(&bytes, DataFormat::Zip, None, "more than 1000000 members");
+}
+
+/// Counts what each thread holds.
+struct Counting;
+
+thread_local! {
+    /// Bytes now, and at most.
+    static HELD: Cell<(isize, isize)> = const { Cell::new((0, 0)) };
+}
+
+fn count(bytes: isize) {
+    HELD.with(|held| {
+        let (now, most) = held.get();
+        held.set((now + bytes, most.max(now + bytes)));
+    });
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: all of it is done by the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: as the caller says.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: as the caller says.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: as the caller says.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // Large ones are moved by the system, not copied.
+        count(size as isize - layout.size() as isize);
+        // SAFETY: as the caller says.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[test]
+fn an_image_needs_no_more_room_than_was_said() {
+    /// What decoders have whatever the image is: tables, windows, a row.
+    const FIXED: u64 = 1 << 20;
+    const SIDE: u32 = 1500;
+    let at = |x: u32, y: u32| [x as u16 * 43, y as u16 * 43, (x ^ y) as u16 * 31, 40_000];
+    let deep = image::DynamicImage::ImageRgba16(image::ImageBuffer::from_fn(SIDE, SIDE, |x, y| image::Rgba(at(x, y))));
+    let pngs = [
+        deep.clone(),
+        deep.to_rgb16().into(),
+        deep.to_luma16().into(),
+        deep.to_luma_alpha16().into(),
+        deep.to_rgba8().into(),
+        deep.to_luma8().into(),
+    ];
+    let written = |image: &image::DynamicImage, format| {
+        let mut file = std::io::Cursor::new(Vec::new());
+        image.write_to(&mut file, format).unwrap();
+        file.into_inner()
+    };
+    let mut files: Vec<(String, Vec<u8>)> = pngs
+        .iter()
+        .map(|image| (format!("png of {:?}", image.color()), written(image, image::ImageFormat::Png)))
+        .collect();
+    let (rgb, grey) = (deep.to_rgb8().into(), deep.to_luma8().into());
+    files.push(("jpeg".to_owned(), written(&rgb, image::ImageFormat::Jpeg)));
+    files.push(("grey jpeg".to_owned(), written(&grey, image::ImageFormat::Jpeg)));
+    files.push(("webp".to_owned(), written(&rgb, image::ImageFormat::WebP)));
+    files.push(("webp with alpha".to_owned(), written(&deep.to_rgba8().into(), image::ImageFormat::WebP)));
+    for (name, outcome) in TABLE {
+        if matches!(outcome, Pixels(_)) {
+            files.push(((*name).to_owned(), std::fs::read(fixture(name)).unwrap()));
+        }
+    }
+    assert!(files.len() > 30);
+    for (name, bytes) in files {
+        let room = images::room(&bytes);
+        let (before, _) = HELD.get();
+        HELD.set((before, before));
+        let image = decode(&bytes).unwrap();
+        let held = (HELD.get().1 - before) as u64;
+        assert!(held <= room + FIXED, "{name}: {held} bytes where {room} were said");
+        assert!(room <= 15 * u64::from(image.width() * image.height()) + bytes.len() as u64, "{name}: {room}");
+    }
 }

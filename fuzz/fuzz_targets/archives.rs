@@ -3,6 +3,7 @@
 
 use std::io::Write;
 
+use finetuned::dataset::Input;
 use finetuned::dataset::images::{self, MAX_IMAGE_BYTES};
 use finetuned::domain::report::{DataFormat, Faults};
 use libfuzzer_sys::fuzz_target;
@@ -13,7 +14,7 @@ fuzz_target!(|input: &[u8]| {
     file.write_all(bytes).expect("written");
     let format = if first % 2 == 0 { DataFormat::Zip } else { DataFormat::Tar };
     let mut faults = Faults::default();
-    images::read(file.path(), format, &mut faults, |example| {
+    images::read(&Input::new(file.path(), format), &mut faults, |example| {
         assert!(example.bytes.len() <= MAX_IMAGE_BYTES);
         assert!(!example.label.is_empty() && !example.label.contains(['/', '\\', '\0']));
         assert!(example.place.member.is_some());

@@ -2,10 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::ApiState;
+use super::body;
 use super::extract::{Caller, JsonBody};
 use super::job_body::required;
 use super::problem::Answer;
@@ -22,21 +23,24 @@ pub(super) fn routes() -> Vec<Route> {
     vec![create.with_body_limit(MAX_BYTES).with_patience().without_change()]
 }
 
-/// As sent. Any field may be null, which is the same as absent.
+/// As sent, but for what `input` is: that is read when the model is known. Any field may be null, which is the same as
+/// absent.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ClassifyBody {
     model: Option<String>,
-    input: Option<Value>,
+    input: Option<IgnoredAny>,
     top_k: Option<u64>,
 }
 
 impl ClassifyBody {
     fn into_request(self) -> Result<Classify> {
         let model = required("model", self.model)?;
-        let missing =
-            || Error::invalid("input", "Missing required parameter: 'input'.").code("missing_required_parameter");
-        Ok(Classify { model, input: self.input.ok_or_else(missing)?, top_k: self.top_k })
+        if self.input.is_none() {
+            let message = "Missing required parameter: 'input'.";
+            return Err(Error::invalid("input", message).code("missing_required_parameter"));
+        }
+        Ok(Classify { model, top_k: self.top_k })
     }
 }
 
@@ -84,7 +88,11 @@ async fn create_classification(
     State(state): State<ApiState>,
     body: JsonBody<ClassifyBody>,
 ) -> Answer<Json<Classifications>> {
-    let (model, predictions) = serving::classify(&state.app, caller.0.id, body.value.into_request()?).await?;
+    let JsonBody { value, bytes, held: _held } = body;
+    let chosen = serving::choose(&state.app, caller.0.id, value.into_request()?).await?;
+    let is_vision = chosen.model.family.is_vision();
+    let input = body::aside(bytes.len(), move || serving::read_inputs(&bytes, is_vision)).await??;
+    let (model, predictions) = serving::classify(&state.app, chosen, input).await?;
     let tokens = predictions.iter().map(|prediction| prediction.tokens).sum();
     let data = predictions.into_iter().enumerate().map(|(index, one)| Classification::new(index, one)).collect();
     let usage = Usage { prompt_tokens: tokens, total_tokens: tokens };

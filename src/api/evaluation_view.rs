@@ -9,7 +9,7 @@ use super::job_view::{AttemptView, method_view};
 use super::list::Item;
 use crate::domain::estimate::Estimate;
 use crate::domain::job::{DatasetOptions, Job, JobError, JobKind};
-use crate::domain::report::ExamplesReport;
+use crate::domain::report::{DataReport, ExamplesReport};
 
 #[derive(Serialize)]
 pub(super) struct EvaluationView {
@@ -43,7 +43,7 @@ impl From<Job> for EvaluationView {
     fn from(job: Job) -> Self {
         let (method, _) = method_view(&job.spec, job.prepared.as_ref().map(|prepared| &prepared.hyperparameters));
         let estimate = job.prepared.as_ref().and_then(|prepared| prepared.estimate.clone());
-        let report = job.prepared.map(|prepared| prepared.report).or(job.report);
+        let report = job.prepared.map(|prepared| prepared.report).or(job.report).map(DataReport::capped);
         let files = [job.result_file, job.report_file];
         Self {
             id: JobKind::Evaluation.public_id(job.id),
@@ -70,6 +70,11 @@ impl From<Job> for EvaluationView {
 }
 
 impl EvaluationView {
+    /// In a list: without the report on its file, which may be as large as a page.
+    pub(super) fn listed(job: Job) -> Self {
+        Self { validation: None, ..Self::from(job) }
+    }
+
     /// With the whole report, where there is one.
     pub(super) fn with_report(self, report: Option<Value>) -> Self {
         Self { report, ..self }

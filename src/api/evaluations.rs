@@ -11,12 +11,13 @@ use serde_json::{Map, Value};
 use super::ApiState;
 use super::context::Made;
 use super::evaluation_view::EvaluationView;
-use super::extract::{Caller, JsonBody, Path, Query};
+use super::extract::{Caller, JsonBody, Path};
 use super::job_body::{columns, method, required};
 use super::job_view::EventView;
-use super::jobs::{identity, metadata_filter};
+use super::jobs::identity;
 use super::list::{Limit, List, page};
 use super::problem::Answer;
+use super::query::{self, Query};
 use super::route::{Route, get, post};
 use crate::app::evaluations::{self, CreateEvaluation};
 use crate::domain::error::Result;
@@ -25,10 +26,11 @@ use crate::domain::page::Order;
 pub(super) fn routes() -> Vec<Route> {
     vec![
         post("/v1/evaluations", "create_evaluation", create_evaluation),
-        get("/v1/evaluations", "list_evaluations", list_evaluations),
+        get("/v1/evaluations", "list_evaluations", list_evaluations).with_query(query::JOBS),
         get("/v1/evaluations/{evaluation_id}", "retrieve_evaluation", retrieve_evaluation),
         post("/v1/evaluations/{evaluation_id}/cancel", "cancel_evaluation", cancel_evaluation),
-        get("/v1/evaluations/{evaluation_id}/events", "list_evaluation_events", list_evaluation_events),
+        get("/v1/evaluations/{evaluation_id}/events", "list_evaluation_events", list_evaluation_events)
+            .with_query(query::PAGE),
     ]
 }
 
@@ -85,8 +87,8 @@ async fn list_evaluations(
     query: Query,
 ) -> Answer<Json<List<EvaluationView>>> {
     let page = page(&query, &Limit { default: 20, max: 100 }, Order::Descending)?;
-    let found = evaluations::list(&state.app, caller.0.id, &metadata_filter(&query), page).await?;
-    Ok(Json(found.map(EvaluationView::from).into()))
+    let found = evaluations::list(&state.app, caller.0.id, &query.jobs()?, page).await?;
+    Ok(Json(found.map(EvaluationView::listed).into()))
 }
 
 async fn retrieve_evaluation(

@@ -1,21 +1,17 @@
 //! Our own extractors: axum's, with every rejection in our envelope.
 
-use std::collections::VecDeque;
-
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::header;
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
 use serde::de::DeserializeOwned;
 
+use super::body::{self, Held};
 use super::context::Context;
-use super::pace::too_slow;
 use super::problem::Problem;
 use super::route::BodyLimit;
 use super::{ApiState, MAX_JSON_BYTES};
 use crate::auth;
-use crate::dataset::json::{DUPLICATE_KEY, Strict};
+use crate::dataset::json;
 use crate::db::keys;
 use crate::domain::clip::{clipped, clipped_to};
 use crate::domain::error::{Error, ErrorKind};
@@ -65,36 +61,15 @@ impl<T: DeserializeOwned + Send> FromRequestParts<ApiState> for Path<T> {
     }
 }
 
-/// The query string, as pairs to take values from by name.
-pub(super) struct Query(VecDeque<(String, String)>);
-
-impl FromRequestParts<ApiState> for Query {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, Problem> {
-        match axum::extract::Query::try_from_uri(&parts.uri) {
-            Ok(axum::extract::Query(pairs)) => Ok(Self(pairs)),
-            Err(_) => Err(Error::new(ErrorKind::Invalid, "The URL's query string is malformed.").into()),
-        }
-    }
-}
-
-impl Query {
-    /// The last value of `name`, if it is given and not empty.
-    pub(super) fn value(&self, name: &str) -> Option<&str> {
-        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|v| !v.is_empty())
-    }
-
-    /// All pairs.
-    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
-    }
-}
+/// The most values that a body may have, lists and objects counted: far more than any request needs.
+const MAX_VALUES: usize = 10_000;
 
 /// A JSON body with the bytes it came as, whatever content type the client says it has.
 pub(super) struct JsonBody<T> {
     pub(super) value: T,
-    pub(super) bytes: Bytes,
+    pub(super) bytes: Vec<u8>,
+    /// Its room in memory; to be kept for as long as what it was made into.
+    pub(super) held: Held,
 }
 
 impl<T: DeserializeOwned + Send + 'static> FromRequest<ApiState> for JsonBody<T> {
@@ -102,66 +77,48 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<ApiState> for JsonBody<T>
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, Problem> {
         let limit = request.extensions().get::<BodyLimit>().map_or(MAX_JSON_BYTES, |limit| limit.0);
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| body_error(rejection, limit))?;
-        if bytes.len() <= MAX_JSON_BYTES {
-            return Self::parse(bytes);
-        }
-        // Too much for a thread that serves others.
-        tokio::task::spawn_blocking(move || Self::parse(bytes)).await.map_err(Error::internal)?
+        let (bytes, held) = body::read(request, limit, &state.bodies).await?;
+        let (value, bytes) = body::aside(bytes.len(), move || parse(&bytes).map(|value| (value, bytes))).await??;
+        Ok(Self { value, bytes, held })
     }
 }
 
-impl<T: DeserializeOwned> JsonBody<T> {
-    fn parse(bytes: Bytes) -> Result<Self, Problem> {
-        if let Err(error) = serde_json::from_slice::<Strict>(&bytes)
-            && error.to_string().starts_with(DUPLICATE_KEY)
-        {
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                format!("The body has a {}.", clipped_to(&error.to_string(), PATH)),
-            )
-            .code("invalid_json")
-            .into());
-        }
-        let mut deserializer = serde_json::Deserializer::from_slice(&bytes);
-        let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| json_error(&error))?;
-        deserializer.end().map_err(|_| {
-            Error::new(ErrorKind::Invalid, "The body has something behind its JSON value.").code("invalid_json")
-        })?;
-        Ok(Self { value, bytes })
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    if let Err(error) = json::check(bytes, MAX_VALUES)
+        && error.is_data()
+    {
+        let message = format!("The body has {}.", clipped_to(&error.to_string(), PATH));
+        return Err(Error::new(ErrorKind::Invalid, message).code("invalid_json"));
     }
-}
-
-fn body_error(rejection: BytesRejection, limit: usize) -> Problem {
-    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        let message = format!("The body is larger than the allowed {limit} bytes.");
-        return Error::new(ErrorKind::TooLarge, message).code("body_too_large").into();
-    }
-    let unread = || Error::new(ErrorKind::Invalid, "The body could not be read to its end.");
-    too_slow(&rejection).unwrap_or_else(unread).source(rejection).into()
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| json_error(&error))?;
+    deserializer.end().map_err(|_| {
+        Error::new(ErrorKind::Invalid, "The body has something behind its JSON value.").code("invalid_json")
+    })?;
+    Ok(value)
 }
 
 /// What a message shows of a path into a body, in characters.
 const PATH: usize = 150;
 
-fn json_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
+fn json_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
     let path = error.path().to_string();
     let inner = error.inner();
     if !inner.is_data() {
         let message = format!("The body is not valid JSON (line {}, column {}).", inner.line(), inner.column());
-        return Error::new(ErrorKind::Invalid, message).code("invalid_json").into();
+        return Error::new(ErrorKind::Invalid, message).code("invalid_json");
     }
     let text = inner.to_string();
     let what = text.split(" at line ").next().unwrap_or(&text);
     if let Some(name) = what.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {
         let name = clipped(name);
         let error = Error::invalid(&*name, format!("Unrecognized request argument supplied: {name}"));
-        return error.code("unknown_parameter").into();
+        return error.code("unknown_parameter");
     }
     if path == "." {
-        return Error::new(ErrorKind::Invalid, format!("The body must be a JSON object: {}.", clipped_to(what, PATH)))
-            .into();
+        let message = format!("The body must be a JSON object: {}.", clipped_to(what, PATH));
+        return Error::new(ErrorKind::Invalid, message);
     }
     let path = clipped_to(&path, PATH);
-    Error::invalid(&*path, format!("Invalid value for '{path}': {}.", clipped_to(what, 4 * PATH))).into()
+    Error::invalid(&*path, format!("Invalid value for '{path}': {}.", clipped_to(what, 4 * PATH)))
 }

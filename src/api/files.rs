@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 
 use super::ApiState;
 use super::context::Made;
-use super::extract::{Caller, Path, Query};
+use super::extract::{Caller, Path};
 use super::list::{Item, Limit, List, page};
 use super::multipart::UploadForm;
 use super::problem::Answer;
+use super::query::Query;
 use super::route::{Route, delete, get, post};
 use super::stream::{self, Download};
 use crate::app::files;
@@ -25,7 +26,7 @@ use crate::domain::report::FileReport;
 pub(super) fn routes() -> Vec<Route> {
     vec![
         post("/v1/files", "create_file", create_file).without_body_limit(),
-        get("/v1/files", "list_files", list_files),
+        get("/v1/files", "list_files", list_files).with_query(&["after", "limit", "order", "purpose"]),
         get("/v1/files/{file_id}", "retrieve_file", retrieve_file),
         delete("/v1/files/{file_id}", "delete_file", delete_file),
         get("/v1/files/{file_id}/content", "download_file", download_file).with_patience(),
@@ -67,6 +68,13 @@ impl From<File> for FileView {
     }
 }
 
+impl FileView {
+    /// In a list: without its report, which may be as large as a page.
+    fn listed(file: File) -> Self {
+        Self { validation: None, ..Self::from(file) }
+    }
+}
+
 impl Item for FileView {
     fn id(&self) -> &str {
         &self.id
@@ -83,7 +91,7 @@ async fn list_files(caller: Caller, State(state): State<ApiState>, query: Query)
     let purpose = query.value("purpose").map(str::parse).transpose();
     let purpose = purpose.map_err(|()| Error::invalid("purpose", "Invalid value for 'purpose'."))?;
     let found = files::list(&state.app, caller.0.id, purpose, page).await?;
-    Ok(Json(found.map(FileView::from).into()))
+    Ok(Json(found.map(FileView::listed).into()))
 }
 
 async fn retrieve_file(

@@ -127,7 +127,7 @@ impl From<Job> for JobView {
     fn from(job: Job) -> Self {
         let (method, values) = method_view(&job.spec, job.prepared.as_ref().map(|prepared| &prepared.hyperparameters));
         let estimate = job.prepared.as_ref().and_then(|prepared| prepared.estimate.clone());
-        let report = job.prepared.map(|prepared| prepared.report).or(job.report);
+        let report = job.prepared.map(|prepared| prepared.report).or(job.report).map(DataReport::capped);
         Self {
             id: job.id.to_string(),
             object: "fine_tuning.job",
@@ -160,6 +160,13 @@ impl From<Job> for JobView {
             evaluation: job.evaluation,
             attempts: job.attempts.into_iter().map(AttemptView::from).collect(),
         }
+    }
+}
+
+impl JobView {
+    /// In a list: without the report on its files, which may be as large as a page.
+    pub(super) fn listed(job: Job) -> Self {
+        Self { validation: None, ..Self::from(job) }
     }
 }
 

@@ -1,7 +1,5 @@
 //! `/v1/fine_tuning/jobs`.
 
-use std::collections::BTreeMap;
-
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -11,29 +9,30 @@ use sha2::{Digest, Sha256};
 use super::ApiState;
 use super::context::Made;
 use super::dry_run::DryRunView;
-use super::extract::{Caller, JsonBody, Path, Query};
+use super::extract::{Caller, JsonBody, Path};
 use super::job_body::CreateJobBody;
 use super::job_view::{CheckpointView, EvaluationView, EventView, JobView, MetricsView};
 use super::list::{Limit, List, page};
 use super::problem::Answer;
+use super::query::{self, Query};
 use super::route::{Route, get, post};
 use crate::app::jobs::RequestIdentity;
 use crate::app::{checkpoints, jobs};
-use crate::db::jobs::MetadataFilter;
 use crate::domain::error::{Error, Result};
 use crate::domain::page::Order;
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
         post("/v1/fine_tuning/jobs", "create_job", create_job).with_patience(),
-        get("/v1/fine_tuning/jobs", "list_jobs", list_jobs),
+        get("/v1/fine_tuning/jobs", "list_jobs", list_jobs).with_query(query::JOBS),
         get("/v1/fine_tuning/jobs/{job_id}", "retrieve_job", retrieve_job),
         post("/v1/fine_tuning/jobs/{job_id}/cancel", "cancel_job", cancel_job),
         post("/v1/fine_tuning/jobs/{job_id}/pause", "pause_job", pause_job),
         post("/v1/fine_tuning/jobs/{job_id}/resume", "resume_job", resume_job),
-        get("/v1/fine_tuning/jobs/{job_id}/events", "list_job_events", list_job_events),
-        get("/v1/fine_tuning/jobs/{job_id}/checkpoints", "list_job_checkpoints", list_job_checkpoints),
-        get("/v1/fine_tuning/jobs/{job_id}/metrics", "list_job_metrics", list_job_metrics),
+        get("/v1/fine_tuning/jobs/{job_id}/events", "list_job_events", list_job_events).with_query(query::PAGE),
+        get("/v1/fine_tuning/jobs/{job_id}/checkpoints", "list_job_checkpoints", list_job_checkpoints)
+            .with_query(query::PAGE),
+        get("/v1/fine_tuning/jobs/{job_id}/metrics", "list_job_metrics", list_job_metrics).with_query(query::PAGE),
         get("/v1/fine_tuning/jobs/{job_id}/evaluation", "retrieve_job_evaluation", retrieve_job_evaluation),
     ]
 }
@@ -72,20 +71,8 @@ pub(super) fn identity(headers: &HeaderMap, body: &[u8]) -> Result<RequestIdenti
 
 async fn list_jobs(caller: Caller, State(state): State<ApiState>, query: Query) -> Answer<Json<List<JobView>>> {
     let page = page(&query, &Limit { default: 20, max: 100 }, Order::Descending)?;
-    let found = jobs::list(&state.app, caller.0.id, &metadata_filter(&query), page).await?;
-    Ok(Json(found.map(JobView::from).into()))
-}
-
-/// `metadata[k]=v` for jobs with that pair, `metadata=null` for jobs without metadata.
-pub(super) fn metadata_filter(query: &Query) -> MetadataFilter {
-    let key = |name: &str| Some(name.strip_prefix("metadata[")?.strip_suffix(']')?.to_owned());
-    let pairs: BTreeMap<String, String> =
-        query.pairs().filter_map(|(name, value)| Some((key(name)?, value.to_owned()))).collect();
-    match (pairs.is_empty(), query.value("metadata")) {
-        (false, _) => MetadataFilter::Has(pairs),
-        (true, Some("null")) => MetadataFilter::None,
-        (true, _) => MetadataFilter::All,
-    }
+    let found = jobs::list(&state.app, caller.0.id, &query.jobs()?, page).await?;
+    Ok(Json(found.map(JobView::listed).into()))
 }
 
 async fn retrieve_job(caller: Caller, State(state): State<ApiState>, Path(id): Path<String>) -> Answer<Json<JobView>> {

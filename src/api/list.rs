@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use super::extract::Query;
+use super::query::Query;
 use crate::domain::clip::clipped;
 use crate::domain::error::{Error, Result};
 use crate::domain::page::{Order, Page, PageRequest};

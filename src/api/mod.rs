@@ -1,7 +1,9 @@
 //! The HTTP API: the only floor that knows axum. One file per resource; `openapi.yaml` is the contract.
 
 mod archive;
+mod body;
 mod classifications;
+mod connections;
 mod context;
 mod dry_run;
 mod evaluation_view;
@@ -17,10 +19,12 @@ mod multipart;
 mod operations;
 mod pace;
 mod problem;
+mod query;
 mod rate_limit;
 mod route;
 mod server;
 mod stream;
+mod unread;
 
 use std::sync::Arc;
 
@@ -30,8 +34,9 @@ use axum::middleware;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use pace::Pace;
 pub use route::Route;
-pub use server::serve;
+pub use server::{ConnectionLimits, serve};
 
 use crate::app::App;
 use context::Operation;
@@ -48,13 +53,14 @@ pub struct ApiState {
     prometheus: PrometheusHandle,
     rate_limit: Arc<RateLimit>,
     readiness: Arc<Readiness>,
+    bodies: Arc<body::Gate>,
 }
 
 impl ApiState {
     /// State for a service over `app`.
     pub fn new(app: App, prometheus: PrometheusHandle) -> Self {
         let rate_limit = Arc::new(RateLimit::new(app.config.rate_limit));
-        Self { app, prometheus, rate_limit, readiness: Arc::default() }
+        Self { app, prometheus, rate_limit, readiness: Arc::default(), bodies: Arc::default() }
     }
 }
 
@@ -87,6 +93,10 @@ fn assemble(routes: Vec<Route>, state: ApiState) -> Router {
         let handler = match route.time_limit {
             Some(limit) => route.handler.layer(middleware::from_fn_with_state(limit, pace::limit_time)),
             None => route.handler,
+        };
+        let handler = match route.query {
+            Some(known) => handler.layer(middleware::from_fn_with_state(known, query::check)),
+            None => handler,
         };
         let operation = Operation { id: route.operation, is_change: route.is_change };
         let handler = handler.layer(middleware::from_fn_with_state(operation, context::name));

@@ -15,12 +15,13 @@ use crate::app::App;
 use crate::domain::error::Error;
 
 pub(super) fn routes() -> Vec<Route> {
-    vec![
+    let routes = [
         get("/healthz", "get_health", get_health),
         get("/readyz", "get_readiness", get_readiness),
         get("/metrics", "get_service_metrics", get_service_metrics),
         get("/openapi.yaml", "get_openapi", get_openapi),
-    ]
+    ];
+    routes.into_iter().map(Route::with_any_query).collect()
 }
 
 async fn get_health() -> axum::Json<Value> {

@@ -14,13 +14,14 @@ use tokio::time::Instant;
 use super::problem::Problem;
 use crate::domain::error::{Error, ErrorKind};
 
-/// What must have come of a body in each stretch of time, unless it is complete: half a kilobyte a second.
+/// What must have passed in each stretch of time, of a body that is not complete and of an answer that waits.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
-    pub(super) stretch: Duration,
-    pub(super) bytes: usize,
+pub struct Pace {
+    pub stretch: Duration,
+    pub bytes: usize,
 }
 
+/// Half a kilobyte a second.
 pub(super) const PACE: Pace = Pace { stretch: Duration::from_secs(30), bytes: 15 << 10 };
 
 /// A body came more slowly than its pace.

@@ -115,6 +115,11 @@ pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> Response {
     envelope(StatusCode::METHOD_NOT_ALLOWED, &error)
 }
 
+/// The answer on a connection that is one too many.
+pub(super) async fn too_many_connections() -> Problem {
+    Problem(Error::new(ErrorKind::Unavailable, "There are too many connections. Please try again shortly."))
+}
+
 /// The answer of a handler that panicked; the log has the message.
 #[expect(clippy::needless_pass_by_value, reason = "the signature that tower-http calls")]
 pub(super) fn from_panic(panic: Box<dyn Any + Send>) -> Response {

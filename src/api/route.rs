@@ -18,6 +18,8 @@ pub struct Route {
     pub operation: &'static str,
     /// Whether it changes anything.
     pub(super) is_change: bool,
+    /// The names of its query parameters; None if it does not look at them.
+    pub query: Option<&'static [&'static str]>,
     pub(super) handler: MethodRouter<ApiState>,
     /// How long the head of the answer may take.
     pub(super) time_limit: Option<Duration>,
@@ -27,7 +29,7 @@ pub struct Route {
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 const LONG_TIME_LIMIT: Duration = Duration::from_mins(10);
 
-/// A route's own limit of its bodies, for the error of one that is larger.
+/// A route's own limit of its bodies, in bytes.
 #[derive(Clone, Copy)]
 pub(super) struct BodyLimit(pub(super) usize);
 
@@ -39,8 +41,17 @@ impl Route {
 
     /// For a handler that takes bodies of up to so many bytes, more than others.
     pub(super) fn with_body_limit(self, bytes: usize) -> Self {
-        let handler: MethodRouter<ApiState> = self.handler.layer(DefaultBodyLimit::max(bytes));
-        Self { handler: handler.layer(Extension(BodyLimit(bytes))), ..self }
+        Self { handler: self.handler.layer(Extension(BodyLimit(bytes))), ..self }
+    }
+
+    /// For a handler that reads these query parameters.
+    pub(super) fn with_query(self, names: &'static [&'static str]) -> Self {
+        Self { query: Some(names), ..self }
+    }
+
+    /// For a handler that is asked by machines, which may add parameters of their own.
+    pub(super) fn with_any_query(self) -> Self {
+        Self { query: None, ..self }
     }
 
     /// For a handler that is asked something with a body, and changes nothing.
@@ -60,7 +71,8 @@ where
     T: 'static,
 {
     let is_change = method != Method::GET;
-    Route { method, path, operation, is_change, handler: on(filter, handler), time_limit: Some(TIME_LIMIT) }
+    let time_limit = Some(TIME_LIMIT);
+    Route { method, path, operation, is_change, query: Some(&[]), handler: on(filter, handler), time_limit }
 }
 
 pub(super) fn get<H: Handler<T, ApiState>, T: 'static>(

@@ -7,7 +7,7 @@ use crate::domain::error::Result;
 use crate::domain::id::{CheckpointId, ProjectId};
 use crate::domain::page::{Page, PageRequest};
 
-/// One page of a job's checkpoints, latest first.
+/// One page of a job's checkpoints.
 ///
 /// # Errors
 /// The project has no such job.

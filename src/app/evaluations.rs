@@ -8,7 +8,7 @@ use super::jobs::{self, RequestIdentity, check_metadata, data_file, find_repeate
 use super::objects::Object;
 use super::{App, models};
 use crate::db;
-use crate::db::jobs::MetadataFilter;
+use crate::db::jobs::Filter;
 use crate::domain::clip::clipped;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Event;
@@ -128,14 +128,14 @@ async fn require(app: &App, project: ProjectId, id: &str) -> Result<JobId> {
     if exists { Ok(job) } else { Err(not_found(id)) }
 }
 
-/// One page of a project's evaluations, newest first.
+/// One page of a project's evaluations, without the reports on their files.
 ///
 /// # Errors
 /// The database is away.
 pub async fn list(
     app: &App,
     project: ProjectId,
-    filter: &MetadataFilter,
+    filter: &Filter,
     page: PageRequest<EvaluationId>,
 ) -> Result<Page<Job>> {
     let page = PageRequest { after: page.after.map(|id| JobId(id.0)), limit: page.limit, order: page.order };
@@ -152,7 +152,7 @@ pub async fn cancel(app: &App, project: ProjectId, id: &str) -> Result<Job> {
     jobs::cancel_any(app, project, JobKind::Evaluation, job).await
 }
 
-/// One page of an evaluation's events, newest first.
+/// One page of an evaluation's events.
 ///
 /// # Errors
 /// The project has no such evaluation.

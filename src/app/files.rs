@@ -118,8 +118,11 @@ pub async fn create(app: &App, project: ProjectId, mut spool: Spool, new: NewFil
     };
     let filename = clean_filename(&new.filename);
     let sha256 = spool.finish().await?;
-    let report =
-        if new.purpose == FilePurpose::FineTune { Some(inspect_file(&spool.path, &filename).await?) } else { None };
+    let report = if new.purpose == FilePurpose::FineTune {
+        Some(inspect_file(app, &spool.path, &filename).await?)
+    } else {
+        None
+    };
     let id = FileId::new();
     let file = File {
         id,
@@ -149,9 +152,10 @@ async fn record(app: &App, file: &File) -> Result<()> {
     tx.commit().await
 }
 
-async fn inspect_file(path: &Path, filename: &str) -> Result<crate::domain::report::FileReport> {
+async fn inspect_file(app: &App, path: &Path, filename: &str) -> Result<crate::domain::report::FileReport> {
     let (path, filename) = (path.to_owned(), filename.to_owned());
-    tokio::task::spawn_blocking(move || inspect::inspect(&path, &filename))
+    let (bounds, _guard) = app.bounds();
+    tokio::task::spawn_blocking(move || inspect::inspect(&path, &filename, &bounds))
         .await
         .map_err(Error::internal)?
         .map_err(Error::internal)

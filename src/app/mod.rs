@@ -16,8 +16,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::OnceCell;
+use tokio_util::sync::DropGuard;
 
 use crate::config::{Config, StoreLocation};
+use crate::dataset::{Bounds, Gate};
 use crate::db::Db;
 use crate::failpoint::Failpoints;
 use crate::private;
@@ -37,6 +39,8 @@ pub struct App {
     pub serving: Pool,
     pub dry_runs: DryRuns,
     place: Arc<OnceCell<Arc<Place>>>,
+    /// Room for the images that this process decodes.
+    pub decoding: Gate,
 }
 
 impl App {
@@ -48,6 +52,7 @@ impl App {
         let store = Store::open(&config.store, config.reserve).map_err(std::io::Error::other)?;
         let failpoints = config.failpoints.clone();
         let serving = Pool::new(config.serving_models as usize);
+        let decoding = Gate::new(config.image_memory);
         let app = Self {
             db,
             store,
@@ -56,6 +61,7 @@ impl App {
             serving,
             dry_runs: DryRuns::default(),
             place: Arc::default(),
+            decoding,
         };
         for folder in [app.scratch(), app.runs()] {
             let named = |error: std::io::Error| {
@@ -86,6 +92,14 @@ impl App {
     pub async fn place(&self) -> Result<Arc<Place>, String> {
         let find = async || Place::find(&self.config).await.map(Arc::new);
         self.place.get_or_try_init(find).await.cloned()
+    }
+
+    /// Bounds for the reading of files. It stops when the guard is dropped: with the request that asked for it, or when
+    /// this process ends.
+    pub fn bounds(&self) -> (Bounds, DropGuard) {
+        let bounds = Bounds { decoding: self.decoding.clone(), ..Bounds::default() };
+        let guard = bounds.stop.clone().drop_guard();
+        (bounds, guard)
     }
 
     /// Where uploads are collected until they are whole.

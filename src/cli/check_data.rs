@@ -62,7 +62,7 @@ fn input(arguments: &ArgMatches, name: &str) -> anyhow::Result<Option<Input>> {
     }
     let filename = path.file_name().unwrap_or_default().to_string_lossy();
     let format = detect_format(path, &filename).with_context(named)?;
-    Ok(Some(Input { path: path.clone(), format }))
+    Ok(Some(Input::new(path, format)))
 }
 
 /// Archives hold images, and so do rows with an image; anything else is texts with labels unless it is said.
@@ -71,7 +71,7 @@ fn likely_method(training: &Input) -> anyhow::Result<Method> {
         DataFormat::Zip | DataFormat::Tar => true,
         DataFormat::Jsonl => {
             let has_image = |row: rows::Row<'_>| row.get(IMAGE_COLUMN).map(drop);
-            let first = rows::of_first(&training.path, training.format, has_image);
+            let first = rows::of_first(training, has_image);
             first.with_context(|| training.path.display().to_string())?.is_some()
         }
         DataFormat::Csv | DataFormat::Text => false,
@@ -86,14 +86,14 @@ fn show(name: &str, report: &ExamplesReport) {
         let lengths = &report.text_lengths;
         format!("texts of {} to {} characters, {:.1} on average", lengths.min, lengths.max, lengths.mean)
     };
-    println!("{name}: {} examples, {} labels; {content}", report.examples, report.labels.len());
+    println!("{name}: {} examples, {} labels; {content}", report.examples, report.label_count());
     let mut labels: Vec<(&String, &u64)> = report.labels.iter().collect();
     labels.sort_by_key(|(label, count)| (std::cmp::Reverse(**count), label.as_str()));
     for (label, count) in labels.iter().take(SHOWN_LABELS) {
         println!("  {count:8}  {label}");
     }
     if labels.len() > SHOWN_LABELS {
-        println!("  and {} more labels", labels.len() - SHOWN_LABELS);
+        println!("  and {} more labels", report.label_count() - SHOWN_LABELS as u64);
     }
     for fault in &report.faults.listed {
         let field = fault.field.as_deref().map(|field| format!(", {field}")).unwrap_or_default();

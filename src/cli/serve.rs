@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
-use crate::api::{self, ApiState};
+use crate::api::{self, ApiState, ConnectionLimits};
 use crate::app::App;
 use crate::app::keys::{self, DEFAULT_PROJECT};
 use crate::app::serving;
@@ -54,7 +54,8 @@ async fn serve(
     let worker = tokio::spawn(Box::pin(work(app.clone(), identity, shutdown.clone())));
     let router = api::router(ApiState::new(app.clone(), prometheus));
     let stopping = shutdown.clone();
-    let server = api::serve(listener, router, async move { stopping.cancelled().await });
+    let limits = ConnectionLimits::new(&app.config);
+    let server = api::serve(listener, router, limits, async move { stopping.cancelled().await });
     let late = async {
         shutdown.cancelled().await;
         tokio::time::sleep(REQUEST_GRACE).await;

@@ -32,7 +32,7 @@ pub fn check(
         }
     })?;
     let verdict = usable(&report, "test_file", "Test file");
-    Ok((report, verdict))
+    Ok((report.capped(), verdict))
 }
 
 #[cfg(test)]
@@ -46,7 +46,7 @@ mod tests {
     fn checked(text: &str, problem: ProblemType) -> Result<(), String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        let input = Input { path: file.path().to_owned(), format: DataFormat::Csv };
+        let input = Input::new(file.path(), DataFormat::Csv);
         let labels = ["no", "yes"].map(str::to_owned);
         let (_, verdict) = check(&input, DataKind::Labelled(problem), &DatasetOptions::default(), &labels).unwrap();
         verdict.map_err(|error| error.message)

@@ -26,19 +26,18 @@ pub fn report(
     mut on_example: impl FnMut(&Seen<'_>, &mut Faults),
 ) -> io::Result<ExamplesReport> {
     if kind == DataKind::Images {
-        let report = images::report(&input.path, input.format, |image, faults| {
+        let report = images::report(input, |image, faults| {
             let labels = std::slice::from_ref(&image.label);
             on_example(&Seen { place: image.place.clone(), key: &image.bytes, labels }, faults);
         })?;
-        let ImageReport { examples, labels, images, faults } = report;
+        let ImageReport { examples, labels, images, faults, .. } = report;
         return Ok(ExamplesReport { examples, labels, faults, images: Some(images), ..ExamplesReport::default() });
     }
     let mut tally = Tally { report: ExamplesReport::default(), texts: 0, late: Faults::default(), on_example };
     let mut faults = Faults::default();
-    let (path, format) = (input.path.as_path(), input.format);
     match kind {
         DataKind::Labelled(problem) => {
-            labelled::read(path, format, columns, problem, &mut faults, |example| {
+            labelled::read(input, columns, problem, &mut faults, |example| {
                 if let Target::Value(value) = example.target {
                     tally.value(value);
                 }
@@ -51,11 +50,11 @@ pub fn report(
             }
         }
         DataKind::Images => {}
-        DataKind::Texts => texts::read(path, format, columns.text(), &mut faults, |text| {
+        DataKind::Texts => texts::read(input, columns.text(), &mut faults, |text| {
             tally.add(text.line, &text.text, &[]);
             tally.lengths([text.text.as_str()]);
         })?,
-        DataKind::Pairs => pairs::read(path, format, &mut faults, |triplet| {
+        DataKind::Pairs => pairs::read(input, &mut faults, |triplet| {
             tally.add(triplet.line, &format!("{}\u{1f}{}", triplet.anchor, triplet.positive), &[]);
             tally.lengths(triplet.texts());
         })?,
@@ -116,7 +115,7 @@ mod tests {
     fn read(bytes: &[u8], format: DataFormat, kind: DataKind) -> ExamplesReport {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        report(&Input { path: file.path().to_owned(), format }, kind, Columns::default(), |_, _| {}).unwrap()
+        report(&Input::new(file.path(), format), kind, Columns::default(), |_, _| {}).unwrap()
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::images::{self, IMAGE_COLUMN};
 use super::labelled::{self, Columns, LABEL_COLUMNS};
 use super::rows::{self, Next};
 use super::uses::uses;
-use super::{Input, detect_format, examples};
+use super::{Bounds, Input, detect_format, examples};
 use crate::domain::method::DataKind;
 use crate::domain::report::{DataFormat, Faults, FileReport};
 
@@ -16,15 +16,16 @@ use crate::domain::report::{DataFormat, Faults, FileReport};
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn inspect(path: &Path, filename: &str) -> io::Result<FileReport> {
+pub fn inspect(path: &Path, filename: &str, bounds: &Bounds) -> io::Result<FileReport> {
     let format = detect_format(path, filename)?;
+    let input = Input { path: path.to_owned(), format, bounds: bounds.clone() };
     if matches!(format, DataFormat::Zip | DataFormat::Tar) {
-        return archive(path, format);
+        return archive(&input);
     }
     let mut faults = Faults::default();
     let mut rows = 0;
     let mut columns: Option<Vec<String>> = None;
-    rows::each(path, format, &mut faults, |_, row, _| {
+    rows::each(&input, &mut faults, |_, row, _| {
         rows += 1;
         columns.get_or_insert_with(|| row.names().into_iter().map(str::to_owned).collect());
         Next::Go
@@ -35,14 +36,14 @@ pub fn inspect(path: &Path, filename: &str) -> io::Result<FileReport> {
     let columns = columns.unwrap_or_default();
     let has = |name: &str| columns.iter().any(|column| column == name);
     let text_classification = if faults.is_empty() && labelled::looks_labelled(&columns) {
-        let kind = DataKind::Labelled(labelled::problem_type(path, format, Columns::default())?);
-        let input = Input { path: path.to_owned(), format };
-        Some(examples::report(&input, kind, Columns::default(), |_, _| {})?)
+        let kind = DataKind::Labelled(labelled::problem_type(&input, Columns::default())?);
+        Some(examples::report(&input, kind, Columns::default(), |_, _| {})?.capped())
     } else {
         None
     };
     let has_images = format == DataFormat::Jsonl && has(IMAGE_COLUMN) && LABEL_COLUMNS.into_iter().any(has);
-    let image_classification = if faults.is_empty() && has_images { Some(images::survey(path, format)?) } else { None };
+    let image_classification =
+        if faults.is_empty() && has_images { Some(images::survey(&input)?.capped()) } else { None };
     let there: Vec<&str> = columns.iter().map(String::as_str).collect();
     let report = FileReport { format, rows, faults, text_classification, image_classification, methods: Vec::new() };
     Ok(with_uses(report, &there))
@@ -57,8 +58,8 @@ fn with_uses(report: FileReport, there: &[&str]) -> FileReport {
 }
 
 /// An archive is read as labelled images, which is all that archives are for: without a single one it is unreadable.
-fn archive(path: &Path, format: DataFormat) -> io::Result<FileReport> {
-    let report = images::survey(path, format)?;
+fn archive(input: &Input) -> io::Result<FileReport> {
+    let report = images::survey(input)?.capped();
     let mut faults = Faults::default();
     if report.examples == 0 {
         faults = report.faults.clone();
@@ -67,20 +68,20 @@ fn archive(path: &Path, format: DataFormat) -> io::Result<FileReport> {
         }
     }
     let rows = report.examples;
-    let (text_classification, image_classification) = (None, Some(report));
+    let (format, text_classification, image_classification) = (input.format, None, Some(report));
     let report = FileReport { format, rows, faults, text_classification, image_classification, methods: Vec::new() };
     Ok(with_uses(report, &[]))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::inspect;
+    use super::{Bounds, inspect};
     use crate::domain::report::{DataFormat, FileReport};
 
     fn inspect_bytes(name: &str, bytes: &[u8]) -> FileReport {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        inspect(file.path(), name).unwrap()
+        inspect(file.path(), name, &Bounds::default()).unwrap()
     }
 
     #[test]

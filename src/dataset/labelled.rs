@@ -1,11 +1,11 @@
 //! Labelled texts, and pairs of texts: the data of text classification and regression.
 
 use std::io;
-use std::path::Path;
 
 use serde_json::Value;
 
 use super::rows::{self, MISSING, Next, Row, kind, listed};
+use super::{Input, MAX_LABELS};
 use crate::domain::method::ProblemType;
 use crate::domain::report::{DataFormat, Faults};
 
@@ -116,10 +116,10 @@ pub(super) fn fits(there: &[&str]) -> Result<(), String> {
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn problem_type(path: &Path, format: DataFormat, columns: Columns<'_>) -> io::Result<ProblemType> {
+pub fn problem_type(input: &Input, columns: Columns<'_>) -> io::Result<ProblemType> {
     let label = columns.label.unwrap_or(LABELS_COLUMN);
     let is_list = |row: Row<'_>| matches!(row.get(label).as_deref(), Some(Value::Array(_))).then_some(());
-    let lists = rows::of_first(path, format, is_list)?.is_some();
+    let lists = rows::of_first(input, is_list)?.is_some();
     Ok(if lists { ProblemType::MultiLabelClassification } else { ProblemType::SingleLabelClassification })
 }
 
@@ -134,19 +134,18 @@ pub fn looks_labelled(names: &[String]) -> bool {
 /// # Errors
 /// The file cannot be read.
 pub fn read(
-    path: &Path,
-    format: DataFormat,
+    input: &Input,
     columns: Columns<'_>,
     problem: ProblemType,
     faults: &mut Faults,
     mut on_example: impl FnMut(Example),
 ) -> io::Result<()> {
     let mut found: Option<Found> = None;
-    rows::each(path, format, faults, |line, row, faults| {
+    rows::each(input, faults, |line, row, faults| {
         if found.is_none() {
             let there = row.names();
             // A JSON object may lack in its first row what others have; a CSV header speaks for all rows.
-            let (at, next) = if format == DataFormat::Csv { (1, Next::Stop) } else { (line, Next::Go) };
+            let (at, next) = if input.format == DataFormat::Csv { (1, Next::Stop) } else { (line, Next::Go) };
             match columns.find(&there, problem) {
                 Ok(names) => {
                     let wanted = [Some(&names.text), names.pair.as_ref(), Some(&names.label)];
@@ -203,6 +202,9 @@ fn target(row: Row<'_>, name: &str, problem: ProblemType) -> Result<Target, Stri
             let Value::Array(list) = &*value else {
                 return Err(format!("must be a list of labels, not {}", kind(&value)));
             };
+            if list.len() > MAX_LABELS {
+                return Err(format!("has more than {MAX_LABELS} labels"));
+            }
             let mut labels = list.iter().map(label).collect::<Result<Vec<_>, _>>()?;
             labels.sort();
             labels.dedup();
@@ -248,7 +250,7 @@ pub(super) fn checked_label(label: String) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Columns, Example, Target, problem_type, read};
+    use super::{Columns, Example, Input, Target, problem_type, read};
     use crate::domain::method::ProblemType;
     use crate::domain::report::{DataFormat, Faults};
 
@@ -267,7 +269,8 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
         let (mut examples, mut faults) = (Vec::new(), Faults::default());
-        read(file.path(), format, columns, problem, &mut faults, |example| examples.push(example)).unwrap();
+        read(&Input::new(file.path(), format), columns, problem, &mut faults, |example| examples.push(example))
+            .unwrap();
         let faults = faults
             .listed
             .into_iter()
@@ -395,7 +398,10 @@ mod tests {
         ] {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), bytes).unwrap();
-            assert_eq!(problem_type(file.path(), DataFormat::Jsonl, Columns::default()).unwrap(), expected);
+            assert_eq!(
+                problem_type(&Input::new(file.path(), DataFormat::Jsonl), Columns::default()).unwrap(),
+                expected
+            );
         }
     }
 }

@@ -1,5 +1,6 @@
 //! From bytes to examples: reading data files by streaming, and reporting every fault by line. No tensors here.
 
+mod bounds;
 pub mod evaluation;
 pub mod examples;
 pub mod images;
@@ -16,6 +17,8 @@ mod uses;
 
 use std::path::{Path, PathBuf};
 
+pub use bounds::{Bounds, Gate, Room, Usage};
+
 use crate::domain::report::DataFormat;
 
 /// The longest line (JSONL) or row (CSV) that is read, in bytes.
@@ -25,9 +28,18 @@ pub const MAX_LINE_BYTES: usize = 16 << 20;
 pub const MAX_LABELS: usize = 10_000;
 
 /// A data file.
+#[derive(Clone, Debug)]
 pub struct Input {
     pub path: PathBuf,
     pub format: DataFormat,
+    pub bounds: Bounds,
+}
+
+impl Input {
+    /// A file that is read without bounds.
+    pub fn new(path: impl Into<PathBuf>, format: DataFormat) -> Self {
+        Self { path: path.into(), format, bounds: Bounds::default() }
+    }
 }
 
 /// How a file is written: by the ending of its name, else by its first bytes.

@@ -1,8 +1,8 @@
 //! Pairs and triplets of texts for sentence embeddings, under the names that sentence-transformers gives them.
 
 use std::io;
-use std::path::Path;
 
+use super::Input;
 use super::rows::{self, Next, listed};
 use crate::domain::report::{DataFormat, Faults};
 
@@ -30,14 +30,14 @@ impl Triplet {
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn read(path: &Path, format: DataFormat, faults: &mut Faults, mut on_row: impl FnMut(Triplet)) -> io::Result<()> {
+pub fn read(input: &Input, faults: &mut Faults, mut on_row: impl FnMut(Triplet)) -> io::Result<()> {
     let mut with_negative = None;
-    rows::each(path, format, faults, |line, row, faults| {
+    rows::each(input, faults, |line, row, faults| {
         if with_negative.is_none() {
             let there = row.names();
             if let Err((absent, message)) = find(&there) {
                 faults.push(line, Some(absent), message);
-                return if format == DataFormat::Csv { Next::Stop } else { Next::Go };
+                return if input.format == DataFormat::Csv { Next::Stop } else { Next::Go };
             }
             with_negative = Some(there.contains(&COLUMNS[2]));
         }
@@ -77,14 +77,14 @@ pub(super) fn fits(there: &[&str]) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Triplet, read};
+    use super::{Input, Triplet, read};
     use crate::domain::report::{DataFormat, Faults};
 
     fn read_bytes(bytes: &[u8], format: DataFormat) -> (Vec<Triplet>, Vec<String>) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
         let (mut found, mut faults) = (Vec::new(), Faults::default());
-        read(file.path(), format, &mut faults, |triplet| found.push(triplet)).unwrap();
+        read(&Input::new(file.path(), format), &mut faults, |triplet| found.push(triplet)).unwrap();
         let shown = |fault: crate::domain::report::Fault| {
             format!("{} {} {}", fault.line, fault.field.unwrap_or_default(), fault.message)
         };

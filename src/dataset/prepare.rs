@@ -51,9 +51,7 @@ pub fn prepare(inputs: &Inputs, wanted: &Wanted) -> io::Result<Found> {
     let columns = Columns { text: options.text_column.as_deref(), label: options.label_column.as_deref() };
     let problem = match wanted.problem {
         Some(problem) => problem,
-        None if wanted.method == Method::TextClassification => {
-            labelled::problem_type(&inputs.training.path, inputs.training.format, columns)?
-        }
+        None if wanted.method == Method::TextClassification => labelled::problem_type(&inputs.training, columns)?,
         None => ProblemType::default(),
     };
     let kind = DataKind::of(wanted.method, problem);
@@ -94,7 +92,7 @@ pub fn prepare(inputs: &Inputs, wanted: &Wanted) -> io::Result<Found> {
     report.validation_overlap = overlap;
     report.validation_overlap_lines = overlap_lines;
     let labels = verdict(&report, kind);
-    Ok(Found { report, problem, labels })
+    Ok(Found { report: report.capped(), problem, labels })
 }
 
 fn verdict(report: &DataReport, kind: DataKind) -> Result<Vec<String>, JobError> {
@@ -172,7 +170,7 @@ mod tests {
         let lines = rows.iter().map(|(text, label)| format!("{text},{label}"));
         let all: Vec<String> = std::iter::once("text,label".to_owned()).chain(lines).collect();
         std::fs::write(&path, all.join("\n")).unwrap();
-        Input { path, format: DataFormat::Csv }
+        Input::new(path, DataFormat::Csv)
     }
 
     fn prepare(

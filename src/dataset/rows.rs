@@ -2,13 +2,12 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::MAX_LINE_BYTES;
-use super::json::{DUPLICATE_KEY, Strict};
+use super::json;
 use super::lines::{Line, Lines, RowLimit, first_line_ends_in_crlf};
+use super::{Input, MAX_LINE_BYTES};
 use crate::domain::clip::clipped;
 use crate::domain::report::{DataFormat, Faults};
 
@@ -74,15 +73,14 @@ pub const MISSING: &str = "is missing";
 /// # Errors
 /// The file cannot be read.
 pub fn each(
-    path: &Path,
-    format: DataFormat,
+    input: &Input,
     faults: &mut Faults,
     mut on_row: impl FnMut(u64, Row<'_>, &mut Faults) -> Next,
 ) -> io::Result<()> {
-    match format {
-        DataFormat::Jsonl => each_line(path, faults, |line, text, faults| match serde_json::from_str(text) {
-            Ok(Strict(Value::Object(object))) => on_row(line, Row::Json(&object), faults),
-            Ok(Strict(other)) => {
+    match input.format {
+        DataFormat::Jsonl => each_line(input, faults, |line, text, faults| match serde_json::from_str(text) {
+            Ok(json::Row(Value::Object(object))) => on_row(line, Row::Json(&object), faults),
+            Ok(json::Row(other)) => {
                 faults.push(line, None, format!("expected a JSON object, found {}", kind(&other)));
                 Next::Go
             }
@@ -91,9 +89,9 @@ pub fn each(
                 Next::Go
             }
         }),
-        DataFormat::Text => each_line(path, faults, |line, text, faults| on_row(line, Row::Line(text), faults)),
+        DataFormat::Text => each_line(input, faults, |line, text, faults| on_row(line, Row::Line(text), faults)),
         DataFormat::Csv => {
-            each_record(path, faults, |line, header, record, faults| on_row(line, Row::Csv { header, record }, faults))
+            each_record(input, faults, |line, header, record, faults| on_row(line, Row::Csv { header, record }, faults))
         }
         DataFormat::Zip | DataFormat::Tar => {
             faults.push(1, None, ARCHIVE);
@@ -104,12 +102,13 @@ pub fn each(
 
 /// Calls `on_line` for each line that is not blank.
 fn each_line(
-    path: &Path,
+    input: &Input,
     faults: &mut Faults,
     mut on_line: impl FnMut(u64, &str, &mut Faults) -> Next,
 ) -> io::Result<()> {
-    let mut lines = Lines::open(path, MAX_LINE_BYTES)?;
+    let mut lines = Lines::open(&input.path, MAX_LINE_BYTES)?;
     while let Some((number, line)) = lines.next()? {
+        input.bounds.check()?;
         match line {
             Line::TooLong => faults.push(number, None, too_long()),
             Line::NotUtf8 => faults.push(number, None, NOT_UTF8),
@@ -126,17 +125,18 @@ fn each_line(
 
 /// Calls `on_row` with the header and each row that has as many fields as it, and records the faults of all others.
 fn each_record(
-    path: &Path,
+    input: &Input,
     faults: &mut Faults,
     mut on_row: impl FnMut(u64, &csv::StringRecord, &csv::StringRecord, &mut Faults) -> Next,
 ) -> io::Result<()> {
-    let (limited, row_bytes) = RowLimit::open(path, MAX_LINE_BYTES)?;
+    let (limited, row_bytes) = RowLimit::open(&input.path, MAX_LINE_BYTES)?;
     // The reader has taken a row when it has seen the carriage return, and counts the line when it sees the line feed.
-    let lag = u64::from(first_line_ends_in_crlf(path)?);
+    let lag = u64::from(first_line_ends_in_crlf(&input.path)?);
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(limited);
     let mut header: Option<csv::StringRecord> = None;
     let mut bytes = csv::ByteRecord::new();
     loop {
+        input.bounds.check()?;
         row_bytes.start_row();
         let start = reader.position().line() + if header.is_some() { lag } else { 0 };
         match reader.read_byte_record(&mut bytes) {
@@ -191,8 +191,8 @@ fn too_long() -> String {
 fn json_fault(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let what = text.split(" at line ").next().unwrap_or(&text);
-    if what.starts_with(DUPLICATE_KEY) {
-        return format!("has a {what}");
+    if error.is_data() {
+        return format!("has {what}");
     }
     format!("is not valid JSON (column {}: {what})", error.column())
 }
@@ -213,13 +213,9 @@ pub(super) fn kind(value: &Value) -> &'static str {
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn of_first<T>(
-    path: &Path,
-    format: DataFormat,
-    mut look: impl FnMut(Row<'_>) -> Option<T>,
-) -> io::Result<Option<T>> {
+pub fn of_first<T>(input: &Input, mut look: impl FnMut(Row<'_>) -> Option<T>) -> io::Result<Option<T>> {
     let mut found = None;
-    each(path, format, &mut Faults::default(), |_, row, _| {
+    each(input, &mut Faults::default(), |_, row, _| {
         found = look(row);
         Next::Stop
     })?;

@@ -1,8 +1,8 @@
 //! Plain texts, for domain adaptation: one per line of a text file, or a field of JSONL and CSV rows.
 
 use std::io;
-use std::path::Path;
 
+use super::Input;
 use super::labelled::{TEXT_COLUMN, no_text};
 use super::rows::{self, LINE_FIELD, Next};
 use crate::domain::report::{DataFormat, Faults};
@@ -19,17 +19,11 @@ pub struct Text {
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn read(
-    path: &Path,
-    format: DataFormat,
-    column: &str,
-    faults: &mut Faults,
-    mut on_text: impl FnMut(Text),
-) -> io::Result<()> {
-    let column = if format == DataFormat::Text { LINE_FIELD } else { column };
-    rows::each(path, format, faults, |line, row, faults| {
+pub fn read(input: &Input, column: &str, faults: &mut Faults, mut on_text: impl FnMut(Text)) -> io::Result<()> {
+    let column = if input.format == DataFormat::Text { LINE_FIELD } else { column };
+    rows::each(input, faults, |line, row, faults| {
         let there = row.names();
-        if format == DataFormat::Csv && !there.contains(&column) {
+        if input.format == DataFormat::Csv && !there.contains(&column) {
             faults.push(1, Some("text"), no_text(column, &there));
             return Next::Stop;
         }
@@ -51,7 +45,7 @@ pub(super) fn fits(there: &[&str]) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::read;
+    use super::{Input, read};
     use crate::domain::report::{DataFormat, Faults};
 
     #[test]
@@ -65,8 +59,8 @@ mod tests {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), bytes).unwrap();
             let (mut found, mut faults) = (Vec::new(), Faults::default());
-            read(file.path(), format, column, &mut faults, |text| found.push(format!("{} {}", text.line, text.text)))
-                .unwrap();
+            let input = Input::new(file.path(), format);
+            read(&input, column, &mut faults, |text| found.push(format!("{} {}", text.line, text.text))).unwrap();
             assert_eq!(found, expected);
             assert_eq!(faults.count, u64::from(format != DataFormat::Text && column == "text"));
         }

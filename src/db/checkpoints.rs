@@ -11,7 +11,7 @@ use crate::domain::checkpoint::{Checkpoint, Metrics};
 use crate::domain::error::Result;
 use crate::domain::id::{CheckpointId, JobId, ModelId};
 use crate::domain::model::TRAINING_STATE_FOLDER;
-use crate::domain::page::{Page, PageRequest};
+use crate::domain::page::{Order, Page, PageRequest};
 
 /// Records a checkpoint whose model is recorded.
 pub async fn insert(db: impl PgExecutor<'_>, checkpoint: &Checkpoint, model: ModelId, attempt: u32) -> Result<()> {
@@ -42,19 +42,23 @@ pub async fn is_recorded(db: impl PgExecutor<'_>, job: JobId, step: u64, attempt
     Ok(row.is_some())
 }
 
-/// One page of a job's checkpoints, latest first.
+/// One page of a job's checkpoints.
 pub async fn list(db: impl PgExecutor<'_>, job: JobId, page: PageRequest<CheckpointId>) -> Result<Page<Checkpoint>> {
     let rows = sqlx::query!(
         r#"
         select c.id, c.step, m.name, c.metrics as "metrics: Json<Metrics>", c.created_at
         from checkpoints c join models m on m.id = c.model_id
         where c.job_id = $1 and c.dropped_at is null and m.deleted_at is null
-          and ($2::uuid is null or c.step < (select step from checkpoints where id = $2 and job_id = $1))
-        order by c.step desc
-        limit $3
+          and ($2::uuid is null or case
+              when $3 then c.step > (select step from checkpoints where id = $2 and job_id = $1)
+              else c.step < (select step from checkpoints where id = $2 and job_id = $1)
+          end)
+        order by case when $3 then c.step end asc, case when not $3 then c.step end desc
+        limit $4
         "#,
         job.0,
         page.after.map(|id| id.0),
+        page.order == Order::Ascending,
         page.rows()
     )
     .fetch_all(db)

@@ -3,11 +3,11 @@
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
-use super::{storable, storable_json};
+use super::{pages, storable, storable_json};
 use crate::domain::error::Result;
 use crate::domain::event::{Event, NewEvent};
 use crate::domain::id::{EventId, JobId};
-use crate::domain::page::{Page, PageRequest};
+use crate::domain::page::{Order, Page, PageRequest};
 
 /// Records events in order.
 pub async fn insert(db: impl PgExecutor<'_>, job: JobId, events: &[NewEvent]) -> Result<()> {
@@ -38,33 +38,41 @@ pub async fn insert(db: impl PgExecutor<'_>, job: JobId, events: &[NewEvent]) ->
     Ok(())
 }
 
-/// One page of a job's events, newest first.
+/// One page of a job's events.
 pub async fn list(db: impl PgExecutor<'_>, job: JobId, page: PageRequest<EventId>) -> Result<Page<Event>> {
     let rows = sqlx::query!(
         r#"
-        select id, created_at, level, kind, message, data
+        select id, created_at, level, kind, message, data,
+               octet_length(message) + coalesce(octet_length(data::text), 0) as "bytes!"
         from events
         where job_id = $1
-          and ($2::uuid is null or seq < (select seq from events where id = $2 and job_id = $1))
-        order by seq desc
-        limit $3
+          and ($2::uuid is null or case
+              when $3 then seq > (select seq from events where id = $2 and job_id = $1)
+              else seq < (select seq from events where id = $2 and job_id = $1)
+          end)
+        order by case when $3 then seq end asc, case when not $3 then seq end desc
+        limit $4
         "#,
         job.0,
         page.after.map(|id| id.0),
+        page.order == Order::Ascending,
         page.rows()
     )
-    .fetch_all(db)
-    .await?;
-    let events = rows
-        .into_iter()
-        .map(|row| Event {
-            id: EventId(row.id),
-            created_at: row.created_at,
-            level: row.level,
-            kind: row.kind,
-            message: row.message,
-            data: row.data,
-        })
-        .collect();
-    Ok(Page::from_rows(events, page.limit))
+    .fetch(db);
+    pages::collect(
+        rows,
+        page.limit,
+        |row| i64::from(row.bytes),
+        |row| {
+            Ok(Event {
+                id: EventId(row.id),
+                created_at: row.created_at,
+                level: row.level,
+                kind: row.kind,
+                message: row.message,
+                data: row.data,
+            })
+        },
+    )
+    .await
 }

@@ -5,7 +5,7 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{hash32, signed, to_json, unknown, unsigned};
+use super::{hash32, pages, signed, to_json, unknown, unsigned};
 use crate::domain::error::{Error, Result};
 use crate::domain::file::{File, FilePurpose};
 use crate::domain::id::{FileId, ProjectId};
@@ -23,6 +23,14 @@ struct Row {
     report: Option<Json<FileReport>>,
     created_at: OffsetDateTime,
     expires_at: Option<OffsetDateTime>,
+}
+
+impl Row {
+    /// Bytes of what people wrote: its name, and the faults that are listed.
+    fn text_bytes(&self) -> i64 {
+        let faults = self.report.iter().flat_map(|Json(report)| &report.faults.listed);
+        (self.filename.len() + faults.map(|fault| fault.message.len()).sum::<usize>()) as i64
+    }
 }
 
 impl TryFrom<Row> for File {
@@ -103,7 +111,7 @@ pub async fn find_for_job(db: impl PgExecutor<'_>, project: ProjectId, id: FileI
     row.map(File::try_from).transpose()
 }
 
-/// One page of a project's files.
+/// One page of a project's files. Of their reports there is what says whether a file can be read, and the first faults.
 pub async fn list(
     db: impl PgExecutor<'_>,
     project: ProjectId,
@@ -115,7 +123,13 @@ pub async fn list(
         Row,
         r#"
         select id, project_id, purpose, filename, bytes, sha256, object_key,
-               report as "report: Json<FileReport>", created_at, expires_at
+               case when report is not null then jsonb_build_object(
+                   'format', report -> 'format', 'rows', report -> 'rows',
+                   'faults', jsonb_build_object(
+                       'count', report -> 'faults' -> 'count',
+                       'listed', jsonb_path_query_array(report -> 'faults' -> 'listed', '$[0 to 2]')
+                   )
+               ) end as "report: Json<FileReport>", created_at, expires_at
         from files
         where project_id = $1 and deleted_at is null and (expires_at is null or expires_at > now())
           and ($2::text is null or purpose = $2)
@@ -129,10 +143,8 @@ pub async fn list(
         ascending,
         page.rows()
     )
-    .fetch_all(db)
-    .await?;
-    let files = rows.into_iter().map(File::try_from).collect::<Result<Vec<_>>>()?;
-    Ok(Page::from_rows(files, page.limit))
+    .fetch(db);
+    pages::collect(rows, page.limit, Row::text_bytes, File::try_from).await
 }
 
 /// Makes a file invisible; false if there is none.

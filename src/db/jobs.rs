@@ -7,12 +7,12 @@ use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{attempts, from_json, to_json, unknown, unsigned};
+use super::{attempts, from_json, pages, to_json, unknown, unsigned};
 use crate::domain::error::{Error, Result};
 use crate::domain::hyperparameters::Requested;
 use crate::domain::id::{FileId, JobId, ModelId, ProjectId};
 use crate::domain::job::{DatasetOptions, Job, JobError, JobKind, JobSpec, JobStatus, Phase, Prepared, Progress};
-use crate::domain::page::{Page, PageRequest};
+use crate::domain::page::{Order, Page, PageRequest};
 use crate::domain::report::DataReport;
 
 struct Row {
@@ -46,6 +46,8 @@ struct Row {
     trained_tokens: Option<i64>,
     evaluation: Option<serde_json::Value>,
     finished_at: Option<OffsetDateTime>,
+    /// Of the columns of any length.
+    bytes: i32,
 }
 
 impl TryFrom<Row> for Job {
@@ -167,6 +169,15 @@ pub async fn find_recent(db: impl PgExecutor<'_>, project: ProjectId, hash: [u8;
 
 /// Which jobs a list shows.
 #[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub metadata: MetadataFilter,
+    pub status: Option<JobStatus>,
+    /// The model that a job starts from.
+    pub model: Option<String>,
+}
+
+/// Which jobs a list shows, by their metadata.
+#[derive(Clone, Debug, Default)]
 pub enum MetadataFilter {
     #[default]
     All,
@@ -176,64 +187,84 @@ pub enum MetadataFilter {
     Has(BTreeMap<String, String>),
 }
 
-async fn select(
-    db: impl PgExecutor<'_>,
-    project: Option<ProjectId>,
-    id: Option<JobId>,
-    kind: Option<JobKind>,
-    filter: &MetadataFilter,
-    page: PageRequest<JobId>,
-) -> Result<Vec<Job>> {
-    let (without, has) = match filter {
-        MetadataFilter::All => (false, None),
-        MetadataFilter::None => (true, None),
-        MetadataFilter::Has(pairs) => (false, Some(to_json(pairs)?)),
+/// The columns of a [`Row`], and where they come from.
+macro_rules! select {
+    ($prepared:literal, $report:literal, [$($rest:literal),*], $($argument:expr),* $(,)?) => {
+        sqlx::query_as!(
+            Row,
+            r#"
+            select j.id, j.project_id, j.created_at, j.status, j.model, j.base_model_id, j.training_file_id,
+                   j.validation_file_id, j.test_file_id, j.method, j.hyperparameters,
+                   j.dataset as "dataset: Json<DatasetOptions>", j.suffix, j.seed, j.name_tag,
+                   j.metadata as "metadata: Json<BTreeMap<String, String>>",
+                   j.phase, j.pause_requested, j.step, j.total_steps, j.estimated_finish,
+                   j.error as "error: Json<JobError>", m.name as "fine_tuned_model?", j.result_file_id,
+                   j.report_file_id, j.trained_tokens, j.evaluation, j.finished_at,
+                   octet_length(j.hyperparameters::text) + octet_length(j.dataset::text)
+                       + coalesce(octet_length((j.prepared -> 'hyperparameters')::text), 0)
+                       + coalesce(octet_length(j.evaluation::text), 0) as "bytes!",
+            "# + $prepared + r#" as "prepared: Json<Prepared>", "# + $report + r#" as "report: Json<DataReport>"
+            from jobs j left join models m on m.id = j.fine_tuned_model_id
+            "# $(+ $rest)*,
+            $($argument),*
+        )
     };
-    let rows = sqlx::query_as!(
-        Row,
-        r#"
-        select j.id, j.project_id, j.created_at, j.status, j.model, j.base_model_id, j.training_file_id,
-               j.validation_file_id, j.test_file_id, j.method, j.hyperparameters,
-               j.dataset as "dataset: Json<DatasetOptions>", j.suffix, j.seed, j.name_tag,
-               j.metadata as "metadata: Json<BTreeMap<String, String>>",
-               j.prepared as "prepared: Json<Prepared>", j.report as "report: Json<DataReport>",
-               j.phase, j.pause_requested, j.step, j.total_steps, j.estimated_finish, j.error as "error: Json<JobError>",
-               m.name as "fine_tuned_model?", j.result_file_id, j.report_file_id, j.trained_tokens, j.evaluation,
-               j.finished_at
-        from jobs j left join models m on m.id = j.fine_tuned_model_id
-        where ($1::uuid is null or j.project_id = $1)
-          and ($2::uuid is null or j.id = $2)
-          and ($3::uuid is null or j.id < $3)
-          and (not $4 or j.metadata is null)
-          and ($5::jsonb is null or j.metadata @> $5)
-          and ($6::boolean is null or (j.training_file_id is not null) = $6)
-        order by j.id desc
-        limit $7
-        "#,
-        project.map(|id| id.0),
-        id.map(|id| id.0),
-        page.after.map(|id| id.0),
-        without,
-        has,
-        kind.map(|kind| kind == JobKind::Training),
-        page.rows()
-    )
-    .fetch_all(db)
-    .await?;
-    rows.into_iter().map(Job::try_from).collect()
 }
 
-const ONE: PageRequest<JobId> = PageRequest { after: None, limit: 1, order: crate::domain::page::Order::Descending };
+/// A page of a list, in one order.
+macro_rules! select_page {
+    ($behind:literal, $order:literal, $($argument:expr),* $(,)?) => {
+        select!(
+            "(j.prepared - 'labels' - 'report')",
+            "null::jsonb",
+            [
+                "where j.project_id = $1 and (j.training_file_id is not null) = $2 and ($3::uuid is null or j.id ",
+                $behind,
+                r#" $3)
+                and (not $4 or j.metadata is null)
+                and ($5::jsonb is null or j.metadata @> $5)
+                and ($6::text is null or j.status = $6)
+                and ($7::text is null or j.model = $7)
+                order by j.id "#,
+                $order,
+                " limit $8"
+            ],
+            $($argument),*
+        )
+    };
+}
+
+async fn select_one(
+    db: impl PgExecutor<'_>,
+    project: Option<ProjectId>,
+    id: JobId,
+    kind: Option<JobKind>,
+) -> Result<Option<Job>> {
+    let row = select!(
+        "j.prepared",
+        "j.report",
+        [r#"
+        where j.id = $1 and ($2::uuid is null or j.project_id = $2)
+          and ($3::boolean is null or (j.training_file_id is not null) = $3)
+        "#],
+        id.0,
+        project.map(|id| id.0),
+        kind.map(|kind| kind == JobKind::Training)
+    )
+    .fetch_optional(db)
+    .await?;
+    row.map(Job::try_from).transpose()
+}
 
 /// A project's job of that kind with its attempts.
 pub async fn find(db: &mut PgConnection, project: ProjectId, kind: JobKind, id: JobId) -> Result<Option<Job>> {
-    let job = select(&mut *db, Some(project), Some(id), Some(kind), &MetadataFilter::All, ONE).await?.pop();
+    let job = select_one(&mut *db, Some(project), id, Some(kind)).await?;
     with_attempts(db, job).await
 }
 
 /// A job of any project, for the worker that holds it.
 pub async fn find_any(db: &mut PgConnection, id: JobId) -> Result<Option<Job>> {
-    let job = select(&mut *db, None, Some(id), None, &MetadataFilter::All, ONE).await?.pop();
+    let job = select_one(&mut *db, None, id, None).await?;
     with_attempts(db, job).await
 }
 
@@ -243,15 +274,33 @@ async fn with_attempts(db: &mut PgConnection, job: Option<Job>) -> Result<Option
     Ok(Some(job))
 }
 
-/// One page of a project's jobs of that kind, newest first, with their attempts.
+/// One page of a project's jobs of that kind with their attempts, without the reports on their files.
 pub async fn list(
     db: &mut PgConnection,
     project: ProjectId,
     kind: JobKind,
-    filter: &MetadataFilter,
+    filter: &Filter,
     page: PageRequest<JobId>,
 ) -> Result<Page<Job>> {
-    let mut jobs = Page::from_rows(select(&mut *db, Some(project), None, Some(kind), filter, page).await?, page.limit);
+    let (without, has) = match &filter.metadata {
+        MetadataFilter::All => (false, None),
+        MetadataFilter::None => (true, None),
+        MetadataFilter::Has(pairs) => (false, Some(to_json(pairs)?)),
+    };
+    let (training, after) = (kind == JobKind::Training, page.after.map(|id| id.0));
+    let (status, model) = (filter.status.map(JobStatus::as_str), filter.model.as_deref());
+    let bytes = |row: &Row| i64::from(row.bytes);
+    // Each order is a query of its own, since each goes along the index.
+    let mut jobs = match page.order {
+        Order::Ascending => {
+            let rows = select_page!(">", "asc", project.0, training, after, without, has, status, model, page.rows());
+            pages::collect(rows.fetch(&mut *db), page.limit, bytes, Job::try_from).await?
+        }
+        Order::Descending => {
+            let rows = select_page!("<", "desc", project.0, training, after, without, has, status, model, page.rows());
+            pages::collect(rows.fetch(&mut *db), page.limit, bytes, Job::try_from).await?
+        }
+    };
     let ids: Vec<JobId> = jobs.items.iter().map(|job| job.id).collect();
     let mut attempts = attempts::of_jobs(db, &ids).await?;
     for job in &mut jobs.items {

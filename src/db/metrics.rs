@@ -3,7 +3,7 @@
 use sqlx::PgExecutor;
 use sqlx::types::Json;
 
-use super::{signed, to_json, unsigned};
+use super::{pages, signed, to_json, unsigned};
 use crate::domain::checkpoint::{MetricRow, Metrics};
 use crate::domain::error::Result;
 use crate::domain::id::JobId;
@@ -35,7 +35,7 @@ pub async fn list(db: impl PgExecutor<'_>, job: JobId, page: PageRequest<u64>) -
     let ascending = page.order == Order::Ascending;
     let rows = sqlx::query!(
         r#"
-        select step, measured as "measured: Json<Metrics>" from metrics
+        select step, measured as "measured: Json<Metrics>", octet_length(measured::text) as "bytes!" from metrics
         where job_id = $1 and ($2::bigint is null or case when $3 then step > $2 else step < $2 end)
         order by case when $3 then step end asc, case when not $3 then step end desc
         limit $4
@@ -45,10 +45,14 @@ pub async fn list(db: impl PgExecutor<'_>, job: JobId, page: PageRequest<u64>) -
         ascending,
         page.rows()
     )
-    .fetch_all(db)
-    .await?;
-    let rows = rows.into_iter().map(|row| MetricRow { step: unsigned(row.step), values: row.measured.0 }).collect();
-    Ok(Page::from_rows(rows, page.limit))
+    .fetch(db);
+    pages::collect(
+        rows,
+        page.limit,
+        |row| i64::from(row.bytes),
+        |row| Ok(MetricRow { step: unsigned(row.step), values: row.measured.0 }),
+    )
+    .await
 }
 
 /// All of a job's metrics by step.

@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod models;
 pub mod moves;
 pub mod objects;
+mod pages;
 pub mod projects;
 pub mod queue;
 pub mod validation;

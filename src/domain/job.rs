@@ -280,8 +280,10 @@ impl JobSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prepared {
     pub hyperparameters: Hyperparameters,
-    /// The labels in the order of their class numbers.
+    /// The labels in the order of their class numbers. Jobs of a list come without.
+    #[serde(default)]
     pub labels: Vec<String>,
+    #[serde(default)]
     pub report: DataReport,
     /// None in jobs of before this was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -9,6 +9,33 @@ use super::method::Method;
 /// How many faults a report lists; the rest are only counted.
 pub const LISTED_FAULTS: usize = 100;
 
+/// How many labels a report lists, the most frequent ones; the rest are only counted.
+pub const LISTED_LABELS: usize = 1000;
+
+/// What a report does not list of the labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherLabels {
+    /// How many there are.
+    pub labels: u64,
+    /// The examples that have them, counted once for each.
+    pub examples: u64,
+}
+
+impl OtherLabels {
+    /// Takes all but the most frequent labels out of `labels`.
+    fn take(labels: &mut BTreeMap<String, u64>) -> Option<Self> {
+        if labels.len() <= LISTED_LABELS {
+            return None;
+        }
+        let mut sorted: Vec<(String, u64)> = std::mem::take(labels).into_iter().collect();
+        // Stable, so equally frequent ones stay in the order of their names.
+        sorted.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let others = sorted.split_off(LISTED_LABELS);
+        labels.extend(sorted);
+        Some(Self { labels: others.len() as u64, examples: others.iter().map(|(_, count)| count).sum() })
+    }
+}
+
 /// How a data file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -138,6 +165,9 @@ pub struct ExamplesReport {
     pub examples: u64,
     /// Label to number of examples; empty where there are no labels.
     pub labels: BTreeMap<String, u64>,
+    /// Those that are not listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_labels: Option<OtherLabels>,
     /// Lengths of the texts in characters; all texts of an example together.
     pub text_lengths: Lengths,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -145,6 +175,20 @@ pub struct ExamplesReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<ImageStatistics>,
     pub faults: Faults,
+}
+
+impl ExamplesReport {
+    /// How many labels there are.
+    pub fn label_count(&self) -> u64 {
+        self.labels.len() as u64 + self.other_labels.map_or(0, |others| others.labels)
+    }
+
+    /// As it is kept and shown.
+    #[must_use]
+    pub fn capped(mut self) -> Self {
+        self.other_labels = OtherLabels::take(&mut self.labels).or(self.other_labels);
+        self
+    }
 }
 
 /// The least and the most of something.
@@ -179,9 +223,21 @@ pub struct ImageReport {
     pub examples: u64,
     /// Label to number of examples.
     pub labels: BTreeMap<String, u64>,
+    /// Those that are not listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_labels: Option<OtherLabels>,
     #[serde(flatten)]
     pub images: ImageStatistics,
     pub faults: Faults,
+}
+
+impl ImageReport {
+    /// As it is kept and shown.
+    #[must_use]
+    pub fn capped(mut self) -> Self {
+        self.other_labels = OtherLabels::take(&mut self.labels).or(self.other_labels);
+        self
+    }
 }
 
 /// Whether a file can be used for a method as it stands: with the usual names of columns, and none that a job gives.
@@ -244,9 +300,39 @@ pub struct DataReport {
     pub validation_overlap_lines: Vec<u64>,
 }
 
+impl DataReport {
+    /// As it is kept and shown.
+    #[must_use]
+    pub fn capped(self) -> Self {
+        Self {
+            training: self.training.capped(),
+            validation: self.validation.map(ExamplesReport::capped),
+            test: self.test.map(ExamplesReport::capped),
+            ..self
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Faults, FileReport, LISTED_FAULTS, Lengths, Place, Range};
+    use super::{ExamplesReport, Faults, FileReport, LISTED_FAULTS, LISTED_LABELS, Lengths, OtherLabels, Place, Range};
+
+    #[test]
+    fn labels_beyond_the_cap_are_counted_only() {
+        let labels = (0..LISTED_LABELS as u64 + 7).map(|i| (format!("label {i:05}"), 1 + i % 2)).collect();
+        let report = ExamplesReport { labels, ..ExamplesReport::default() }.capped();
+        assert_eq!((report.labels.len(), report.label_count()), (LISTED_LABELS, LISTED_LABELS as u64 + 7));
+        // The rare ones are cut, the last in the order of their names.
+        assert_eq!(report.other_labels, Some(OtherLabels { labels: 7, examples: 7 }));
+        assert!(report.labels.contains_key("label 01005") && !report.labels.contains_key("label 01006"));
+        assert_eq!(report.clone().capped(), report);
+        let older: ExamplesReport = serde_json::from_str(
+            r#"{"examples": 1, "labels": {"a": 1}, "text_lengths": {"min": 1, "max": 1, "mean": 1.0, "histogram": {}},
+                "faults": {"count": 0, "listed": []}}"#,
+        )
+        .unwrap();
+        assert_eq!((older.label_count(), older.other_labels), (1, None));
+    }
 
     #[test]
     fn faults_beyond_the_cap_are_counted_only() {

@@ -407,7 +407,35 @@ async fn bad_pages_name_the_parameter() {
         let (status, at, _, _) = client.get(path).await.error();
         assert_eq!((status, at.as_deref()), (400, Some(param)), "{path}");
     }
-    client.get("/v1/files?unknown=1&limit=").await.good();
+    client.get("/v1/files?limit=").await.good();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn query_parameters_are_honoured_or_refused() {
+    let service = Service::api().await;
+    let client = service.client();
+    let (job, evaluation) = ("ftjob-00000000000000000000000000000000", "eval-00000000000000000000000000000000");
+    for (path, param, what) in [
+        ("/v1/files?unknown=1".to_owned(), "unknown", "Allowed: after, limit, order, purpose."),
+        ("/v1/files?limit=1&limit=2".to_owned(), "limit", "more than once"),
+        ("/v1/fine_tuning/jobs?state=queued".to_owned(), "state", "Allowed: after, limit, order, status"),
+        ("/v1/fine_tuning/jobs?status=done".to_owned(), "status", "Allowed: validating_files"),
+        ("/v1/fine_tuning/jobs?metadata=all".to_owned(), "metadata", "metadata=null"),
+        ("/v1/fine_tuning/jobs?order=up".to_owned(), "order", "asc, desc"),
+        ("/v1/evaluations?before=x".to_owned(), "before", "Unrecognized"),
+        ("/v1/models?limit=1".to_owned(), "limit", "takes none"),
+        (format!("/v1/fine_tuning/jobs/{job}?expand=1"), "expand", "takes none"),
+        (format!("/v1/fine_tuning/jobs/{job}/events?status=queued"), "status", "Allowed: after, limit, order."),
+        (format!("/v1/evaluations/{evaluation}/events?model=m"), "model", "Allowed: after, limit, order."),
+    ] {
+        let (status, at, _, message) = client.get(&path).await.error();
+        assert_eq!((status, at.as_deref()), (400, Some(param)), "{path}: {message}");
+        assert!(message.contains(what), "{path}: {message}");
+    }
+    let answer = client.post(&format!("/v1/fine_tuning/jobs/{job}/cancel?force=true")).await;
+    assert_eq!((answer.error().0, answer.error().1.as_deref()), (400, Some("force")));
+    // Probes may have parameters of their own.
+    client.get("/healthz?time=1").await.good();
 }
 
 /// Files that can be read but not trained on: the job fails before it is queued, and says where.

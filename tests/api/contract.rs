@@ -24,6 +24,28 @@ fn the_document_and_the_router_have_the_same_operations() {
 }
 
 #[test]
+fn the_document_and_the_router_have_the_same_query_parameters() {
+    for route in finetuned::api::routes() {
+        let operation =
+            &document()["paths"][route.path.replace("{*path}", "{path}")][route.method.as_str().to_lowercase()];
+        let described: BTreeSet<&str> = operation["parameters"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|parameter| match parameter["$ref"].as_str() {
+                Some(reference) => document().pointer(reference.trim_start_matches('#')).unwrap(),
+                None => parameter,
+            })
+            .filter(|parameter| parameter["in"] == "query")
+            .map(|parameter| parameter["name"].as_str().unwrap())
+            .collect();
+        let read: BTreeSet<&str> = route.query.unwrap_or_default().iter().copied().collect();
+        assert_eq!(read, described, "{} {}", route.method, route.path);
+        assert_eq!(route.query.is_none(), !route.path.starts_with("/v1"), "{}", route.path);
+    }
+}
+
+#[test]
 fn every_path_parameter_is_described() {
     for (path, item) in document()["paths"].as_object().unwrap() {
         let named: BTreeSet<&str> =

@@ -29,7 +29,9 @@ async fn an_upload_can_be_read_listed_and_deleted() {
     let content = client.get(&format!("/v1/files/{id}/content")).await;
     assert_eq!(content.bytes, bytes.as_bytes());
     assert_eq!(content.header("content-length").unwrap(), bytes.len().to_string());
-    assert_eq!(client.get("/v1/files").await.good()["data"], json!([file]));
+    let mut listed = file.clone();
+    listed["validation"] = json!(null);
+    assert_eq!(client.get("/v1/files").await.good()["data"], json!([listed]));
 
     let deleted = client.delete(&format!("/v1/files/{id}")).await.good();
     assert_eq!(deleted, json!({"id": id, "object": "file", "deleted": true}));
@@ -167,9 +169,33 @@ async fn a_file_with_faults_says_so_by_line() {
     assert_eq!(file["status"], "error");
     assert!(file["status_details"].as_str().unwrap().starts_with("line 2: is not valid JSON"), "{file}");
     assert_eq!(file["validation"]["faults"]["listed"][0]["line"], 2);
+    let listed = &service.client().get("/v1/files").await.good()["data"][0];
+    assert_eq!((&listed["status"], &listed["status_details"]), (&file["status"], &file["status_details"]));
     // Other purposes are kept as they are.
     let other = service.client().upload_as("user_data", "bad.jsonl", text).await.good();
     assert_eq!((&other["status"], &other["validation"]), (&json!("processed"), &json!(null)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_lists_the_most_frequent_labels_and_counts_the_others() {
+    let service = Service::api().await;
+    service.import_tiny_model().await;
+    let client = service.client();
+    let rows: String = (0..1200).map(|i| format!("text {i},label {i:04}\n")).collect();
+    let file =
+        client.upload_as("fine-tune", "many.csv", format!("text,label\n{rows}once more,label 1199\n")).await.good();
+    let report = &file["validation"]["text_classification"];
+    assert_eq!(report["labels"].as_object().unwrap().len(), 1000);
+    assert_eq!(
+        (&report["labels"]["label 1199"], &report["other_labels"]),
+        (&json!(2), &json!({"labels": 200, "examples": 200}))
+    );
+    assert_eq!(client.get(&format!("/v1/files/{}", file["id"].as_str().unwrap())).await.good(), file);
+    // A job knows all of them.
+    let body = json!({"model": "tiny-bert", "training_file": file["id"], "dry_run": true});
+    let dry_run = client.post_json("/v1/fine_tuning/jobs", &body).await.good();
+    assert_eq!((&dry_run["error"], dry_run["labels"].as_array().unwrap().len()), (&json!(null), 1200));
+    assert_eq!(dry_run["validation"]["training"]["other_labels"]["labels"], 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -293,6 +293,57 @@ async fn jobs_are_listed_newest_first_and_by_metadata() {
     assert_eq!(list("metadata[note]=").await, [3]);
     assert_eq!(list("metadata=null").await, [0]);
     assert_eq!(list("metadata[team]=c").await, [0_usize; 0]);
+    assert_eq!(list("order=asc").await, [0, 1, 2, 3]);
+    assert_eq!(list("order=asc&limit=2&metadata[team]=a").await, [1, 3]);
+    assert_eq!(list("status=validating_files&model=tiny-bert").await, [3, 2, 1, 0]);
+    assert_eq!(list("status=queued").await, [0_usize; 0]);
+    assert_eq!(list("model=tiny").await, [0_usize; 0]);
+    validation::run_once(&service.app).await.unwrap();
+    assert_eq!(list("status=queued").await, [0]);
+    let listed = client.get("/v1/fine_tuning/jobs?status=queued").await.good()["data"][0].clone();
+    let mut whole = client.job(&ids[0]).await;
+    assert_eq!(whole["validation"].take()["training"]["examples"], 30);
+    assert_eq!(listed, whole, "a list leaves out the report alone");
+    let oldest = client.get(&format!("/v1/fine_tuning/jobs/{}/events?order=asc&limit=1", ids[0])).await.good();
+    let message = oldest["data"][0]["message"].as_str().unwrap();
+    assert!(message.starts_with("Created fine-tuning job") && oldest["has_more"] == true, "{oldest}");
+    let next = format!(
+        "/v1/fine_tuning/jobs/{}/events?order=asc&limit=1&after={}",
+        ids[0],
+        oldest["last_id"].as_str().unwrap()
+    );
+    assert!(client.get(&next).await.good()["data"][0]["message"].as_str().unwrap().starts_with("Validating"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_large_jobs_ends_before_its_limit() {
+    let service = Service::api().await;
+    service.import_tiny_model().await;
+    let client = service.client();
+    let file = client.upload("data.csv", data::csv(30)).await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.insert(0, client.create_job(&file, json!({})).await);
+    }
+    // As large as no request makes them.
+    sqlx::query("update jobs set evaluation = jsonb_build_object('filler', repeat('x', 3000000))")
+        .execute(service.app.db.pool())
+        .await
+        .unwrap();
+    let (mut seen, mut after) = (Vec::new(), String::new());
+    loop {
+        // The filler is nothing that the contract knows.
+        let request = client.request(Method::GET, &format!("/v1/fine_tuning/jobs?limit=100{after}"));
+        let page: Value = request.send().await.unwrap().json().await.unwrap();
+        let found = page["data"].as_array().unwrap();
+        assert!((1..=2).contains(&found.len()), "{}", found.len());
+        seen.extend(found.iter().map(|job| job["id"].as_str().unwrap().to_owned()));
+        if page["has_more"] == false {
+            break;
+        }
+        after = format!("&after={}", seen.last().unwrap());
+    }
+    assert_eq!(seen, ids);
 }
 
 /// The SDKs send these routes a content type and no body, or nothing at all.

@@ -18,11 +18,13 @@
 mod support;
 
 mod bad_requests;
+mod connections;
 mod contract;
 mod damage;
 mod files;
 mod headers;
 mod jobs;
+mod memory;
 mod models;
 mod observing;
 mod quotas;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use finetuned::api::{self, ApiState};
+use finetuned::api::{self, ApiState, ConnectionLimits};
 use finetuned::app::App;
 use finetuned::app::keys;
 use finetuned::config::{self, Config};
@@ -87,7 +87,8 @@ impl Service {
         let address = listener.local_addr().unwrap().to_string();
         let shutdown = CancellationToken::new();
         let stopped = shutdown.clone().cancelled_owned();
-        tokio::spawn(api::serve(listener, router, stopped));
+        let limits = ConnectionLimits::new(&app.config);
+        tokio::spawn(api::serve(listener, router, limits, stopped));
         Self { app, address, state, key: secret.expose().to_owned(), shutdown, worker: None }
     }
 

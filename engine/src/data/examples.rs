@@ -6,6 +6,7 @@ use super::texts::Texts;
 use crate::error::{EngineError, Result};
 use crate::observer::Observer;
 use crate::text::TextTokenizer;
+use finetuned::dataset::Input;
 use finetuned::dataset::labelled::{self, Columns, Target};
 use finetuned::domain::method::ProblemType;
 use finetuned::domain::report::Faults;
@@ -99,7 +100,7 @@ impl Examples {
         let columns = Columns { text: file.text_column.as_deref(), label: file.label_column.as_deref() };
         let class_of: HashMap<&str, usize> =
             labels.iter().enumerate().map(|(class, label)| (label.as_str(), class)).collect();
-        labelled::read(&file.path, file.format, columns, problem, &mut faults, |example| {
+        labelled::read(&Input::new(&file.path, file.format), columns, problem, &mut faults, |example| {
             let classes: Option<Vec<usize>> =
                 example.labels().iter().map(|label| class_of.get(label.as_str()).copied()).collect();
             let Some(mut classes) = classes else {

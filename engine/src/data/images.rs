@@ -15,6 +15,7 @@ use crate::observer::Observer;
 use crate::vision::augment::{Place, Variation};
 use crate::vision::cache::{ImageCache, bounded};
 use crate::vision::processor::ImageProcessor;
+use finetuned::dataset::Input;
 use finetuned::dataset::images::{self, RgbImage};
 use finetuned::domain::hyperparameters::Augmentation;
 use finetuned::domain::report::{self, Faults};
@@ -51,7 +52,7 @@ impl Images {
         let (mut spans, mut classes, mut places, mut end) = (Vec::new(), Vec::new(), Vec::new(), 0);
         let (mut faults, mut failure) = (Faults::default(), None);
         let mut writer = BufWriter::new(&spool);
-        images::read(&file.path, file.format, &mut faults, |image| {
+        images::read(&Input::new(&file.path, file.format), &mut faults, |image| {
             observer.alive();
             let Some(&class) = class_of.get(image.label.as_str()) else {
                 let message = format!("image {} has an unknown label", image.place.line);

@@ -18,6 +18,7 @@ use crate::params::{self, Placement};
 use crate::score::{Evaluation, Lines};
 use crate::text::TextTokenizer;
 use crate::weights::Weights;
+use finetuned::dataset::Input;
 use finetuned::dataset::pairs;
 use finetuned::domain::report::Faults;
 use finetuned::domain::run::{DataFile, RunSpec};
@@ -80,7 +81,7 @@ impl Tuples {
         let mut tuples = Self::default();
         let (mut faults, mut failure) = (Faults::default(), None);
         let mut pending = Pending::default();
-        pairs::read(&file.path, file.format, &mut faults, |triplet| {
+        pairs::read(&Input::new(&file.path, file.format), &mut faults, |triplet| {
             tuples.lines.push(triplet.line);
             tuples.size = triplet.texts().map(|text| pending.push(text.to_owned(), None)).count();
             observer.alive();

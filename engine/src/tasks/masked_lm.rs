@@ -19,6 +19,7 @@ use crate::params::{self, Placement};
 use crate::score::{Evaluation, Lines};
 use crate::text::TextTokenizer;
 use crate::weights::Weights;
+use finetuned::dataset::Input;
 use finetuned::dataset::labelled::TEXT_COLUMN;
 use finetuned::dataset::texts;
 use finetuned::domain::random::mix_all;
@@ -154,7 +155,7 @@ impl Corpus {
         let (mut faults, mut failure) = (Faults::default(), None);
         let mut pending = Pending::default();
         let column = file.text_column.as_deref().unwrap_or(TEXT_COLUMN);
-        texts::read(&file.path, file.format, column, &mut faults, |text| {
+        texts::read(&Input::new(&file.path, file.format), column, &mut faults, |text| {
             corpus.lines.push(text.line);
             pending.push(text.text, None);
             observer.alive();

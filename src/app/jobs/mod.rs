@@ -16,7 +16,7 @@ pub use request::RequestIdentity;
 pub(in crate::app) use request::{check_metadata, data_file, find_repeated, insert, seed_or_random};
 
 use super::App;
-use crate::db::jobs::{self, MetadataFilter};
+use crate::db::jobs::{self, Filter};
 use crate::db::{events, metrics};
 use crate::domain::checkpoint::MetricRow;
 use crate::domain::clip::clipped;
@@ -52,18 +52,13 @@ pub async fn require(app: &App, project: ProjectId, id: &str) -> Result<JobId> {
     if jobs::exists(app.db.pool(), project, JobKind::Training, parsed).await? { Ok(parsed) } else { Err(not_found(id)) }
 }
 
-/// One page of a project's jobs, newest first.
-pub async fn list(
-    app: &App,
-    project: ProjectId,
-    filter: &MetadataFilter,
-    page: PageRequest<JobId>,
-) -> Result<Page<Job>> {
+/// One page of a project's jobs, without the reports on their files.
+pub async fn list(app: &App, project: ProjectId, filter: &Filter, page: PageRequest<JobId>) -> Result<Page<Job>> {
     let mut connection = app.db.connection().await?;
     jobs::list(&mut connection, project, JobKind::Training, filter, page).await
 }
 
-/// One page of a job's events, newest first.
+/// One page of a job's events.
 ///
 /// # Errors
 /// The project has no such job.

@@ -6,7 +6,7 @@ mod training;
 
 use super::objects::Object;
 use super::{App, models};
-use crate::dataset::Input;
+use crate::dataset::{Bounds, Input};
 use crate::db::{self, files, workers};
 use crate::domain::error::{Error, Result};
 use crate::domain::estimate::{self, Device, Machine};
@@ -86,12 +86,18 @@ fn placed(prepared: Prepared, machines: &[Machine]) -> std::result::Result<Prepa
 }
 
 /// A data file, and what keeps it there while it is read; `param` is the field that names it.
-async fn open(app: &App, project: ProjectId, param: &str, id: FileId) -> Result<Option<(Input, Opened)>> {
+async fn open(
+    app: &App,
+    project: ProjectId,
+    param: &str,
+    id: FileId,
+    bounds: &Bounds,
+) -> Result<Option<(Input, Opened)>> {
     let Some(file) = files::find_for_job(app.db.pool(), project, id).await? else { return Ok(None) };
     if app.store.opens_copies() {
         app.config.reserve.check(&app.runs(), file.bytes).map_err(out_of_storage)?;
     }
     let opened = Object::of_file(&file).named_by(param).open(app).await?;
     let format = file.report.map_or(DataFormat::Jsonl, |report| report.format);
-    Ok(Some((Input { path: opened.path().to_owned(), format }, opened)))
+    Ok(Some((Input { path: opened.path().to_owned(), format, bounds: bounds.clone() }, opened)))
 }

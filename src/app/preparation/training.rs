@@ -40,11 +40,12 @@ pub(super) async fn prepare(
 }
 
 async fn read(app: &App, project: ProjectId, spec: &JobSpec) -> Result<std::result::Result<Found, JobError>> {
+    let (bounds, _guard) = app.bounds();
     let mut found = [const { None }; 3];
     let mut opened = Vec::new();
     for ((param, id), place) in spec.files().into_iter().zip(&mut found) {
         let Some(id) = id else { continue };
-        let Some((input, file)) = open(app, project, param, id).await? else {
+        let Some((input, file)) = open(app, project, param, id, &bounds).await? else {
             let message = "The file was deleted before it was read.";
             return Ok(Err(JobError::new(format!("invalid_{param}"), message).param(param)));
         };

@@ -7,7 +7,7 @@
 use std::io::Cursor;
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
+use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
 
 use super::sniff::ImageKind;
 use super::{jpeg, png, webp};
@@ -36,10 +36,33 @@ pub(super) struct Head {
 /// Why it is refused, in words for its owner: another format, too large, damaged or cut short.
 pub fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
     let (_, orientation, decoder) = open(bytes)?;
-    let image = DynamicImage::from_decoder(decoder).map_err(|error| damaged(&error))?;
-    let mut image = DynamicImage::ImageRgb8(rgb(image)?);
+    let (width, height) = decoder.dimensions();
+    let color = decoder.color_type();
+    let mut pixels = vec![0; decoder.total_bytes() as usize];
+    decoder.read_image(&mut pixels).map_err(|error| damaged(&error))?;
+    let image = RgbImage::from_raw(width, height, rgb(pixels, color)?);
+    let mut image = DynamicImage::ImageRgb8(image.ok_or("its pixels do not fit its size")?);
     image.apply_orientation(orientation);
     Ok(image.into_rgb8())
+}
+
+/// Bytes that [`decode`] holds at most, besides the file: pixels as the file has them, as RGB, or turned, and what the
+/// decoder needs for itself. 0 of what is no image.
+pub fn room(bytes: &[u8]) -> u64 {
+    let Ok((head, orientation, decoder)) = open(bytes) else { return 0 };
+    let pixels = u64::from(head.width) * u64::from(head.height);
+    let (stored, rgb) = (decoder.total_bytes(), 3 * pixels);
+    let own = match head.kind {
+        // Coefficients of 16 bits, of up to four channels, and the file once more.
+        ImageKind::Jpeg if jpeg::is_progressive(bytes) => 8 * pixels + bytes.len() as u64,
+        ImageKind::Jpeg => bytes.len() as u64,
+        // A canvas and a frame, of four bytes a pixel.
+        ImageKind::WebP => 8 * pixels,
+        ImageKind::Png => 0,
+    };
+    let grown = if stored < rgb { stored + rgb } else { stored };
+    let turned = if is_turned(orientation) { 2 * rgb } else { 0 };
+    (stored + own).max(grown).max(turned)
 }
 
 /// What the header of an image file says, and whether the rest seems to be there. Whether it can be decoded, only
@@ -76,32 +99,48 @@ fn open(bytes: &[u8]) -> Result<(Head, Orientation, impl ImageDecoder), String> 
     decoder.set_limits(limits).map_err(|error| damaged(&error))?;
     // Metadata that cannot be read says nothing; Pillow passes over it, too.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let turned = matches!(
-        orientation,
-        Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH
-    );
-    let (width, height) = if turned { (height, width) } else { (width, height) };
+    let (width, height) = if is_turned(orientation) { (height, width) } else { (width, height) };
     Ok((Head { kind, width, height }, orientation, decoder))
 }
 
-/// Three channels of 8 bits.
-fn rgb(image: DynamicImage) -> Result<RgbImage, String> {
-    let (width, height) = (image.width(), image.height());
-    let upper = |value: u16| (value >> 8) as u8;
-    let pixels: Vec<u8> = match image {
-        DynamicImage::ImageRgb8(image) => return Ok(image),
-        DynamicImage::ImageLuma8(image) => image.iter().flat_map(|&grey| [grey; 3]).collect(),
-        DynamicImage::ImageLumaA8(image) => image.pixels().flat_map(|pixel| [pixel[0]; 3]).collect(),
-        DynamicImage::ImageRgba8(image) => image.pixels().flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect(),
-        DynamicImage::ImageLuma16(image) => image.iter().flat_map(|&grey| [upper(grey); 3]).collect(),
-        DynamicImage::ImageLumaA16(image) => image.pixels().flat_map(|pixel| [upper(pixel[0]); 3]).collect(),
-        DynamicImage::ImageRgb16(image) => image.iter().map(|&value| upper(value)).collect(),
-        DynamicImage::ImageRgba16(image) => {
-            image.pixels().flat_map(|pixel| [upper(pixel[0]), upper(pixel[1]), upper(pixel[2])]).collect()
-        }
-        other => return Err(format!("has pixels of an unsupported type ({:?})", other.color())),
+/// Whether width and height change places.
+fn is_turned(orientation: Orientation) -> bool {
+    matches!(
+        orientation,
+        Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH
+    )
+}
+
+/// Three channels of 8 bits, made where the pixels lie: large images leave no room for a second copy.
+fn rgb(mut pixels: Vec<u8>, color: ColorType) -> Result<Vec<u8>, String> {
+    const UPPER: usize = if cfg!(target_endian = "little") { 1 } else { 0 };
+    // Bytes of a pixel, and which of them count.
+    let (size, from) = match color {
+        ColorType::Rgb8 => return Ok(pixels),
+        ColorType::L8 => (1, [0; 3]),
+        ColorType::La8 => (2, [0; 3]),
+        ColorType::Rgba8 => (4, [0, 1, 2]),
+        ColorType::L16 => (2, [UPPER; 3]),
+        ColorType::La16 => (4, [UPPER; 3]),
+        ColorType::Rgb16 => (6, [UPPER, 2 + UPPER, 4 + UPPER]),
+        ColorType::Rgba16 => (8, [UPPER, 2 + UPPER, 4 + UPPER]),
+        other => return Err(format!("has pixels of an unsupported type ({other:?})")),
     };
-    RgbImage::from_raw(width, height, pixels).ok_or_else(|| "its pixels do not fit its size".to_owned())
+    let count = pixels.len() / size;
+    let convert = |pixels: &mut [u8], i: usize| {
+        let value = from.map(|at| pixels[size * i + at]);
+        pixels[3 * i..3 * i + 3].copy_from_slice(&value);
+    };
+    // What grows is filled from its end, what shrinks from its start, so that nothing is overwritten before it is read.
+    if size < 3 {
+        pixels.resize(3 * count, 0);
+        (0..count).rev().for_each(|i| convert(&mut pixels, i));
+    } else {
+        (0..count).for_each(|i| convert(&mut pixels, i));
+        pixels.truncate(3 * count);
+        pixels.shrink_to_fit();
+    }
+    Ok(pixels)
 }
 
 fn allowed() -> String {

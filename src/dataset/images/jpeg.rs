@@ -27,9 +27,35 @@ pub(super) fn is_complete(bytes: &[u8]) -> bool {
     false
 }
 
+/// Whether the image comes in several scans, which a decoder holds all of (ITU T.81, table B.1: SOF2, 6, 10 and 14).
+pub(super) fn is_progressive(bytes: &[u8]) -> bool {
+    const FRAMES: std::ops::RangeInclusive<u8> = 0xC0..=0xCF;
+    const TABLES: [u8; 3] = [0xC4, 0xC8, 0xCC];
+    let mut at = 2;
+    while let Some(&[0xFF, marker, high, low]) = bytes.get(at..at + 4).and_then(|head| head.first_chunk()) {
+        if marker == 0xFF {
+            at += 1;
+        } else if FRAMES.contains(&marker) && !TABLES.contains(&marker) {
+            return marker & 3 == 2;
+        } else {
+            at += 2 + usize::from(u16::from_be_bytes([high, low]));
+        }
+    }
+    // Whatever it is, nothing says that it is not.
+    true
+}
+
 #[cfg(test)]
 mod tests {
-    use super::is_complete;
+    use super::{is_complete, is_progressive};
+
+    #[test]
+    fn the_frames_marker_says_whether_there_are_several_scans() {
+        let with = |marker: u8| [b"\xFF\xD8\xFF\xC4\0\x03\0\xFF\xFF".as_slice(), &[marker], b"\0\x04\0\0"].concat();
+        assert!([0xC2, 0xC6].into_iter().all(|marker| is_progressive(&with(marker))));
+        assert!(![0xC0, 0xC1, 0xC5].into_iter().any(|marker| is_progressive(&with(marker))));
+        assert!(is_progressive(b"\xFF\xD8"));
+    }
 
     #[test]
     fn the_end_marker_counts_only_where_it_ends_the_image() {

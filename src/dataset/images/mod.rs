@@ -16,12 +16,13 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-pub use decode::{MAX_PIXELS, MAX_SIDE, decode};
+pub use decode::{MAX_PIXELS, MAX_SIDE, decode, room};
 pub use image::RgbImage;
 pub use rows::data_url;
 pub use sniff::ImageKind;
 pub use survey::{report, survey};
 
+use super::Input;
 use crate::domain::report::{DataFormat, Faults, Place};
 
 /// The key of a JSONL row that holds the image.
@@ -49,16 +50,11 @@ pub struct ImageExample {
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn read(
-    path: &Path,
-    format: DataFormat,
-    faults: &mut Faults,
-    on_example: impl FnMut(ImageExample),
-) -> io::Result<()> {
-    match format {
-        DataFormat::Zip => zip::read(path, faults, on_example),
-        DataFormat::Tar => tar::read(path, faults, on_example),
-        DataFormat::Jsonl => rows::read(path, faults, on_example),
+pub fn read(input: &Input, faults: &mut Faults, on_example: impl FnMut(ImageExample)) -> io::Result<()> {
+    match input.format {
+        DataFormat::Zip => zip::read(input, faults, on_example),
+        DataFormat::Tar => tar::read(input, faults, on_example),
+        DataFormat::Jsonl => rows::read(input, faults, on_example),
         DataFormat::Csv | DataFormat::Text => {
             faults.push(1, None, NO_IMAGES);
             Ok(())

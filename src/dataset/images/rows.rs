@@ -1,20 +1,20 @@
 //! Images from JSONL: `{"image": "data:image/png;base64,…", "label": "cat"}`.
 
 use std::io;
-use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{IMAGE_COLUMN, ImageExample, MAX_IMAGE_BYTES};
+use crate::dataset::Input;
 use crate::dataset::labelled::{LABEL_COLUMNS, label};
 use crate::dataset::rows::{self, MISSING, Next, listed};
-use crate::domain::report::{DataFormat, Faults, Place};
+use crate::domain::report::{Faults, Place};
 
 /// See [`super::read`].
-pub(super) fn read(path: &Path, faults: &mut Faults, mut on_example: impl FnMut(ImageExample)) -> io::Result<()> {
+pub(super) fn read(input: &Input, faults: &mut Faults, mut on_example: impl FnMut(ImageExample)) -> io::Result<()> {
     let mut label_key = None;
-    rows::each(path, DataFormat::Jsonl, faults, |line, row, faults| {
+    rows::each(input, faults, |line, row, faults| {
         // The first row says where the label stands, as with labelled texts.
         let there = row.names();
         let found = label_key.or_else(|| LABEL_COLUMNS.into_iter().find(|key| there.contains(key)));
@@ -62,7 +62,7 @@ pub fn data_url(url: &str) -> Result<Vec<u8>, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::data_url;
+    use super::{Input, data_url};
     use crate::domain::report::{DataFormat, Faults};
 
     #[test]
@@ -94,7 +94,7 @@ mod tests {
         ];
         std::fs::write(file.path(), rows.join("\n")).unwrap();
         let (mut faults, mut labels) = (Faults::default(), Vec::new());
-        super::super::read(file.path(), DataFormat::Jsonl, &mut faults, |example| {
+        super::super::read(&Input::new(file.path(), DataFormat::Jsonl), &mut faults, |example| {
             labels.push((example.place.line, example.label, example.bytes));
         })
         .unwrap();

@@ -2,30 +2,28 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::Path;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
-use super::decode::{Head, decode, head};
+use tokio_util::sync::CancellationToken;
+
+use super::decode::{Head, decode, head, room};
 use super::{ImageExample, read};
-use crate::dataset::MAX_LABELS;
-use crate::domain::report::{DataFormat, Faults, ImageReport, Range};
+use crate::dataset::{Bounds, Input, MAX_LABELS, Room};
+use crate::domain::report::{Faults, ImageReport, Range};
 
 /// Reads a file of labelled images and decodes every one. `on_example` sees each image as it is written, in order,
 /// before it is decoded, and may add faults.
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn report(
-    path: &Path,
-    format: DataFormat,
-    on_example: impl FnMut(&ImageExample, &mut Faults),
-) -> io::Result<ImageReport> {
-    examine(path, format, on_example, |bytes| {
+pub fn report(input: &Input, on_example: impl FnMut(&ImageExample, &mut Faults)) -> io::Result<ImageReport> {
+    let check = |bytes: &[u8]| {
         let head = head(bytes)?;
         decode(bytes).map(|_| head)
-    })
+    };
+    examine(input, on_example, room, check)
 }
 
 /// The same without decoding: every image is read, its checksum, format, size and end are checked. An upload must
@@ -34,25 +32,27 @@ pub fn report(
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn survey(path: &Path, format: DataFormat) -> io::Result<ImageReport> {
-    examine(path, format, |_, _| {}, head)
+pub fn survey(input: &Input) -> io::Result<ImageReport> {
+    examine(input, |_, _| {}, |_| 0, head)
 }
 
+/// `room` says what a check holds besides the image as it is written, in bytes.
 fn examine(
-    path: &Path,
-    format: DataFormat,
+    input: &Input,
     mut on_example: impl FnMut(&ImageExample, &mut Faults),
+    room: impl Fn(&[u8]) -> u64,
     check: impl Fn(&[u8]) -> Result<Head, String> + Sync,
 ) -> io::Result<ImageReport> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    // What waits and what is decoded bounds the memory: two images a core.
-    let (images, waiting) = sync_channel::<ImageExample>(cores);
+    // Two images a core wait or are decoded, and the gate bounds what they hold.
+    let (images, waiting) = sync_channel::<(ImageExample, Room)>(cores);
+    let Bounds { stop, decoding } = &input.bounds;
     let waiting = Mutex::new(waiting);
     let (mut faults, mut late, mut too_many_labels) = (Faults::default(), Faults::default(), false);
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(|| work(&waiting, &check))).collect();
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(|| work(&waiting, stop, &check))).collect();
         let mut labels = HashSet::new();
-        let reading = read(path, format, &mut faults, |example| {
+        let reading = read(input, &mut faults, |example| {
             if labels.len() < MAX_LABELS {
                 labels.insert(example.label.clone());
             } else if !labels.contains(&example.label) {
@@ -63,8 +63,12 @@ fn examine(
                 return;
             }
             on_example(&example, &mut late);
-            // It fails only when all workers are gone, which joining them tells.
-            let _ = images.send(example);
+            let bytes = example.bytes.len() as u64 + room(&example.bytes);
+            // Without room the reading has been stopped, and fails at the next image.
+            if let Some(room) = decoding.enter(bytes, stop) {
+                // It fails only when all workers are gone, which joining them tells.
+                let _ = images.send((example, room));
+            }
         });
         drop(images);
         let mut report = ImageReport::default();
@@ -80,11 +84,18 @@ fn examine(
 
 /// Checks images until there are no more. The faults are in the order of their lines, and of those that are listed
 /// none is missing once the parts are merged: each part lists its first ones.
-fn work(waiting: &Mutex<Receiver<ImageExample>>, check: impl Fn(&[u8]) -> Result<Head, String>) -> ImageReport {
+fn work(
+    waiting: &Mutex<Receiver<(ImageExample, Room)>>,
+    stop: &CancellationToken,
+    check: impl Fn(&[u8]) -> Result<Head, String>,
+) -> ImageReport {
     let mut report = ImageReport::default();
     loop {
         let next = waiting.lock().map_or(None, |waiting| waiting.recv().ok());
-        let Some(example) = next else { return report };
+        let Some((example, _room)) = next else { return report };
+        if stop.is_cancelled() {
+            continue;
+        }
         match check(&example.bytes) {
             Err(message) => report.faults.push_at(&example.place, None, message),
             Ok(head) => {

@@ -4,12 +4,12 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
-use std::path::Path;
 
 use tar::{EntryType, Header};
 
 use super::members::{Members, Root, parts, shown};
 use super::{ImageExample, MAX_IMAGE_BYTES, MAX_MEMBERS};
+use crate::dataset::Input;
 use crate::domain::report::{Faults, Place};
 
 /// Everything in a tar archive starts at a multiple of this many bytes.
@@ -26,17 +26,17 @@ pub(super) fn compression(head: &[u8]) -> Option<&'static str> {
 }
 
 /// See [`super::read`].
-pub(super) fn read(path: &Path, faults: &mut Faults, mut on_example: impl FnMut(ImageExample)) -> io::Result<()> {
+pub(super) fn read(input: &Input, faults: &mut Faults, mut on_example: impl FnMut(ImageExample)) -> io::Result<()> {
     let mut root = Root::default();
     // Faults of the archive itself are recorded by the second walk.
-    walk(path, &mut Faults::default(), |member, _, _| {
+    walk(input, &mut Faults::default(), |member, _, _| {
         if member.is_file {
             root.add(&member.name);
         }
         Ok(ControlFlow::Continue(()))
     })?;
     let mut members = Members::new(&root);
-    walk(path, faults, |member, content, faults| {
+    walk(input, faults, |member, content, faults| {
         if member.place.line > MAX_MEMBERS {
             faults.push_at(&member.place, None, format!("the archive has more than {MAX_MEMBERS} members"));
             return Ok(ControlFlow::Break(()));
@@ -79,15 +79,16 @@ struct Member {
 
 /// Calls `on_member` for each member, with the file at its first byte. A fault of the archive itself ends the walk.
 fn walk(
-    path: &Path,
+    input: &Input,
     faults: &mut Faults,
     mut on_member: impl FnMut(Member, &mut BufReader<File>, &mut Faults) -> io::Result<ControlFlow<()>>,
 ) -> io::Result<()> {
-    let mut file = BufReader::new(File::open(path)?);
+    let mut file = BufReader::new(File::open(&input.path)?);
     let mut block = [0; BLOCK];
     let (mut at, mut number, mut empty) = (0, 0, 0);
     let mut long_name: Option<Vec<u8>> = None;
     loop {
+        input.bounds.check()?;
         let mut place = Place { line: number + 1, member: None };
         file.seek(SeekFrom::Start(at))?;
         if let Err(error) = file.read_exact(&mut block) {

@@ -5,13 +5,13 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Take};
 use std::ops::ControlFlow;
-use std::path::Path;
 
 use flate2::Crc;
 use flate2::read::DeflateDecoder;
 
 use super::members::{MAX_NAME_BYTES, Members, Root, parts, shown};
 use super::{ImageExample, MAX_IMAGE_BYTES, MAX_MEMBERS};
+use crate::dataset::Input;
 use crate::domain::report::{Faults, Place};
 
 const END: &[u8] = b"PK\x05\x06";
@@ -27,8 +27,8 @@ const STORED: u64 = 0;
 const DEFLATED: u64 = 8;
 
 /// See [`super::read`].
-pub(super) fn read(path: &Path, faults: &mut Faults, mut on_example: impl FnMut(ImageExample)) -> io::Result<()> {
-    let mut file = File::open(path)?;
+pub(super) fn read(input: &Input, faults: &mut Faults, mut on_example: impl FnMut(ImageExample)) -> io::Result<()> {
+    let mut file = File::open(&input.path)?;
     let directory = match Directory::find(&mut file)? {
         Ok(directory) if directory.members > MAX_MEMBERS => {
             faults.push(1, None, format!("the archive has more than {MAX_MEMBERS} members"));
@@ -42,13 +42,13 @@ pub(super) fn read(path: &Path, faults: &mut Faults, mut on_example: impl FnMut(
     };
     let mut root = Root::default();
     // Faults of the directory itself are recorded by the second walk.
-    directory.walk(path, &mut Faults::default(), |member, _| {
+    directory.walk(input, &mut Faults::default(), |member, _| {
         root.add(&member.name);
         Ok(ControlFlow::Continue(()))
     })?;
     let mut members = Members::new(&root);
     let mut packed = 0_u64;
-    directory.walk(path, faults, |member, faults| {
+    directory.walk(input, faults, |member, faults| {
         // Whether it is a link or a device says the mode of the system that packed it; folders end in "/".
         if let Some(what) = member.other_kind().filter(|_| parts(&member.name) != Ok(None)) {
             faults.push_at(&member.place, None, format!("is {what}; only files and folders are read"));
@@ -138,14 +138,15 @@ impl Directory {
     /// Calls `on_member` for each record. One that cannot be read ends the walk.
     fn walk(
         &self,
-        path: &Path,
+        input: &Input,
         faults: &mut Faults,
         mut on_member: impl FnMut(Member, &mut Faults) -> io::Result<ControlFlow<()>>,
     ) -> io::Result<()> {
-        let mut file = BufReader::new(File::open(path)?);
+        let mut file = BufReader::new(File::open(&input.path)?);
         file.seek(SeekFrom::Start(self.start))?;
         let mut records = file.take(self.length);
         for line in 1..=self.members {
+            input.bounds.check()?;
             let Some(member) = Member::read(&mut records, line)? else {
                 faults.push(line, None, "the archive is damaged: its directory ends early or has a bad record");
                 return Ok(());
