@@ -72,16 +72,12 @@ impl Context {
         let _ = self.0.caller.set((project.to_owned(), key));
     }
 
-    /// The name of the project that the request acts for, once its key is known.
-    pub(super) fn project(&self) -> Option<&str> {
-        self.0.project.get().map(String::as_str)
-    }
-
     pub(super) fn set_allowance(&self, allowance: Allowance) {
         let _ = self.0.allowance.set(allowance);
     }
 
-    fn project(&self) -> Option<&str> {
+    /// The name of the project that the request acts for, once its key is known.
+    pub(super) fn project(&self) -> Option<&str> {
         self.0.caller.get().map(|(project, _)| project.as_str())
     }
 }

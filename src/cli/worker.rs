@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
 use super::serve::shutdown_on_signal;
-use crate::api::{self, ApiState};
+use crate::api::{self, ApiState, ConnectionLimits};
 use crate::config::Config;
 use crate::telemetry;
 use crate::worker::{self, Identity};
@@ -36,7 +36,8 @@ pub(super) async fn run(config: Config) -> anyhow::Result<usize> {
 /// Answers questions about health and metrics until `shutdown`.
 fn show_metrics(context: &Context, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
     tracing::info!(address = %listener.local_addr()?, "listening");
+    let limits = ConnectionLimits::new(&context.app.config);
     let router = api::operations_router(ApiState::new(context.app.clone(), telemetry::init_metrics()));
-    tokio::spawn(api::serve(listener, router, shutdown.cancelled_owned()));
+    tokio::spawn(api::serve(listener, router, limits, shutdown.cancelled_owned()));
     Ok(())
 }

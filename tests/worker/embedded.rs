@@ -175,7 +175,7 @@ async fn a_server_that_someone_else_told_to_stop_is_started_again() {
                 let _: () = Db::connect(&url, 1).await.ok()?.close().await;
                 server_pid(folder.path()).filter(|&found| found != pid)
             };
-            super::support::service::eventually("another one to answer", 30, again).await;
+            eventually("another one to answer", 30, again).await;
         } => {}
     }
     drop(held);

@@ -12,10 +12,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::disk::free_bytes;
 use crate::app::{App, validation};
 use crate::config::StoreLocation;
 use crate::db::{self, jobs, workers};
+use crate::disk::free_bytes;
 use crate::domain::error::Result;
 use crate::domain::job::{JobKind, JobStatus};
 use crate::telemetry;
