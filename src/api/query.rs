@@ -11,15 +11,13 @@ use axum::response::{IntoResponse, Response};
 use super::ApiState;
 use super::problem::Problem;
 use crate::db::jobs::{Filter, MetadataFilter};
+use crate::domain::clip::clipped;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::job::JobStatus;
 
 /// Parameters of every list that has pages, and those of lists of jobs. `metadata` stands for `metadata[KEY]`, too.
 pub(super) const PAGE: &[&str] = &["after", "limit", "order"];
 pub(super) const JOBS: &[&str] = &["after", "limit", "order", "status", "model", "metadata"];
-
-/// The longest text of a caller's that a message repeats, in characters.
-const SHOWN: usize = 60;
 
 type Pairs = VecDeque<(String, String)>;
 
@@ -39,7 +37,7 @@ pub(super) async fn check(State(known): State<&'static [&'static str]>, request:
 
 fn check_pairs(known: &[&str], pairs: &Pairs) -> Result<()> {
     for (i, (name, _)) in pairs.iter().enumerate() {
-        let shown: String = name.chars().take(SHOWN).collect();
+        let shown = clipped(name);
         let of_map = metadata_key(name).map(|_| "metadata");
         if !known.contains(&of_map.unwrap_or(name)) {
             let allowed = if known.is_empty() {
@@ -48,10 +46,10 @@ fn check_pairs(known: &[&str], pairs: &Pairs) -> Result<()> {
                 format!("Allowed: {}.", known.join(", "))
             };
             let message = format!("Unrecognized query parameter: '{shown}'. {allowed}");
-            return Err(Error::invalid(shown, message).code("unknown_parameter"));
+            return Err(Error::invalid(&*shown, message).code("unknown_parameter"));
         }
         if pairs.iter().take(i).any(|(other, _)| other == name) {
-            return Err(Error::invalid(shown.clone(), format!("'{shown}' is given more than once.")));
+            return Err(Error::invalid(&*shown, format!("'{shown}' is given more than once.")));
         }
     }
     Ok(())
@@ -87,7 +85,7 @@ impl Query {
         let status = match self.value("status") {
             None => None,
             Some(word) => Some(word.parse().map_err(|()| {
-                let shown: String = word.chars().take(SHOWN).collect();
+                let shown = clipped(word);
                 let allowed = JobStatus::ALL.map(JobStatus::as_str).join(", ");
                 Error::invalid("status", format!("Invalid value for 'status': '{shown}'. Allowed: {allowed}."))
             })?),

@@ -109,3 +109,19 @@ async fn a_connection_too_many_is_told_to_come_back() {
     open.pop();
     eventually("a place", 5, async || answer(address).await.starts_with("HTTP/1.1 200").then_some(())).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_says_it_is_too_large_is_refused_before_it_comes() {
+    let service = Service::api().await;
+    for (path, bytes) in [("/v1/fine_tuning/jobs", (1 << 20) + 1), ("/v1/classifications", (16 << 20) + 1)] {
+        let mut stream = TcpStream::connect(&service.address).await.unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: {bytes}\r\n\r\n",
+            service.key
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).await.unwrap();
+        assert_eq!(&start, b"HTTP/1.1 413", "{path}");
+    }
+}
