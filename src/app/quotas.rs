@@ -10,6 +10,7 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::id::ProjectId;
 use crate::domain::job::JobKind;
 use crate::domain::quota::{Quota, Quotas};
+use crate::telemetry::audit_operator;
 
 /// Whether an upload of so many bytes is worth starting; [`admit_file`] decides.
 ///
@@ -122,5 +123,7 @@ pub async fn set(app: &App, name: &str, changes: &[(Quota, Option<u64>)]) -> Res
         change.map_or(own, |(_, limit)| *limit)
     });
     projects::set_quotas(&mut *tx.connection(), project, &changed).await?;
-    tx.commit().await
+    tx.commit().await?;
+    audit_operator("set_quota", Some(name), name);
+    Ok(())
 }

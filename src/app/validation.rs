@@ -46,9 +46,10 @@ pub async fn run_until(app: &App, stop: &CancellationToken) -> Result<bool> {
         refuse(app, &job, &taken, &refusal).await?;
         return Ok(true);
     }
+    let public_id = job.spec.kind().public_id(job.id);
     let read = tokio::select! {
         read = prepare(app, job.project, &job.spec) => read,
-        () = lost(app, &taken) => return Ok(true),
+        () = lost(app, &taken, &public_id) => return Ok(true),
         () = stop.cancelled() => {
             validation::give_back(app.db.pool(), &taken, Duration::ZERO, false).await?;
             return Ok(false);
@@ -60,6 +61,12 @@ pub async fn run_until(app: &App, stop: &CancellationToken) -> Result<bool> {
         Err(error) => {
             let counts = !matches!(error.kind, ErrorKind::Unavailable | ErrorKind::OutOfStorage);
             let pause = if counts { Duration::from_secs(1 << taken.tries.min(MOST_TRIES)) } else { AGAIN };
+            tracing::warn!(
+                job = public_id,
+                tries = taken.tries,
+                error = error.chain(),
+                "the files of a job could not be read"
+            );
             validation::give_back(app.db.pool(), &taken, pause, counts).await?;
             return Err(error);
         }
@@ -68,7 +75,7 @@ pub async fn run_until(app: &App, stop: &CancellationToken) -> Result<bool> {
 }
 
 /// Keeps the job until it is cancelled, or cannot be kept any longer.
-async fn lost(app: &App, taken: &Taken) {
+async fn lost(app: &App, taken: &Taken, public_id: &str) {
     let lease = app.config.lease;
     let mut kept = Instant::now();
     while kept.elapsed() < lease {
@@ -77,7 +84,7 @@ async fn lost(app: &App, taken: &Taken) {
         match db::within(lease / 3, validation::renew(app.db.pool(), taken, lease)).await {
             Ok(true) => kept = sent,
             Ok(false) => return,
-            Err(error) => tracing::warn!(job = %taken.job, error = error.chain(), "a validation cannot be renewed"),
+            Err(error) => tracing::warn!(job = public_id, error = error.chain(), "a validation cannot be renewed"),
         }
     }
 }

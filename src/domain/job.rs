@@ -176,8 +176,9 @@ pub struct JobError {
 }
 
 /// The codes that a job may fail with.
-pub const JOB_ERROR_CODES: [&str; 18] = [
+pub const JOB_ERROR_CODES: [&str; 20] = [
     "engine_error",
+    "file_damaged",
     "insufficient_memory",
     "insufficient_storage",
     "invalid_checkpoint",
@@ -187,6 +188,7 @@ pub const JOB_ERROR_CODES: [&str; 18] = [
     "invalid_test_file",
     "invalid_training_file",
     "invalid_validation_file",
+    "model_damaged",
     "non_finite_loss",
     "out_of_memory",
     "out_of_storage",

@@ -142,7 +142,11 @@ pub(super) async fn record(worker: &Worker, claim: &Claim, ending: &Ending) -> R
         if !is_away && tries >= TRIES {
             break;
         }
-        tracing::warn!(job = %claim.job, error = error.chain(), "the end of the attempt could not be recorded yet");
+        tracing::warn!(
+            job = claim.public_id(),
+            error = error.chain(),
+            "the end of the attempt could not be recorded yet"
+        );
         tokio::time::sleep(publisher::pause(tries)).await;
     }
     match outcome {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use finetuned::domain::hyperparameters::{DEFINITIONS, Rule};
+use finetuned::domain::job::JOB_ERROR_CODES;
 use serde_json::{Value, json};
 
 use super::support::contract::document;
@@ -115,6 +116,14 @@ fn hyperparameters_are_described_as_they_are_defined() {
             "{}",
             definition.name
         );
+    }
+}
+
+#[test]
+fn every_code_of_a_failed_job_is_described() {
+    let text = include_str!("../../openapi.yaml");
+    for code in JOB_ERROR_CODES {
+        assert!(text.contains(&format!("`{code}`")), "{code}");
     }
 }
 
