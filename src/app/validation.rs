@@ -118,7 +118,7 @@ async fn accept(app: &App, job: &Job, taken: &Taken, prepared: &Prepared) -> Res
         events::insert(&mut *tx.connection(), job.id, &recorded).await?;
         queue::hint(&mut *tx.connection()).await?;
         tx.commit().await?;
-        told(app, job.spec.kind(), job.id, Move::Queued, Some("its files are validated")).await;
+        told(app, job.spec.kind(), job.id, Move::Queued, Some(0), Some("its files are validated")).await;
     }
     Ok(())
 }
@@ -130,7 +130,7 @@ async fn refuse(app: &App, job: &Job, taken: &Taken, refusal: &Refusal) -> Resul
         let event = NewEvent::error(refusal.error.message.clone()).data(data);
         events::insert(&mut *tx.connection(), job.id, &[event]).await?;
         tx.commit().await?;
-        told(app, job.spec.kind(), job.id, Move::Failed, Some(&refusal.error.message)).await;
+        told(app, job.spec.kind(), job.id, Move::Failed, Some(0), Some(&refusal.error.message)).await;
     }
     Ok(())
 }

@@ -305,7 +305,10 @@ mod tests {
         let (examples, _) = read_bytes(b"topic,body,label\nx,hello,no\n", DataFormat::Csv, columns);
         assert_eq!(examples, [example(2, "hello", "x")]);
         let (_, faults) = read_bytes(b"topic,text\nx,hello\n", DataFormat::Csv, columns);
-        assert_eq!(faults, ["1 text there is no text column \"body\"; found \"topic\", \"text\""]);
+        assert_eq!(
+            faults,
+            ["1 text there is no text column \"body\"; found \"topic\", \"text\"; name it in dataset.text_column"]
+        );
     }
 
     #[test]
@@ -342,7 +345,8 @@ mod tests {
         let (_, faults) = read_bytes(b"text,intent\na,b\nc,d\n", DataFormat::Csv, Columns::default());
         assert_eq!(
             faults,
-            ["1 label there is no label column (\"label\", \"category\", \"class\"); found \"text\", \"intent\""]
+            ["1 label there is no label column (\"label\", \"category\", \"class\"); found \"text\", \"intent\"; \
+                 name it in dataset.label_column"]
         );
     }
 

@@ -150,7 +150,9 @@ pub(super) async fn record(worker: &Worker, claim: &Claim, ending: &Ending) -> R
         tokio::time::sleep(publisher::pause(tries)).await;
     }
     match outcome {
-        Ok(Some(made)) => told(&worker.app, claim.kind, claim.job, made, Some(&ending.detail)).await,
+        Ok(Some(made)) => {
+            told(&worker.app, claim.kind, claim.job, made, Some(claim.attempt), Some(&ending.detail)).await
+        }
         Ok(None) => {}
         Err(error) => {
             free_slot(worker, claim).await;

@@ -26,7 +26,7 @@ pub(super) async fn supervise(worker: &Worker, claim: Claim, shutdown: Cancellat
     app.failpoints.hit("worker.claimed", claim.attempt.into());
     let folder = app.runs().join(format!("{}-{}", claim.job.0.simple(), claim.attempt));
     let mut keeper = Keeper::start(app, claim, worker.hints.clone());
-    told(app, claim.kind, claim.job, Move::Running, None).await;
+    told(app, claim.kind, claim.job, Move::Running, Some(claim.attempt), None).await;
     let ending = match Box::pin(attempt(worker, &claim, &folder, &mut keeper, shutdown)).await {
         Ok(ending) => ending,
         Err(error) => ending_of(&error),

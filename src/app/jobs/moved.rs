@@ -59,11 +59,13 @@ impl Move {
     }
 }
 
-/// Tells a move that is committed: a line with the id that clients know, and what the metrics count.
-pub async fn told(app: &App, kind: JobKind, job: JobId, made: Move, detail: Option<&str>) {
+/// Tells a move that is committed: a line with the id that clients know, and what the metrics count. `attempt` is the one
+/// that made it; None asks for the latest, which by then may be the next one.
+pub async fn told(app: &App, kind: JobKind, job: JobId, made: Move, attempt: Option<u32>, detail: Option<&str>) {
     let summary = db::within(ASK, jobs::summary(app.db.pool(), job)).await.ok().flatten();
     let id = kind.public_id(job);
-    let (project, attempt) = summary.as_ref().map(|summary| (summary.project.as_str(), summary.attempt)).unzip();
+    let project = summary.as_ref().map(|summary| summary.project.as_str());
+    let attempt = attempt.or(summary.as_ref().map(|summary| summary.attempt));
     let detail = detail.map(|text| clipped_to(text, DETAIL));
     tracing::info!(job = id, project, attempt, detail = detail.as_deref(), "job {}", made.as_str());
     let Some(summary) = summary else { return };

@@ -44,7 +44,7 @@ async fn cancel_once(app: &App, project: ProjectId, kind: JobKind, job: JobId) -
     }
     let cancelled = finish(tx, project, kind, job).await?;
     if moved.changed {
-        told(app, kind, job, Move::Cancelled, None).await;
+        told(app, kind, job, Move::Cancelled, None, None).await;
     }
     Ok(cancelled)
 }
@@ -73,7 +73,7 @@ async fn ask_to_pause(app: &App, project: ProjectId, id: &str) -> Result<()> {
     };
     record(tx.connection(), job, message).await?;
     tx.commit().await?;
-    told(app, JobKind::Training, job, made, None).await;
+    told(app, JobKind::Training, job, made, None, None).await;
     Ok(())
 }
 
@@ -108,7 +108,7 @@ async fn resume_once(app: &App, project: ProjectId, id: &str) -> Result<Job> {
     }
     let resumed = finish(tx, project, JobKind::Training, job).await?;
     if moved.changed {
-        told(app, JobKind::Training, job, Move::Resumed, None).await;
+        told(app, JobKind::Training, job, Move::Resumed, None, None).await;
     }
     Ok(resumed)
 }

@@ -82,7 +82,7 @@ pub(in crate::app) async fn insert(
     events::insert(&mut *tx.connection(), id, &created.map(NewEvent::info)).await?;
     queue::hint(&mut *tx.connection()).await?;
     tx.commit().await?;
-    told(app, kind, id, Move::Created, None).await;
+    told(app, kind, id, Move::Created, Some(0), None).await;
     Ok(id)
 }
 

@@ -13,13 +13,16 @@ pub use definitions::{DEFINITIONS, DefaultValue, Definition, Rule};
 pub use objects::{Adapter, EarlyStopping, Freeze, FrozenLayers, Lora, NoneWord, Patience, less_is_better};
 pub use resolve::{ClassWeights, DataFacts, Hyperparameters, Interval, LrSchedule, Precision, Subject, resolve};
 
-use super::clip::clipped;
+use super::clip::{clipped, clipped_to};
 use super::error::{Error, Result};
 use super::method::{Method, ProblemType};
 
 /// Hyperparameters as a client asked for them: only names of the method, only values within their rules.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Requested(Map<String, Value>);
+
+/// What a message shows of what is wrong with a value, in characters.
+const WHY: usize = 200;
 
 impl Requested {
     /// Checks a `hyperparameters` object that stands at `path` of the request.
@@ -37,7 +40,7 @@ impl Requested {
                 ));
             };
             if let Err((below, why)) = definition.check(value) {
-                let below = clipped(&below);
+                let (below, why) = (clipped(&below), clipped_to(&why, WHY));
                 let (dot, colon) = (if below.is_empty() { "" } else { "." }, if why.is_empty() { "" } else { ": " });
                 let message = format!(
                     "Invalid value for '{name}': {}{colon}{below}{}{why}. Allowed: {}.",

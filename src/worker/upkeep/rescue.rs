@@ -44,6 +44,6 @@ async fn rescue(app: &App, left_by: Option<WorkerId>) -> Result<bool> {
     queue::free_slots_of(&mut *tx.connection(), job).await?;
     queue::hint(&mut *tx.connection()).await?;
     tx.commit().await?;
-    told(app, kind, job, made, Some(detail)).await;
+    told(app, kind, job, made, Some(attempt), Some(detail)).await;
     Ok(true)
 }
