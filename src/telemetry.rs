@@ -77,6 +77,8 @@ pub fn init_logs(config: &Config) {
     let filter = EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
     let stderr = std::io::stderr;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_timer(SystemTime);
+    // A line that cannot be written, as where the log's disk is full, is lost: complaining of it would panic.
+    let builder = builder.log_internal_errors(false);
     let builder = builder.with_ansi(stderr().is_terminal());
     if config.log_json {
         let _ = builder.json().try_init();

@@ -14,7 +14,7 @@ const DEFAULT: &str = "default";
 pub(super) fn command() -> Command {
     let quotas = Quota::ALL.map(|quota| {
         let help = format!("The most {} at once; 0 is no limit, {DEFAULT} what the settings say", quota.as_str());
-        Arg::new(quota.as_str()).long(flag(quota)).value_name("NUMBER").help(help)
+        Arg::new(quota.as_str()).long(flag(quota)).value_name("NUMBER").allow_negative_numbers(true).help(help)
     });
     Command::new("projects")
         .about("Lists projects and sets what each may have at once")
