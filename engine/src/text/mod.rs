@@ -8,7 +8,8 @@ use std::path::Path;
 
 use tokenizers::parallelism::MaybeParallelRefIterator;
 use tokenizers::{
-    EncodeInput, Encoding, OffsetType, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy,
+    EncodeInput, Encoding, OffsetType, PostProcessor, Tokenizer, TruncationDirection, TruncationParams,
+    TruncationStrategy,
 };
 
 use self::locality::Locality;
@@ -136,11 +137,13 @@ impl TextTokenizer {
         let offsets = if self.words { OffsetType::Byte } else { OffsetType::None };
         let reader = PrefixReader { tokenizer: &self.inner, locality, wanted: self.max_tokens, offsets };
         let Some(first) = reader.read(text, 0, most)? else { return Ok(None) };
+        let special = self.inner.get_post_processor().map_or(0, |processor| processor.added_tokens(true));
+        let is_odd = self.max_tokens.abs_diff(special) % 2 == 1;
         let second = match pair {
             None => None,
             Some(pair) => match reader.read(pair, 1, most)? {
-                // Which of two long texts is the longer one decides which keeps a token more.
-                Some(second) if first.is_cut && second.is_cut && !(first.is_counted && second.is_counted) => {
+                // Of an odd number of tokens the longer one of two long texts keeps one more.
+                Some(second) if is_odd && first.is_cut && second.is_cut && !(first.is_counted && second.is_counted) => {
                     return Ok(None);
                 }
                 None => return Ok(None),
