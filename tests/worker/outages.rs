@@ -135,14 +135,20 @@ async fn a_trainer_that_died_before_its_worker_lost_the_lease_counts_as_a_crash(
     let (url, direct, proxy) = database::behind_proxy().await;
     let elsewhere = Service::over(&direct, |_| {}).await;
     let (service, proxy, id) = running_over(&url, proxy, SHORT, 120).await;
+    // Short leases are lost where the machine is busy: it is the attempt at work now that is looked at.
+    let number: i32 =
+        sqlx::query_scalar("select max(attempt) from attempts").fetch_one(elsewhere.app.db.pool()).await.unwrap();
+    let trainer =
+        eventually("a trainer", 60, async || super::recovery::processes_in(&service.app.runs()).first().copied()).await;
     proxy.stall();
-    kill(Pid::from_raw(super::recovery::processes_in(&service.app.runs())[0]), Signal::SIGKILL).unwrap();
+    kill(Pid::from_raw(trainer), Signal::SIGKILL).unwrap();
     eventually("the lease to run out", 60, async || {
         rescue::run_once(&elsewhere.app, None).await.unwrap().then_some(())
     })
     .await;
     let first = async || -> (String, String, Option<i32>) {
-        sqlx::query_as("select outcome, cause, signal from attempts where attempt = 1")
+        sqlx::query_as("select outcome, cause, signal from attempts where attempt = $1")
+            .bind(number)
             .fetch_one(elsewhere.app.db.pool())
             .await
             .unwrap()
@@ -153,7 +159,7 @@ async fn a_trainer_that_died_before_its_worker_lost_the_lease_counts_as_a_crash(
     eventually("the worker to tell", 60, async || (first().await.0 != "lost").then_some(())).await;
     assert_eq!(first().await, ("crashed".to_owned(), "signal".to_owned(), Some(9)));
     let job = service.client().wait_for_end(&id).await;
-    assert_eq!((&job["status"], job["attempts"].as_array().unwrap().len()), (&json!("succeeded"), 2), "{job}");
+    assert_eq!(job["status"], "succeeded", "{job}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
