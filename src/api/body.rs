@@ -78,13 +78,11 @@ impl Gate {
             let all = Arc::clone(&self.all).acquire_many_owned(permits).await?;
             Ok::<_, tokio::sync::AcquireError>(Held(vec![own, all]))
         };
-        match tokio::time::timeout(WAIT, both).await {
-            Ok(held) => held.map_err(Error::internal),
-            Err(_) => {
-                let message = "Too many large bodies are being read at once. Please try again shortly.";
-                Err(Error::new(ErrorKind::Unavailable, message))
-            }
-        }
+        let Ok(held) = tokio::time::timeout(WAIT, both).await else {
+            let message = "Too many large bodies are being read at once. Please try again shortly.";
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        };
+        held.map_err(Error::internal)
     }
 }
 

@@ -149,15 +149,15 @@ pub(super) async fn record(worker: &Worker, claim: &Claim, ending: &Ending) -> R
         );
         tokio::time::sleep(publisher::pause(tries)).await;
     }
-    match outcome {
-        Ok(Some(made)) => {
-            told(&worker.app, claim.kind, claim.job, made, Some(claim.attempt), Some(&ending.detail)).await
-        }
-        Ok(None) => {}
+    let made = match outcome {
+        Ok(made) => made,
         Err(error) => {
             free_slot(worker, claim).await;
             return Err(error);
         }
+    };
+    if let Some(made) = made {
+        told(&worker.app, claim.kind, claim.job, made, Some(claim.attempt), Some(&ending.detail)).await;
     }
     Ok(())
 }

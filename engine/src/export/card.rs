@@ -181,9 +181,10 @@ mod tests {
         let (mut items, mut in_item) = (Vec::new(), false);
         for event in Parser::new(body(&card)) {
             match event {
-                Event::Start(Tag::Heading { level: HeadingLevel::H2, .. }) => in_item = false,
+                Event::Start(Tag::Heading { level: HeadingLevel::H2, .. }) | Event::End(TagEnd::Item) => {
+                    in_item = false
+                }
                 Event::Start(Tag::Item) => in_item = true,
-                Event::End(TagEnd::Item) => in_item = false,
                 Event::Code(text) | Event::Text(text) if in_item => items.push(text.to_string()),
                 _ => {}
             }

@@ -60,14 +60,18 @@ impl LabelCounts {
             let (mut rest, mut is_exact) = (&truth[example][..], true);
             for label in predicted.of(example) {
                 let missed = rest.iter().take_while(|&&wanted| wanted < label).count();
-                rest[..missed].iter().for_each(|&label| self.counts[label][2] += 1);
+                for &label in &rest[..missed] {
+                    self.counts[label][2] += 1;
+                }
                 rest = &rest[missed..];
                 let is_right = rest.first() == Some(&label);
                 self.counts[label][usize::from(!is_right)] += 1;
                 rest = &rest[usize::from(is_right)..];
                 is_exact &= is_right && missed == 0;
             }
-            rest.iter().for_each(|&label| self.counts[label][2] += 1);
+            for &label in rest {
+                self.counts[label][2] += 1;
+            }
             self.examples += 1;
             self.exact += u64::from(is_exact && rest.is_empty());
         }
@@ -122,8 +126,8 @@ mod tests {
     #[test]
     fn counts_of_many_labels_are_those_of_flags() {
         let (examples, labels) = (50, 200);
-        let is_true = |example: usize, label: usize| (example * 7 + label * 3) % 11 == 0;
-        let logit = |example: usize, label: usize| if (example + label * 5) % 7 == 0 { 1.0 } else { -1.0 };
+        let is_true = |example: usize, label: usize| (example * 7 + label * 3).is_multiple_of(11);
+        let logit = |example: usize, label: usize| if (example + label * 5).is_multiple_of(7) { 1.0 } else { -1.0 };
         let truth: Vec<Vec<usize>> =
             (0..examples).map(|example| (0..labels).filter(|&label| is_true(example, label)).collect()).collect();
         let mut sets = LabelSets::new(examples, labels);

@@ -34,7 +34,7 @@ pub(super) fn evaluate<'a>(
     let mut details = Map::new();
     let (scores, lines) = match (said, targets) {
         (Said::Class { predicted, probabilities, near }, Targets::Classes(truth)) => {
-            let said = Predicted { labels, truth, predicted, probabilities };
+            let said = Predicted { labels, truth, classes: predicted, probabilities };
             let scores = said.scores(near, intervals, &mut details)?;
             (scores, said.lines(losses, listed, places))
         }
@@ -103,13 +103,13 @@ fn add_logits(line: &mut Value, listed: &Listed, labels: &[String], example: usi
 struct Predicted<'a> {
     labels: &'a [String],
     truth: &'a [usize],
-    predicted: Vec<u32>,
+    classes: Vec<u32>,
     probabilities: Vec<f64>,
 }
 
 impl<'a> Predicted<'a> {
     fn pair(&self, example: usize) -> (usize, usize) {
-        (self.truth[example], self.predicted[example] as usize)
+        (self.truth[example], self.classes[example] as usize)
     }
 
     fn scores(&self, near: u64, observer: Option<&dyn Observer>, details: &mut Map<String, Value>) -> Option<Scores> {

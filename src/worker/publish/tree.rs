@@ -182,7 +182,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_no_trainer_makes_is_refused() {
-        let odd: [(&str, &dyn Fn(&Path)); 5] = [
+        type Make<'a> = &'a dyn Fn(&Path);
+        let odd: [(&str, Make<'_>); 5] = [
             ("a link to a file", &|at| symlink("/etc/passwd", at.join("model.safetensors")).unwrap()),
             ("a pipe", &|at| nix::unistd::mkfifo(&at.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap()),
             ("a name of two lines", &|at| fs::write(at.join("a\nb"), "").unwrap()),
