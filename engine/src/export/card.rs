@@ -182,7 +182,7 @@ mod tests {
         for event in Parser::new(body(&card)) {
             match event {
                 Event::Start(Tag::Heading { level: HeadingLevel::H2, .. }) | Event::End(TagEnd::Item) => {
-                    in_item = false
+                    in_item = false;
                 }
                 Event::Start(Tag::Item) => in_item = true,
                 Event::Code(text) | Event::Text(text) if in_item => items.push(text.to_string()),
