@@ -67,7 +67,8 @@ async fn a_request_leaves_one_line_and_a_change_one_more() {
     assert!(reading["error"].as_str().unwrap().contains("No such File object"), "{reading}");
 
     // What the operator does is in the audit, too.
-    assert_eq!(audit("import_model"), [change("import_model", "done", "tiny-bert")]);
+    let imports = audit("import_model");
+    assert!(!imports.is_empty() && imports.iter().all(|line| *line == change("import_model", "done", "tiny-bert")));
     let (id, secret) = finetuned::app::keys::create(&service.app, "acme", "laptop").await.unwrap();
     finetuned::app::keys::revoke(&service.app, id).await.unwrap();
     let actions: Vec<String> = audit(&id.to_string()).into_iter().map(|(action, ..)| action).collect();
@@ -157,7 +158,10 @@ async fn a_long_text_of_a_caller_is_neither_kept_nor_told() {
     }
     let patch = Method::from_bytes("Z".repeat(5000).as_bytes()).unwrap();
     assert!(client.request(patch, "/v1/files").send().await.unwrap().bytes().await.unwrap().len() < 1024);
-    assert!(logs::longest() < 1024, "a line of {} bytes", logs::longest());
+    for text in ["xxxxxxxx", "yyyyyyyy"] {
+        let longest = logs::longest_with(text);
+        assert!((1..1024).contains(&longest), "a line of {longest} bytes");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

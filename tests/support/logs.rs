@@ -33,7 +33,9 @@ pub fn lines_with(text: &str) -> Vec<Value> {
     lines.map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The length of the longest line so far, in bytes.
-pub fn longest() -> usize {
-    WRITTEN.lock().unwrap().split(|byte| *byte == b'\n').map(<[u8]>::len).max().unwrap_or(0)
+/// The length in bytes of the longest line in which `text` stands; 0 if there is none.
+pub fn longest_with(text: &str) -> usize {
+    let written = WRITTEN.lock().unwrap();
+    let lines = std::str::from_utf8(&written).unwrap().lines().filter(|line| line.contains(text));
+    lines.map(str::len).max().unwrap_or(0)
 }
