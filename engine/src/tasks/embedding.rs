@@ -83,7 +83,8 @@ impl Tuples {
         let mut pending = Pending::default();
         pairs::read(&Input::new(&file.path, file.format), &mut faults, |triplet| {
             tuples.lines.push(triplet.line);
-            tuples.size = triplet.texts().map(|text| pending.push(text.to_owned(), None)).count();
+            tuples.size = triplet.texts().count();
+            triplet.texts().for_each(|text| pending.push(text.to_owned(), None));
             observer.alive();
             if pending.is_full()
                 && let Err(error) = pending.tokenise(&mut tuples.texts, tokenizer)

@@ -100,7 +100,7 @@ impl PrefixReader<'_> {
             if enough || start >= certain {
                 break;
             }
-            count += tokens.map_or(0, |tokens| tokens);
+            count += tokens.unwrap_or_default();
             // As the tokenizer stops: not at a token that was added to its vocabulary.
             enough = count >= self.wanted && !is_added && (end <= certain || begun.get());
             read += 1;
