@@ -26,7 +26,7 @@ else
 RUN_TESTS := cargo test --workspace --no-fail-fast -- --test-threads=1
 endif
 
-.PHONY: help setup build demo demo-image serve test chaos lint interop golden sqlx bench-training bench-service bench-memory bench-neighbours bench-few-shot bench-domain deny gpu-check gpu-check-bundle clean-deps
+.PHONY: help setup build demo demo-image serve test chaos lint interop golden sqlx bench-training bench-service bench-memory bench-neighbours bench-few-shot bench-domain bench-attacks bench-fairness deny gpu-check gpu-check-bundle clean-deps
 
 help:
 	@echo "make demo       fine-tune a text classifier on real data, from an empty state to a downloaded model"
@@ -40,6 +40,7 @@ help:
 	@echo "make golden     make the golden test values again with PyTorch and Transformers"
 	@echo "make sqlx       refresh .sqlx/ after a query or a migration changed"
 	@echo "make bench-training, bench-service, bench-memory, bench-neighbours, bench-few-shot, bench-domain   comparisons, run by hand"
+	@echo "make bench-attacks, bench-fairness   what hostile requests cost, and what a project feels of another one's flood"
 	@echo "make deny       check dependencies' licences, sources and known vulnerabilities"
 
 # ---- set-up ------------------------------------------------------------------------------------------------
@@ -128,6 +129,12 @@ bench-few-shot: build $(MODEL).done $(DEPS)/venv-bench.done
 
 bench-domain: build $(MODEL).done
 	$(PYTHON) benches/domain_adaptation.py --service $(SERVICE) --model $(MODEL)
+
+bench-attacks: build $(MODEL).done
+	$(PYTHON) benches/attacks.py --service $(SERVICE) --model $(MODEL)
+
+bench-fairness: build $(MODEL).done
+	$(PYTHON) benches/fairness.py --service $(SERVICE) --model $(MODEL)
 
 # Known vulnerabilities, as RustSec had them at the pinned commit, where cargo-deny looks for them (db-path in deny.toml).
 ADVISORIES := $(DEPS)/advisory-dbs/advisory-db-3157b0e258782691
