@@ -5,7 +5,7 @@
 //! | floor | module | what |
 //! |---|---|---|
 //! | 0 | [`domain`] | words and rules without I/O |
-//! | 0 | [`private`], [`disk`] | files and folders of the service's own user, room on disks |
+//! | 0 | [`private`], [`disk`], [`allocator`] | files and folders of the service's own user, room on disks, memory |
 //! | 1 | [`clock`], [`failpoint`], [`config`], [`telemetry`], [`auth`] | time, places to die in tests, settings, logs and metrics, keys |
 //! | 1 | [`db`], [`store`] | PostgreSQL (the only place that says sqlx) and the object store |
 //! | 1 | [`process`], [`limits`] | the trainer program as a process, what the machine lets us use |
@@ -16,6 +16,7 @@
 //! | 5 | [`api`] | HTTP (the only place that says axum) |
 //! | 6 | [`cli`] | the commands |
 
+pub mod allocator;
 pub mod api;
 pub mod app;
 pub mod auth;

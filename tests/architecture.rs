@@ -17,7 +17,7 @@ type Breaches = Vec<String>;
 
 /// The floors of the control plane, lowest first; modules on one floor do not know each other.
 const FLOORS: &[&[&str]] = &[
-    &["clock", "disk", "domain", "failpoint", "private"],
+    &["allocator", "clock", "disk", "domain", "failpoint", "private"],
     &["config"],
     &["auth", "db", "limits", "process", "store", "telemetry"],
     &["dataset"],

@@ -13,6 +13,7 @@ mod files;
 mod job_body;
 mod job_view;
 mod jobs;
+mod linger;
 mod list;
 mod models;
 mod multipart;

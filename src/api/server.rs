@@ -11,6 +11,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::connections::Connections;
+use super::linger::Lingering;
 use super::pace::{PACE, Pace};
 use super::unread::Unread;
 use super::{context, problem};
@@ -75,7 +76,7 @@ pub async fn serve(
             },
         };
         let _ = stream.set_nodelay(true);
-        let stream = TokioIo::new(Unread::new(stream, limits.pace, forget));
+        let stream = TokioIo::new(Lingering::new(Unread::new(stream, limits.pace, forget)));
         let service = TowerToHyperService::new(router.clone());
         let connection = open.watch(http.serve_connection(stream, service).into_owned());
         tokio::spawn(async move {

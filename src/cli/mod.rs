@@ -16,6 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use crate::allocator;
 use crate::app::keys::DEFAULT_PROJECT;
 use crate::config::{self, Config, SETTINGS, Setting};
 use crate::telemetry;
@@ -114,6 +115,7 @@ pub fn command() -> Command {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
+    allocator::give_back();
     match run(&command().get_matches()) {
         Ok(code) => code,
         Err(error) => {

@@ -4,6 +4,7 @@ use std::future::pending;
 use std::time::Duration;
 
 use finetuned::api::{self, ApiState, ConnectionLimits, Pace};
+use reqwest::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -123,5 +124,10 @@ async fn a_body_that_says_it_is_too_large_is_refused_before_it_comes() {
         let mut start = [0; 12];
         stream.read_exact(&mut start).await.unwrap();
         assert_eq!(&start, b"HTTP/1.1 413", "{path}");
+        // Whoever sends all of it before reading is told as well.
+        for _ in 0..5 {
+            let request = service.client().request(Method::POST, path).body(vec![b' '; bytes]);
+            assert_eq!(request.send().await.unwrap().status(), 413, "{path}");
+        }
     }
 }

@@ -138,7 +138,7 @@ pub fn estimate(model: &ModelFacts, h: &Hyperparameters, data: &DataReport, labe
     } else {
         let transient = if saves_early { snapshot + activations } else { snapshot.max(activations) };
         let pixels = images::kept_pixels(model, &h.augmentation, data);
-        CPU_BASE + if bf16 { CPU_BF16 } else { 0 } + parameters + transient + pixels + kept
+        CPU_BASE + if bf16 { kept_products(model, h, tokens) } else { 0 } + parameters + transient + pixels + kept
     };
     // In the run's folder: the base model, two checkpoints on their way and the model. In the store: kept models, two training
     // states.
@@ -295,6 +295,14 @@ fn tokens(lengths: &Lengths, longest: u32) -> Tokens {
     };
     let mean = of(lengths.mean);
     Tokens { mean, deviation: squares(mean).sqrt(), most: of(lengths.max as f64) }
+}
+
+/// Bytes of what oneDNN keeps for bf16 products: as much as it may for batches of many sizes, less where the texts are of
+/// so even a length that their batches have few.
+fn kept_products(model: &ModelFacts, h: &Hyperparameters, tokens: Tokens) -> u64 {
+    const MANY: f64 = 128.0;
+    let sizes = if model.image_size > 0 { MANY } else { 6.0 * f64::from(h.batch_size).sqrt() * tokens.deviation + 1.0 };
+    (CPU_BF16 as f64 * (sizes / MANY).min(1.0)) as u64
 }
 
 /// Tokens of the largest batch, which is hardly more than three deviations above the mean one.
