@@ -23,6 +23,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// How long a caller waits for a free connection.
 const ACQUIRE: Duration = Duration::from_secs(5);
+/// How long a connection that nobody needs is kept: others share the server.
+const IDLE: Duration = Duration::from_mins(1);
 /// How long a connection may take to answer a ping.
 const PING: Duration = Duration::from_secs(2);
 
@@ -56,6 +58,7 @@ impl Db {
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(ACQUIRE)
+            .idle_timeout(IDLE)
             .test_before_acquire(false)
             .before_acquire(|connection, _| Box::pin(async move { Ok(answers(connection).await) }))
             // An error drops the connection at once; the pool's own ping after it has no limit.

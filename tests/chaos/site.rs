@@ -38,6 +38,11 @@ const FAILPOINTS: &str = "trainer.step=slow,worker.claimed=kill%0.02,worker.prep
                           checkpoint.commit=kill%0.01,model.stored=kill%0.04,model.commit=kill%0.04,\
                           ending.commit=kill%0.03,trainer.checkpoint=kill%0.01";
 
+/// Whether a process ended in order, be it with work left for others.
+fn is_good(status: std::process::ExitStatus) -> bool {
+    matches!(status.code(), Some(0 | 75))
+}
+
 impl Site {
     pub async fn start(workers: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -151,7 +156,7 @@ impl Site {
         for index in 0..self.workers {
             let worker = self.members.lock().unwrap()[index].take();
             if let Some(worker) = worker
-                && !worker.stop().success()
+                && !is_good(worker.stop())
             {
                 left.push(format!("worker-{index} did not end well"));
             }
@@ -166,7 +171,7 @@ impl Site {
         let postmaster = self.postmaster();
         let api = self.api.lock().unwrap().take();
         if let Some(api) = api
-            && !api.stop().success()
+            && !is_good(api.stop())
         {
             left.push("the API did not end well".to_owned());
         }

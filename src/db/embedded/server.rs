@@ -82,7 +82,7 @@ impl Program {
         // The log of changes stays well below what is kept free on the disk.
         for setting in [
             "listen_addresses=",
-            "max_connections=50",
+            "max_connections=200",
             "shared_buffers=64MB",
             "fsync=on",
             "synchronous_commit=on",
