@@ -106,7 +106,7 @@ mod tests {
         let (server, mut client) = duplex(1024);
         let mut server = Lingering::new(server);
         let sending = tokio::spawn(async move {
-            client.write_all(&[0; 100_000]).await.unwrap();
+            client.write_all(&vec![0; 100_000]).await.unwrap();
             let mut answer = Vec::new();
             client.read_to_end(&mut answer).await.unwrap();
             answer
