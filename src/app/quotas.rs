@@ -106,7 +106,11 @@ pub(in crate::app) async fn admit_dry_run(app: &App, project: ProjectId) -> Resu
 pub async fn list(app: &App) -> Result<Vec<(Account, Quotas)>> {
     let mut connection = app.db.connection().await?;
     let accounts = projects::list(&mut connection).await?;
-    Ok(accounts.into_iter().map(|account| (account.own.or(&app.config.quotas), account)).map(|(a, b)| (b, a)).collect())
+    let with_limits = |account: Account| {
+        let limits = account.own.or(&app.config.quotas);
+        (account, limits)
+    };
+    Ok(accounts.into_iter().map(with_limits).collect())
 }
 
 /// Changes the limits of a project: each of `changes` to a number, or back to what the settings say.
