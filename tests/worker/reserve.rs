@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use finetuned::config::{Config, StoreLocation};
 use finetuned::disk::{Reserve, free_bytes};
+use finetuned::failpoint::Failpoints;
 use finetuned::worker::upkeep::sweep;
 use serde_json::json;
 
@@ -36,6 +37,24 @@ async fn service_on(disk: &SmallDisk, reserve: u64) -> Service {
     let service = Service::with(change).await;
     service.import_tiny_model().await;
     service
+}
+
+/// Starts a worker whose runs are slow, and a job that saves often; once it runs, gives its client and its id.
+async fn start_slow_run(service: &mut Service) -> (Client, String) {
+    service.app.failpoints = Failpoints::parse("trainer.step=slow").unwrap();
+    service.start_worker();
+    let client = service.client();
+    let file = client.upload("data.csv", data::csv(100)).await;
+    let hyperparameters = json!({"n_epochs": 2, "batch_size": 8, "precision": "fp32", "checkpoint_interval": 3});
+    let id = client.create_job(&file, hyperparameters).await;
+    client.wait_for(&id, &["running"], 60).await;
+    (client, id)
+}
+
+/// Fills a disk until `left` bytes are free.
+fn fill_up_to(disk: &SmallDisk, left: u64) {
+    let free = free_bytes(disk.folder.path()).unwrap();
+    std::fs::write(disk.filler(), vec![0; (free - left) as usize]).unwrap();
 }
 
 /// Uploads until there is no more room; what was acknowledged.
@@ -104,15 +123,8 @@ async fn a_run_saves_no_checkpoint_that_would_use_the_reserve() {
     };
     let mut service = Service::with(change).await;
     service.import_tiny_model().await;
-    service.app.failpoints = finetuned::failpoint::Failpoints::parse("trainer.step=slow").unwrap();
-    service.start_worker();
-    let client = service.client();
-    let file = client.upload("data.csv", data::csv(100)).await;
-    let hyperparameters = json!({"n_epochs": 2, "batch_size": 8, "precision": "fp32", "checkpoint_interval": 3});
-    let id = client.create_job(&file, hyperparameters).await;
-    client.wait_for(&id, &["running"], 60).await;
-    let free = free_bytes(disk.folder.path()).unwrap();
-    std::fs::write(disk.filler(), vec![0; (free - 38 * MIB) as usize]).unwrap();
+    let (client, id) = start_slow_run(&mut service).await;
+    fill_up_to(&disk, 38 * MIB);
     eventually("a warning", 60, async || {
         let warning = "was not saved: no room is left on the disk";
         client.messages(&id).await.iter().any(|message| message.contains(warning)).then_some(())
@@ -128,15 +140,8 @@ async fn a_run_saves_no_checkpoint_that_would_use_the_reserve() {
 async fn a_run_ends_before_it_takes_the_databases_room_and_goes_on_when_there_is_some() {
     let Some(disk) = disk(96) else { return };
     let mut service = service_on(&disk, 40 * MIB).await;
-    service.app.failpoints = finetuned::failpoint::Failpoints::parse("trainer.step=slow").unwrap();
-    service.start_worker();
-    let client = service.client();
-    let file = client.upload("data.csv", data::csv(100)).await;
-    let hyperparameters = json!({"n_epochs": 2, "batch_size": 8, "precision": "fp32", "checkpoint_interval": 3});
-    let id = client.create_job(&file, hyperparameters).await;
-    client.wait_for(&id, &["running"], 60).await;
-    let free = free_bytes(disk.folder.path()).unwrap();
-    std::fs::write(disk.filler(), vec![0; (free - 6 * MIB) as usize]).unwrap();
+    let (client, id) = start_slow_run(&mut service).await;
+    fill_up_to(&disk, 6 * MIB);
     let job = client.wait_for(&id, &["queued"], 30).await;
     let attempt = &job["attempts"][0];
     assert_eq!((&attempt["outcome"], &attempt["cause"]), (&json!("crashed"), &json!("out_of_storage")), "{job:#}");
