@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """What runs cost each other: images per second of one, two and four trainings at once on one machine, each number of them
-in slots of one service and in services that know nothing of each other.
+in slots of one service and in services that know nothing of each other; and of one beside processes that only compute.
 
 A small ViT (5.5 million random parameters) learns generated images of 128 by 128 pixels. The standard library is enough.
 """
@@ -12,6 +12,7 @@ import json
 import pathlib
 import random
 import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -126,6 +127,20 @@ class Run:
         self.api.call("POST", f"/fine_tuning/jobs/{self.id}/cancel")
 
 
+@contextlib.contextmanager
+def computing(processes: int):
+    """So many processes that each keep a core busy, in sessions of their own as other services are: Linux gives sessions
+    equal shares (`sched(7)`, autogroup), and only within one does a trainer's nice value count."""
+    command = [sys.executable, "-c", "while True: pass"]
+    busy = [subprocess.Popen(command, start_new_session=True) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
 def rates(program: pathlib.Path, model: pathlib.Path, archive: pathlib.Path, services: int, slots: int, seconds: float) -> list:
     """Images per second of each of `slots` runs in each of `services` services, all at work at once."""
     with contextlib.ExitStack() as stack:
@@ -158,18 +173,23 @@ def main() -> None:
         write_vit(model)
         archive.write_bytes(images())
         alone = None
-        print("| runs | images/s of each | sum | of one alone |\n|---|---|---|---|")
-        for services, slots, what in [
-            (1, 1, "one"),
-            (1, 2, "two, slots of one service"),
-            (2, 1, "two, a service each"),
-            (1, 4, "four, slots of one service"),
-            (4, 1, "four, a service each"),
-        ]:
+
+        def measure(what: str, services: int, slots: int) -> None:
+            nonlocal alone
             found = rates(arguments.service, model, archive, services, slots, arguments.seconds)
             alone = alone or sum(found)
             each = ", ".join(f"{rate:.1f}" for rate in found)
             print(f"| {what} | {each} | {sum(found):.1f} | {sum(found) / alone:.2f} |", flush=True)
+
+        print("| runs | images/s of each | sum | of one alone |\n|---|---|---|---|")
+        measure("one", 1, 1)
+        measure("two, slots of one service", 1, 2)
+        measure("two, a service each", 2, 1)
+        measure("four, slots of one service", 1, 4)
+        measure("four, a service each", 4, 1)
+        for processes in (1, 2):
+            with computing(processes):
+                measure(f"one, beside {processes} that compute", 1, 1)
 
 
 if __name__ == "__main__":
