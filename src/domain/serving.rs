@@ -41,7 +41,17 @@ pub enum Input {
     Pair(String, String),
 }
 
-/// A request.
+impl Input {
+    /// Bytes of its texts.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::One(text) => text.len(),
+            Self::Pair(text, pair) => text.len() + pair.len(),
+        }
+    }
+}
+
+/// A request, or a slice of one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
     pub id: u64,
@@ -81,6 +91,23 @@ pub struct Refusal {
     /// The part of the request that is at fault; None is a fault of ours.
     pub param: Option<String>,
     pub message: String,
+}
+
+impl Refusal {
+    /// The same of the whole request, where `before` inputs came before the slice that was refused: an input is named by
+    /// its place in the request.
+    #[must_use]
+    pub fn after(self, before: usize) -> Self {
+        let name = self.param.as_deref().unwrap_or_default();
+        let index = name.strip_prefix("input[").and_then(|rest| rest.strip_suffix(']')).map(str::parse::<usize>);
+        let Some(Ok(index)) = index else { return self };
+        let place = format!("input[{}]", index.saturating_add(before));
+        let message = match self.message.strip_prefix(name) {
+            Some(what) => format!("{place}{what}"),
+            None => self.message,
+        };
+        Self { param: Some(place), message }
+    }
 }
 
 /// What a model says of one input.
@@ -186,6 +213,23 @@ mod tests {
         let text = serde_json::to_string(&answered).unwrap();
         assert_eq!(text, r#"{"id":2,"output":[{"value":0.5,"truncated":false,"tokens":3}]}"#);
         assert_eq!(serde_json::from_str::<Reply>(&text).unwrap(), answered);
+    }
+
+    #[test]
+    fn a_refused_input_is_named_by_its_place_in_the_whole_request() {
+        let refusal = |param: Option<&str>, message: &str| Refusal {
+            param: param.map(str::to_owned),
+            message: message.to_owned(),
+        };
+        let at = refusal(Some("input[3]"), "input[3] is no image: input[3].");
+        assert_eq!(at.clone().after(0), at);
+        assert_eq!(at.after(32), refusal(Some("input[35]"), "input[35] is no image: input[3]."));
+        assert_eq!(refusal(Some("input[0]"), "Bad.").after(9), refusal(Some("input[9]"), "Bad."));
+        for other in [refusal(Some("model"), "input[1] is odd."), refusal(Some("input[x]"), "a"), refusal(None, "a")] {
+            assert_eq!(other.clone().after(32), other);
+        }
+        let last = format!("input[{}]", usize::MAX);
+        assert_eq!(refusal(Some(&last), "a").after(1), refusal(Some(&last), "a"));
     }
 
     #[test]

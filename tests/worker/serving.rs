@@ -1,5 +1,7 @@
 //! Trying a model: what it answers, and how its process comes and goes.
 
+mod long;
+
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -42,6 +44,19 @@ async fn trained(client: &Client, model: &str, method: &str, file: &str, h: Valu
 
 async fn classify(client: &Client, model: &Value, input: Value) -> Answer {
     client.post_json("/v1/classifications", &json!({"model": model, "input": input})).await
+}
+
+/// The images of an archive as data URLs.
+fn urls(archive: &[u8]) -> Vec<String> {
+    let mut members = tar::Archive::new(archive);
+    let entries = members.entries().unwrap();
+    entries
+        .map(|entry| {
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut entry.unwrap(), &mut bytes).unwrap();
+            format!("data:image/png;base64,{}", base64::engine::general_purpose::STANDARD.encode(bytes))
+        })
+        .collect()
 }
 
 #[track_caller]
@@ -154,16 +169,7 @@ async fn an_image_classifier_answers_what_its_evaluation_predicted() {
     let file = client.upload("images.tar", archive.clone()).await;
     let h = fp32(json!({"learning_rate": 2e-3}));
     let (job, expected) = trained(&client, "tiny-vit", "image_classification", &file, h).await;
-    let mut members = tar::Archive::new(&archive[..]);
-    let urls: Vec<String> = members
-        .entries()
-        .unwrap()
-        .map(|entry| {
-            let mut bytes = Vec::new();
-            std::io::Read::read_to_end(&mut entry.unwrap(), &mut bytes).unwrap();
-            format!("data:image/png;base64,{}", base64::engine::general_purpose::STANDARD.encode(bytes))
-        })
-        .collect();
+    let urls = urls(&archive);
     let model = &job["fine_tuned_model"];
     let answer = classify(&client, model, json!(urls)).await.good();
     for (index, expected) in expected.iter().enumerate() {

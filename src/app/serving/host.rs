@@ -1,25 +1,26 @@
-//! The keeper of one model at work: prepares its folder, starts its process, hands it one request after the other, and
-//! ends it.
+//! The keeper of one model at work: prepares its folder, starts its process, hands it one slice of a request after
+//! the other, and ends it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::pool::{Next, Pool};
+use super::question::{Question, Servable, SliceSize};
 use super::served::{Failure, Served};
-use super::waiting::{Question, Servable};
 use crate::app::{App, models};
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::serving::Refusal;
+use crate::domain::serving::{Input, Refusal};
 use crate::private;
 
 /// How long a model may take to start, fetching and all.
 pub(super) const START: Duration = Duration::from_mins(2);
 
-/// How long one request may take once it is its turn.
+/// How long one slice of a request may take once it is its turn.
 pub(super) const REQUEST: Duration = Duration::from_mins(1);
 
 /// What a host works with.
@@ -83,10 +84,11 @@ impl Host {
 
     /// Answers questions, and returns the process when it shall end; the pool does not know it any more then.
     async fn serve(&self, mut served: Served) -> Served {
+        let mut size = SliceSize::default();
         loop {
             let is_broken = match self.pool.next(&self.app, self.number) {
                 Next::End => return served,
-                Next::Answer(question) => self.answer(&mut served, *question).await,
+                Next::Answer(question) => self.answer(&mut served, &mut size, *question).await,
                 Next::Wait(until) => tokio::select! {
                     () = self.stop.cancelled() => return served,
                     () = served.gone() => {
@@ -104,15 +106,20 @@ impl Host {
         }
     }
 
-    /// Answers one question; true if the process is of no use after it.
-    async fn answer(&self, served: &mut Served, question: Question) -> bool {
-        let Question { asked, answer, .. } = question;
+    /// Has the next slice of a question answered, and what is left of it wait again; true if the process is of no use
+    /// after it.
+    async fn answer(&self, served: &mut Served, size: &mut SliceSize, mut question: Question) -> bool {
+        let (asked, started) = (question.cut(size), Instant::now());
+        let bytes: usize = asked.input.iter().map(Input::bytes).sum();
         let answered = tokio::select! {
             answered = tokio::time::timeout(REQUEST, served.ask(asked)) => {
                 answered.unwrap_or_else(|_| Err(Failure::Broken(format!("no answer in {} s", REQUEST.as_secs()))))
             }
             () = self.stop.cancelled() => Err(Failure::Broken("stopped".to_owned())),
         };
+        let took = started.elapsed();
+        size.learn(bytes, took);
+        self.pool.charge(question.project, took);
         let is_broken = matches!(answered, Err(Failure::Broken(_)));
         if is_broken {
             let answer = answered.as_ref().err();
@@ -120,7 +127,9 @@ impl Host {
             // Before the answer, so that whoever asks again at once finds a new process.
             self.pool.remove(&self.app, self.number);
         }
-        let _ = answer.send(Ok(answered));
+        if let Some(rest) = question.go_on(answered) {
+            self.pool.put_back(rest);
+        }
         is_broken
     }
 }

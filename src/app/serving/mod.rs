@@ -4,6 +4,7 @@
 mod host;
 mod inputs;
 mod pool;
+mod question;
 mod served;
 mod waiting;
 

@@ -3,13 +3,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::host::{self, Host};
+use super::question::{Question, Servable};
 use super::served::Failure;
-use super::waiting::{Question, Servable, Waiting};
+use super::waiting::Waiting;
 use super::{busy, check_classifier};
 use crate::app::App;
 use crate::db::models;
@@ -53,7 +54,7 @@ struct Entry {
     servable: Arc<Servable>,
     /// Since when it answers; None while it starts.
     ready: Option<Instant>,
-    /// Whether a request is in its hands.
+    /// Whether a slice of a request is in its hands.
     is_busy: bool,
     /// When it last had one.
     used: Instant,
@@ -134,23 +135,17 @@ impl Pool {
             Some(servable) => servable,
             None => Arc::new(servable(app, model).await?),
         };
-        let (answer, receiver) = oneshot::channel();
-        self.queue(app, Question { project, servable, asked: Asked { id: 0, input, top_k }, answer })?;
-        match tokio::time::timeout(host::START + host::REQUEST, receiver).await {
-            Ok(Ok(answer)) => answer?.map_err(host::error_of),
-            Ok(Err(_)) => Err(Error::unavailable("the serving process ended before it answered")),
-            Err(_) => Err(busy("The model did not come to this request in time.")),
-        }
+        let (question, pending) = Question::new(project, servable, Asked { id: 0, input, top_k });
+        self.queue(app, question)?;
+        pending.answer(host::START + host::REQUEST).await
     }
 
     fn queue(&self, app: &App, question: Question) -> Result<()> {
         let mut state = self.state();
         if state.is_closed {
-            return Err(Error::unavailable("the service is stopping"));
+            return Err(stopping());
         }
-        for displaced in state.waiting.push(question) {
-            let _ = displaced.answer.send(Err(busy("Too many requests wait for models already.")));
-        }
+        refuse(state.waiting.push(question));
         self.fill(app, &mut state);
         for entry in &state.entries {
             entry.wake.notify_one();
@@ -162,28 +157,24 @@ impl Pool {
     fn fill(&self, app: &App, state: &mut State) {
         while state.entries.len() < self.0.most && !state.is_closed {
             let Some(servable) = state.wanted().cloned() else { return };
-            state.last_number += 1;
-            let number = state.last_number;
-            let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
-            let host = Host {
-                app: app.clone(),
-                pool: self.clone(),
-                number,
-                servable: Arc::clone(&servable),
-                wake: Arc::clone(&wake),
-                stop: stop.clone(),
-            };
-            state.entries.push(Entry {
-                number,
-                servable,
-                ready: None,
-                is_busy: false,
-                used: Instant::now(),
-                wake,
-                stop,
-            });
-            tokio::spawn(host.run(Arc::clone(&self.0.places)));
+            self.start(app, state, servable);
         }
+    }
+
+    fn start(&self, app: &App, state: &mut State, servable: Arc<Servable>) {
+        state.last_number += 1;
+        let number = state.last_number;
+        let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
+        let host = Host {
+            app: app.clone(),
+            pool: self.clone(),
+            number,
+            servable: Arc::clone(&servable),
+            wake: Arc::clone(&wake),
+            stop: stop.clone(),
+        };
+        state.entries.push(Entry { number, servable, ready: None, is_busy: false, used: Instant::now(), wake, stop });
+        tokio::spawn(host.run(Arc::clone(&self.0.places)));
     }
 
     /// A model can answer from now on.
@@ -203,12 +194,18 @@ impl Pool {
             entry.used = now;
         }
         let (model, used, ready) = (entry.model(), entry.used, entry.ready.unwrap_or(now));
-        let others_wait = state.wanted().is_some();
+        let wanted = state.wanted().cloned();
+        let others_wait = wanted.is_some();
         let idle = used + app.config.serving_idle;
-        let gives_way = others_wait && state.gives_way(now) == Some(number);
-        if gives_way || (now >= idle && !state.waiting.wants(model)) {
-            tracing::info!(%model, gives_way, "a model is put away");
-            self.remove_from(app, &mut state, number);
+        let successor = wanted.filter(|_| state.gives_way(now) == Some(number));
+        if successor.is_some() || (now >= idle && !state.waiting.wants(model)) {
+            tracing::info!(%model, gives_way = successor.is_some(), "a model is put away");
+            state.entries.retain(|entry| entry.number != number);
+            if let Some(servable) = successor {
+                // Chosen before it was put away, which may be asked for still and would have a turn again.
+                self.start(app, &mut state, servable);
+            }
+            self.fill(app, &mut state);
             return Next::End;
         }
         if let Some(question) = state.waiting.take(model) {
@@ -218,6 +215,21 @@ impl Pool {
             return Next::Answer(Box::new(question));
         }
         Next::Wait(if others_wait { (used + LINGER).min(ready + TURN).max(now + AGAIN) } else { idle })
+    }
+
+    /// Charges a project for the time that a slice of its request took.
+    pub(super) fn charge(&self, project: ProjectId, took: Duration) {
+        self.state().waiting.charge(project, took);
+    }
+
+    /// Has what is left of a request wait for its next turn.
+    pub(super) fn put_back(&self, question: Question) {
+        let mut state = self.state();
+        if state.is_closed {
+            let _ = question.answer.send(Err(stopping()));
+        } else {
+            refuse(state.waiting.put_back(question));
+        }
     }
 
     /// Takes a model that is ending out of the pool; whoever still waits for it has it started again.
@@ -248,7 +260,7 @@ impl Pool {
             (std::mem::take(&mut state.entries), state.waiting.take_all(|_| true))
         };
         for question in waiting {
-            let _ = question.answer.send(Err(Error::unavailable("the service is stopping")));
+            let _ = question.answer.send(Err(stopping()));
         }
         for entry in entries {
             entry.stop.cancel();
@@ -258,6 +270,17 @@ impl Pool {
             tracing::warn!("serving processes were still there and are left behind");
         }
     }
+}
+
+/// Answers requests for which there is no room.
+fn refuse(questions: Vec<Question>) {
+    for question in questions {
+        let _ = question.answer.send(Err(busy("Too many requests wait for models already.")));
+    }
+}
+
+fn stopping() -> Error {
+    Error::unavailable("the service is stopping")
 }
 
 /// What is needed to put a model to work.

@@ -68,7 +68,7 @@ impl Served {
         }
     }
 
-    /// Answers one request. After a [`Failure::Broken`] the process is of no use.
+    /// Answers a request, or a slice of one. After a [`Failure::Broken`] the process is of no use.
     ///
     /// # Errors
     /// The request is refused, or the process is gone.

@@ -1,70 +1,74 @@
-//! Requests that wait for a model, and whose turn it is: the projects take turns, whichever models they ask, and none can
-//! fill the room while others want in.
+//! Requests that wait for a model, and whose turn it is: the projects share the time, whichever models they ask, and none
+//! can fill the room while others want in.
+//!
+//! Time is shared by start-time fair queueing (Goyal, Vin and Cheng 1996): next is the project whose account of seconds
+//! is the lowest. What a slice costs is known when it is done, and is charged then.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::oneshot;
-
-use super::served::Failure;
-use crate::domain::error::Result;
+use super::question::{Question, Servable};
 use crate::domain::id::{ModelId, ProjectId};
-use crate::domain::model::{Model, ModelFile};
-use crate::domain::serving::{Asked, Input, Prediction};
 
 /// Bytes of input that wait at once.
 const ROOM: usize = 64 << 20;
-/// What a request counts for at least.
-const LEAST: usize = 1 << 20;
-/// How many projects are remembered that have nothing waiting.
+/// How many accounts are kept before those are looked through that no longer matter.
 const REMEMBERED: usize = 1024;
+/// How far a project may be behind the others: what it asks of one model must not wait for all the time that it has
+/// waited for another.
+const CREDIT: Duration = Duration::from_secs(3);
 
-/// What becomes of a request: an error without a process, or what the process made of it.
-pub(super) type Answer = Result<std::result::Result<Vec<Prediction>, Failure>>;
-
-/// A model that can be put to work.
-pub(super) struct Servable {
-    pub(super) model: Model,
-    pub(super) files: Vec<ModelFile>,
-}
-
-/// A request on its way to a process.
-pub(super) struct Question {
-    pub(super) project: ProjectId,
-    pub(super) servable: Arc<Servable>,
-    pub(super) asked: Asked,
-    pub(super) answer: oneshot::Sender<Answer>,
-}
-
-impl Question {
-    pub(super) fn model(&self) -> ModelId {
-        self.servable.model.id
-    }
-
-    fn weight(&self) -> usize {
-        let bytes = |input: &Input| match input {
-            Input::One(text) => text.len(),
-            Input::Pair(text, pair) => text.len() + pair.len(),
-        };
-        self.asked.input.iter().map(bytes).sum::<usize>().max(LEAST)
-    }
-}
-
-/// The requests that no process has taken yet, in the order in which they came.
+/// The requests that no process has in its hands, in the order in which they came.
 #[derive(Default)]
 pub(super) struct Waiting {
     questions: Vec<Question>,
-    /// When each project last had a turn, counted up.
-    turns: HashMap<ProjectId, u64>,
-    last_turn: u64,
+    accounts: HashMap<ProjectId, Account>,
+    /// The virtual time: where the account stood of whoever had the last turn.
+    now: Duration,
+    last_came: u64,
+}
+
+/// What a project has had.
+#[derive(Default)]
+struct Account {
+    /// The virtual time at which its next slice starts.
+    start: Duration,
+    /// Slices of it that processes are at.
+    in_hand: usize,
 }
 
 impl Waiting {
     /// Takes a request in, and returns those for which there is no room now: the latest of the project that has the most,
     /// which may be this one.
-    pub(super) fn push(&mut self, question: Question) -> Vec<Question> {
+    pub(super) fn push(&mut self, mut question: Question) -> Vec<Question> {
         self.forget();
+        let is_new = !self.questions.iter().any(|other| other.project == question.project);
+        let account = self.accounts.entry(question.project).or_default();
+        if is_new && account.in_hand == 0 {
+            // Whoever was away has saved nothing up.
+            account.start = account.start.max(self.now);
+        }
+        self.last_came += 1;
+        question.came = self.last_came;
         self.questions.push(question);
+        if self.accounts.len() > REMEMBERED {
+            let (questions, now) = (&self.questions, self.now);
+            let waits = |project: &ProjectId| questions.iter().any(|question| question.project == *project);
+            self.accounts.retain(|project, account| account.start > now || account.in_hand > 0 || waits(project));
+        }
+        self.displace()
+    }
+
+    /// Takes in what is left of a request, at the place that it had, and returns those for which there is no room now.
+    pub(super) fn put_back(&mut self, question: Question) -> Vec<Question> {
+        let place = self.questions.partition_point(|other| other.came < question.came);
+        self.questions.insert(place, question);
+        self.forget();
+        self.displace()
+    }
+
+    fn displace(&mut self) -> Vec<Question> {
         let mut displaced = Vec::new();
         while self.questions.iter().map(Question::weight).sum::<usize>() > ROOM {
             let mut held: HashMap<ProjectId, usize> = HashMap::new();
@@ -83,17 +87,23 @@ impl Waiting {
         self.questions.retain(|question| !question.answer.is_closed());
     }
 
-    /// Takes the next request for a model out.
+    /// Takes the next request for a model out, for a slice of it. What that took is to be told to [`Self::charge`].
     pub(super) fn take(&mut self, model: ModelId) -> Option<Question> {
         let place = self.next(|question| question.model() == model)?;
         let question = self.questions.remove(place);
-        self.last_turn += 1;
-        self.turns.insert(question.project, self.last_turn);
-        if self.turns.len() > REMEMBERED {
-            let waits = |project: &ProjectId| self.questions.iter().any(|question| question.project == *project);
-            self.turns.retain(|project, _| waits(project));
-        }
+        let account = self.accounts.entry(question.project).or_default();
+        account.start = account.start.max(self.now.saturating_sub(CREDIT));
+        account.in_hand += 1;
+        self.now = self.now.max(account.start);
         Some(question)
+    }
+
+    /// Charges a project for a slice.
+    pub(super) fn charge(&mut self, project: ProjectId, took: Duration) {
+        if let Some(account) = self.accounts.get_mut(&project) {
+            account.start += took;
+            account.in_hand = account.in_hand.saturating_sub(1);
+        }
     }
 
     /// The next model that is asked for, of those that `may` be put to work.
@@ -112,49 +122,41 @@ impl Waiting {
         self.questions.extract_if(.., |question| which(question)).collect()
     }
 
-    /// The first request of the project whose turn was longest ago.
+    /// The first request of the project that has had the least.
     fn next(&self, which: impl Fn(&Question) -> bool) -> Option<usize> {
-        let turn = |question: &Question| self.turns.get(&question.project).copied().unwrap_or(0);
+        let start =
+            |question: &Question| self.accounts.get(&question.project).map_or(self.now, |account| account.start);
         let found = self.questions.iter().enumerate().filter(|(_, question)| which(question));
-        found.min_by_key(|(place, question)| (turn(question), *place)).map(|(place, _)| place)
+        found.min_by_key(|(place, question)| (start(question), *place)).map(|(place, _)| place)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::time::Duration;
 
-    use tokio::sync::oneshot;
-
-    use super::{Answer, Question, Servable, Waiting};
-    use crate::domain::Timestamp;
+    use super::super::question::SliceSize;
+    use super::super::question::tests::{ask, predict, servable};
+    use super::{Question, Waiting};
     use crate::domain::id::{ModelId, ProjectId};
-    use crate::domain::model::{Family, Model, ModelFacts, ModelKind};
-    use crate::domain::serving::{Asked, Input};
 
-    fn servable() -> Arc<Servable> {
-        let model = Model {
-            id: ModelId::new(),
-            project: None,
-            name: "a".to_owned(),
-            kind: ModelKind::Base,
-            family: Family::Bert,
-            facts: ModelFacts::default(),
-            job: None,
-            created_at: Timestamp::now_utc(),
-        };
-        Arc::new(Servable { model, files: Vec::new() })
+    /// The id of the request that has the next turn, which takes so many seconds and is the whole of it.
+    fn turn(waiting: &mut Waiting, model: ModelId, seconds: u64) -> Option<u64> {
+        let question = waiting.take(model)?;
+        waiting.charge(question.project, Duration::from_secs(seconds));
+        Some(question.asked.id)
     }
 
-    fn ask(
-        project: ProjectId,
-        servable: &Arc<Servable>,
-        id: u64,
-        bytes: usize,
-    ) -> (Question, oneshot::Receiver<Answer>) {
-        let (answer, receiver) = oneshot::channel();
-        let asked = Asked { id, input: vec![Input::One("x".repeat(bytes))], top_k: 1 };
-        (Question { project, servable: Arc::clone(servable), asked, answer }, receiver)
+    /// One slice of the next request, which takes a second; what is left of the request.
+    fn slice(waiting: &mut Waiting, model: ModelId) -> (u64, Option<Question>) {
+        let mut question = waiting.take(model).unwrap();
+        let (id, slice) = (question.asked.id, question.cut(&SliceSize::default()));
+        waiting.charge(question.project, Duration::from_secs(1));
+        (id, question.go_on(Ok(predict(&slice))))
+    }
+
+    fn ids(questions: Vec<Question>) -> Vec<u64> {
+        questions.into_iter().map(|question| question.asked.id).collect()
     }
 
     #[test]
@@ -163,28 +165,116 @@ mod tests {
         let (greedy, modest) = (ProjectId::new(), ProjectId::new());
         let mut clients = Vec::new();
         for (id, project) in [greedy, greedy, greedy, modest, modest].into_iter().enumerate() {
-            let (question, client) = ask(project, &model, id as u64, 1);
+            let (question, client) = ask(project, &model, id as u64, &[1]);
             assert!(waiting.push(question).is_empty());
             clients.push(client);
         }
-        let order: Vec<u64> = std::iter::from_fn(|| Some(waiting.take(model.model.id)?.asked.id)).collect();
+        let order: Vec<u64> = std::iter::from_fn(|| turn(&mut waiting, model.model.id, 1)).collect();
         assert_eq!(order, [0, 3, 1, 4, 2]);
         assert!(!waiting.wants(model.model.id));
     }
 
     #[test]
-    fn the_next_model_is_that_of_the_project_whose_turn_was_longest_ago() {
+    fn projects_are_charged_for_the_time_and_not_for_the_requests() {
+        let (model, mut waiting) = (servable(), Waiting::default());
+        let (slow, quick) = (ProjectId::new(), ProjectId::new());
+        let mut clients = Vec::new();
+        for (project, ids) in [(slow, 0..2), (quick, 10..18)] {
+            for id in ids {
+                let (question, client) = ask(project, &model, id, &[1]);
+                waiting.push(question);
+                clients.push(client);
+            }
+        }
+        let mut order = Vec::new();
+        while let Some(question) = waiting.take(model.model.id) {
+            waiting.charge(question.project, Duration::from_secs(if question.project == slow { 4 } else { 1 }));
+            order.push(question.asked.id);
+        }
+        assert_eq!(order, [0, 10, 11, 12, 13, 1, 14, 15, 16, 17]);
+    }
+
+    #[test]
+    fn a_project_that_comes_anew_has_saved_nothing_up() {
+        let (model, mut waiting) = (servable(), Waiting::default());
+        let (early, late) = (ProjectId::new(), ProjectId::new());
+        let mut clients = Vec::new();
+        let mut push = |waiting: &mut Waiting, project, id| {
+            let (question, client) = ask(project, &model, id, &[1]);
+            waiting.push(question);
+            clients.push(client);
+        };
+        // It was here before, a hundred seconds ago.
+        push(&mut waiting, late, 1000);
+        turn(&mut waiting, model.model.id, 1);
+        for id in 0..100 {
+            push(&mut waiting, early, id);
+            turn(&mut waiting, model.model.id, 1);
+        }
+        for (project, id) in [(early, 200), (early, 201), (late, 300), (late, 301), (late, 302)] {
+            push(&mut waiting, project, id);
+        }
+        let order: Vec<u64> = std::iter::from_fn(|| turn(&mut waiting, model.model.id, 1)).collect();
+        assert_eq!(order, [300, 200, 301, 201, 302]);
+    }
+
+    #[test]
+    fn waiting_for_one_model_gives_little_credit_with_another() {
+        let (one, other, mut waiting) = (servable(), servable(), Waiting::default());
+        let (busy, waits) = (ProjectId::new(), ProjectId::new());
+        let mut clients = Vec::new();
+        let mut push = |waiting: &mut Waiting, project, model, id| {
+            let (question, client) = ask(project, model, id, &[1]);
+            waiting.push(question);
+            clients.push(client);
+        };
+        push(&mut waiting, waits, &other, 1000);
+        for id in 0..100 {
+            push(&mut waiting, busy, &one, id);
+            turn(&mut waiting, one.model.id, 1);
+        }
+        push(&mut waiting, busy, &one, 200);
+        for id in 300..320 {
+            push(&mut waiting, waits, &one, id);
+        }
+        let order: Vec<u64> = std::iter::from_fn(|| turn(&mut waiting, one.model.id, 1)).take(5).collect();
+        assert_eq!(order, [300, 301, 302, 303, 200]);
+    }
+
+    #[test]
+    fn the_next_model_is_that_of_the_project_that_has_had_the_least() {
         let (one, other, mut waiting) = (servable(), servable(), Waiting::default());
         let (greedy, modest) = (ProjectId::new(), ProjectId::new());
-        let (first, _client) = ask(greedy, &one, 0, 1);
+        let (first, _client) = ask(greedy, &one, 0, &[1]);
         waiting.push(first);
-        waiting.take(one.model.id).unwrap();
-        let (second, _client) = ask(greedy, &one, 1, 1);
-        let (third, _other_client) = ask(modest, &other, 2, 1);
+        turn(&mut waiting, one.model.id, 1);
+        let (second, _client) = ask(greedy, &one, 1, &[1]);
+        let (third, _other_client) = ask(modest, &other, 2, &[1]);
         waiting.push(second);
         waiting.push(third);
         assert_eq!(waiting.next_model(|_| true).unwrap().model.id, other.model.id);
         assert_eq!(waiting.next_model(|model| model != other.model.id).unwrap().model.id, one.model.id);
+    }
+
+    #[test]
+    fn what_is_left_of_a_request_comes_after_others_and_before_younger_ones_of_its_project() {
+        let (model, mut waiting) = (servable(), Waiting::default());
+        let (greedy, modest) = (ProjectId::new(), ProjectId::new());
+        let (long, _client) = ask(greedy, &model, 0, &[1; 64]);
+        let (younger, _other_client) = ask(greedy, &model, 1, &[1]);
+        let (others, _third_client) = ask(modest, &model, 2, &[1]);
+        for question in [long, younger, others] {
+            waiting.push(question);
+        }
+        let mut order = Vec::new();
+        while waiting.wants(model.model.id) {
+            let (id, rest) = slice(&mut waiting, model.model.id);
+            order.push(id);
+            if let Some(rest) = rest {
+                assert!(waiting.put_back(rest).is_empty());
+            }
+        }
+        assert_eq!(order, [0, 2, 0, 1]);
     }
 
     #[test]
@@ -193,9 +283,9 @@ mod tests {
         let (greedy, modest) = (ProjectId::new(), ProjectId::new());
         let mut clients = Vec::new();
         let mut push = |waiting: &mut Waiting, project, id, bytes| {
-            let (question, client) = ask(project, &model, id, bytes);
+            let (question, client) = ask(project, &model, id, &[bytes]);
             clients.push(client);
-            waiting.push(question).into_iter().map(|question| question.asked.id).collect::<Vec<_>>()
+            ids(waiting.push(question))
         };
         for id in 0..64 {
             assert!(push(&mut waiting, greedy, id, 1).is_empty());
@@ -206,14 +296,51 @@ mod tests {
     }
 
     #[test]
+    fn a_request_under_way_takes_the_room_of_what_is_left_and_is_displaced_after_younger_ones() {
+        let (model, mut waiting) = (servable(), Waiting::default());
+        let (greedy, modest) = (ProjectId::new(), ProjectId::new());
+        let mut clients = Vec::new();
+        let mut push = |waiting: &mut Waiting, project, id, bytes: &[usize]| {
+            let (question, client) = ask(project, &model, id, bytes);
+            clients.push(client);
+            ids(waiting.push(question))
+        };
+        push(&mut waiting, greedy, 0, &[4 << 20; 2]);
+        for id in 1..=56 {
+            assert!(push(&mut waiting, greedy, id, &[1]).is_empty());
+        }
+        let (id, rest) = slice(&mut waiting, model.model.id);
+        assert_eq!(id, 0);
+        // While it was away, others have taken its place.
+        for id in 57..=61 {
+            assert!(push(&mut waiting, greedy, id, &[1]).is_empty());
+        }
+        assert_eq!(ids(waiting.put_back(rest.unwrap())), [61], "half of it is left, which is four others");
+        assert_eq!(push(&mut waiting, modest, 62, &[1]), [60]);
+        assert_eq!(turn(&mut waiting, model.model.id, 1), Some(62));
+        assert_eq!(turn(&mut waiting, model.model.id, 1), Some(0));
+    }
+
+    #[test]
     fn a_request_whose_client_is_gone_takes_no_turn() {
         let (model, mut waiting) = (servable(), Waiting::default());
-        let (gone, client) = ask(ProjectId::new(), &model, 0, 1);
-        let (stays, _client) = ask(ProjectId::new(), &model, 1, 1);
+        let (gone, client) = ask(ProjectId::new(), &model, 0, &[1]);
+        let (stays, _client) = ask(ProjectId::new(), &model, 1, &[1]);
         waiting.push(gone);
         waiting.push(stays);
         drop(client);
         waiting.forget();
         assert_eq!(waiting.take(model.model.id).unwrap().asked.id, 1);
+    }
+
+    #[test]
+    fn a_request_whose_client_goes_between_slices_does_not_go_on() {
+        let (model, mut waiting) = (servable(), Waiting::default());
+        let (long, client) = ask(ProjectId::new(), &model, 0, &[1; 64]);
+        waiting.push(long);
+        let (_, rest) = slice(&mut waiting, model.model.id);
+        drop(client);
+        assert!(waiting.put_back(rest.unwrap()).is_empty());
+        assert!(!waiting.wants(model.model.id));
     }
 }
