@@ -2,7 +2,7 @@
 //! more for every change.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
@@ -11,6 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::connections::Place;
 use super::list::Item;
 use super::problem::Causes;
 use super::rate_limit::Allowance;
@@ -37,6 +38,10 @@ struct Inner {
     /// The project's name, and the key.
     caller: OnceLock<(String, KeyId)>,
     allowance: OnceLock<Allowance>,
+    /// When a caller without a valid key may come back.
+    retry_after: OnceLock<Duration>,
+    /// Its connection's place.
+    place: Option<Arc<Place>>,
     operation: OnceLock<Operation>,
     /// The first parameter of the path: the id of what the request is about.
     resource: OnceLock<String>,
@@ -68,12 +73,35 @@ impl<T: Item + Serialize> IntoResponse for Made<T> {
 }
 
 impl Context {
+    fn of(request: &Request) -> Self {
+        Self(Arc::new(Inner { place: request.extensions().get().cloned(), ..Inner::default() }))
+    }
+
     pub(super) fn set_caller(&self, project: &str, key: KeyId) {
         let _ = self.0.caller.set((project.to_owned(), key));
     }
 
     pub(super) fn set_allowance(&self, allowance: Allowance) {
         let _ = self.0.allowance.set(allowance);
+    }
+
+    pub(super) fn set_retry_after(&self, wait: Duration) {
+        let _ = self.0.retry_after.set(wait);
+    }
+
+    /// How long until the request's address may send another one without a valid key; None if it may now.
+    pub(super) fn strangers_wait(&self) -> Option<Duration> {
+        self.0.place.as_ref().and_then(|place| place.strangers_wait())
+    }
+
+    /// Keeps the connection open until the request is answered; false if it is closed already.
+    pub(super) fn engage(&self) -> bool {
+        self.0.place.as_ref().is_none_or(|place| place.engage())
+    }
+
+    /// Whether the log tells of the request: of strangers, of as many as cannot fill its disk. The metrics count all.
+    fn is_told(&self) -> bool {
+        self.project().is_some() || self.0.place.as_ref().is_none_or(|place| place.take_stranger())
     }
 
     /// The name of the project that the request acts for, once its key is known.
@@ -126,7 +154,7 @@ impl Line {
         Self {
             started: Instant::now(),
             id: RequestId::new(),
-            context: Context::default(),
+            context: Context::of(request),
             method: known_method(request.method()),
             route: request.extensions().get::<MatchedPath>().cloned(),
             path: clipped_to(request.uri().path(), LOGGED_PATH).into_owned(),
@@ -186,8 +214,9 @@ impl Drop for Line {
             };
         }
         match status {
-            500.. => line!(error, "request failed"),
             ..400 if QUIET.contains(&route) => line!(debug, "request"),
+            _ if !self.context.is_told() => line!(debug, "request"),
+            500.. => line!(error, "request failed"),
             _ => line!(info, "request"),
         }
         self.audit(resource);
@@ -217,9 +246,10 @@ fn set_headers(headers: &mut HeaderMap, id: RequestId, context: &Context, millis
         set("x-ratelimit-limit-requests", allowance.limit.to_string());
         set("x-ratelimit-remaining-requests", allowance.remaining.to_string());
         set("x-ratelimit-reset-requests", allowance.reset_text());
-        if let Some(wait) = allowance.retry_after {
-            set("retry-after-ms", wait.as_millis().max(1).to_string());
-            set("retry-after", wait.as_secs_f64().ceil().max(1.0).to_string());
-        }
+    }
+    let of_key = context.0.allowance.get().and_then(|allowance| allowance.retry_after);
+    if let Some(wait) = of_key.or(context.0.retry_after.get().copied()) {
+        set("retry-after-ms", wait.as_millis().max(1).to_string());
+        set("retry-after", wait.as_secs_f64().ceil().max(1.0).to_string());
     }
 }

@@ -1,5 +1,7 @@
 //! Our own extractors: axum's, with every rejection in our envelope.
 
+use std::time::Duration;
+
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header;
 use axum::http::request::Parts;
@@ -14,8 +16,9 @@ use crate::auth;
 use crate::dataset::json;
 use crate::db::keys;
 use crate::domain::clip::{clipped, clipped_to};
-use crate::domain::error::{Error, ErrorKind};
-use crate::domain::project::{Project, Role};
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::id::KeyId;
+use crate::domain::project::{Project, Role, Secret};
 
 /// Who sends the request: the project that its key acts for, and what the key may do. A handler that takes it needs a key.
 pub(super) struct Caller(pub(super) Project, pub(super) Role);
@@ -24,17 +27,18 @@ impl FromRequestParts<ApiState> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
+        let context = parts.extensions.get::<Context>().cloned().unwrap_or_default();
+        let wait = context.strangers_wait();
         let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let Some(secret) = header.and_then(auth::bearer) else {
             let message = "You didn't provide an API key. You need to provide your API key in an Authorization header \
                            using Bearer auth (i.e. Authorization: Bearer YOUR_KEY).";
-            return Err(Error::new(ErrorKind::Unauthenticated, message).into());
+            return Err(refusal(&context, wait, Error::new(ErrorKind::Unauthenticated, message)));
         };
-        let Some((key, project, role)) = keys::authenticate(state.app.db.pool(), &secret).await? else {
+        let Some((key, project, role)) = authenticate(state, &secret, wait.is_some()).await? else {
             let error = Error::new(ErrorKind::Unauthenticated, "Incorrect API key provided.").code("invalid_api_key");
-            return Err(error.into());
+            return Err(refusal(&context, wait, error));
         };
-        let context = parts.extensions.get::<Context>().cloned().unwrap_or_default();
         context.set_caller(&project.name, key);
         if let Some(allowance) = state.rate_limit.take(key) {
             context.set_allowance(allowance);
@@ -43,8 +47,29 @@ impl FromRequestParts<ApiState> for Caller {
                 return Err(Error::new(ErrorKind::RateLimited, message).code("rate_limit_exceeded").into());
             }
         }
+        if !context.engage() {
+            return Err(Error::unavailable("the connection was closed to make room for others").into());
+        }
         Ok(Self(project, role))
     }
+}
+
+/// Who has this key. From an address with too many strangers, keys that were never seen to be valid are looked up one
+/// after the other.
+async fn authenticate(state: &ApiState, secret: &Secret, are_too_many: bool) -> Result<Option<(KeyId, Project, Role)>> {
+    let hash = secret.hash();
+    let _turn = if are_too_many { state.rate_limit.turn(&hash).await } else { None };
+    let found = keys::authenticate(state.app.db.pool(), secret).await?;
+    state.rate_limit.note(hash, found.is_some());
+    Ok(found)
+}
+
+/// What a stranger is told: what is wrong, and once too many came from its address, to come back later.
+fn refusal(context: &Context, wait: Option<Duration>, error: Error) -> Problem {
+    let Some(wait) = wait else { return error.into() };
+    context.set_retry_after(wait);
+    let message = format!("{} Too many requests without a valid API key came from your address.", error.message);
+    Error::new(ErrorKind::RateLimited, message).code("rate_limit_exceeded").into()
 }
 
 /// A segment (or the rest) of the path, decoded.

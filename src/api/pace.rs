@@ -21,8 +21,14 @@ pub struct Pace {
     pub bytes: usize,
 }
 
-/// Half a kilobyte a second.
+/// Of bodies: half a kilobyte a second.
 pub(super) const PACE: Pace = Pace { stretch: Duration::from_secs(30), bytes: 15 << 10 };
+
+/// Of answers: a third of a kilobyte a second, over a stretch in which a slow reader is seen to read at all. Once its
+/// buffer is full, Linux takes more when a sixteenth of that is free and room for a segment (`__tcp_select_window`). Of
+/// a buffer of 6 MB, the largest by default, that is 384 KB, which take 98 s to read at 4 KB/s; on the loopback
+/// interface, whose segments are of 64 KB, up to 128 KB, which take 170 s at 0.75 KB/s.
+pub(super) const READING_PACE: Pace = Pace { stretch: Duration::from_mins(3), bytes: 60 << 10 };
 
 /// A body came more slowly than its pace.
 #[derive(Debug, thiserror::Error)]
@@ -63,19 +69,26 @@ fn paced<E: Into<axum::BoxError>>(
     })
 }
 
-/// The error for a body that could not be read, if the reason is its pace.
-pub(super) fn too_slow(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
+/// Whether an error of that type is among the causes of another one, or inside one of them.
+pub(super) fn caused_by<T: std::error::Error + 'static>(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(cause) = next {
-        let slow = |inner: &(dyn std::error::Error + Send + Sync + 'static)| inner.is::<TooSlow>();
-        if cause.is::<TooSlow>() || cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref).is_some_and(slow) {
-            let message =
-                format!("The body came too slowly: less than {} bytes in {} s.", PACE.bytes, PACE.stretch.as_secs());
-            return Some(Error::new(ErrorKind::TooSlow, message));
+        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if cause.is::<T>() || inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<T>) {
+            return true;
         }
         next = cause.source();
     }
-    None
+    false
+}
+
+/// The error for a body that could not be read, if the reason is its pace.
+pub(super) fn too_slow(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
+    caused_by::<TooSlow>(error).then(|| {
+        let message =
+            format!("The body came too slowly: less than {} bytes in {} s.", PACE.bytes, PACE.stretch.as_secs());
+        Error::new(ErrorKind::TooSlow, message)
+    })
 }
 
 /// Middleware that answers for a handler which does not come to an end.
