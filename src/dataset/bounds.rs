@@ -1,11 +1,13 @@
 //! What bounds the reading of data files: when it stops, and how much of what it unpacks is held at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+
+use crate::domain::id::ProjectId;
 
 /// By default nothing is bounded.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +15,8 @@ pub struct Bounds {
     /// Cancelled when nobody wants the result any more: readers look at it between rows.
     pub stop: CancellationToken,
     pub decoding: Gate,
+    /// Whose file it is, if anyone's: projects share the gate.
+    pub project: Option<ProjectId>,
 }
 
 impl Bounds {
@@ -23,7 +27,10 @@ impl Bounds {
     }
 }
 
-/// Room in memory for what is decoded, for all who share it. Whoever comes first is served first.
+/// Room in memory for what is decoded, for all who share it. Between projects the bytes that each has had decide: start-time
+/// fair queueing (Goyal, Vin, Cheng 1996, <https://doi.org/10.1145/248156.248171>). So whoever decodes small images waits
+/// for one large image of another project at a time, and not for each of them before each of its own. Within a project,
+/// whoever comes first is served first.
 #[derive(Clone, Debug)]
 pub struct Gate(Arc<Inner>);
 
@@ -38,9 +45,27 @@ struct Inner {
 struct State {
     used: u64,
     peak: u64,
-    /// Those that wait, by the order in which they came.
-    waiting: BTreeSet<u64>,
+    /// Those that wait, by the start tags of what they want, and by the order in which they came.
+    waiting: BTreeSet<(u64, u64)>,
     last: u64,
+    /// The start tag of the one that entered last.
+    now: u64,
+    /// The finish tag of each project's latest.
+    finished: HashMap<Option<ProjectId>, u64>,
+}
+
+impl State {
+    /// Puts someone in the queue.
+    fn queue(&mut self, project: Option<ProjectId>, bytes: u64) -> (u64, u64) {
+        // Whoever is not ahead of the others any more starts like someone new.
+        self.finished.retain(|_, &mut finish| finish > self.now);
+        let start = self.finished.get(&project).copied().unwrap_or(self.now);
+        self.finished.insert(project, start.saturating_add(bytes));
+        self.last += 1;
+        let turn = (start, self.last);
+        self.waiting.insert(turn);
+        turn
+    }
 }
 
 /// How a gate is used.
@@ -79,19 +104,18 @@ impl Gate {
 
     /// Waits on this thread until there is room for `bytes`; what is larger than all the room there is has it alone.
     /// None if `stop` is cancelled first.
-    pub fn enter(&self, bytes: u64, stop: &CancellationToken) -> Option<Room> {
+    pub fn enter(&self, project: Option<ProjectId>, bytes: u64, stop: &CancellationToken) -> Option<Room> {
         /// How often a cancelled wait is noticed.
         const LOOK: Duration = Duration::from_millis(100);
         let mut state = self.state();
-        state.last += 1;
-        let turn = state.last;
-        state.waiting.insert(turn);
+        let turn = state.queue(project, bytes);
         loop {
             let stopped = stop.is_cancelled();
             let fits = state.used == 0 || bytes <= self.0.bytes.saturating_sub(state.used);
             if stopped || (fits && state.waiting.first() == Some(&turn)) {
                 state.waiting.remove(&turn);
                 if !stopped {
+                    state.now = turn.0;
                     state.used = state.used.saturating_add(bytes);
                     state.peak = state.peak.max(state.used);
                 }
@@ -122,11 +146,13 @@ impl Drop for Room {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
     use std::thread;
 
     use tokio_util::sync::CancellationToken;
 
     use super::{Gate, Usage};
+    use crate::domain::id::ProjectId;
 
     #[test]
     fn no_more_is_held_than_there_is_room_for() {
@@ -135,7 +161,7 @@ mod tests {
             for i in 0..40 {
                 let (gate, stop) = (&gate, &stop);
                 scope.spawn(move || {
-                    let room = gate.enter(10 + i, stop).unwrap();
+                    let room = gate.enter(None, 10 + i, stop).unwrap();
                     thread::yield_now();
                     drop(room);
                 });
@@ -148,13 +174,13 @@ mod tests {
     #[test]
     fn what_is_too_large_comes_alone_and_who_came_first_goes_first() {
         let (gate, stop) = (Gate::new(100), CancellationToken::new());
-        let first = gate.enter(1, &stop).unwrap();
+        let first = gate.enter(None, 1, &stop).unwrap();
         thread::scope(|scope| {
-            let large = scope.spawn(|| gate.enter(1000, &stop).unwrap());
+            let large = scope.spawn(|| gate.enter(None, 1000, &stop).unwrap());
             while gate.usage().waiting < 1 {
                 thread::yield_now();
             }
-            let small = scope.spawn(|| gate.enter(1, &stop).unwrap());
+            let small = scope.spawn(|| gate.enter(None, 1, &stop).unwrap());
             while gate.usage().waiting < 2 {
                 thread::yield_now();
             }
@@ -168,11 +194,39 @@ mod tests {
     }
 
     #[test]
+    fn small_images_of_one_project_pass_the_large_ones_of_another() {
+        let (gate, stop) = (Gate::new(100), CancellationToken::new());
+        let (greedy, modest) = (Some(ProjectId::new()), Some(ProjectId::new()));
+        let order = Mutex::new(Vec::new());
+        let all = gate.enter(None, 100, &stop).unwrap();
+        thread::scope(|scope| {
+            let (gate, stop, order) = (&gate, &stop, &order);
+            for (i, (project, bytes)) in
+                [(greedy, 1000), (greedy, 1000), (greedy, 1000), (modest, 50), (modest, 60), (modest, 70)]
+                    .into_iter()
+                    .enumerate()
+            {
+                scope.spawn(move || {
+                    let room = gate.enter(project, bytes, stop).unwrap();
+                    order.lock().unwrap().push(bytes);
+                    drop(room);
+                });
+                while gate.usage().waiting <= i {
+                    thread::yield_now();
+                }
+            }
+            drop(all);
+        });
+        // The large one that came first goes first; all small ones together weigh less than it.
+        assert_eq!(*order.lock().unwrap(), [1000, 50, 60, 70, 1000, 1000]);
+    }
+
+    #[test]
     fn a_wait_that_nobody_needs_ends() {
         let (gate, stop) = (Gate::new(10), CancellationToken::new());
-        let _all = gate.enter(10, &stop).unwrap();
+        let _all = gate.enter(None, 10, &stop).unwrap();
         thread::scope(|scope| {
-            let waiting = scope.spawn(|| gate.enter(1, &stop).is_none());
+            let waiting = scope.spawn(|| gate.enter(None, 1, &stop).is_none());
             stop.cancel();
             assert!(waiting.join().unwrap());
         });

@@ -94,6 +94,15 @@ mod tests {
     }
 
     #[test]
+    fn more_columns_than_a_table_has_are_one_fault() {
+        let header = |columns: usize| vec!["c"; columns].join(",");
+        let report = inspect_bytes("a.csv", format!("{}\n", header(10_001)).repeat(3).as_bytes());
+        assert_eq!((report.rows, report.faults.count), (0, 1));
+        assert!(report.faults.summary().contains("10001 columns where at most 10000 are allowed"), "{report:?}");
+        assert!(inspect_bytes("a.csv", format!("{}\n", header(10_000)).repeat(2).as_bytes()).is_readable());
+    }
+
+    #[test]
     fn other_json_lines_are_readable_but_not_labelled() {
         let report = inspect_bytes("chat.jsonl", b"{\"messages\": []}\n");
         assert!(report.is_readable() && report.text_classification.is_none());

@@ -11,6 +11,8 @@ use std::fmt;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use crate::domain::clip::clipped;
+
 /// The most keys of one object.
 pub const MAX_KEYS: usize = 10_000;
 
@@ -140,8 +142,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
         let (mut keys, mut map) = (HashSet::new(), Map::new());
         while let Some(key) = entries.next_key::<String>()? {
             if map.contains_key(&key) || keys.contains(&key) {
-                let shown: String = key.chars().take(40).collect();
-                return Err(A::Error::custom(format!("a duplicate key {shown:?}")));
+                return Err(A::Error::custom(format!("a duplicate key {:?}", clipped(&key))));
             }
             if map.len().max(keys.len()) == MAX_KEYS {
                 return Err(A::Error::custom(format!("more than {MAX_KEYS} keys in one object")));

@@ -58,7 +58,9 @@ pub fn prepare(inputs: &Inputs, wanted: &Wanted) -> io::Result<Found> {
     let mut report = DataReport::default();
     let mut texts = HashSet::new();
     report.training = examples::report(&inputs.training, kind, columns, |example, _| {
-        texts.insert(fingerprint(example.key));
+        if inputs.validation.is_some() {
+            texts.insert(fingerprint(example.key));
+        }
     })?;
     let training = &report.training;
     let check_labels = |example: &Seen<'_>, faults: &mut Faults| {

@@ -5,7 +5,7 @@ use std::io;
 
 use serde_json::{Map, Value};
 
-use super::json;
+use super::json::{self, MAX_KEYS};
 use super::lines::{Line, Lines, RowLimit, first_line_ends_in_crlf};
 use super::{Input, MAX_LINE_BYTES};
 use crate::domain::clip::clipped;
@@ -154,15 +154,24 @@ fn each_record(
                 }
             },
         }
-        let Ok(row) = csv::StringRecord::from_byte_record(bytes.clone()) else {
-            faults.push(start, None, NOT_UTF8);
-            if header.is_none() {
-                return Ok(());
+        if header.is_none() && bytes.len() > MAX_KEYS {
+            faults.push(start, None, format!("has {} columns where at most {MAX_KEYS} are allowed", bytes.len()));
+            return Ok(());
+        }
+        let row = match csv::StringRecord::from_byte_record(bytes) {
+            Ok(row) => row,
+            Err(error) => {
+                faults.push(start, None, NOT_UTF8);
+                if header.is_none() {
+                    return Ok(());
+                }
+                bytes = error.into_byte_record();
+                continue;
             }
-            continue;
         };
         let Some(columns) = &header else {
             header = Some(row);
+            bytes = csv::ByteRecord::new();
             continue;
         };
         if row.len() != columns.len() {
@@ -171,6 +180,7 @@ fn each_record(
         } else if on_row(start, columns, &row, faults) == Next::Stop {
             return Ok(());
         }
+        bytes = row.into_byte_record();
     }
 }
 

@@ -4,6 +4,7 @@
 //! Colour profiles are not applied. Of 16 bits the upper 8 count; for grey without alpha Pillow instead makes every
 //! value above 255 white, which leaves nothing to learn from.
 
+use std::borrow::Cow;
 use std::io::Cursor;
 
 use image::metadata::Orientation;
@@ -11,6 +12,7 @@ use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageReader, Limi
 
 use super::sniff::ImageKind;
 use super::{jpeg, png, webp};
+use crate::domain::clip::clipped_to;
 
 /// The most pixels of an image: 64 megapixels.
 pub const MAX_PIXELS: u64 = 64 << 20;
@@ -55,10 +57,10 @@ pub fn room(bytes: &[u8]) -> u64 {
     let own = match head.kind {
         // Coefficients of 16 bits, of up to four channels, and the file once more.
         ImageKind::Jpeg if jpeg::is_progressive(bytes) => 8 * pixels + bytes.len() as u64,
-        ImageKind::Jpeg => bytes.len() as u64,
+        // The file once more, of a PNG without its colour profiles.
+        ImageKind::Jpeg | ImageKind::Png => bytes.len() as u64,
         // A canvas and a frame, of four bytes a pixel.
         ImageKind::WebP => 8 * pixels,
-        ImageKind::Png => 0,
     };
     let grown = if stored < rgb { stored + rgb } else { stored };
     let turned = if is_turned(orientation) { 2 * rgb } else { 0 };
@@ -82,7 +84,8 @@ fn open(bytes: &[u8]) -> Result<(Head, Orientation, impl ImageDecoder), String> 
     if kind == ImageKind::WebP && !webp::chunks_fit(bytes) {
         return Err("is damaged or cut short: a part of the WebP image is longer than the file".to_owned());
     }
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), kind.format());
+    let read = if kind == ImageKind::Png { png::without_profiles(bytes) } else { Cow::Borrowed(bytes) };
+    let mut reader = ImageReader::with_format(Cursor::new(read), kind.format());
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(MAX_ALLOCATION);
     reader.limits(limits.clone());
@@ -151,7 +154,7 @@ fn allowed() -> String {
 fn damaged(error: &ImageError) -> String {
     const LONGEST: usize = 160;
     let text = error.to_string();
-    let what: String = text.lines().next().unwrap_or_default().chars().take(LONGEST).collect();
+    let what = clipped_to(text.lines().next().unwrap_or_default(), LONGEST);
     match error {
         ImageError::Limits(_) => format!("is too large; {}", allowed()),
         ImageError::Unsupported(_) => format!("uses a feature that is not supported: {what}"),

@@ -1,6 +1,8 @@
-//! Whether a PNG file's palette is one. Decoders trust its length.
+//! The chunks of a PNG file (PNG specification, third edition, section 5.3) in front of its pixels.
 
-/// Bytes of the signature, and of a chunk's head and checksum (PNG specification, third edition, section 5.3).
+use std::borrow::Cow;
+
+/// Bytes of the signature, and of a chunk's head and checksum.
 const SIGNATURE: usize = 8;
 const CHUNK_HEAD: usize = 8;
 const CHECKSUM: usize = 4;
@@ -8,23 +10,47 @@ const CHECKSUM: usize = 4;
 const COLOUR: usize = 3;
 const MOST_COLOURS: usize = 256;
 
-/// Whether every palette before the pixels has whole colours, and not too many. A file without one is fine.
-pub(super) fn palette_is_whole(bytes: &[u8]) -> bool {
+/// Name, start and end of each chunk before the first one of pixels, as far as they are whole.
+fn chunks(bytes: &[u8]) -> impl Iterator<Item = (&[u8], usize, usize)> {
     let mut at = SIGNATURE;
-    while let Some(head) = bytes.get(at..at + CHUNK_HEAD) {
-        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
-        match &head[4..] {
-            b"IDAT" => return true,
-            b"PLTE" if length == 0 || !length.is_multiple_of(COLOUR) || length > COLOUR * MOST_COLOURS => return false,
-            _ => at += CHUNK_HEAD + length + CHECKSUM,
-        }
+    std::iter::from_fn(move || {
+        let head = bytes.get(at..at + CHUNK_HEAD)?;
+        let (start, length) = (at, u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize);
+        at += CHUNK_HEAD + length + CHECKSUM;
+        (&head[4..] != b"IDAT").then_some((&head[4..], start, at))
+    })
+}
+
+/// Whether every palette before the pixels has whole colours, and not too many: decoders trust its length. A file
+/// without one is fine.
+pub(super) fn palette_is_whole(bytes: &[u8]) -> bool {
+    chunks(bytes).filter(|(name, ..)| *name == b"PLTE").all(|(_, start, end)| {
+        let length = end - start - CHUNK_HEAD - CHECKSUM;
+        length > 0 && length.is_multiple_of(COLOUR) && length <= COLOUR * MOST_COLOURS
+    })
+}
+
+/// The file without its colour profiles, which are not applied: decoders unpack them, and half a megabyte may unpack to
+/// five hundred.
+pub(super) fn without_profiles(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let profiles = || chunks(bytes).filter(|&(name, _, end)| name == b"iCCP" && end <= bytes.len());
+    if profiles().next().is_none() {
+        return Cow::Borrowed(bytes);
     }
-    true
+    let (mut kept, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    for (_, start, end) in profiles() {
+        kept.extend_from_slice(&bytes[at..start]);
+        at = end;
+    }
+    kept.extend_from_slice(&bytes[at..]);
+    Cow::Owned(kept)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::palette_is_whole;
+    use std::borrow::Cow;
+
+    use super::{palette_is_whole, without_profiles};
 
     fn file(chunks: &[(&[u8; 4], u32)]) -> Vec<u8> {
         let mut bytes = vec![0; 8];
@@ -43,5 +69,14 @@ mod tests {
         }
         assert!(palette_is_whole(&file(&[(b"IHDR", 13), (b"IDAT", 5), (b"PLTE", 4)])));
         assert!(palette_is_whole(b"\x89PNG"));
+    }
+    #[test]
+    fn profiles_are_left_out_and_nothing_else_is() {
+        let without = file(&[(b"IHDR", 13), (b"gAMA", 4), (b"IDAT", 5), (b"iCCP", 9)]);
+        assert!(matches!(without_profiles(&without), Cow::Borrowed(_)));
+        let with = file(&[(b"IHDR", 13), (b"iCCP", 99), (b"gAMA", 4), (b"iCCP", 0), (b"IDAT", 5), (b"iCCP", 9)]);
+        assert_eq!(without_profiles(&with), without);
+        let cut = &with[..50];
+        assert_eq!(without_profiles(cut), cut);
     }
 }

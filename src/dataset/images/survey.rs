@@ -46,7 +46,7 @@ fn examine(
     let cores = thread::available_parallelism().map_or(1, usize::from);
     // Two images a core wait or are decoded, and the gate bounds what they hold.
     let (images, waiting) = sync_channel::<(ImageExample, Room)>(cores);
-    let Bounds { stop, decoding } = &input.bounds;
+    let Bounds { stop, decoding, project } = &input.bounds;
     let waiting = Mutex::new(waiting);
     let (mut faults, mut late, mut too_many_labels) = (Faults::default(), Faults::default(), false);
     thread::scope(|scope| {
@@ -65,7 +65,7 @@ fn examine(
             on_example(&example, &mut late);
             let bytes = example.bytes.len() as u64 + room(&example.bytes);
             // Without room the reading has been stopped, and fails at the next image.
-            if let Some(room) = decoding.enter(bytes, stop) {
+            if let Some(room) = decoding.enter(*project, bytes, stop) {
                 // It fails only when all workers are gone, which joining them tells.
                 let _ = images.send((example, room));
             }
