@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::ApiState;
 use super::context::Made;
-use super::dry_run::DryRunView;
+use super::dry_run;
 use super::extract::{Caller, JsonBody, Path};
 use super::job_body::CreateJobBody;
 use super::job_view::{CheckpointView, EvaluationView, EventView, JobView, MetricsView};
@@ -45,8 +45,8 @@ async fn create_job(
 ) -> Answer<Response> {
     let identity = identity(&headers, &body.bytes)?;
     if body.value.dry_run == Some(true) {
-        let dry_run = jobs::dry_run(&state.app, caller.0.id, body.value.into_request()?).await?;
-        return Ok(Json(DryRunView::from(dry_run)).into_response());
+        let made = jobs::dry_run(&state.app, caller.0.id, body.value.into_request()?).await?;
+        return dry_run::answer(made);
     }
     let job = jobs::create(&state.app, caller.0.id, body.value.into_request()?, identity).await?;
     Ok(Made(JobView::from(job)).into_response())

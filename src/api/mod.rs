@@ -10,6 +10,7 @@ mod evaluation_view;
 mod evaluations;
 mod extract;
 mod files;
+mod form_heads;
 mod job_body;
 mod job_view;
 mod jobs;

@@ -6,12 +6,18 @@ use axum::http::{StatusCode, header};
 
 use super::ApiState;
 use super::extract::Caller;
-use super::pace::too_slow;
+use super::form_heads::{HeadRoom, HeadTooLong, LONGEST_HEAD};
+use super::pace::{caused_by, too_slow};
 use super::problem::Problem;
 use crate::app::files::{self, NewFile, Spool};
+use crate::app::quotas::Headroom;
 use crate::domain::clip::clipped;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::file::FilePurpose;
+use crate::domain::id::ProjectId;
+
+/// The parts that are no file.
+const TEXTS: [&str; 3] = ["purpose", "expires_after[anchor]", "expires_after[seconds]"];
 
 /// The longest value of a part that is no file, in bytes.
 const LONGEST_TEXT: usize = 1024;
@@ -41,38 +47,54 @@ impl FromRequest<ApiState> for UploadForm {
             let message = format!("The file is larger than the allowed {limit} bytes.");
             return Err(Error::new(ErrorKind::TooLarge, message).param("file").code("file_too_large").into());
         }
-        files::check_room(&state.app, caller.0.id, announced.unwrap_or(0).saturating_sub(FORM_OVERHEAD)).await?;
+        let least = announced.unwrap_or(0).saturating_sub(FORM_OVERHEAD);
+        let headroom = Some(files::check_room(&state.app, caller.0.id, least).await?);
+        let (room, request) = HeadRoom::limit(request);
         let form = Multipart::from_request(request, state).await.map_err(|_| {
             let message = "The body must be a form: Content-Type multipart/form-data with a boundary.";
             Error::new(ErrorKind::Invalid, message).code("invalid_multipart")
         })?;
-        Ok(read(form, caller, state).await?)
+        Ok(Reader { form, room, headroom, state }.read(caller).await?)
     }
 }
 
-async fn read(mut form: Multipart, caller: Caller, state: &ApiState) -> Result<UploadForm> {
-    let (mut file, mut purpose, mut anchor, mut seconds) = (None, None, None, None);
-    while let Some(field) = form.next_field().await.map_err(malformed)? {
-        match field.name().unwrap_or_default() {
-            "file" if file.is_some() => return Err(Error::invalid("file", "'file' is given more than once.")),
-            "file" => file = Some(spool(field, state).await?),
-            "purpose" => purpose = Some(text(field, "purpose").await?),
-            "expires_after[anchor]" => anchor = Some(text(field, "expires_after[anchor]").await?),
-            "expires_after[seconds]" => seconds = Some(text(field, "expires_after[seconds]").await?),
-            name => {
-                let name = clipped(name);
+struct Reader<'a> {
+    form: Multipart,
+    room: HeadRoom,
+    /// Until the file comes.
+    headroom: Option<Headroom>,
+    state: &'a ApiState,
+}
+
+impl Reader<'_> {
+    async fn read(mut self, caller: Caller) -> Result<UploadForm> {
+        let (mut file, mut texts) = (None, TEXTS.map(|_| None));
+        loop {
+            self.room.bounded();
+            let Some(field) = self.form.next_field().await.map_err(malformed)? else { break };
+            self.room.unbounded();
+            let name = field.name().unwrap_or_default().to_owned();
+            let twice = || Error::invalid(&*name, format!("'{name}' is given more than once."));
+            if name == "file" {
+                let headroom = self.headroom.take().ok_or_else(twice)?;
+                file = Some(spool(field, self.state, caller.0.id, headroom).await?);
+            } else if let Some(place) = TEXTS.iter().position(|text| *text == name) {
+                if texts[place].is_some() {
+                    return Err(twice());
+                }
+                texts[place] = Some(text(field, TEXTS[place]).await?);
+            } else {
+                let name = clipped(&name);
                 let message = format!("Unrecognized request argument supplied: {name}");
-                return Err(Error::invalid(name.into_owned(), message).code("unknown_parameter"));
+                return Err(Error::invalid(&*name, message).code("unknown_parameter"));
             }
         }
+        let [purpose, anchor, seconds] = texts;
+        let (spool, filename) = file.ok_or_else(|| missing("file"))?;
+        let purpose = parse_purpose(&purpose.ok_or_else(|| missing("purpose"))?)?;
+        let expires_after = expiry(anchor.as_deref(), seconds.as_deref())?;
+        Ok(UploadForm { caller, spool, new: NewFile { purpose, filename, expires_after } })
     }
-    let (spool, filename) = file.ok_or_else(|| missing("file"))?;
-    let purpose = parse_purpose(&purpose.ok_or_else(|| missing("purpose"))?)?;
-    Ok(UploadForm {
-        caller,
-        spool,
-        new: NewFile { purpose, filename, expires_after: expiry(anchor.as_deref(), seconds.as_deref())? },
-    })
 }
 
 fn missing(name: &str) -> Error {
@@ -104,9 +126,14 @@ fn expiry(anchor: Option<&str>, seconds: Option<&str>) -> Result<Option<i64>> {
     }
 }
 
-async fn spool(mut field: Field<'_>, state: &ApiState) -> Result<(Spool, String)> {
+async fn spool(
+    mut field: Field<'_>,
+    state: &ApiState,
+    project: ProjectId,
+    headroom: Headroom,
+) -> Result<(Spool, String)> {
     let filename = field.file_name().unwrap_or("upload").to_owned();
-    let mut spool = Spool::new(&state.app).await?;
+    let mut spool = Spool::new(&state.app, project, headroom).await?;
     while let Some(chunk) = field.chunk().await.map_err(malformed)? {
         spool.write(&chunk).await?;
     }
@@ -127,6 +154,10 @@ async fn text(mut field: Field<'_>, name: &str) -> Result<String> {
 fn malformed(error: MultipartError) -> Error {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
         return Error::new(ErrorKind::TooLarge, "The form is larger than allowed.").code("body_too_large");
+    }
+    if caused_by::<HeadTooLong>(&error) {
+        let message = format!("The form has more than {LONGEST_HEAD} bytes in front of a part, or in the head of one.");
+        return Error::new(ErrorKind::Invalid, message).code("invalid_multipart");
     }
     let broken = || {
         let message = "The form is malformed or ended before its last boundary.";

@@ -36,7 +36,7 @@ pub(super) async fn check(State(known): State<&'static [&'static str]>, request:
 }
 
 fn check_pairs(known: &[&str], pairs: &Pairs) -> Result<()> {
-    for (i, (name, _)) in pairs.iter().enumerate() {
+    for (i, (name, value)) in pairs.iter().enumerate() {
         let shown = clipped(name);
         let of_map = metadata_key(name).map(|_| "metadata");
         if !known.contains(&of_map.unwrap_or(name)) {
@@ -50,6 +50,10 @@ fn check_pairs(known: &[&str], pairs: &Pairs) -> Result<()> {
         }
         if pairs.iter().take(i).any(|(other, _)| other == name) {
             return Err(Error::invalid(&*shown, format!("'{shown}' is given more than once.")));
+        }
+        // PostgreSQL's texts have none, so nothing that is asked for can match.
+        if name.contains('\0') || value.contains('\0') {
+            return Err(Error::invalid(&*shown, format!("Invalid value for '{shown}': it has a NUL character.")));
         }
     }
     Ok(())
@@ -131,6 +135,8 @@ mod tests {
             ("before=1", "before", "Allowed: after, limit, order, status, model, metadata."),
             ("limit=1&limit=2", "limit", "more than once"),
             ("metadata[a]=1&metadata[a]=1", "metadata[a]", "more than once"),
+            ("model=a%00", "model", "a NUL character"),
+            ("metadata[a]=%00", "metadata[a]", "a NUL character"),
             ("metadatas[a]=1", "metadatas[a]", "Unrecognized"),
             ("metadata=all", "metadata", "metadata=null alone"),
             ("metadata=null&metadata[a]=b", "metadata", "metadata=null alone"),

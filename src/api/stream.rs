@@ -1,13 +1,16 @@
 //! Objects as answers.
 
-use axum::body::Body;
+use std::convert::Infallible;
+
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 
 use super::ApiState;
 use super::problem::{Answer, Problem};
 use crate::app::objects::Object;
-use crate::domain::error::{Error, ErrorKind};
+use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::hex::hex;
 use crate::store::Stored;
 
@@ -17,6 +20,24 @@ pub(super) struct Download<'a> {
     /// What the client may call it.
     pub(super) filename: &'a str,
     pub(super) content_type: &'static str,
+}
+
+/// How much of a long answer is handed on at once, in bytes.
+const PIECE: usize = 64 << 10;
+
+/// A value as JSON, handed on in pieces as its reader takes them; `held` is dropped with the last one.
+///
+/// # Errors
+/// It cannot be written.
+pub(super) fn send_json(value: &impl Serialize, held: impl Send + 'static) -> Result<Response> {
+    let text = Bytes::from(serde_json::to_vec(value).map_err(Error::internal)?);
+    let headers =
+        [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_LENGTH, text.len().to_string())];
+    let pieces = futures_util::stream::unfold((text, held), |(mut text, held)| async move {
+        let piece = text.split_to(text.len().min(PIECE));
+        (!piece.is_empty()).then_some((Ok::<_, Infallible>(piece), (text, held)))
+    });
+    Ok((headers, Body::from_stream(pieces)).into_response())
 }
 
 /// The whole object, or the part that a Range header asks for (RFC 9110, one range), or word that it has not changed.

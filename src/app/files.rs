@@ -6,7 +6,9 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
-use super::{App, quotas};
+use super::App;
+use super::quotas::{self, Headroom};
+use super::tally::Share;
 use crate::dataset::inspect;
 use crate::db::{files, queue};
 use crate::disk::Reserve;
@@ -16,6 +18,7 @@ use crate::domain::error::{Error, ErrorKind, Result, is_storage_full};
 use crate::domain::file::{EXPIRY_SECONDS, File, FilePurpose, MAX_FILENAME};
 use crate::domain::id::{FileId, ProjectId};
 use crate::domain::page::{Page, PageRequest};
+use crate::domain::report::FileReport;
 use crate::store::out_of_storage;
 
 /// After how many bytes an upload looks again whether there is room.
@@ -29,6 +32,9 @@ pub struct Spool {
     hasher: Sha256,
     bytes: u64,
     limit: u64,
+    headroom: Headroom,
+    /// What of the bytes counts as under way.
+    counted: Share,
 }
 
 impl Drop for Spool {
@@ -38,22 +44,24 @@ impl Drop for Spool {
 }
 
 impl Spool {
-    /// An empty one.
+    /// An empty one, of a project with so much room.
     ///
     /// # Errors
     /// The scratch folder takes no file.
-    pub async fn new(app: &App) -> Result<Self> {
+    pub async fn new(app: &App, project: ProjectId, headroom: Headroom) -> Result<Self> {
         let reserve = app.config.reserve;
         let path = app.scratch().join(uuid::Uuid::new_v4().simple().to_string());
         reserve.check(&path, 0).map_err(write_failed)?;
         let file = tokio::fs::File::create_new(&path).await.map_err(write_failed)?;
-        Ok(Self { path, reserve, file, hasher: Sha256::new(), bytes: 0, limit: app.config.max_file_bytes })
+        let counted = app.uploading.add(project, 0, |_| Ok(()))?;
+        let (hasher, limit) = (Sha256::new(), app.config.max_file_bytes);
+        Ok(Self { path, reserve, file, hasher, bytes: 0, limit, headroom, counted })
     }
 
     /// Adds bytes.
     ///
     /// # Errors
-    /// The upload is larger than allowed, or the disk has no room.
+    /// The upload is larger than allowed, or the disk or the project has no room.
     pub async fn write(&mut self, chunk: &[u8]) -> Result<()> {
         let before = self.bytes;
         self.bytes += chunk.len() as u64;
@@ -63,6 +71,8 @@ impl Spool {
         }
         if before / LOOK_EVERY != self.bytes / LOOK_EVERY {
             self.reserve.check(&self.path, 0).map_err(write_failed)?;
+            let more = self.bytes / LOOK_EVERY * LOOK_EVERY - before / LOOK_EVERY * LOOK_EVERY;
+            self.counted.grow(more, |under_way| self.headroom.check(under_way, more))?;
         }
         self.hasher.update(chunk);
         self.file.write_all(chunk).await.map_err(write_failed)
@@ -83,7 +93,7 @@ fn write_failed(error: std::io::Error) -> Error {
 ///
 /// # Errors
 /// There is not.
-pub async fn check_room(app: &App, project: ProjectId, bytes: u64) -> Result<()> {
+pub async fn check_room(app: &App, project: ProjectId, bytes: u64) -> Result<Headroom> {
     app.config.reserve.check(&app.scratch(), bytes).map_err(write_failed)?;
     quotas::check_upload(app, project, bytes).await
 }
@@ -119,7 +129,7 @@ pub async fn create(app: &App, project: ProjectId, mut spool: Spool, new: NewFil
     let filename = clean_filename(&new.filename);
     let sha256 = spool.finish().await?;
     let report = if new.purpose == FilePurpose::FineTune {
-        Some(inspect_file(app, &spool.path, &filename).await?)
+        Some(inspect_file(app, project, &spool.path, &filename).await?)
     } else {
         None
     };
@@ -152,9 +162,10 @@ async fn record(app: &App, file: &File) -> Result<()> {
     tx.commit().await
 }
 
-async fn inspect_file(app: &App, path: &Path, filename: &str) -> Result<crate::domain::report::FileReport> {
+async fn inspect_file(app: &App, project: ProjectId, path: &Path, filename: &str) -> Result<FileReport> {
+    let _place = app.reading.enter(project).await?;
     let (path, filename) = (path.to_owned(), filename.to_owned());
-    let (bounds, _guard) = app.bounds();
+    let (bounds, _guard) = app.bounds(project);
     tokio::task::spawn_blocking(move || inspect::inspect(&path, &filename, &bounds))
         .await
         .map_err(Error::internal)?

@@ -10,6 +10,7 @@ pub mod objects;
 pub mod preparation;
 pub mod quotas;
 pub mod serving;
+pub mod tally;
 pub mod validation;
 
 use std::path::PathBuf;
@@ -21,12 +22,17 @@ use tokio_util::sync::DropGuard;
 use crate::config::{Config, StoreLocation};
 use crate::dataset::{Bounds, Gate};
 use crate::db::Db;
+use crate::domain::id::ProjectId;
 use crate::failpoint::Failpoints;
 use crate::private;
 use crate::process::Place;
 use crate::store::Store;
-use quotas::DryRuns;
 use serving::Pool;
+use tally::{Places, Tally};
+
+/// How many files of a project are read at once for clients that wait: one more gains nothing on a few cores, and
+/// takes from the others.
+const READINGS: usize = 2;
 
 /// What operations work on.
 #[derive(Clone)]
@@ -37,7 +43,12 @@ pub struct App {
     pub failpoints: Failpoints,
     /// The models that answer requests.
     pub serving: Pool,
-    pub dry_runs: DryRuns,
+    /// Dry runs that this process makes.
+    pub dry_runs: Tally,
+    /// Bytes of uploads that are not recorded yet.
+    pub uploading: Tally,
+    /// Whoever reads files while its client waits has one.
+    pub reading: Places,
     place: Arc<OnceCell<Arc<Place>>>,
     /// Room for the images that this process decodes.
     pub decoding: Gate,
@@ -59,7 +70,9 @@ impl App {
             config: Arc::new(config),
             failpoints,
             serving,
-            dry_runs: DryRuns::default(),
+            dry_runs: Tally::default(),
+            uploading: Tally::default(),
+            reading: Places::new(READINGS),
             place: Arc::default(),
             decoding,
         };
@@ -94,10 +107,10 @@ impl App {
         self.place.get_or_try_init(find).await.cloned()
     }
 
-    /// Bounds for the reading of files. It stops when the guard is dropped: with the request that asked for it, or when
+    /// Bounds for the reading of a project's files. It stops when the guard is dropped: with the request that asked for it, or when
     /// this process ends.
-    pub fn bounds(&self) -> (Bounds, DropGuard) {
-        let bounds = Bounds { decoding: self.decoding.clone(), ..Bounds::default() };
+    pub fn bounds(&self, project: ProjectId) -> (Bounds, DropGuard) {
+        let bounds = Bounds { decoding: self.decoding.clone(), project: Some(project), ..Bounds::default() };
         let guard = bounds.stop.clone().drop_guard();
         (bounds, guard)
     }

@@ -1,9 +1,7 @@
 //! What a project may have at once: checked where something is added, in the transaction that adds it.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-
 use super::App;
+use super::tally::Share;
 use crate::db::Connection;
 use crate::db::projects::{self, Account};
 use crate::domain::error::{Error, ErrorKind, Result};
@@ -12,14 +10,33 @@ use crate::domain::job::JobKind;
 use crate::domain::quota::{Quota, Quotas};
 use crate::telemetry::audit_operator;
 
-/// Whether an upload of so many bytes is worth starting; [`admit_file`] decides.
+/// What a project may still upload.
+pub struct Headroom {
+    limits: Quotas,
+    stored: u64,
+}
+
+impl Headroom {
+    /// Lets an upload grow, given the bytes of the project's uploads that are on their way; [`admit_file`] decides.
+    ///
+    /// # Errors
+    /// The project would exceed its quota of stored bytes.
+    pub fn check(&self, under_way: u64, more: u64) -> Result<()> {
+        self.limits.check(Quota::StoredBytes, self.stored.saturating_add(under_way), more)
+    }
+}
+
+/// Whether an upload of so many bytes is worth starting.
 ///
 /// # Errors
 /// It would exceed a quota.
-pub async fn check_upload(app: &App, project: ProjectId, bytes: u64) -> Result<()> {
+pub async fn check_upload(app: &App, project: ProjectId, bytes: u64) -> Result<Headroom> {
     let mut connection = app.db.connection().await?;
     let limits = projects::quotas(&mut *connection, project).await?.or(&app.config.quotas);
-    check_file(&mut connection, &limits, project, bytes).await
+    let used = check_file(&mut connection, &limits, project, bytes).await?;
+    let headroom = Headroom { limits, stored: used.stored_bytes };
+    headroom.check(app.uploading.of(project), bytes)?;
+    Ok(headroom)
 }
 
 /// Lets a file of so many bytes be recorded in this transaction.
@@ -28,16 +45,18 @@ pub async fn check_upload(app: &App, project: ProjectId, bytes: u64) -> Result<(
 /// It would exceed a quota.
 pub(in crate::app) async fn admit_file(app: &App, db: &mut Connection, project: ProjectId, bytes: u64) -> Result<()> {
     let limits = projects::hold(db, project).await?.or(&app.config.quotas);
-    check_file(db, &limits, project, bytes).await
+    check_file(db, &limits, project, bytes).await.map(drop)
 }
 
-async fn check_file(db: &mut Connection, limits: &Quotas, project: ProjectId, bytes: u64) -> Result<()> {
+/// What the project has, with which it may have one file more.
+async fn check_file(db: &mut Connection, limits: &Quotas, project: ProjectId, bytes: u64) -> Result<Quotas> {
     if (limits.files, limits.stored_bytes) == (0, 0) {
-        return Ok(());
+        return Ok(Quotas::default());
     }
     let used = projects::stored(db, project, Quotas::default()).await?;
     limits.check(Quota::Files, used.files, 1)?;
-    limits.check(Quota::StoredBytes, used.stored_bytes, bytes)
+    limits.check(Quota::StoredBytes, used.stored_bytes, bytes)?;
+    Ok(used)
 }
 
 /// Lets the job stay that this transaction has inserted, after it called [`projects::hold`].
@@ -66,40 +85,13 @@ pub(in crate::app) async fn admit_job(
     limits.check(Quota::QueuedJobs, used.queued_jobs.saturating_sub(1), 1)
 }
 
-/// The dry runs that this process makes, by project.
-#[derive(Clone, Default)]
-pub struct DryRuns(Arc<Mutex<HashMap<ProjectId, u64>>>);
-
-/// A dry run that is counted until it is dropped.
-pub(in crate::app) struct Counted {
-    all: DryRuns,
-    project: ProjectId,
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let mut counts = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.project) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.project);
-            }
-        }
-    }
-}
-
-/// Lets a dry run begin.
+/// Lets a dry run begin; it counts until the share is dropped.
 ///
 /// # Errors
 /// The project has as many at once as it may.
-pub(in crate::app) async fn admit_dry_run(app: &App, project: ProjectId) -> Result<Counted> {
+pub(in crate::app) async fn admit_dry_run(app: &App, project: ProjectId) -> Result<Share> {
     let limits = projects::quotas(app.db.pool(), project).await?.or(&app.config.quotas);
-    let mut counts = app.dry_runs.0.lock().unwrap_or_else(PoisonError::into_inner);
-    let count = counts.entry(project).or_default();
-    limits.check(Quota::DryRuns, *count, 1)?;
-    *count += 1;
-    drop(counts);
-    Ok(Counted { all: app.dry_runs.clone(), project })
+    app.dry_runs.add(project, 1, |under_way| limits.check(Quota::DryRuns, under_way, 1))
 }
 
 /// All projects, each with the limits in force.

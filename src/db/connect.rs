@@ -107,9 +107,12 @@ impl Db {
         Ok(self.pool.acquire().await?)
     }
 
-    /// Starts a transaction.
+    /// Starts a transaction. Whoever stops waiting for it leaves that to a task: sqlx takes note of a transaction only when
+    /// the server has said so, and would put the connection back into the pool with one begun.
     pub async fn begin(&self) -> Result<Tx> {
-        Ok(Tx(self.pool.begin().await?))
+        let pool = self.pool.clone();
+        let begun = tokio::spawn(async move { pool.begin().await });
+        Ok(Tx(begun.await.map_err(Error::internal)??))
     }
 
     /// For keeping one lease, whatever the pool is busy with. It connects when it is first used.

@@ -234,38 +234,34 @@ macro_rules! select_page {
     };
 }
 
-async fn select_one(
-    db: impl PgExecutor<'_>,
-    project: Option<ProjectId>,
-    id: JobId,
-    kind: Option<JobKind>,
-) -> Result<Option<Job>> {
-    let row = select!(
-        "j.prepared",
-        "j.report",
-        [r#"
-        where j.id = $1 and ($2::uuid is null or j.project_id = $2)
-          and ($3::boolean is null or (j.training_file_id is not null) = $3)
-        "#],
-        id.0,
-        project.map(|id| id.0),
-        kind.map(|kind| kind == JobKind::Training)
-    )
-    .fetch_optional(db)
-    .await?;
-    row.map(Job::try_from).transpose()
+/// One job, by what an argument may narrow.
+macro_rules! select_one {
+    ($prepared:literal, $($argument:expr),* $(,)?) => {
+        select!(
+            $prepared,
+            "j.report",
+            [r#"
+            where j.id = $1 and ($2::uuid is null or j.project_id = $2)
+              and ($3::boolean is null or (j.training_file_id is not null) = $3)
+            "#],
+            $($argument),*
+        )
+    };
 }
 
-/// A project's job of that kind with its attempts.
+/// A project's job of that kind with its attempts, without its labels: they may be megabytes, and are shown nowhere.
 pub async fn find(db: &mut PgConnection, project: ProjectId, kind: JobKind, id: JobId) -> Result<Option<Job>> {
-    let job = select_one(&mut *db, Some(project), id, Some(kind)).await?;
-    with_attempts(db, job).await
+    let is_training = Some(kind == JobKind::Training);
+    let row =
+        select_one!("(j.prepared - 'labels')", id.0, Some(project.0), is_training).fetch_optional(&mut *db).await?;
+    with_attempts(db, row.map(Job::try_from).transpose()?).await
 }
 
 /// A job of any project, for the worker that holds it.
 pub async fn find_any(db: &mut PgConnection, id: JobId) -> Result<Option<Job>> {
-    let job = select_one(&mut *db, None, id, None).await?;
-    with_attempts(db, job).await
+    let (project, is_training) = (None::<Uuid>, None::<bool>);
+    let row = select_one!("j.prepared", id.0, project, is_training).fetch_optional(&mut *db).await?;
+    with_attempts(db, row.map(Job::try_from).transpose()?).await
 }
 
 async fn with_attempts(db: &mut PgConnection, job: Option<Job>) -> Result<Option<Job>> {

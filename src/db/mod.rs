@@ -99,9 +99,11 @@ fn kind_of(error: &sqlx::Error) -> ErrorKind {
         Io(_) | Tls(_) | Protocol(_) | PoolTimedOut | PoolClosed | WorkerCrashed => ErrorKind::Unavailable,
         sqlx::Error::Database(error) => match error.code().as_deref() {
             Some("53100") => ErrorKind::OutOfStorage,
-            // Connection trouble, a cancelled or timed-out statement, deadlock, serialization, too few resources,
+            // Connection trouble, a transaction, statement or lock that took too long, deadlock, serialization, too few resources,
             // the server shutting down or starting.
-            Some(code) if ["08", "40", "53", "55P03", "57"].into_iter().any(|prefix| code.starts_with(prefix)) => {
+            Some(code)
+                if ["08", "25P03", "40", "53", "55P03", "57"].into_iter().any(|prefix| code.starts_with(prefix)) =>
+            {
                 ErrorKind::Unavailable
             }
             _ => ErrorKind::Internal,

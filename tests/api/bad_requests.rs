@@ -303,6 +303,18 @@ async fn bad_uploads_are_refused_and_leave_nothing() {
             expect(400, Some("file"), None, "more than once"),
         ),
         (
+            "two purposes",
+            multipart,
+            format!("{}{}{}{end}", purpose("batch"), purpose("batch"), file("a")),
+            expect(400, Some("purpose"), None, "more than once"),
+        ),
+        (
+            "no part in sight",
+            multipart,
+            "x".repeat(400_000),
+            expect(400, None, Some("invalid_multipart"), "65536 bytes in front of a part"),
+        ),
+        (
             "empty file",
             multipart,
             format!("{}{}{end}", purpose("fine-tune"), file("")),

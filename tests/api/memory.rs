@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use reqwest::Method;
 
 use finetuned::app::validation;
-use image::{ImageBuffer, ImageFormat, Rgba};
+use image::{ImageBuffer, ImageEncoder, ImageFormat, Rgba};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -71,6 +71,35 @@ async fn large_bodies_of_small_values_are_not_held_as_values() {
     assert!(grown < 600 * MIB, "memory grew by {} MiB", grown / MIB);
 }
 
+/// A small image whose colour profile unpacks to a hundred megabytes.
+fn image_with_large_profile() -> Vec<u8> {
+    let mut png = Vec::new();
+    let mut encoder = image::codecs::png::PngEncoder::new(&mut png);
+    encoder.set_icc_profile(vec![0; 100 * MIB]).unwrap();
+    encoder.write_image(&[7; 3 * 8 * 8], 8, 8, image::ExtendedColorType::Rgb8).unwrap();
+    png
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn colour_profiles_are_not_unpacked() {
+    let folder = tempfile::tempdir().unwrap();
+    let (member, client) = service(&folder).await;
+    let png = image_with_large_profile();
+    assert!(png.len() < MIB);
+    let mut builder = tar::Builder::new(Vec::new());
+    for i in 0..6 {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(png.len() as u64);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, format!("{}/{i}.png", i % 2), &png[..]).unwrap();
+    }
+    let before = peak(&member);
+    let report = client.upload_as("fine-tune", "images.tar", builder.into_inner().unwrap()).await.good();
+    assert_eq!(report["validation"]["image_classification"]["examples"], 6);
+    let grown = peak(&member) - before;
+    assert!(grown < 60 * MIB, "memory grew by {} MiB", grown / MIB);
+}
+
 /// A tar archive of twelve images of two classes, of 16 bits in four channels: 2 MiB each once it is decoded.
 fn archive() -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
@@ -114,7 +143,7 @@ async fn work_for_a_client_that_is_gone_stops() {
     let (service, file) = image_service(4 << 20).await;
     let client = service.client();
     // All the room is taken, so nothing gets on until the test says so.
-    let all = service.app.decoding.enter(4 << 20, &CancellationToken::new()).unwrap();
+    let all = service.app.decoding.enter(None, 4 << 20, &CancellationToken::new()).unwrap();
     let waiting = async |count: usize| {
         let what = format!("{count} to wait for room");
         eventually(&what, 10, async || (service.app.decoding.usage().waiting == count).then_some(())).await;

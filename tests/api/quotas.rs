@@ -6,11 +6,13 @@ use finetuned::app::quotas;
 use finetuned::domain::quota::Quota;
 use finetuned::worker::upkeep::sweep;
 use futures_util::future::join_all;
+use futures_util::{Stream, StreamExt, stream};
+use reqwest::multipart::{Form, Part};
 use serde_json::json;
 
 use super::support::client::{Answer, Client};
 use super::support::data;
-use super::support::service::Service;
+use super::support::service::{Service, eventually};
 
 /// Refused, and told which quota and whether to come again.
 #[track_caller]
@@ -61,6 +63,38 @@ async fn stored_bytes_are_limited_until_some_are_deleted() {
     quotas::set(&service.app, "acme", &[(Quota::StoredBytes, Some(10_000))]).await.unwrap();
     let body = json!({"model": "tiny-bert", "training_file": file});
     refused(&client.post_json("/v1/fine_tuning/jobs", &body).await, "stored_bytes", false);
+}
+
+/// A form whose file comes in pieces of one mebibyte, and does not say how many there will be.
+fn form_of(pieces: impl Stream<Item = Vec<u8>> + Send + Sync + 'static) -> Form {
+    let pieces = reqwest::Body::wrap_stream(pieces.map(Ok::<_, std::convert::Infallible>));
+    Form::new().text("purpose", "user_data").part("file", Part::stream(pieces).file_name("a"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_on_their_way_count() {
+    const MIB: usize = 1 << 20;
+    let (service, client) = limited(&[(Quota::StoredBytes, 4 * MIB as u64)]).await;
+    let endless = stream::iter(0..200).map(|_| vec![1; MIB]);
+    refused(&client.send_form(form_of(endless)).await, "stored_bytes", false);
+
+    let begun = stream::iter(0..3).map(|_| vec![1; MIB]).chain(stream::pending());
+    let sleeping = tokio::spawn({
+        let client = client.clone();
+        async move { client.send_form(form_of(begun)).await }
+    });
+    let spooled = || {
+        std::fs::read_dir(service.app.scratch())
+            .unwrap()
+            .map(|file| file.unwrap().metadata().unwrap().len())
+            .sum::<u64>()
+    };
+    eventually("three mebibytes to arrive", 10, async || (3 * MIB as u64 <= spooled()).then_some(())).await;
+    refused(&client.upload_as("user_data", "b", vec![1; 2 * MIB]).await, "stored_bytes", false);
+    service.stranger().await.upload_as("user_data", "b", vec![1; 2 * MIB]).await.good();
+    sleeping.abort();
+    eventually("what is left to go", 10, async || (spooled() == 0).then_some(())).await;
+    client.upload_as("user_data", "b", vec![1; 2 * MIB]).await.good();
 }
 
 #[tokio::test(flavor = "multi_thread")]

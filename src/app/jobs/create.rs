@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::get;
 use super::request::{RequestIdentity, check_metadata, data_file, find_repeated, insert, seed_or_random};
 use crate::app::preparation::{Refusal, prepare};
+use crate::app::tally::Share;
 use crate::app::{App, models, quotas};
 use crate::domain::error::{Error, Result};
 use crate::domain::hyperparameters::{DataFacts, Requested, Subject, resolve};
@@ -50,6 +51,8 @@ pub async fn create(app: &App, project: ProjectId, request: CreateJob, identity:
 pub struct DryRun {
     pub spec: JobSpec,
     pub outcome: std::result::Result<Prepared, Refusal>,
+    /// It counts as under way while this is held.
+    pub counted: Share,
 }
 
 /// Does everything for a job that happens before it is queued, and creates nothing.
@@ -59,9 +62,10 @@ pub struct DryRun {
 /// runs at once as it may.
 pub async fn dry_run(app: &App, project: ProjectId, request: CreateJob) -> Result<DryRun> {
     let spec = check(app, project, request).await?;
-    let _counted = quotas::admit_dry_run(app, project).await?;
+    let counted = quotas::admit_dry_run(app, project).await?;
+    let _place = app.reading.enter(project).await?;
     let outcome = prepare(app, project, &spec).await?;
-    Ok(DryRun { spec, outcome })
+    Ok(DryRun { spec, outcome, counted })
 }
 
 /// Turns a request into a spec, with everything checked that needs no reading of files.

@@ -34,7 +34,7 @@ pub(super) async fn prepare(
         (ProblemType::default(), Vec::new())
     };
     let id = spec.test_file.ok_or_else(|| Error::internal("an evaluation without test file"))?;
-    let (bounds, _guard) = app.bounds();
+    let (bounds, _guard) = app.bounds(project);
     let Some((input, opened)) = open(app, project, "test_file", id, &bounds).await? else {
         let message = "The file was deleted before it was read.";
         return Ok(Err(Refusal::of(JobError::new("invalid_test_file", message).param("test_file"))));

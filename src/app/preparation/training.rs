@@ -40,7 +40,7 @@ pub(super) async fn prepare(
 }
 
 async fn read(app: &App, project: ProjectId, spec: &JobSpec) -> Result<std::result::Result<Found, JobError>> {
-    let (bounds, _guard) = app.bounds();
+    let (bounds, _guard) = app.bounds(project);
     let mut found = [const { None }; 3];
     let mut opened = Vec::new();
     for ((param, id), place) in spec.files().into_iter().zip(&mut found) {
