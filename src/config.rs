@@ -82,7 +82,7 @@ settings! {
         "Folder of the training runs at work; a fast local disk serves best";
     TRAINER = "FINETUNED_TRAINER", "trainer", "finetuned-trainer beside this program", "The training program";
     TRAINER_USER = "FINETUNED_TRAINER_USER", "trainer-user",
-        "for root finetuned-trainer, if there is that user, or nobody; else the service's own",
+        "for root finetuned-trainer, if there is that user, or an id for each; else the service's own",
         "User that trainers and models at work run as";
     LIBTORCH = "FINETUNED_LIBTORCH", "libtorch", "where the trainer was built", "Folder of libtorch's libraries";
     SLOTS = "FINETUNED_SLOTS", "slots", "auto", "Jobs that run at once: auto is one per GPU, or one on the CPU";
@@ -99,7 +99,7 @@ settings! {
         "Memory of the service for decoding the images that it checks; one that needs more is decoded alone";
     RATE_LIMIT = "FINETUNED_RATE_LIMIT", "rate-limit", "6000", "Requests a minute for each API key; 0 is no limit", Serve;
     MAX_CONNECTIONS = "FINETUNED_MAX_CONNECTIONS", "max-connections", "512",
-        "Connections to the API at once; 0 is no limit", Serve;
+        "Connections to the API at once; where all are taken, one without work is closed for a new one; 0 is no limit", Serve;
     MAX_CONNECTIONS_PER_ADDRESS = "FINETUNED_MAX_CONNECTIONS_PER_ADDRESS", "max-connections-per-address", "256",
         "The same from one address (of IPv6, one /64); raise it behind a proxy, whose address all clients share", Serve;
     QUOTA_STORED_BYTES = "FINETUNED_QUOTA_STORED_BYTES", "quota-stored-bytes", "1099511627776",
@@ -148,7 +148,7 @@ pub struct Config {
     pub store: StoreLocation,
     pub runs_dir: PathBuf,
     pub trainer: PathBuf,
-    /// None is a usual one.
+    /// None is a usual one, or one for each trainer.
     pub trainer_user: Option<String>,
     pub libtorch: Option<PathBuf>,
     /// None is auto.
@@ -193,15 +193,28 @@ pub struct ConfigError(pub Vec<String>);
 /// # Errors
 /// All settings that are malformed, together.
 pub fn load(flags: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
-    let environment: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    read(flags, &environment)
+    read(flags, std::env::vars_os())
 }
 
-fn read(flags: &BTreeMap<String, String>, environment: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
+fn read(
+    flags: &BTreeMap<String, String>,
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Config, ConfigError> {
+    let (mut environment, mut faults, mut search_path) = (BTreeMap::new(), Vec::new(), None);
+    for (name, value) in variables {
+        let Ok(name) = name.into_string() else { continue };
+        if name == "PATH" {
+            search_path = Some(value.clone());
+        }
+        match value.into_string() {
+            Ok(value) => drop(environment.insert(name, value)),
+            // It may hold a secret: not shown.
+            Err(_) if is_read(&name) => faults.push(format!("{name} is set to something that is not UTF-8")),
+            Err(_) => {}
+        }
+    }
     let env = |name: &str| environment.get(name).cloned();
-    let mut reader = Reader { flags, environment, faults: Vec::new() };
+    let mut reader = Reader { flags, environment: &environment, faults };
     let state_dir = reader.path(&STATE_DIR).unwrap_or_else(|| default_state_dir(&env));
     let store = reader.store(&state_dir);
     let config = Config {
@@ -210,7 +223,7 @@ fn read(flags: &BTreeMap<String, String>, environment: &BTreeMap<String, String>
         database_connections: reader.within(&DATABASE_CONNECTIONS, 2, 1000),
         postgres_bin: reader.path(&POSTGRES_BIN),
         runtime_dir: runtime_dir(&env),
-        search_path: env("PATH").map(OsString::from),
+        search_path,
         cuda_visible_devices: env("CUDA_VISIBLE_DEVICES").map(OsString::from),
         allocation: Allocation::read(&env),
         store,
@@ -250,6 +263,15 @@ fn read(flags: &BTreeMap<String, String>, environment: &BTreeMap<String, String>
         state_dir,
     };
     if reader.faults.is_empty() { Ok(config) } else { Err(ConfigError(reader.faults)) }
+}
+
+/// Whether a variable means anything here, so that it must not be passed over. A PATH may be any bytes.
+fn is_read(name: &str) -> bool {
+    let others = [FAILPOINTS, "CUDA_VISIBLE_DEVICES", "HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"];
+    let families = ["AWS_", "SLURM_CPUS_", "SLURM_MEM_"];
+    SETTINGS.iter().any(|setting| setting.env == name)
+        || others.contains(&name)
+        || families.iter().any(|family| name.starts_with(family))
 }
 
 struct Reader<'a> {
@@ -373,14 +395,25 @@ fn default_trainer() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
 
     use super::{ConfigError, SETTINGS, StoreLocation, read};
 
     fn with(flags: &[(&str, &str)], env: &[(&str, &str)]) -> Result<super::Config, ConfigError> {
         let flags = flags.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect::<BTreeMap<_, _>>();
-        let env: BTreeMap<String, String> =
-            env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        read(&flags, &env)
+        read(&flags, env.iter().map(|&(name, value)| (name.into(), value.into())))
+    }
+
+    #[test]
+    fn a_variable_that_is_not_utf_8_is_a_fault_if_it_means_anything() {
+        let bytes = || OsString::from_vec(b"/bad\xff".to_vec());
+        let with = |name: &str| read(&BTreeMap::new(), [(OsString::from(name), bytes())].into_iter());
+        for name in ["FINETUNED_STORE_DIR", "DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "FINETUNED_FAILPOINTS", "HOME"] {
+            assert_eq!(with(name).unwrap_err().0, [format!("{name} is set to something that is not UTF-8")]);
+        }
+        assert_eq!(with("PATH").unwrap().search_path, Some(bytes()));
+        assert!(with("LS_COLORS").is_ok());
     }
 
     #[test]

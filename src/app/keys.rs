@@ -13,22 +13,30 @@ use crate::telemetry::audit_operator;
 /// The project of a service that nobody divided into projects.
 pub const DEFAULT_PROJECT: &str = "default";
 
+/// The longest name of a key, in characters.
+const KEY_NAME_CHARS: usize = 64;
+
 /// Makes a key for a project, and the project if it is new.
 ///
 /// # Errors
-/// The project's name is not allowed.
+/// The name of the project or of the key is not allowed.
 pub async fn create(app: &App, project: &str, name: &str) -> Result<(KeyId, Secret)> {
     create_as(app, project, name, Role::Member).await
 }
 
-/// The same for a key that may do more.
+/// The same for a key that may do more. The file of the first key stays until the new one has reached its owner: see
+/// [`forget_bootstrap`].
 ///
 /// # Errors
-/// The project's name is not allowed.
+/// The name of the project or of the key is not allowed.
 pub async fn create_as(app: &App, project: &str, name: &str, role: Role) -> Result<(KeyId, Secret)> {
     if !is_project_name(project) {
         let message = "a project's name is 1 to 40 lower-case letters, digits and dashes";
         return Err(Error::invalid("project", message));
+    }
+    if !is_key_name(name) {
+        let message = format!("a key's name is 1 to {KEY_NAME_CHARS} printable characters");
+        return Err(Error::invalid("name", message));
     }
     let secret = auth::new_secret()?;
     let mut tx = app.db.begin().await?;
@@ -36,8 +44,13 @@ pub async fn create_as(app: &App, project: &str, name: &str, role: Role) -> Resu
     let id = keys::create(tx.connection(), project.id, name, role, &secret).await?;
     tx.commit().await?;
     audit_operator("create_key", Some(&project.name), &id.to_string());
-    forget_bootstrap(app).await;
     Ok((id, secret))
+}
+
+/// Whether a key may have this name: lists show it on a terminal.
+fn is_key_name(name: &str) -> bool {
+    let is_printable = |c: char| !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}');
+    (1..=KEY_NAME_CHARS).contains(&name.chars().count()) && !name.trim().is_empty() && name.chars().all(is_printable)
 }
 
 /// All keys.
@@ -76,5 +89,21 @@ pub async fn forget_bootstrap(app: &App) {
     };
     if let Err(error) = removed.await {
         tracing::warn!(path = %path.display(), error = error.chain(), "the file of the first key stays");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{KEY_NAME_CHARS, is_key_name};
+
+    #[test]
+    fn a_key_s_name_can_be_shown() {
+        let longest = "ü".repeat(KEY_NAME_CHARS);
+        for name in ["key", "Ada's laptop", "schlüssel 1", &longest] {
+            assert!(is_key_name(name), "{name:?}");
+        }
+        for name in ["", " ", "a\nb", "a\u{1b}[2J", "a\tb", "a\0", "a\u{2028}b", &format!("{longest}x")] {
+            assert!(!is_key_name(name), "{name:?}");
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! `finetuned check-data`.
 
-use std::fs::File;
+use std::fmt::Write;
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::ArgMatches;
 
+use super::output::{answer, remark};
 use crate::dataset::images::IMAGE_COLUMN;
 use crate::dataset::prepare::{self, Found, Inputs, Wanted};
 use crate::dataset::{Input, detect_format, rows};
@@ -29,24 +31,25 @@ pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<ExitCode> {
     let inputs = Inputs { training, validation: input(arguments, "validation")?, test: input(arguments, "test")? };
     let found = prepare::prepare(&inputs, &Wanted { method, problem: None, options });
     let Found { report, labels, .. } = found.with_context(|| inputs.training.path.display().to_string())?;
-    println!("method: {method}");
-    show("training", &report.training);
+    let mut lines = format!("method: {method}\n");
+    show(&mut lines, "training", &report.training)?;
     if let Some(validation) = &report.validation {
-        show("validation", validation);
-        println!("validation examples that are also training examples: {}", report.validation_overlap);
+        show(&mut lines, "validation", validation)?;
+        writeln!(lines, "validation examples that are also training examples: {}", report.validation_overlap)?;
     } else {
-        println!("held out for validation: {} examples", report.held_out);
+        writeln!(lines, "held out for validation: {} examples", report.held_out)?;
     }
     if let Some(test) = &report.test {
-        show("test", test);
+        show(&mut lines, "test", test)?;
     }
+    if labels.is_ok() {
+        lines.push_str("ready to train\n");
+    }
+    answer(&lines)?;
     match labels {
-        Ok(_) => {
-            println!("ready to train");
-            Ok(ExitCode::SUCCESS)
-        }
+        Ok(_) => Ok(ExitCode::SUCCESS),
         Err(error) => {
-            eprintln!("{}: {}", error.code, error.message);
+            remark(&format!("{}: {}", error.code, error.message));
             Ok(ExitCode::FAILURE)
         }
     }
@@ -56,10 +59,11 @@ pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<ExitCode> {
 fn input(arguments: &ArgMatches, name: &str) -> anyhow::Result<Option<Input>> {
     let Some(path) = arguments.get_one::<PathBuf>(name) else { return Ok(None) };
     let named = || format!("the {name} file {}", path.display());
-    let metadata = File::open(path).and_then(|file| file.metadata()).with_context(named)?;
-    if !metadata.is_file() {
+    // Looked at before it is opened: a pipe would be waited for.
+    if !fs::metadata(path).with_context(named)?.is_file() {
         bail!("{} is no file", named());
     }
+    File::open(path).with_context(named)?;
     let filename = path.file_name().unwrap_or_default().to_string_lossy();
     let format = detect_format(path, &filename).with_context(named)?;
     Ok(Some(Input::new(path, format)))
@@ -79,28 +83,29 @@ fn likely_method(training: &Input) -> anyhow::Result<Method> {
     Ok(if has_images { Method::ImageClassification } else { Method::TextClassification })
 }
 
-fn show(name: &str, report: &ExamplesReport) {
+fn show(lines: &mut String, name: &str, report: &ExamplesReport) -> std::fmt::Result {
     let content = if let Some(ImageStatistics { widths, heights, .. }) = &report.images {
         format!("images of {}×{} to {}×{} pixels", widths.min, heights.min, widths.max, heights.max)
     } else {
         let lengths = &report.text_lengths;
         format!("texts of {} to {} characters, {:.1} on average", lengths.min, lengths.max, lengths.mean)
     };
-    println!("{name}: {} examples, {} labels; {content}", report.examples, report.label_count());
+    writeln!(lines, "{name}: {} examples, {} labels; {content}", report.examples, report.label_count())?;
     let mut labels: Vec<(&String, &u64)> = report.labels.iter().collect();
     labels.sort_by_key(|(label, count)| (std::cmp::Reverse(**count), label.as_str()));
     for (label, count) in labels.iter().take(SHOWN_LABELS) {
-        println!("  {count:8}  {label}");
+        writeln!(lines, "  {count:8}  {label}")?;
     }
     if labels.len() > SHOWN_LABELS {
-        println!("  and {} more labels", report.label_count() - SHOWN_LABELS as u64);
+        writeln!(lines, "  and {} more labels", report.label_count() - SHOWN_LABELS as u64)?;
     }
     for fault in &report.faults.listed {
         let field = fault.field.as_deref().map(|field| format!(", {field}")).unwrap_or_default();
         let place = fault.member.clone().unwrap_or_else(|| format!("line {}", fault.line));
-        println!("  {place}{field}: {}", fault.message);
+        writeln!(lines, "  {place}{field}: {}", fault.message)?;
     }
     if report.faults.count > report.faults.listed.len() as u64 {
-        println!("  and {} more faults", report.faults.count - report.faults.listed.len() as u64);
+        writeln!(lines, "  and {} more faults", report.faults.count - report.faults.listed.len() as u64)?;
     }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use nix::fcntl::Flock;
@@ -11,10 +11,24 @@ use crate::app::App;
 use crate::config::Config;
 use crate::db::Db;
 use crate::db::embedded::PrivatePostgres;
+use crate::domain::error::ErrorKind;
 use crate::private;
+use crate::worker::upkeep::ownership;
 
 /// Connections of a command that is no service.
 const ADMIN_CONNECTIONS: u32 = 2;
+/// How long a service that is just starting may take until its database answers.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How long connections may take to close: they would wait for the answers of a database that hangs.
+const CLOSE: Duration = Duration::from_secs(5);
+
+/// What a command works on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Database,
+    /// The database and the store, which must belong together.
+    Store,
+}
 
 /// An open service: its database is migrated and its folders are there.
 pub(super) struct Context {
@@ -37,56 +51,69 @@ impl Context {
             let postgres = start_postgres(&config).await?;
             (postgres.url().to_owned(), Some(postgres))
         };
-        Self::finish(config, &url, connections, postgres, Some(lock)).await
+        Self::finish(config, &url, connections, Scope::Store, postgres, Some(lock)).await
     }
 
     /// For an administrator's command: joins the running service's database, or starts the private one for a moment.
     pub(super) async fn open(config: Config) -> anyhow::Result<Self> {
-        Self::join(config, ADMIN_CONNECTIONS).await
+        Self::join(config, ADMIN_CONNECTIONS, Scope::Database).await
+    }
+
+    /// The same for a command that puts something into the store.
+    pub(super) async fn open_with_store(config: Config) -> anyhow::Result<Self> {
+        Self::join(config, ADMIN_CONNECTIONS, Scope::Store).await
     }
 
     /// For a worker beside the service.
     pub(super) async fn open_worker(config: Config) -> anyhow::Result<Self> {
         let connections = config.database_connections;
-        Self::join(config, connections).await
+        Self::join(config, connections, Scope::Store).await
     }
 
-    async fn join(config: Config, connections: u32) -> anyhow::Result<Self> {
+    async fn join(config: Config, connections: u32, scope: Scope) -> anyhow::Result<Self> {
         if let Some(url) = config.database_url.clone() {
             make_state_dir(&config)?;
-            return Self::finish(config, &url.0, connections, None, None).await;
+            return Self::finish(config, &url.0, connections, scope, None, None).await;
         }
         make_state_dir(&config)?;
         let folder = postgres_folder(&config.state_dir);
         // A service that is just starting has the lock before its database answers.
-        for _ in 0..100 {
+        let deadline = Instant::now() + ANSWER;
+        while Instant::now() < deadline {
             if let Some(lock) = lock(&config.state_dir)? {
                 let postgres = start_postgres(&config).await?;
                 let url = postgres.url().to_owned();
-                return Self::finish(config, &url, connections, Some(postgres), Some(lock)).await;
+                return Self::finish(config, &url, connections, scope, Some(postgres), Some(lock)).await;
             }
             if let Some(url) = PrivatePostgres::url_of_running(&folder)
                 && let Ok(db) = Db::connect(&url, ADMIN_CONNECTIONS).await
             {
                 db.close().await;
-                return Self::finish(config, &url, connections, None, None).await;
+                return Self::finish(config, &url, connections, scope, None, None).await;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        bail!("the service with the state directory {} does not answer", config.state_dir.display())
+        let postgres = PrivatePostgres::pid_of_running(&folder)
+            .map_or_else(String::new, |pid| format!(": its PostgreSQL, process {pid}, takes no connections"));
+        bail!("the service with the state directory {} does not answer{postgres}", config.state_dir.display())
     }
 
     async fn finish(
         config: Config,
         url: &str,
         connections: u32,
+        scope: Scope,
         postgres: Option<PrivatePostgres>,
         lock: Option<Flock<File>>,
     ) -> anyhow::Result<Self> {
         let opened = async {
             let db = Db::connect(url, connections).await.map_err(|error| anyhow::anyhow!(error.chain()))?;
             db.migrate().await.map_err(|error| anyhow::anyhow!(error.chain()).context("migrating the database"))?;
-            App::new(db, config).context("the state directory")
+            let app = App::new(db, config).context("the state directory")?;
+            if scope == Scope::Store {
+                hold_store(&app).await?;
+            }
+            Ok::<App, anyhow::Error>(app)
         };
         match opened.await {
             Ok(app) => Ok(Self { app, postgres, _lock: lock }),
@@ -115,10 +142,21 @@ impl Context {
 
     /// Closes the connections and stops the private database, if this command started it.
     pub(super) async fn close(self) {
-        self.app.db.close().await;
+        let _ = tokio::time::timeout(CLOSE, self.app.db.close()).await;
         if let Some(postgres) = self.postgres {
             postgres.stop().await;
         }
+    }
+}
+
+/// Refuses a store that is not this database's. One that is away cannot be asked; what removes objects asks again.
+async fn hold_store(app: &App) -> anyhow::Result<()> {
+    match ownership::claim(app).await {
+        Err(error) if error.kind == ErrorKind::Unavailable => {
+            tracing::warn!(error = error.chain(), "the store does not say whose it is: it is away");
+            Ok(())
+        }
+        claimed => claimed.map_err(|error| anyhow::anyhow!(error.chain())),
     }
 }
 

@@ -1,11 +1,10 @@
 //! The command line of `finetuned`.
 
-#![expect(clippy::print_stdout, reason = "commands answer on standard output")]
-
 mod check_data;
 mod context;
 mod keys;
 mod models;
+mod output;
 mod projects;
 mod serve;
 mod worker;
@@ -20,6 +19,7 @@ use crate::allocator;
 use crate::app::keys::DEFAULT_PROJECT;
 use crate::config::{self, Config, SETTINGS, Setting};
 use crate::telemetry;
+use output::{Unread, remark};
 
 fn setting(setting: &Setting) -> Arg {
     let default = if setting.default.is_empty() { "none" } else { setting.default };
@@ -119,7 +119,9 @@ pub fn main() -> ExitCode {
     match run(&command().get_matches()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            if !error.is::<Unread>() {
+                remark(&format!("error: {error:#}"));
+            }
             ExitCode::FAILURE
         }
     }
@@ -131,7 +133,7 @@ fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         return check_data::run(command);
     }
     let config = settings(command)?;
-    telemetry::init_logs(&config);
+    telemetry::init_logs(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match (name, command.subcommand()) {

@@ -1,16 +1,21 @@
 //! `finetuned models`.
 
+use std::fmt::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow};
 use clap::ArgMatches;
 
 use super::context::Context;
+use super::output::{answer, remark, shown};
 use crate::app::models;
 use crate::config::Config;
 
 pub(super) async fn run(config: Config, action: &str, arguments: &ArgMatches) -> anyhow::Result<()> {
-    let context = Context::open(config).await?;
+    let context = match action {
+        "import" => Context::open_with_store(config).await?,
+        _ => Context::open(config).await?,
+    };
     let done = match action {
         "import" => import(&context, arguments).await,
         "remove" => remove(&context, arguments).await,
@@ -29,28 +34,29 @@ async fn import(context: &Context, arguments: &ArgMatches) -> anyhow::Result<()>
     };
     let imported = models::import(&context.app, &directory, &name).await.map_err(|error| anyhow!(error.chain()))?;
     if !imported.skipped.is_empty() {
-        eprintln!("left out: {}", imported.skipped.join(", "));
+        let skipped: Vec<String> = imported.skipped.iter().map(|name| shown(name)).collect();
+        remark(&format!("left out: {}", skipped.join(", ")));
     }
-    eprintln!("{} {}", imported.model.name, if imported.new { "is imported" } else { "was imported before" });
+    let done = if imported.new { "is imported" } else { "was imported before" };
+    remark(&format!("{} {done}", imported.model.name));
     Ok(())
 }
 
 async fn remove(context: &Context, arguments: &ArgMatches) -> anyhow::Result<()> {
     let name = arguments.get_one::<String>("name").context("a name is needed")?;
     let users = models::remove_base(&context.app, name).await.map_err(|error| anyhow!(error.chain()))?;
-    match users {
-        0 => eprintln!("{name} is removed; the service frees its files within a minute"),
-        _ => eprintln!("{name} is removed; {users} active jobs go on with it, and its files go when they have ended"),
-    }
+    remark(&match users {
+        0 => format!("{name} is removed; the service frees its files within a minute"),
+        _ => format!("{name} is removed; {users} active jobs go on with it, and its files go when they have ended"),
+    });
     Ok(())
 }
 
 async fn list(context: &Context) -> anyhow::Result<()> {
+    let mut lines = String::new();
     for model in models::list_base(&context.app).await.map_err(|error| anyhow!(error.chain()))? {
-        println!(
-            "{}  {}  {} wide, {} tokens",
-            model.name, model.family, model.facts.hidden_size, model.facts.max_positions
-        );
+        let (name, family, facts) = (model.name, model.family, model.facts);
+        writeln!(lines, "{name}  {family}  {} wide, {} tokens", facts.hidden_size, facts.max_positions)?;
     }
-    Ok(())
+    answer(&lines)
 }

@@ -1,9 +1,12 @@
 //! `finetuned projects`.
 
+use std::fmt::Write;
+
 use anyhow::{anyhow, bail};
 use clap::{Arg, ArgMatches, Command};
 
 use super::context::Context;
+use super::output::{answer, remark};
 use crate::app::quotas;
 use crate::config::Config;
 use crate::domain::quota::Quota;
@@ -47,8 +50,9 @@ pub(super) async fn run(config: Config, action: &str, arguments: &ArgMatches) ->
 }
 
 async fn list(context: &Context) -> anyhow::Result<()> {
+    let mut lines = String::new();
     for (account, limits) in quotas::list(&context.app).await.map_err(|error| anyhow!(error.chain()))? {
-        println!("{}", account.name);
+        writeln!(lines, "{}", account.name)?;
         for quota in Quota::ALL {
             let limit = match limits.get(quota) {
                 0 => "no limit".to_owned(),
@@ -56,12 +60,12 @@ async fn list(context: &Context) -> anyhow::Result<()> {
             };
             let own = if account.own.get(quota).is_some() { "  (its own)" } else { "" };
             match quota {
-                Quota::DryRuns => println!("  {:14} {limit}{own}", quota.as_str()),
-                _ => println!("  {:14} {} {limit}{own}", quota.as_str(), account.used.get(quota)),
+                Quota::DryRuns => writeln!(lines, "  {:14} {limit}{own}", quota.as_str())?,
+                _ => writeln!(lines, "  {:14} {} {limit}{own}", quota.as_str(), account.used.get(quota))?,
             }
         }
     }
-    Ok(())
+    answer(&lines)
 }
 
 async fn set(context: &Context, arguments: &ArgMatches) -> anyhow::Result<()> {
@@ -81,6 +85,6 @@ async fn set(context: &Context, arguments: &ArgMatches) -> anyhow::Result<()> {
         bail!("nothing is set: give one of {}", Quota::ALL.map(|quota| format!("--{}", flag(quota))).join(", "));
     }
     quotas::set(&context.app, &name, &changes).await.map_err(|error| anyhow!(error.chain()))?;
-    eprintln!("the quotas of {name} are set");
+    remark(&format!("the quotas of {name} are set"));
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
@@ -81,18 +81,26 @@ async fn work(app: App, identity: Option<worker::Identity>, shutdown: Cancellati
     })
 }
 
-/// Cancelled by the first SIGINT or SIGTERM; the second ends the process at once.
+/// Cancelled by the first SIGINT, SIGTERM or SIGHUP; a second SIGINT or SIGTERM ends the process at once. SIGHUP does not:
+/// a terminal that closes sends several. Where SIGHUP is ignored, as under `nohup`, it stays so.
 pub(super) fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
     let token = CancellationToken::new();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut hangup = if ignores_hangup(&status) { None } else { Some(signal(SignalKind::hangup())?) };
     let cancelled = token.clone();
     tokio::spawn(async move {
         loop {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
+            let is_hangup = tokio::select! {
+                _ = interrupt.recv() => false,
+                _ = terminate.recv() => false,
+                () = hung_up(&mut hangup) => true,
+            };
             if cancelled.is_cancelled() {
+                if is_hangup {
+                    continue;
+                }
+                telemetry::flush_logs();
                 std::process::exit(130);
             }
             tracing::info!("stopping: running jobs save a checkpoint first; once more to stop at once");
@@ -100,6 +108,22 @@ pub(super) fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
         }
     });
     Ok(token)
+}
+
+/// Waits for the next SIGHUP, or for ever.
+async fn hung_up(hangup: &mut Option<Signal>) {
+    match hangup {
+        Some(hangup) => {
+            hangup.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether a process with this status ignores SIGHUP, which is signal 1 (`proc_pid_status(5)`, `SigIgn`).
+fn ignores_hangup(status: &str) -> bool {
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
 /// Uploads that an earlier service did not finish.
@@ -153,4 +177,17 @@ async fn greet(app: &App, address: SocketAddr) -> anyhow::Result<()> {
     let _ = out.write_all(format!("export OPENAI_BASE_URL=http://{address}/v1\n{key}").as_bytes());
     let _ = out.flush();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ignores_hangup;
+
+    #[test]
+    fn a_process_under_nohup_is_told_from_others() {
+        let status = |mask: &str| format!("Name:\tfinetuned\nSigBlk:\t0000000000000001\nSigIgn:\t{mask}\n");
+        assert!(ignores_hangup(&status("0000000000001001")));
+        assert!(!ignores_hangup(&status("0000000000001000")));
+        assert!(!ignores_hangup(""));
+    }
 }

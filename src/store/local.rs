@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_util::io::ReaderStream;
 
 use super::checked::{FoundWhole, Identity};
-use super::{CHUNK, Content, Listed, StoreError, Stored, hash, hash_of};
+use super::{CHUNK, Content, ID_BYTES, ID_KEY, Listed, StoreError, Stored, hash, hash_of, id_in};
 use crate::disk::Reserve;
 use crate::private;
 
@@ -212,6 +212,36 @@ impl LocalStore {
         .await
     }
 
+    /// See [`super::Store::id`].
+    pub(super) async fn id(&self) -> Result<Option<String>, StoreError> {
+        let path = self.path(ID_KEY);
+        let read = blocking(ID_KEY, move || {
+            let mut bytes = Vec::new();
+            File::open(path)?.take(ID_BYTES as u64).read_to_end(&mut bytes)?;
+            Ok(id_in(&bytes))
+        });
+        match read.await {
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            read => read.map(Some),
+        }
+    }
+
+    /// See [`super::Store::set_id`].
+    pub(super) async fn set_id(&self, id: &str) -> Result<(), StoreError> {
+        let (target, text) = (self.path(ID_KEY), format!("{id}\n"));
+        let scratch = self.root.join(format!(".{ID_KEY}-{}", uuid::Uuid::new_v4().simple()));
+        blocking(ID_KEY, move || {
+            let written = File::create_new(&scratch).and_then(|mut file| {
+                file.write_all(text.as_bytes())?;
+                file.sync_all()
+            });
+            let named = written.and_then(|()| link_or_copy(&scratch, &target, Reserve::default()));
+            let _ = fs::remove_file(&scratch);
+            named
+        })
+        .await
+    }
+
     /// Whether the store takes objects.
     ///
     /// # Errors
@@ -344,6 +374,17 @@ mod tests {
         file.set_modified(before.modified().unwrap()).unwrap();
         assert!(matches!(store.verify_lately("a/b", stored).await, Err(StoreError::Corrupt { .. })));
         assert!(matches!(store.verify("a/b", stored).await, Err(StoreError::Corrupt { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_folder_goes_on_saying_whose_it_is() {
+        let (folder, store) = store();
+        assert_eq!(store.id().await.unwrap(), None);
+        store.set_id("one").await.unwrap();
+        store.set_id("two").await.unwrap();
+        assert_eq!(store.id().await.unwrap().as_deref(), Some("one"));
+        let names: Vec<_> = std::fs::read_dir(folder.path().join("objects")).unwrap().flatten().collect();
+        assert_eq!(names.len(), 1, "nothing else is left: {names:?}");
     }
 
     #[tokio::test]

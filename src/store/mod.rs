@@ -25,6 +25,11 @@ use crate::domain::error::{Error, ErrorKind, is_storage_full};
 /// How much is read and sent at a time.
 const CHUNK: usize = 256 << 10;
 
+/// The object that says whose a store is.
+pub const ID_KEY: &str = "store-id";
+/// What is read of it, in bytes.
+const ID_BYTES: usize = 100;
+
 /// An object could not be stored or read.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -293,6 +298,28 @@ impl Store {
         }
     }
 
+    /// What the store says of whose it is; None if it says nothing.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn id(&self) -> Result<Option<String>> {
+        match self {
+            Self::Local(store) => store.id().await,
+            Self::S3(store) => store.id().await,
+        }
+    }
+
+    /// Lets the store say so. A folder that says something already goes on saying that; a bucket cannot be asked to.
+    ///
+    /// # Errors
+    /// The object cannot be written.
+    pub async fn set_id(&self, id: &str) -> Result<()> {
+        match self {
+            Self::Local(store) => store.set_id(id).await,
+            Self::S3(store) => store.set_id(id).await,
+        }
+    }
+
     /// Whether the store answers.
     ///
     /// # Errors
@@ -309,6 +336,11 @@ impl Store {
 fn check_key(key: &str) -> Result<()> {
     let plain = |segment: &str| !matches!(segment, "" | "." | "..");
     if key.split('/').all(plain) && !key.contains('\0') { Ok(()) } else { Err(StoreError::Key { key: key.to_owned() }) }
+}
+
+/// What a store's own object says.
+fn id_in(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim().to_owned()
 }
 
 /// The size and hash of a file that is not in the store.

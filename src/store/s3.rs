@@ -16,7 +16,7 @@ use object_store::{
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{CHUNK, Content, Listed, StoreError, Stored};
+use super::{CHUNK, Content, ID_BYTES, ID_KEY, Listed, StoreError, Stored, id_in};
 
 /// Files up to this size are sent in one request, larger ones in parts of it.
 const PART: usize = 16 << 20;
@@ -157,6 +157,28 @@ impl S3Store {
             Listed { key: key.strip_prefix(&strip).unwrap_or(key).to_owned(), modified: meta.last_modified.into() }
         });
         listed.try_collect().await.map_err(failed(prefix))
+    }
+
+    /// See [`super::Store::id`].
+    pub(super) async fn id(&self) -> Result<Option<String>, StoreError> {
+        let found = match self.bucket.get(&self.location(ID_KEY)).await {
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            found => found.map_err(failed(ID_KEY))?,
+        };
+        let (mut content, mut bytes) = (found.into_stream(), Vec::new());
+        while bytes.len() < ID_BYTES {
+            let Some(chunk) = content.try_next().await.map_err(failed(ID_KEY))? else { break };
+            bytes.extend_from_slice(&chunk);
+        }
+        bytes.truncate(ID_BYTES);
+        Ok(Some(id_in(&bytes)))
+    }
+
+    /// See [`super::Store::set_id`].
+    pub(super) async fn set_id(&self, id: &str) -> Result<(), StoreError> {
+        let text = format!("{id}\n").into_bytes();
+        self.bucket.put(&self.location(ID_KEY), text.into()).await.map_err(failed(ID_KEY))?;
+        Ok(())
     }
 
     /// See [`super::Store::check`]. An answer that there is no such object is an answer.

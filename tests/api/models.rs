@@ -98,11 +98,68 @@ async fn importing_the_same_files_again_changes_nothing() {
     service.client().get("/v1/models/org%2Ftiny/files/config.json").await;
 }
 
+/// Puts a link in place of a file.
+fn link(to: impl AsRef<Path>, from: &Path) {
+    let _ = std::fs::remove_file(from);
+    std::os::unix::fs::symlink(to, from).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_that_lead_out_of_the_folder_are_not_published() {
+    let service = Service::api().await;
+    let folder = tempfile::tempdir().unwrap();
+    let copy = copy_of_tiny(folder.path());
+    link("/etc/passwd", &copy.join("passwd.txt"));
+    link("config.json", &copy.join("same.json"));
+    let imported = models::import(&service.app, &copy, "m").await.unwrap();
+    assert_eq!(imported.skipped, ["passwd.txt (a link to a place outside of the folder)"]);
+    let files = service.client().get("/v1/models/m/files").await.good();
+    let paths: Vec<&str> = files["data"].as_array().unwrap().iter().map(|f| f["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["config.json", "model.safetensors", "same.json", "tokenizer.json", "tokenizer_config.json"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_trained_is_not_imported() {
     let service = Service::api().await;
-    let rows: [(&str, fn(&Path), &str); 10] = [
-        ("no config", |d| std::fs::remove_file(d.join("config.json")).unwrap(), "config.json cannot be read"),
+    let rows: [(&str, fn(&Path), &str); 16] = [
+        ("no config", |d| std::fs::remove_file(d.join("config.json")).unwrap(), "it has no config.json"),
+        (
+            "config that is a device without end",
+            |d| link("/dev/zero", &d.join("config.json")),
+            "config.json is a link to a place outside of the folder",
+        ),
+        (
+            "config that is a pipe",
+            |d| {
+                std::fs::remove_file(d.join("config.json")).unwrap();
+                nix::unistd::mkfifo(&d.join("config.json"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+            },
+            "config.json is no regular file",
+        ),
+        (
+            "weights that lie elsewhere",
+            |d| link(data::tiny_model().join("model.safetensors"), &d.join("model.safetensors")),
+            "model.safetensors is a link to a place outside of the folder",
+        ),
+        (
+            "weights without tensors",
+            |d| std::fs::write(d.join("model.safetensors"), b"\x02\0\0\0\0\0\0\0{}").unwrap(),
+            "its .safetensors files hold no values",
+        ),
+        (
+            "heads that do not share the width",
+            |d| {
+                let config = std::fs::read_to_string(d.join("config.json")).unwrap();
+                let config = config.replace("\"num_attention_heads\": 4", "\"num_attention_heads\": 5");
+                std::fs::write(d.join("config.json"), config).unwrap();
+            },
+            "config.json has num_attention_heads 5, which is no divisor of its hidden_size 32",
+        ),
+        (
+            "a tokenizer that is empty",
+            |d| std::fs::write(d.join("tokenizer.json"), "").unwrap(),
+            "tokenizer.json is no tokenizer",
+        ),
         ("no tokenizer", |d| std::fs::remove_file(d.join("tokenizer.json")).unwrap(), "has no tokenizer.json"),
         ("no weights", |d| std::fs::remove_file(d.join("model.safetensors")).unwrap(), "no weights in .safetensors"),
         (

@@ -240,3 +240,33 @@ async fn a_server_whose_disk_is_full_comes_back_once_there_is_room() {
     }
     server.stop().await;
 }
+
+fn halt(pid: i32) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGSTOP).unwrap();
+}
+
+/// Waits for what must end, even on a busy machine.
+async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(std::time::Duration::from_mins(2), work).await.unwrap()
+}
+
+/// A server that hangs accepts connections, by the kernel, and says nothing; it heeds no signal but the last.
+#[tokio::test]
+async fn a_server_that_hangs_is_stopped_and_one_left_hanging_is_replaced() {
+    let folder = folder();
+    let first = open(folder.path()).await.unwrap();
+    let pid = server_pid(folder.path()).unwrap();
+    assert_eq!(PrivatePostgres::pid_of_running(&folder.path().join("postgres")), Some(pid));
+    halt(pid);
+    soon(first.stop()).await;
+    assert!(server_pid(folder.path()).is_none());
+
+    let second = open(folder.path()).await.unwrap();
+    halt(server_pid(folder.path()).unwrap());
+    // As its service is gone, it is nobody's child that we know of.
+    std::mem::forget(second);
+    let third = soon(open(folder.path())).await.unwrap();
+    assert_eq!(ask(&third, "select 'works'").await, "works");
+    soon(third.stop()).await;
+    assert!(server_pid(folder.path()).is_none());
+}

@@ -1,12 +1,20 @@
 //! Objects on S3, and several workers that share nothing but a database and a bucket.
 
 use std::path::Path;
+use std::time::Duration;
 
+use finetuned::app::App;
+use finetuned::config::StoreLocation;
+use finetuned::db::objects;
 use finetuned::disk::Reserve;
-use finetuned::store::{Store, StoreError, Stored};
+use finetuned::domain::error::ErrorKind;
+use finetuned::store::{ID_KEY, Store, StoreError, Stored};
+use finetuned::worker::upkeep::{orphans, ownership};
 use futures_util::TryStreamExt;
 
+use super::support::data;
 use super::support::s3::Bucket;
+use super::support::service::Service;
 
 const NOTHING: Stored = Stored { bytes: 0, sha256: [0; 32] };
 
@@ -75,5 +83,103 @@ async fn a_store_that_cannot_be_reached_is_unavailable_and_not_empty() {
     let fetched = store.fetch("a", NOTHING, Path::new("/nonexistent/file")).await;
     assert!(matches!(fetched, Err(StoreError::Unavailable { .. })), "{fetched:?}");
     let error = finetuned::domain::error::Error::from(fetched.unwrap_err());
-    assert_eq!(error.kind, finetuned::domain::error::ErrorKind::Unavailable);
+    assert_eq!(error.kind, ErrorKind::Unavailable);
+}
+
+/// A service over a database of its own and this store.
+async fn over(store: &StoreLocation) -> Service {
+    Service::with(|config| config.store = store.clone()).await
+}
+
+async fn put(app: &App, count: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let source = write(folder.path(), "source", b"x");
+    for _ in 0..count {
+        app.store.put_copy(&format!("files/{}", uuid::Uuid::new_v4().simple()), &source).await.unwrap();
+    }
+}
+
+async fn count(app: &App) -> usize {
+    let mut count = 0;
+    for prefix in ["files/", "jobs/", "models/"] {
+        count += app.store.list(prefix).await.unwrap().len();
+    }
+    count
+}
+
+/// Looks for orphans of any age; how many objects are left.
+async fn sweep(app: &App) -> usize {
+    assert!(!orphans::run_once(app, Duration::ZERO).await.unwrap());
+    count(app).await
+}
+
+async fn check_that_another_database_removes_nothing(store: &StoreLocation) {
+    let first = over(store).await;
+    ownership::claim(&first.app).await.unwrap();
+    first.import_tiny_model().await;
+    first.client().upload("data.csv", data::csv(30)).await;
+    put(&first.app, 1).await;
+    ownership::claim(&first.app).await.unwrap();
+    let own = objects::store_id(first.app.db.pool()).await.unwrap().unwrap().to_string();
+    assert_eq!(first.app.store.id().await.unwrap().as_deref(), Some(&*own));
+
+    let other = over(store).await;
+    let error = ownership::claim(&other.app).await.unwrap_err();
+    let others = objects::store_id(other.app.db.pool()).await.unwrap().unwrap().to_string();
+    assert_eq!(error.kind, ErrorKind::Conflict);
+    for told in [&own, &others, "is not this database's", "FINETUNED_STORE_DIR", "DATABASE_URL", ID_KEY] {
+        assert!(error.message.contains(told), "{told}: {}", error.message);
+    }
+    let before = count(&other.app).await;
+    assert_eq!(sweep(&other.app).await, before);
+    assert_eq!(sweep(&first.app).await, before - 1, "its own orphan goes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_another_database_is_refused_and_nothing_in_it_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    check_that_another_database_removes_nothing(&StoreLocation::Folder(folder.path().join("objects"))).await;
+    check_that_another_database_removes_nothing(&Bucket::new().await.location()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_before_there_were_ids_is_that_of_the_database_that_knows_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = StoreLocation::Folder(folder.path().join("objects"));
+    let first = over(&store).await;
+    first.import_tiny_model().await;
+    let other = over(&store).await;
+    let error = ownership::claim(&other.app).await.unwrap_err();
+    assert!(error.message.contains("objects that the database does not know"), "{}", error.message);
+    assert_eq!(first.app.store.id().await.unwrap(), None, "nothing is written");
+    assert!(sweep(&other.app).await > 0);
+    ownership::claim(&first.app).await.unwrap();
+    assert!(ownership::claim(&other.app).await.is_err());
+
+    // The same database as a backup of that time has it.
+    sqlx::query("delete from object_store").execute(first.app.db.pool()).await.unwrap();
+    ownership::claim(&first.app).await.unwrap();
+    let own = objects::store_id(first.app.db.pool()).await.unwrap().unwrap();
+    assert_eq!(first.app.store.id().await.unwrap(), Some(own.to_string()));
+
+    // What the error says is the way out.
+    let others = objects::store_id(other.app.db.pool()).await.unwrap().unwrap();
+    std::fs::write(folder.path().join("objects").join(ID_KEY), format!("{others}\n")).unwrap();
+    ownership::claim(&other.app).await.unwrap();
+    assert!(ownership::claim(&first.app).await.is_err());
+}
+
+/// As after an old backup of the database was restored, which says the same of whose the store is.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_most_objects_have_no_row_none_is_removed() {
+    let service = Service::api().await;
+    ownership::claim(&service.app).await.unwrap();
+    put(&service.app, 20).await;
+    assert_eq!(sweep(&service.app).await, 0, "a few are orphans");
+    put(&service.app, 21).await;
+    assert_eq!(sweep(&service.app).await, 21);
+    for _ in 0..21 {
+        service.client().upload("data.csv", data::csv(30)).await;
+    }
+    assert_eq!(sweep(&service.app).await, 21, "they are no more than half now");
 }

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::facts::MAX_CONFIG;
+use super::folder::read_small;
 use super::import::unusable;
 use crate::domain::error::Result;
 use crate::domain::model::{FAMILIES, Family, ModelFacts};
@@ -60,12 +62,13 @@ fn refused(name: &str, value: &Value, allowed: &RangeInclusive<u32>) -> String {
     format!("config.json has {name} {given}; a whole number from {} to {} is allowed", allowed.start(), allowed.end())
 }
 
-/// Reads the family and the facts of the model in `directory`; its parameters are not counted here.
+/// Reads the family and the facts of the model in `directory` from its `config.json` at `path`; its parameters are not
+/// counted here.
 ///
 /// # Errors
-/// The file is missing or malformed, the family is not built, or a field is missing or not within its bounds.
-pub(super) fn read(directory: &Path) -> Result<(Family, ModelFacts)> {
-    let text = std::fs::read(directory.join("config.json"))
+/// The file cannot be read or is malformed, the family is not built, or a field is missing or not within its bounds.
+pub(super) fn read(directory: &Path, path: &Path) -> Result<(Family, ModelFacts)> {
+    let text = read_small(path, MAX_CONFIG)
         .map_err(|error| unusable(directory, format!("config.json cannot be read: {error}")))?;
     let fields: Map<String, Value> =
         serde_json::from_slice(&text).map_err(|error| unusable(directory, format!("config.json: {error}")))?;
@@ -95,14 +98,18 @@ fn facts(family: Family, config: &Fields) -> Read<ModelFacts> {
             };
             Ok(ModelFacts { max_positions: positions.saturating_sub(unused), vocab_size, ..facts })
         }
-        Family::DistilBert => Ok(ModelFacts {
-            hidden_size: config.number("dim", WIDTH)?,
-            max_positions: config.number("max_position_embeddings", POSITIONS)?,
-            layers: config.number("n_layers", LAYERS)?,
-            intermediate_size: config.number("hidden_dim", INNER_WIDTH)?,
-            vocab_size: config.number("vocab_size", WORDS)?,
-            ..ModelFacts::default()
-        }),
+        Family::DistilBert => {
+            let facts = ModelFacts {
+                hidden_size: config.number("dim", WIDTH)?,
+                max_positions: config.number("max_position_embeddings", POSITIONS)?,
+                layers: config.number("n_layers", LAYERS)?,
+                intermediate_size: config.number("hidden_dim", INNER_WIDTH)?,
+                vocab_size: config.number("vocab_size", WORDS)?,
+                ..ModelFacts::default()
+            };
+            check_heads(config, "n_heads", "dim", facts.hidden_size)?;
+            Ok(facts)
+        }
         Family::Vit | Family::Deit => {
             let facts = encoder(config)?;
             let image_size = config.number("image_size", PIXELS)?;
@@ -135,12 +142,23 @@ fn facts(family: Family, config: &Fields) -> Read<ModelFacts> {
 }
 
 fn encoder(config: &Fields) -> Read<ModelFacts> {
-    Ok(ModelFacts {
+    let facts = ModelFacts {
         hidden_size: config.number("hidden_size", WIDTH)?,
         layers: config.number("num_hidden_layers", LAYERS)?,
         intermediate_size: config.number("intermediate_size", INNER_WIDTH)?,
         ..ModelFacts::default()
-    })
+    };
+    check_heads(config, "num_attention_heads", "hidden_size", facts.hidden_size)?;
+    Ok(facts)
+}
+
+/// Attention shares the width out among its heads.
+fn check_heads(config: &Fields, name: &str, width_name: &str, width: u32) -> Read<()> {
+    let heads = config.number(name, WIDTH)?;
+    if width.is_multiple_of(heads) {
+        return Ok(());
+    }
+    Err(format!("config.json has {name} {heads}, which is no divisor of its {width_name} {width}"))
 }
 
 #[cfg(test)]
@@ -155,21 +173,22 @@ mod tests {
 
     fn facts(config: &Value) -> Result<(Family, ModelFacts), String> {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
-        read(folder.path()).map_err(|error| error.message)
+        let path = folder.path().join("config.json");
+        std::fs::write(&path, config.to_string()).unwrap();
+        read(folder.path(), &path).map_err(|error| error.message)
     }
 
     #[test]
     fn each_family_has_its_own_words() {
         let roberta = json!({"model_type": "roberta", "vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 2,
-            "intermediate_size": 16, "max_position_embeddings": 514, "pad_token_id": 1});
+            "num_attention_heads": 2, "intermediate_size": 16, "max_position_embeddings": 514, "pad_token_id": 1});
         assert_eq!(facts(&roberta).unwrap().1.max_positions, 512);
         let distil = json!({"model_type": "distilbert", "vocab_size": 9, "dim": 8, "n_layers": 2, "hidden_dim": 16,
-            "max_position_embeddings": 512});
+            "n_heads": 2, "max_position_embeddings": 512});
         let (family, found) = facts(&distil).unwrap();
         assert_eq!((family, found.hidden_size, found.layers), (Family::DistilBert, 8, 2));
         let vit = json!({"model_type": "vit", "hidden_size": 8, "num_hidden_layers": 2, "intermediate_size": 16,
-            "image_size": 32, "patch_size": 8});
+            "num_attention_heads": 2, "image_size": 32, "patch_size": 8});
         assert_eq!(facts(&vit).unwrap().1.values_per_image, 17 * 2 * 96);
         let resnet = json!({"model_type": "resnet", "hidden_sizes": [256, 512, 1024, 2048], "depths": [3, 4, 6, 3]});
         let (_, found) = facts(&resnet).unwrap();
@@ -185,11 +204,37 @@ mod tests {
         assert!(facts(&json!({"model_type": "resnet"})).unwrap_err().contains("no hidden_sizes"));
     }
 
+    #[test]
+    fn heads_share_the_width() {
+        for family in FAMILIES.into_iter().filter(|family| *family != Family::ResNet) {
+            let of_distilbert = family == Family::DistilBert;
+            let (name, width) = if of_distilbert { ("n_heads", "dim") } else { ("num_attention_heads", "hidden_size") };
+            for (heads, told) in [
+                (json!(3), format!("config.json has {name} 3, which is no divisor of its {width} 8")),
+                (json!(0), format!("config.json has {name} 0; a whole number")),
+                (json!(null), format!("config.json has no {name}")),
+            ] {
+                let mut config = whole(family);
+                config[name] = heads;
+                let error = facts(&config).unwrap_err();
+                assert!(error.contains(&told), "{family}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_config_of_more_than_a_mebibyte_is_not_read() {
+        let mut config = whole(Family::Bert);
+        config["note"] = json!(" ".repeat(1 << 20));
+        assert!(facts(&config).unwrap_err().contains("config.json cannot be read: it has more than 1048576 bytes"));
+    }
+
     /// A config that is whole, whatever the family.
     fn whole(family: Family) -> Value {
         json!({"model_type": family.as_str(), "vocab_size": 99, "hidden_size": 8, "num_hidden_layers": 2,
             "intermediate_size": 16, "max_position_embeddings": 64, "pad_token_id": 1, "dim": 8, "n_layers": 2,
-            "hidden_dim": 16, "image_size": 32, "patch_size": 8, "hidden_sizes": [8, 16], "depths": [1, 2]})
+            "hidden_dim": 16, "image_size": 32, "patch_size": 8, "hidden_sizes": [8, 16], "depths": [1, 2],
+            "num_attention_heads": 2, "n_heads": 2})
     }
 
     /// What a run of a model would need, by every method that it has and with the largest values that are taken.
@@ -256,7 +301,9 @@ mod tests {
                         Err(message) => {
                             refused += 1;
                             let named = message.contains(&format!("config.json has {name} "));
-                            assert!(named || message.contains("has patch_size 8;"), "{name} {value}: {message}");
+                            let of_another = ["has patch_size 8;", "heads 2, which is no divisor of its"];
+                            let named = named || of_another.iter().any(|told| message.contains(told));
+                            assert!(named, "{name} {value}: {message}");
                             assert!(message.len() < 400, "{message}");
                         }
                     }

@@ -9,7 +9,7 @@ use crate::domain::model::{Model, ModelFile};
 use crate::domain::serving::{Head, method_of};
 
 /// The largest `config.json`, in bytes.
-const MAX_CONFIG: u64 = 1 << 20;
+pub(super) const MAX_CONFIG: u64 = 1 << 20;
 
 /// What a model was made for, None for encoders without a head; and its head, or why it is no classifier.
 ///

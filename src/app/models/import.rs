@@ -1,8 +1,13 @@
 //! Importing base models.
 
+use std::collections::HashMap;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
+use serde::de::IgnoredAny;
+
 use super::config;
+use super::folder::{Folder, open};
 use crate::app::App;
 use crate::db::models;
 use crate::domain::Timestamp;
@@ -12,15 +17,12 @@ use crate::domain::model::{Model, ModelFile, ModelKind, is_base_model_name};
 use crate::store;
 use crate::telemetry::audit_operator;
 
-/// Endings of the files that belong to a model. Weights in pickles are never taken: reading them runs code.
-const TAKEN: [&str; 5] = ["json", "safetensors", "txt", "model", "md"];
-
 /// What importing found.
 pub struct Imported {
     pub model: Model,
     /// False if the same files had been imported under this name before.
     pub new: bool,
-    /// Files of the directory that were not taken.
+    /// Files of the directory that were not taken, with the reason where their names would have been right.
     pub skipped: Vec<String>,
 }
 
@@ -33,23 +35,19 @@ pub async fn import(app: &App, directory: &Path, name: &str) -> Result<Imported>
         let message = "a model's name is one or two segments (a/b) of letters, digits, dots, dashes and underscores";
         return Err(Error::invalid("name", message));
     }
-    let (family, facts) = config::read(directory)?;
-    let ModelDirectory { taken, skipped } = list_files(directory)?;
-    let tokenizer = (!family.is_vision()).then_some("tokenizer.json");
-    for required in ["config.json"].into_iter().chain(tokenizer) {
-        if !taken.iter().any(|(path, _)| path == required) {
-            return Err(unusable(directory, format!("it has no {required}")));
-        }
+    let folder = Folder::read(directory).map_err(|error| unusable(directory, error))?;
+    let needed = |file: &str| folder.needed(file).map_err(|why| unusable(directory, why));
+    let (family, mut facts) = config::read(directory, needed("config.json")?)?;
+    if !family.is_vision() {
+        check_tokenizer(needed("tokenizer.json")?).map_err(|why| unusable(directory, why))?;
     }
-    let weights: Vec<&PathBuf> =
-        taken.iter().filter(|(path, _)| path.ends_with(".safetensors")).map(|(_, full)| full).collect();
-    if weights.is_empty() {
-        return Err(unusable(directory, "it has no weights in .safetensors files"));
-    }
-    let mut facts = facts;
-    for path in weights {
+    for path in folder.weights().map_err(|why| unusable(directory, why))? {
         facts.parameters += check_safetensors(path).map_err(|why| unusable(directory, why))?;
     }
+    if facts.parameters == 0 {
+        return Err(unusable(directory, "its .safetensors files hold no values"));
+    }
+    let (skipped, taken) = (folder.skipped(), folder.taken);
     if let Some(model) = imported_before(app, name, &taken).await? {
         return Ok(Imported { new: false, model, skipped });
     }
@@ -99,32 +97,17 @@ pub(super) fn unusable(directory: &Path, why: impl std::fmt::Display) -> Error {
     Error::invalid("directory", format!("{} is no usable model: {why}", directory.display()))
 }
 
-/// The files of a model directory.
-struct ModelDirectory {
-    /// Those that belong to the model, with their full paths, sorted.
-    taken: Vec<(String, PathBuf)>,
-    /// The others.
-    skipped: Vec<String>,
-}
-
-fn list_files(directory: &Path) -> Result<ModelDirectory> {
-    let (mut taken, mut skipped) = (Vec::new(), Vec::new());
-    let entries = std::fs::read_dir(directory).map_err(|error| unusable(directory, error))?;
-    for entry in entries {
-        let entry = entry.map_err(|error| unusable(directory, error))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        // Followed, since model caches keep a directory of links.
-        let is_file = std::fs::metadata(entry.path()).is_ok_and(|meta| meta.is_file());
-        let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
-        if is_file && TAKEN.contains(&ending) && !name.starts_with('.') {
-            taken.push((name, entry.path()));
-        } else {
-            skipped.push(name);
-        }
-    }
-    taken.sort();
-    skipped.sort();
-    Ok(ModelDirectory { taken, skipped })
+/// Checks that a tokenizer is one, as far as that can be seen without the library that reads it.
+///
+/// # Errors
+/// What is wrong with it.
+fn check_tokenizer(path: &Path) -> std::result::Result<(), String> {
+    let bad = |why: &dyn std::fmt::Display| format!("tokenizer.json is no tokenizer: {why}");
+    let file = open(path).map_err(|error| bad(&error))?;
+    #[expect(clippy::zero_sized_map_values, reason = "serde reads no set from an object")]
+    let fields: HashMap<String, IgnoredAny> =
+        serde_json::from_reader(BufReader::new(file)).map_err(|error| bad(&error))?;
+    if fields.contains_key("model") { Ok(()) } else { Err(bad(&"it has no model")) }
 }
 
 /// Checks a safetensors file without reading the tensors: its header must describe exactly the bytes that follow.
@@ -146,7 +129,7 @@ pub fn check_safetensors(path: &Path) -> std::result::Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::check_safetensors;
+    use super::{check_safetensors, check_tokenizer};
 
     fn check(bytes: &[u8]) -> Result<u64, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -175,6 +158,19 @@ mod tests {
             ("an unknown type", with_header(&good.replace("F32", "F3"), 24)),
         ] {
             assert!(check(&bytes).unwrap_err().contains("is no safetensors file"), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_tokenizer_is_an_object_with_a_model() {
+        let check = |text: &str| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), text).unwrap();
+            check_tokenizer(file.path())
+        };
+        assert_eq!(check(r#"{"version": "1.0", "model": {"type": "WordPiece"}}"#), Ok(()));
+        for text in ["", "{", "[]", "null", "\"model\"", "{}", r#"{"model": {}} {}"#] {
+            assert!(check(text).unwrap_err().contains("tokenizer.json is no tokenizer: "), "{text}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod config;
 mod facts;
+mod folder;
 mod import;
 
 use std::path::Path;

@@ -36,6 +36,14 @@ pub enum EmbeddedError {
     Unreachable { user: String, blocked: PathBuf },
     #[error("neither the user postgres nor nobody exists, and PostgreSQL must not run as root")]
     NoUser,
+    #[error(
+        "the private PostgreSQL that runs already, process {0}, neither answers nor ends: end it, or restart the machine"
+    )]
+    Stuck(i32),
+    #[error(
+        "the path {path:?} has {what}, which a private PostgreSQL cannot take; choose another state directory (FINETUNED_STATE_DIR), or set DATABASE_URL"
+    )]
+    Path { path: PathBuf, what: &'static str },
     #[error("{program} failed: {output}")]
     Failed { program: &'static str, output: String },
     #[error("{what}: {source}")]
@@ -103,6 +111,7 @@ impl PrivatePostgres {
         search_path: Option<&OsStr>,
         runtime: &Path,
     ) -> Result<Self, EmbeddedError> {
+        check_path(folder)?;
         let owner = Owner::choose()?;
         let binaries = find_binaries(binaries, search_path).ok_or(EmbeddedError::NotFound)?;
         owner.check_reach(folder)?;
@@ -116,7 +125,9 @@ impl PrivatePostgres {
             if wait_ready(&url, Duration::from_secs(5), || true).await {
                 return Ok(Self { url, process: Process::Adopted(pid), program });
             }
-            stop_process(pid).await;
+            if !stop_process(pid).await {
+                return Err(EmbeddedError::Stuck(pid.as_raw()));
+            }
         }
         let child = program.start(&url).await?;
         Ok(Self { url, process: Process::Child(child), program })
@@ -162,6 +173,11 @@ impl PrivatePostgres {
         }
     }
 
+    /// The process of the server that runs in `folder`, whether it answers or not.
+    pub fn pid_of_running(folder: &Path) -> Option<i32> {
+        running_server(&folder.join("data")).map(Pid::as_raw)
+    }
+
     /// The URL of a server that runs in `folder`, if one was ever made there.
     pub fn url_of_running(folder: &Path) -> Option<String> {
         running_server(&folder.join("data"))?;
@@ -178,12 +194,26 @@ impl PrivatePostgres {
     pub async fn stop(self) {
         match self.process {
             Process::Child(child) => stop_child(child).await,
-            Process::Adopted(pid) => stop_process(pid).await,
+            Process::Adopted(pid) => {
+                stop_process(pid).await;
+            }
         }
         if let Some(folder) = self.program.data.parent() {
             socket::clear(folder);
         }
     }
+}
+
+/// Refuses what PostgreSQL would fail at without a word of why: it takes commas for the ends of names (of folders of
+/// sockets), and starts its programs by a shell that no line break gets through.
+fn check_path(folder: &Path) -> Result<(), EmbeddedError> {
+    let bytes = folder.as_os_str().as_encoded_bytes();
+    for (unusable, what) in [(b',', "a comma"), (b'\n', "a line break"), (b'\r', "a line break")] {
+        if bytes.contains(&unusable) {
+            return Err(EmbeddedError::Path { path: folder.to_owned(), what });
+        }
+    }
+    Ok(())
 }
 
 /// Makes the data folder if it is not there, and returns the password. A half-made data folder never gets its name.
@@ -238,7 +268,20 @@ fn url(password: &str, socket: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Outage;
+    use std::path::Path;
+
+    use super::{Outage, PrivatePostgres};
+
+    #[tokio::test]
+    async fn a_path_that_postgresql_cannot_take_is_refused_by_name() {
+        let top = tempfile::tempdir().unwrap();
+        for (name, told) in [("a,b", "a comma"), ("a\nb", "a line break"), ("a\rb", "a line break")] {
+            let folder = top.path().join(name).join("postgres");
+            let error = PrivatePostgres::open(&folder, None, None, Path::new("/run")).await.err().unwrap().to_string();
+            assert!(error.contains(told) && error.contains("FINETUNED_STATE_DIR"), "{error}");
+            assert!(!folder.exists(), "nothing is made");
+        }
+    }
 
     #[test]
     fn a_server_that_does_not_come_up_is_tried_ever_later() {

@@ -17,8 +17,10 @@ use super::{EmbeddedError, io_error};
 
 /// How long the server may take to accept connections: recovery after a crash reads its log first.
 const START: Duration = Duration::from_mins(1);
-/// How long it may take to stop before it is told to drop everything.
+/// How long it may take to stop before it is told to drop everything, and then before it is killed.
 const STOP: Duration = Duration::from_secs(20);
+/// How long one connection may take. A server that hangs is connected to by the kernel, and never says a word.
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// How long to wait before trying again.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -116,8 +118,12 @@ pub(super) fn is_stopping(data: &Path, pid: Pid) -> bool {
 pub(super) async fn wait_ready(url: &str, limit: Duration, mut alive: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + limit;
     while Instant::now() < deadline && alive() {
-        if let Ok(connection) = PgConnection::connect(url).await {
-            let _ = connection.close().await;
+        let connect = async {
+            let _ = PgConnection::connect(url).await?.close().await;
+            Ok::<(), sqlx::Error>(())
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if matches!(tokio::time::timeout(left.min(CONNECT), connect).await, Ok(Ok(()))) {
             return true;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -128,27 +134,31 @@ pub(super) async fn wait_ready(url: &str, limit: Duration, mut alive: impl FnMut
 /// Stops a server that is our child.
 pub(super) async fn stop_child(mut child: Child) {
     let pid = Pid::from_raw(child.id().cast_signed());
-    let _ = kill(pid, Signal::SIGINT);
-    let deadline = Instant::now() + STOP;
-    while matches!(child.try_wait(), Ok(None)) {
-        if Instant::now() > deadline {
-            let _ = kill(pid, Signal::SIGQUIT);
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    stop(pid, || matches!(child.try_wait(), Ok(None))).await;
 }
 
-/// Stops a server that is not our child.
-pub(super) async fn stop_process(pid: Pid) {
-    let _ = kill(pid, Signal::SIGINT);
-    let deadline = Instant::now() + STOP;
-    while is_alive(pid) {
-        if Instant::now() > deadline {
-            let _ = kill(pid, Signal::SIGQUIT);
-            return;
+/// Stops a server that is not our child; false if it cannot be ended.
+pub(super) async fn stop_process(pid: Pid) -> bool {
+    stop(pid, || is_alive(pid)).await
+}
+
+/// Tells a server to stop, ever more firmly, as long as it runs; false if it runs in the end.
+async fn stop(pid: Pid, mut runs: impl FnMut() -> bool) -> bool {
+    for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGKILL] {
+        let _ = kill(pid, signal);
+        // One that was halted (SIGSTOP) heeds only SIGKILL until it goes on.
+        let _ = kill(pid, Signal::SIGCONT);
+        let deadline = Instant::now() + STOP;
+        while Instant::now() < deadline {
+            if !runs() {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tracing::warn!(%pid, %signal, "the private PostgreSQL was told to stop and runs on");
     }
+    tracing::error!(%pid, "the private PostgreSQL cannot be ended");
+    false
 }
 
 /// Whether a process still runs; one that waits for its parent to notice its end does not.

@@ -2,6 +2,7 @@
 //! processes at once, and lose nothing when they die.
 
 pub mod orphans;
+pub mod ownership;
 pub mod rescue;
 pub mod sweep;
 pub mod unattended;

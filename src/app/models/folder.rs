@@ -1,0 +1,210 @@
+//! The folder that a base model is imported from: which of its files belong to the model, and which are left where they
+//! are. Whoever made the folder need not be who imports it, and what is imported all members of all projects can read:
+//! no link leads the import to anything else.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+
+/// Endings of the files that belong to a model. Weights in pickles are never taken: reading them runs code.
+const TAKEN: [&str; 5] = ["json", "safetensors", "txt", "model", "md"];
+
+/// Why a file with such an ending is not taken.
+const BROKEN: &str = "a link to nothing";
+const OUTSIDE: &str = "a link to a place outside of the folder";
+const SPECIAL: &str = "no regular file";
+
+/// The files of a model's folder.
+pub(super) struct Folder {
+    /// Those that belong to the model, sorted, and where they really are.
+    pub(super) taken: Vec<(String, PathBuf)>,
+    /// The others; with a reason those whose names are right.
+    left: Vec<(String, Option<&'static str>)>,
+}
+
+impl Folder {
+    /// Looks at the folder's files; none is opened.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub(super) fn read(directory: &Path) -> io::Result<Self> {
+        let root = directory.canonicalize()?;
+        let blobs = blobs_of(&root);
+        let (mut taken, mut left) = (Vec::new(), Vec::new());
+        for entry in fs::read_dir(&root)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+            if name.starts_with('.') || !TAKEN.contains(&ending) {
+                left.push((name, None));
+                continue;
+            }
+            match resolve(&entry.path(), &root, blobs.as_deref()) {
+                Ok(path) => taken.push((name, path)),
+                Err(why) => left.push((name, Some(why))),
+            }
+        }
+        taken.sort();
+        left.sort();
+        Ok(Self { taken, left })
+    }
+
+    /// Where a file is that every model needs.
+    ///
+    /// # Errors
+    /// It is not there, or not to be taken.
+    pub(super) fn needed(&self, name: &str) -> Result<&Path, String> {
+        let found = self.taken.iter().find(|(taken, _)| taken == name);
+        found.map(|(_, path)| path.as_path()).ok_or_else(|| self.why_not(|left| left == name, name))
+    }
+
+    /// The files of the weights.
+    ///
+    /// # Errors
+    /// There are none, or one is not to be taken.
+    pub(super) fn weights(&self) -> Result<Vec<&Path>, String> {
+        let is_weights = |name: &str| name.ends_with(".safetensors");
+        let found = self.taken.iter().filter(|(name, _)| is_weights(name));
+        let found: Vec<&Path> = found.map(|(_, path)| path.as_path()).collect();
+        let is_whole = !self.left.iter().any(|(name, why)| is_weights(name) && why.is_some());
+        if is_whole && !found.is_empty() {
+            return Ok(found);
+        }
+        Err(self.why_not(is_weights, "weights in .safetensors files"))
+    }
+
+    /// The files that are left, as they are listed.
+    pub(super) fn skipped(&self) -> Vec<String> {
+        let listed = |(name, why): &(String, Option<&str>)| match why {
+            Some(why) => format!("{name} ({why})"),
+            None => name.clone(),
+        };
+        self.left.iter().map(listed).collect()
+    }
+
+    fn why_not(&self, is_meant: impl Fn(&str) -> bool, what: &str) -> String {
+        let left = self.left.iter().find_map(|(name, why)| Some((name, (*why)?)).filter(|(name, _)| is_meant(name)));
+        left.map_or_else(|| format!("it has no {what}"), |(name, why)| format!("{name} is {why}"))
+    }
+}
+
+/// Where an entry leads, if to a file that may be taken.
+fn resolve(entry: &Path, root: &Path, blobs: Option<&Path>) -> Result<PathBuf, &'static str> {
+    let path = entry.canonicalize().map_err(|_| BROKEN)?;
+    if !path.starts_with(root) && !blobs.is_some_and(|blobs| path.starts_with(blobs)) {
+        return Err(OUTSIDE);
+    }
+    if fs::metadata(&path).is_ok_and(|meta| meta.is_file()) { Ok(path) } else { Err(SPECIAL) }
+}
+
+/// The folder that the links of a model in Hugging Face's cache lead to: `models--ORG--NAME/blobs` beside
+/// `models--ORG--NAME/snapshots/REVISION` (huggingface.co/docs/huggingface_hub/guides/manage-cache).
+fn blobs_of(root: &Path) -> Option<PathBuf> {
+    let snapshots = root.parent().filter(|folder| folder.ends_with("snapshots"))?;
+    let repository = snapshots.parent()?;
+    let is_model = repository.file_name()?.to_str()?.starts_with("models--");
+    is_model.then(|| repository.join("blobs"))
+}
+
+/// Opens a file, and waits for nobody, whatever is in its place by now.
+///
+/// # Errors
+/// It cannot be opened, or is no regular file.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other(SPECIAL)) }
+}
+
+/// Reads a file of at most so many bytes.
+///
+/// # Errors
+/// It cannot be read, or has more.
+pub(super) fn read_small(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::other(format!("it has more than {most} bytes")));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use super::{Folder, open, read_small};
+
+    #[test]
+    fn only_links_within_the_folder_are_followed() {
+        let top = tempfile::tempdir().unwrap();
+        let (folder, secret) = (top.path().join("model"), top.path().join("secret.txt"));
+        fs::create_dir(&folder).unwrap();
+        fs::write(&secret, "secret").unwrap();
+        fs::write(folder.join("real.json"), "{}").unwrap();
+        symlink("real.json", folder.join("config.json")).unwrap();
+        symlink("/etc/shadow", folder.join("shadow.txt")).unwrap();
+        symlink("../secret.txt", folder.join("notes.md")).unwrap();
+        symlink("nothing", folder.join("vocab.txt")).unwrap();
+        symlink("/dev/zero", folder.join("model.safetensors")).unwrap();
+        mkfifo(&folder.join("tokenizer.json"), Mode::S_IRWXU).unwrap();
+        fs::write(folder.join("pytorch_model.bin"), "").unwrap();
+
+        let found = Folder::read(&folder).unwrap();
+        let names: Vec<&str> = found.taken.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["config.json", "real.json"]);
+        assert!(found.needed("config.json").unwrap().ends_with("real.json"));
+        let outside = "is a link to a place outside of the folder";
+        assert_eq!(found.needed("shadow.txt").unwrap_err(), format!("shadow.txt {outside}"));
+        assert_eq!(found.weights().unwrap_err(), format!("model.safetensors {outside}"));
+        assert_eq!(found.needed("tokenizer.json").unwrap_err(), "tokenizer.json is no regular file");
+        assert_eq!(found.needed("vocab.txt").unwrap_err(), "vocab.txt is a link to nothing");
+        assert_eq!(found.needed("added.json").unwrap_err(), "it has no added.json");
+        let skipped = found.skipped();
+        assert!(skipped.contains(&"notes.md (a link to a place outside of the folder)".to_owned()), "{skipped:?}");
+        assert!(skipped.contains(&"pytorch_model.bin".to_owned()), "{skipped:?}");
+    }
+
+    #[test]
+    fn the_links_of_the_hugging_face_cache_are_followed_to_its_blobs_alone() {
+        let top = tempfile::tempdir().unwrap();
+        let revision = |repository: &str| {
+            let repository = top.path().join(repository);
+            let revision = repository.join("snapshots/0123abc");
+            fs::create_dir_all(&revision).unwrap();
+            fs::create_dir_all(repository.join("blobs")).unwrap();
+            fs::write(repository.join("blobs/4567"), "{}").unwrap();
+            fs::write(repository.join("token.txt"), "secret").unwrap();
+            symlink("../../blobs/4567", revision.join("config.json")).unwrap();
+            symlink("../../token.txt", revision.join("token.txt")).unwrap();
+            symlink("../../../models--a--b/blobs/4567", revision.join("other.json")).unwrap();
+            revision
+        };
+        let names = |folder: &Path| -> Vec<String> {
+            Folder::read(folder).unwrap().taken.into_iter().map(|(name, _)| name).collect()
+        };
+        assert_eq!(names(&revision("models--a--b")), ["config.json", "other.json"]);
+        assert_eq!(names(&revision("models--c--d")), ["config.json"]);
+        assert_eq!(names(&revision("elsewhere")), [""; 0]);
+    }
+
+    #[test]
+    fn nothing_but_a_file_of_a_usual_size_is_read() {
+        let top = tempfile::tempdir().unwrap();
+        let (file, pipe) = (top.path().join("file"), top.path().join("pipe"));
+        fs::write(&file, "12345").unwrap();
+        mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        assert_eq!(read_small(&file, 5).unwrap(), b"12345");
+        assert!(read_small(&file, 4).unwrap_err().to_string().contains("more than 4 bytes"));
+        for path in [pipe.as_path(), Path::new("/dev/zero")] {
+            assert_eq!(open(path).unwrap_err().to_string(), "no regular file", "{}", path.display());
+        }
+    }
+}
