@@ -3,5 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    finetuned::cli::main()
+    let code = finetuned::cli::main();
+    finetuned::telemetry::flush_logs();
+    code
 }

@@ -1,5 +1,7 @@
 //! Logs and metrics of the service itself. Labels come from closed sets: nobody can make a series by inventing a word.
 
+mod backlog;
+
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -8,6 +10,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::SystemTime;
 
+use self::backlog::Backlog;
 use crate::config::Config;
 
 /// The target of the lines that say who changed what, so that they can be kept apart from the others.
@@ -44,6 +47,8 @@ metrics! {
         "Seconds from a request's head to its answer's head, by route";
     UPLOADED_BYTES = Counter, "finetuned_uploaded_bytes_total", "Bytes of uploads stored";
     ORPHANS = Counter, "finetuned_orphaned_objects_total", "Objects removed because no row names them";
+    ORPHAN_PASSES_STOPPED = Counter, "finetuned_orphan_passes_stopped_total",
+        "Looks for objects without a row that removed none, since the store or too many rows did not fit the database";
     DAMAGED_OBJECTS = Counter, "finetuned_damaged_objects_total",
         "Objects that were missing or damaged when they were read, by fault";
     JOBS = Gauge, "finetuned_jobs", "Jobs of all projects, by kind (training, evaluation) and status";
@@ -60,6 +65,8 @@ metrics! {
     WORKERS = Gauge, "finetuned_workers", "Workers that were there within the last minute";
     DISK_FREE = Gauge, "finetuned_disk_free_bytes", "Bytes free where things are kept, by place (state, store, runs)";
     STEPS = Counter, "finetuned_training_steps_total", "Optimizer steps done on this worker";
+    LOG_LINES_LOST = Counter, "finetuned_log_lines_lost_total",
+        "Log lines that were lost because nobody read the log or it could not be written";
 }
 
 /// Bounds of the buckets of requests.
@@ -72,18 +79,49 @@ const JOB_BUCKETS: &[f64] =
 /// How often what histograms were told is added up; until then each observation takes memory of its own.
 const FOLD: Duration = Duration::from_secs(5);
 
+/// How long the last lines may take to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Why logs cannot be written as the configuration says.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    #[error("FINETUNED_LOG (--log) is {0:?}; expected levels, for all or as target=level, separated by commas")]
+    Filter(String),
+    #[error("no thread can be had for the log: {0}")]
+    Thread(std::io::Error),
+}
+
+/// The lines of this process on their way to standard error.
+static BACKLOG: OnceLock<Backlog> = OnceLock::new();
+
 /// Writes logs to standard error as the configuration says. Only the first call of a process has an effect.
-pub fn init_logs(config: &Config) {
-    let filter = EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
-    let stderr = std::io::stderr;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_timer(SystemTime);
-    // A line that cannot be written, as where the log's disk is full, is lost: complaining of it would panic.
+///
+/// # Errors
+/// The filter is malformed, or the system gives no thread.
+pub fn init_logs(config: &Config) -> Result<(), LogError> {
+    let filter = EnvFilter::try_new(&config.log).map_err(|_| LogError::Filter(config.log.clone()))?;
+    if BACKLOG.get().is_some() {
+        return Ok(());
+    }
+    let backlog = Backlog::start(std::io::stderr()).map_err(LogError::Thread)?;
+    let backlog = BACKLOG.get_or_init(|| backlog).clone();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_timer(SystemTime);
+    let builder = builder.with_writer(move || backlog.clone());
+    // Complaining of a line that is lost would go where lines go, and wait or panic.
     let builder = builder.log_internal_errors(false);
-    let builder = builder.with_ansi(stderr().is_terminal());
+    let builder = builder.with_ansi(std::io::stderr().is_terminal());
     if config.log_json {
         let _ = builder.json().try_init();
     } else {
         let _ = builder.with_target(false).try_init();
+    }
+    Ok(())
+}
+
+/// Waits a moment for the lines that are not written yet, before the process ends.
+pub fn flush_logs() {
+    if let Some(backlog) = BACKLOG.get() {
+        backlog.settle(LAST_LINES);
     }
 }
 

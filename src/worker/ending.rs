@@ -72,6 +72,16 @@ impl Ending {
         Self::new(cause, detail)
     }
 
+    /// The trainer said what no trainer says, and was killed for it.
+    pub(super) fn of_fault(fault: &str) -> Self {
+        Self::new(Cause::EngineError, format!("the training process said what it must not: {fault}"))
+    }
+
+    /// The worker failed, by a fault of its own.
+    pub(super) fn panicked() -> Self {
+        Self::new(Cause::EngineError, "the worker failed at the run; its log has the details")
+    }
+
     /// The trainer made no progress for so long.
     pub(super) fn stalled(patience: Duration) -> Self {
         Self::new(Cause::Stalled, format!("the training process made no progress for {} s", patience.as_secs()))
@@ -170,7 +180,7 @@ const WRITE: Duration = Duration::from_secs(20);
 
 /// Frees a slot whose attempt's end could not be recorded, however long the database is away: until then this worker has
 /// nothing to run in it anyway.
-async fn free_slot(worker: &Worker, claim: &Claim) {
+pub(super) async fn free_slot(worker: &Worker, claim: &Claim) {
     while let Err(error) = db::within(WRITE, queue::free_slot(worker.app.db.pool(), worker.identity.id, claim)).await {
         tracing::warn!(job = claim.public_id(), error = error.chain(), "the slot could not be freed yet");
         if worker.shutdown.is_cancelled() {

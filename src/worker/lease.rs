@@ -72,8 +72,13 @@ impl Keeper {
     pub(super) fn guard(&self, group: Group, commands: Commands) {
         let _ = self.guarded.send(Some(Guarded { group, commands }));
         if self.state() == Lease::Lost {
-            end_trainer(&self.guarded.subscribe());
+            self.end_trainer();
         }
+    }
+
+    /// Kills the processes that are guarded, if there are any.
+    pub(super) fn end_trainer(&self) {
+        end_trainer(&self.guarded.subscribe());
     }
 
     pub(super) fn state(&self) -> Lease {

@@ -10,6 +10,7 @@ mod lease;
 mod machine;
 mod memory;
 mod prepare;
+mod protocol;
 mod publish;
 mod publisher;
 mod reports;
@@ -140,7 +141,11 @@ impl Worker {
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 Ok(()) = hints.changed() => {}
-                Some(_) = runs.join_next() => {}
+                Some(ended) = runs.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "a run was lost track of");
+                    }
+                }
                 () = tokio::time::sleep(POLL) => {}
             }
         }

@@ -15,22 +15,35 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::NewEvent;
 use crate::domain::job::Job;
 
+/// Checkpoints that wait behind the one that is being stored.
+const WAITING: usize = 8;
+
 /// Stores what it is handed, in order.
 pub(super) struct Publisher {
-    queue: mpsc::UnboundedSender<Made>,
+    queue: mpsc::Sender<Made>,
     task: JoinHandle<()>,
 }
 
 impl Publisher {
     pub(super) fn start(app: App, claim: Claim, job: Job, lease: watch::Receiver<Lease>) -> Self {
-        let (queue, made) = mpsc::unbounded_channel();
+        let (queue, made) = mpsc::channel(WAITING);
         let task = tokio::spawn(async move { Work { app, claim, job, lease }.run(made).await });
         Self { queue, task }
     }
 
-    /// Takes over a checkpoint and its folder.
+    /// Whether one more checkpoint may wait. One that nobody will store any more waits for nothing.
+    pub(super) fn has_room(&self) -> bool {
+        self.queue.capacity() > 0 || self.queue.is_closed()
+    }
+
+    /// Waits until one more checkpoint may wait.
+    pub(super) async fn room(&self) {
+        let _ = self.queue.reserve().await;
+    }
+
+    /// Takes over a checkpoint and its folder. There must be room: whoever hands them over is the only one.
     pub(super) fn publish(&self, made: Made) {
-        let _ = self.queue.send(made);
+        let _ = self.queue.try_send(made);
     }
 
     /// Waits until everything is stored, or the lease is gone.
@@ -48,7 +61,7 @@ struct Work {
 }
 
 impl Work {
-    async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Made>) {
+    async fn run(mut self, mut queue: mpsc::Receiver<Made>) {
         while let Some(made) = queue.recv().await {
             let mut lease = self.lease.clone();
             tokio::select! {
@@ -59,7 +72,7 @@ impl Work {
     }
 
     /// Stores a checkpoint, however long it takes, or the newest of those that came meanwhile.
-    async fn store(&mut self, mut made: Made, queue: &mut mpsc::UnboundedReceiver<Made>) {
+    async fn store(&mut self, mut made: Made, queue: &mut mpsc::Receiver<Made>) {
         for tries in 0_u32.. {
             let Err(error) = publish::checkpoint(&self.app, &self.claim, &self.job, &made).await else { break };
             tracing::warn!(
@@ -101,4 +114,35 @@ impl Work {
 /// 0.5, 1, 2 … seconds, and 16 at most.
 pub(super) fn pause(tries: u32) -> Duration {
     Duration::from_millis(500 << tries.min(5))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use tokio::sync::mpsc;
+
+    use super::{Made, Publisher, WAITING};
+
+    #[tokio::test]
+    async fn a_queue_that_is_full_has_room_again_once_a_checkpoint_is_taken() {
+        let (queue, mut made) = mpsc::channel(WAITING);
+        let publisher = Publisher { queue, task: tokio::spawn(async {}) };
+        for step in 0..WAITING as u64 {
+            assert!(publisher.has_room());
+            let (folder, directory) = (PathBuf::new(), PathBuf::new());
+            publisher.publish(Made { step, folder, directory, metrics: BTreeMap::new(), rows: Vec::new() });
+        }
+        assert!(!publisher.has_room());
+        assert!(tokio::time::timeout(Duration::from_millis(20), publisher.room()).await.is_err());
+        assert_eq!(made.recv().await.unwrap().step, 0);
+        publisher.room().await;
+        assert!(publisher.has_room());
+        // Nobody is there to store it: nobody waits.
+        drop(made);
+        publisher.room().await;
+        assert!(publisher.has_room());
+    }
 }

@@ -10,7 +10,8 @@ use crate::db::queue::{self, Claim, Standing};
 use crate::db::{self, attempts, events, metrics};
 use crate::domain::Timestamp;
 use crate::domain::checkpoint::{MetricRow, Metrics};
-use crate::domain::error::{Error, Result};
+use crate::domain::clip::clipped_to;
+use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::NewEvent;
 use crate::domain::job::{Job, JobKind, Phase, Prepared};
 use crate::domain::run::{Started, Step, TrainerMessage};
@@ -22,6 +23,17 @@ const STEP_EVENTS: u64 = 100;
 /// How long writing may hold up reading: what the trainer prints meanwhile waits in its pipe.
 const WRITE: Duration = Duration::from_secs(3);
 
+/// Values and events that wait to be written; while there are more, the rest waits in the trainer's pipe.
+const MOST_VALUES: usize = 50_000;
+const MOST_EVENTS: usize = 1_000;
+
+/// Notices of one attempt that become events, and characters of one. Image runs have one an epoch, and a full disk makes
+/// one for each checkpoint.
+const MOST_NOTICES: u32 = 200;
+const LONGEST_NOTICE: usize = 4_000;
+/// Characters of a device's name.
+const LONGEST_DEVICE: usize = 200;
+
 /// Reports of one attempt that are not yet written.
 pub(super) struct Reports {
     app: App,
@@ -29,7 +41,12 @@ pub(super) struct Reports {
     prepared: Prepared,
     kind: JobKind,
     rows: BTreeMap<u64, Metrics>,
+    /// Values in `rows`.
+    values: usize,
     events: Vec<NewEvent>,
+    /// Whether the database did not answer when they were to be written last.
+    is_away: bool,
+    notices: u32,
     /// What the attempt started with, until it is written.
     started: Option<Started>,
     phase: Phase,
@@ -51,7 +68,10 @@ impl Reports {
             prepared,
             kind: job.spec.kind(),
             rows: BTreeMap::new(),
+            values: 0,
             events: Vec::new(),
+            is_away: false,
+            notices: 0,
             started: None,
             phase: Phase::Loading,
             step: 0,
@@ -72,7 +92,7 @@ impl Reports {
     pub(super) async fn take(&mut self, message: TrainerMessage) {
         self.dirty = true;
         match message {
-            TrainerMessage::Started(started) => self.start(started),
+            TrainerMessage::Started(started) => self.start(&started),
             TrainerMessage::Phase { phase } => {
                 let ends_training = self.phase == Phase::Training && phase != Phase::Training;
                 self.phase = phase;
@@ -80,8 +100,10 @@ impl Reports {
                     self.flush().await;
                 }
             }
-            TrainerMessage::Notice { warning: true, message } => self.events.push(NewEvent::warn(message)),
-            TrainerMessage::Notice { warning: false, message } => self.events.push(NewEvent::info(message)),
+            TrainerMessage::Notice { warning, message } => {
+                self.notices = self.notices.saturating_add(1);
+                self.events.extend(notice(self.notices, warning, &message));
+            }
             TrainerMessage::Step(step) => self.step(step),
             TrainerMessage::Evaluated { step, metrics } => self.evaluated(step, metrics),
             // The supervisor handles these.
@@ -93,7 +115,7 @@ impl Reports {
         }
     }
 
-    fn start(&mut self, started: Started) {
+    fn start(&mut self, started: &Started) {
         self.prepared.hyperparameters.precision = started.precision;
         self.step = started.step;
         self.total_steps = started.total_steps;
@@ -103,8 +125,9 @@ impl Reports {
             step => format!("{noun} goes on from step {step} (attempt {})", self.claim.attempt),
         }));
         let precision = json!(started.precision);
-        let where_to = format!("{} on {}", precision.as_str().unwrap_or_default(), started.device);
-        let Started { parameters, training_examples, mean_tokens, total_steps, .. } = &started;
+        let device = clipped_to(&started.device, LONGEST_DEVICE).into_owned();
+        let where_to = format!("{} on {device}", precision.as_str().unwrap_or_default());
+        let Started { parameters, training_examples, mean_tokens, total_steps, .. } = started;
         self.events.push(NewEvent::info(match self.kind {
             JobKind::Evaluation => format!("Evaluating {parameters} parameters in {where_to}"),
             JobKind::Training => format!(
@@ -112,7 +135,7 @@ impl Reports {
                  tokens on average, {total_steps} steps"
             ),
         }));
-        self.started = Some(started);
+        self.started = Some(Started { device, ..started.clone() });
     }
 
     fn step(&mut self, step: Step) {
@@ -124,15 +147,30 @@ impl Reports {
         if step.step.is_multiple_of(every) || step.step == self.total_steps {
             self.metrics_event(step.step, &step.metrics);
         }
-        let row = self.rows.entry(step.step).or_default();
-        row.extend(step.metrics);
         self.peak_device_memory = step.peak_device_memory.or(self.peak_device_memory);
-        row.extend(step.peak_device_memory.map(|bytes| ("peak_device_memory".to_owned(), bytes as f64)));
+        let mut metrics = step.metrics;
+        metrics.extend(step.peak_device_memory.map(|bytes| ("peak_device_memory".to_owned(), bytes as f64)));
+        self.measured(step.step, metrics);
     }
 
     fn evaluated(&mut self, step: u64, metrics: Metrics) {
         self.metrics_event(step, &metrics);
+        self.measured(step, metrics);
+    }
+
+    fn measured(&mut self, step: u64, metrics: Metrics) {
+        self.values += metrics.len();
         self.rows.entry(step).or_default().extend(metrics);
+    }
+
+    /// Whether more may be taken in before what there is is written.
+    pub(super) fn has_room(&self) -> bool {
+        self.values < MOST_VALUES && self.events.len() < MOST_EVENTS
+    }
+
+    /// Whether it is the database's fault that there is no room.
+    pub(super) fn waits_for_database(&self) -> bool {
+        self.is_away && !self.has_room()
     }
 
     fn metrics_event(&mut self, step: u64, metrics: &Metrics) {
@@ -158,11 +196,14 @@ impl Reports {
         match db::within(WRITE, db::retrying(|| self.write())).await {
             Ok(()) => {
                 self.rows.clear();
+                self.values = 0;
                 self.events.clear();
                 self.started = None;
                 self.dirty = false;
+                self.is_away = false;
             }
             Err(error) => {
+                self.is_away = error.kind == ErrorKind::Unavailable;
                 tracing::warn!(job = self.claim.public_id(), error = error.chain(), "reports could not be written");
             }
         }
@@ -192,8 +233,25 @@ impl Reports {
     }
 
     fn estimated_finish(&self) -> Option<Timestamp> {
-        let left = self.total_steps.saturating_sub(self.step) as f64 * self.seconds_per_step?;
-        Some(Timestamp::now_utc() + Duration::try_from_secs_f64(left).ok()?)
+        finish_after(self.total_steps.saturating_sub(self.step) as f64 * self.seconds_per_step?)
+    }
+}
+
+/// So many seconds from now; None where the calendar has no such day.
+fn finish_after(seconds: f64) -> Option<Timestamp> {
+    Timestamp::now_utc().checked_add(time::Duration::checked_seconds_f64(seconds)?)
+}
+
+/// The event of an attempt's notice with this number, from 1; of too many the first alone, which says that it is one.
+fn notice(number: u32, warning: bool, message: &str) -> Option<NewEvent> {
+    let message = clipped_to(message, LONGEST_NOTICE);
+    match number {
+        1..=MOST_NOTICES if warning => Some(NewEvent::warn(message)),
+        1..=MOST_NOTICES => Some(NewEvent::info(message)),
+        _ if number == MOST_NOTICES + 1 => Some(NewEvent::warn(format!(
+            "The trainer has more to say than {MOST_NOTICES} notices; the rest is left out"
+        ))),
+        _ => None,
     }
 }
 
@@ -227,7 +285,7 @@ fn in_words(metrics: &Metrics) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Metrics, in_words, with_openai_names};
+    use super::{LONGEST_NOTICE, MOST_NOTICES, Metrics, finish_after, in_words, notice, with_openai_names};
 
     fn metrics(pairs: &[(&str, f64)]) -> Metrics {
         pairs.iter().map(|&(name, value)| (name.to_owned(), value)).collect()
@@ -248,5 +306,23 @@ mod tests {
             ("valid_mean_token_accuracy", 0.9),
         ]);
         assert_eq!(named, expected);
+    }
+
+    #[test]
+    fn notices_are_cut_and_beyond_some_left_out() {
+        let long = notice(1, true, &"x".repeat(3 << 20)).unwrap();
+        assert_eq!(long.message.chars().count(), LONGEST_NOTICE + 1);
+        assert_eq!(notice(MOST_NOTICES, false, "said").unwrap().message, "said");
+        let last = notice(MOST_NOTICES + 1, false, "said").unwrap();
+        assert!(last.message.contains("the rest is left out"), "{}", last.message);
+        assert_eq!(notice(MOST_NOTICES + 2, false, "said"), None);
+    }
+
+    #[test]
+    fn a_finish_beyond_the_calendar_is_none() {
+        assert!(finish_after(60.0).is_some());
+        for seconds in [1e15, 1e18, f64::MAX, f64::INFINITY, f64::NAN] {
+            assert_eq!(finish_after(seconds), None, "{seconds}");
+        }
     }
 }

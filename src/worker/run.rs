@@ -14,6 +14,7 @@ use super::child::{Output, Trainer};
 use super::ending::Ending;
 use super::lease::{Keeper, Lease, pause_requested};
 use super::memory;
+use super::protocol::{self, Protocol};
 use super::publish::{self, Done, Made};
 use super::publisher::{self, Publisher};
 use super::reports::Reports;
@@ -36,12 +37,21 @@ const OUTPUT_GRACE: Duration = Duration::from_secs(5);
 const STACK_GRACE: Duration = Duration::from_secs(30);
 /// How long to wait before a process that was killed is killed again: others may have joined its group meanwhile.
 const KILL_AGAIN: Duration = Duration::from_secs(1);
+/// Lines of a run that are no message and are shown in the log; the others are counted.
+const NOISE_SHOWN: u64 = 5;
 
 /// Why a trainer is being stopped.
 struct Stop {
     cause: Cause,
     /// When it is killed, unless it has ended by then.
     deadline: Instant,
+    is_killed: bool,
+}
+
+impl Stop {
+    fn by(cause: Cause, deadline: Instant) -> Self {
+        Self { cause, deadline, is_killed: false }
+    }
 }
 
 /// A trainer at work.
@@ -56,11 +66,16 @@ pub(super) struct Run<'a> {
     trainer: Trainer,
     publisher: Publisher,
     watchdog: Watchdog,
+    protocol: Protocol,
+    /// Lines that are no message.
+    noise: u64,
     /// What the kernel's count of memory kills was when the trainer started.
     kernel_kills: Option<u64>,
     stop: Option<Stop>,
     finished: Option<Finished>,
     failed: Option<JobError>,
+    /// What it said that no trainer says.
+    fault: Option<String>,
 }
 
 impl<'a> Run<'a> {
@@ -76,6 +91,8 @@ impl<'a> Run<'a> {
         Self {
             publisher: Publisher::start(worker.app.clone(), *claim, job.clone(), keeper.watch()),
             watchdog: Watchdog::new(worker.app.config.stall),
+            protocol: Protocol::new(job.prepared.as_ref()),
+            noise: 0,
             kernel_kills: memory::kernel_kills(),
             pausing: keeper.pausing(),
             worker,
@@ -88,6 +105,7 @@ impl<'a> Run<'a> {
             stop: None,
             finished: None,
             failed: None,
+            fault: None,
         }
     }
 
@@ -114,13 +132,30 @@ impl<'a> Run<'a> {
                         self.stop_for_room();
                     }
                 }
-                output = self.trainer.output() => match output {
+                output = self.trainer.output(), if self.has_room() || self.is_killed() => match output {
                     Some(output) => self.take(output).await,
                     None => return,
                 },
-                () = tokio::time::sleep_until(stalled), if self.stop.is_none() => self.stop_stalled(),
+                // It was not listened to meanwhile.
+                () = self.publisher.room(), if !self.publisher.has_room() => self.watchdog.progressed(),
+                () = tokio::time::sleep_until(stalled), if self.may_stall() => self.stop_stalled(),
             }
         }
+    }
+
+    /// Whether what the trainer says can be taken in. While it cannot it waits in its pipe, and the trainer with it.
+    fn has_room(&self) -> bool {
+        self.publisher.has_room() && self.reports.has_room()
+    }
+
+    /// The end of its output must be read, room or not.
+    fn is_killed(&self) -> bool {
+        self.stop.as_ref().is_some_and(|stop| stop.is_killed)
+    }
+
+    /// A trainer that is not listened to for want of a store or a database is not at fault.
+    fn may_stall(&self) -> bool {
+        self.stop.is_none() && self.publisher.has_room() && !self.reports.waits_for_database()
     }
 
     fn note_memory(&mut self) {
@@ -136,15 +171,15 @@ impl<'a> Run<'a> {
         let now = Instant::now();
         self.stop = Some(if lease == Lease::Cancelled {
             self.trainer.commands.send(TrainerCommand::Stop { checkpoint: false });
-            Stop { cause: Cause::CancelRequested, deadline: now + CANCEL_GRACE }
+            Stop::by(Cause::CancelRequested, now + CANCEL_GRACE)
         } else {
-            Stop { cause: Cause::LeaseLost, deadline: now }
+            Stop::by(Cause::LeaseLost, now)
         });
     }
 
     fn stop_to_resume(&mut self, cause: Cause) {
         self.trainer.commands.send(TrainerCommand::Stop { checkpoint: true });
-        self.stop = Some(Stop { cause, deadline: Instant::now() + self.worker.app.config.shutdown });
+        self.stop = Some(Stop::by(cause, Instant::now() + self.worker.app.config.shutdown));
     }
 
     /// SIGQUIT makes the trainer write where it is and end; SIGCONT lets a stopped one do so.
@@ -153,7 +188,7 @@ impl<'a> Run<'a> {
         tracing::warn!(job = self.claim.public_id(), patience, "the trainer makes no progress and is ended");
         self.trainer.group().signal(Signal::SIGQUIT);
         self.trainer.group().signal(Signal::SIGCONT);
-        self.stop = Some(Stop { cause: Cause::Stalled, deadline: Instant::now() + STACK_GRACE });
+        self.stop = Some(Stop::by(Cause::Stalled, Instant::now() + STACK_GRACE));
     }
 
     /// Whether the run writes to the disk of the database, and that disk has so little room that the run must end.
@@ -166,36 +201,68 @@ impl<'a> Run<'a> {
     fn stop_for_room(&mut self) {
         tracing::warn!(job = self.claim.public_id(), "the disk is nearly full, and the run is ended");
         self.trainer.commands.send(TrainerCommand::Stop { checkpoint: false });
-        self.stop = Some(Stop { cause: Cause::OutOfStorage, deadline: Instant::now() + CANCEL_GRACE });
+        self.stop = Some(Stop::by(Cause::OutOfStorage, Instant::now() + CANCEL_GRACE));
+    }
+
+    /// Whoever says what no trainer says is heard no more.
+    fn stop_for_fault(&mut self, fault: String) {
+        tracing::warn!(job = self.claim.public_id(), fault, "the trainer said what no trainer says and is killed");
+        let now = Instant::now();
+        self.stop.get_or_insert(Stop::by(Cause::EngineError, now)).deadline = now;
+        self.fault = Some(fault);
     }
 
     fn kill(&mut self) {
         self.trainer.group().signal(Signal::SIGKILL);
         if let Some(stop) = &mut self.stop {
             stop.deadline = Instant::now() + KILL_AGAIN;
+            stop.is_killed = true;
         }
     }
 
     async fn take(&mut self, output: Output) {
-        self.watchdog.progressed();
         match output {
-            Output::Noise(text) => {
-                tracing::warn!(job = self.claim.public_id(), text, "the trainer printed what is no message");
+            Output::Noise(text) => self.take_noise(&text),
+            // What a trainer said that was killed meanwhile, where there is no room for it, is lost.
+            Output::Message(_) if self.fault.is_some() || !self.has_room() => {}
+            Output::Message(message) => match self.protocol.check(&message) {
+                Ok(()) => self.take_message(message).await,
+                Err(fault) => self.stop_for_fault(fault),
+            },
+        }
+    }
+
+    /// It is no progress: whatever prints it may do so for ever.
+    fn take_noise(&mut self, text: &str) {
+        self.noise += 1;
+        if self.noise <= NOISE_SHOWN {
+            tracing::warn!(job = self.claim.public_id(), text, "the trainer printed what is no message");
+        }
+        // While there is always a next line, nothing else notices.
+        if self.may_stall() && Instant::now() >= self.watchdog.deadline() {
+            self.stop_stalled();
+        }
+    }
+
+    async fn take_message(&mut self, message: TrainerMessage) {
+        self.watchdog.progressed();
+        match message {
+            TrainerMessage::Alive => {}
+            TrainerMessage::Checkpoint { step, directory, metrics } => {
+                // Its rows are seldom left to be written with it, and never many.
+                self.reports.flush().await;
+                let (folder, rows) = (self.folder.to_owned(), self.reports.unwritten());
+                self.publisher.publish(Made { step, folder, directory, metrics, rows });
             }
-            Output::Message(TrainerMessage::Alive) => {}
-            Output::Message(TrainerMessage::Checkpoint { step, directory, metrics }) => {
-                let folder = self.folder.to_owned();
-                self.publisher.publish(Made { step, folder, directory, metrics, rows: self.reports.unwritten() });
-            }
-            Output::Message(TrainerMessage::Finished(finished)) => {
+            TrainerMessage::Finished(finished) => {
                 self.note_memory();
                 self.finished = Some(finished);
             }
-            Output::Message(TrainerMessage::Failed { error }) => {
+            TrainerMessage::Failed { error } => {
                 self.note_memory();
-                self.failed = Some(error);
+                self.failed = Some(protocol::shortened(&error));
             }
-            Output::Message(message) => {
+            message => {
                 if let TrainerMessage::Step(step) = &message {
                     self.watchdog.step(step.seconds);
                 }
@@ -216,6 +283,10 @@ impl<'a> Run<'a> {
                 () = tokio::time::sleep(OUTPUT_GRACE) => group.signal(Signal::SIGKILL),
             }
         };
+        if self.noise > NOISE_SHOWN {
+            let (job, lines) = (self.claim.public_id(), self.noise);
+            tracing::warn!(job, lines, "the trainer printed more lines that are no message");
+        }
         process.peak_memory = self.reports.peak_memory;
         process.peak_device_memory = self.reports.peak_device_memory;
         self.reports.flush().await;
@@ -230,17 +301,18 @@ impl<'a> Run<'a> {
         } else {
             stored.await;
         }
-        let ending = match (cause, self.failed, self.finished) {
+        let ending = match (cause, self.fault, self.failed, self.finished) {
             (Some(cause @ (Cause::LeaseLost | Cause::CancelRequested)), ..) => Ending::stopped(cause),
             (Some(Cause::Stalled), ..) => Ending::stalled(self.watchdog.patience()),
-            (_, Some(error), _) => Ending::reported(error, Some(process)),
-            (_, None, Some(finished)) => {
+            (_, Some(fault), ..) => Ending::of_fault(&fault),
+            (_, None, Some(error), _) => Ending::reported(error, Some(process)),
+            (_, None, None, Some(finished)) => {
                 let done = Done { folder: self.folder, finished: &finished, process, rows: self.reports.unwritten() };
                 Ending::finished(store(self.worker, self.claim, self.job, self.keeper, &done).await)
             }
-            (Some(cause), None, None) => Ending::stopped(cause),
-            (None, None, None) if process.exit_code == Some(ABANDONED) => Ending::stopped(Cause::LeaseLost),
-            (None, None, None) => Ending::died(process, &stderr, (self.kernel_kills, memory::kernel_kills())),
+            (Some(cause), ..) => Ending::stopped(cause),
+            (None, ..) if process.exit_code == Some(ABANDONED) => Ending::stopped(Cause::LeaseLost),
+            (None, ..) => Ending::died(process, &stderr, (self.kernel_kills, memory::kernel_kills())),
         };
         ending.with_process(process, stderr)
     }

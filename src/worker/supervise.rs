@@ -1,7 +1,9 @@
 //! One attempt at a job, from the claim to its recorded end.
 
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 
+use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
@@ -19,7 +21,8 @@ use crate::domain::error::{Error, ErrorKind, Result, is_storage_full};
 use crate::store::out_of_storage;
 use crate::telemetry::{self, OneMore};
 
-/// Runs a claimed job, records how the attempt ended, and returns it. The slot is free again on return.
+/// Runs a claimed job, records how the attempt ended, and returns it. The slot is free again on return, and a panic on the
+/// way costs the attempt alone.
 pub(super) async fn supervise(worker: &Worker, claim: Claim, shutdown: CancellationToken) -> Outcome {
     let app = &worker.app;
     let _running = OneMore::of(telemetry::RUNNING, claim.kind.as_str());
@@ -27,12 +30,25 @@ pub(super) async fn supervise(worker: &Worker, claim: Claim, shutdown: Cancellat
     let folder = app.runs().join(format!("{}-{}", claim.job.0.simple(), claim.attempt));
     let mut keeper = Keeper::start(app, claim, worker.hints.clone());
     told(app, claim.kind, claim.job, Move::Running, Some(claim.attempt), None).await;
-    let ending = match Box::pin(attempt(worker, &claim, &folder, &mut keeper, shutdown)).await {
-        Ok(ending) => ending,
-        Err(error) => ending_of(&error),
+    let tried = Box::pin(attempt(worker, &claim, &folder, &mut keeper, shutdown));
+    let tried = AssertUnwindSafe(tried).catch_unwind().await;
+    let ending = match tried {
+        Ok(Ok(ending)) => ending,
+        Ok(Err(error)) => ending_of(&error),
+        Err(_) => {
+            tracing::error!(job = claim.public_id(), attempt = claim.attempt, "the worker panicked at a run");
+            keeper.end_trainer();
+            Ending::panicked()
+        }
     };
     app.failpoints.hit("worker.ended", claim.attempt.into());
-    let recorded = ending::record(worker, &claim, &ending).await;
+    let recorded = AssertUnwindSafe(ending::record(worker, &claim, &ending)).catch_unwind().await;
+    let recorded = if let Ok(recorded) = recorded {
+        recorded
+    } else {
+        ending::free_slot(worker, &claim).await;
+        Err(Error::internal("recording it panicked"))
+    };
     let outcome = ending.outcome();
     tracing::info!(job = claim.public_id(), attempt = claim.attempt, %outcome, detail = ending.detail, "attempt ended");
     if let Err(error) = recorded {

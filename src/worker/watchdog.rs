@@ -9,6 +9,8 @@ use tokio::time::Instant;
 const STEPS: usize = 101;
 /// How many median steps may pass without a word.
 const MEDIANS: u32 = 10;
+/// What a step counts as at most: it is the trainer that says how long it took, and it may say anything.
+const LONGEST_STEP: Duration = Duration::from_hours(24);
 
 /// Knows when a run last made progress, and how long it may go without.
 pub(super) struct Watchdog {
@@ -34,7 +36,7 @@ impl Watchdog {
         if self.steps.len() == STEPS {
             self.steps.pop_front();
         }
-        self.steps.push_back(Duration::try_from_secs_f64(seconds).unwrap_or_default());
+        self.steps.push_back(Duration::try_from_secs_f64(seconds).unwrap_or_default().min(LONGEST_STEP));
     }
 
     /// How long the run may go without progress: ten median steps, and never less than the floor.
@@ -55,7 +57,7 @@ impl Watchdog {
 mod tests {
     use std::time::Duration;
 
-    use super::Watchdog;
+    use super::{LONGEST_STEP, MEDIANS, Watchdog};
 
     #[test]
     fn patience_is_ten_median_steps_but_at_least_the_floor() {
@@ -75,5 +77,19 @@ mod tests {
             watchdog.step(0.1);
         }
         assert_eq!(watchdog.patience(), Duration::from_mins(2));
+    }
+
+    #[test]
+    fn a_step_of_any_length_leaves_a_deadline() {
+        let mut watchdog = Watchdog::new(Duration::from_mins(2));
+        for seconds in [1e18, 1e18, 1e18, f64::MAX, f64::NAN, f64::INFINITY, -1.0] {
+            watchdog.step(seconds);
+            watchdog.deadline();
+        }
+        for _ in 0..10 {
+            watchdog.step(1e18);
+        }
+        assert_eq!(watchdog.patience(), LONGEST_STEP * MEDIANS);
+        assert!(watchdog.deadline() > tokio::time::Instant::now());
     }
 }

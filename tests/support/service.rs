@@ -77,7 +77,7 @@ impl Service {
         change(&mut config);
         if let Ok(log) = std::env::var("FINETUNED_TEST_LOG") {
             config.log = log;
-            finetuned::telemetry::init_logs(&config);
+            finetuned::telemetry::init_logs(&config).unwrap();
         }
         let db = Db::connect(url, 8).await.unwrap();
         let app = App::new(db, config).unwrap();

@@ -29,6 +29,7 @@ mod observing;
 mod outages;
 mod pausing;
 mod process;
+mod protocol;
 mod queue;
 mod recovery;
 mod reserve;

@@ -196,7 +196,7 @@ async fn a_worker_whose_lease_is_taken_kills_its_trainer_and_writes_nothing_more
 }
 
 /// A stand-in for the trainer: a shell script.
-fn script(folder: &Path, body: &str) -> std::path::PathBuf {
+pub fn script(folder: &Path, body: &str) -> std::path::PathBuf {
     let path = folder.join("trainer.sh");
     let probe = r#"if [ "$1" = devices ]; then echo '{"cuda":0,"cpu_bf16":false}'; exit; fi"#;
     std::fs::write(&path, format!("#!/bin/sh\n{probe}\n{body}\n")).unwrap();
@@ -204,7 +204,7 @@ fn script(folder: &Path, body: &str) -> std::path::PathBuf {
     path
 }
 
-async fn with_script(body: &str) -> (Service, tempfile::TempDir) {
+pub async fn with_script(body: &str) -> (Service, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let trainer = script(folder.path(), body);
     let mut service = Service::with(|config| config.trainer = trainer).await;
