@@ -34,16 +34,24 @@ pub fn available() -> Devices {
     Devices { cuda, cpu_bf16: cpu_has_bf16(), cuda_memory, folders: library_folders() }
 }
 
-/// Where the files lie that are mapped into this process (`proc_pid_maps(5)`). NVIDIA's packages load more of each other
-/// later: of those it is the folder that holds all of them.
+/// Where the files lie that are mapped into this process (`proc_pid_maps(5)`).
 fn library_folders() -> Vec<PathBuf> {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let program = std::env::current_exe().unwrap_or_default();
     let files = maps.lines().filter_map(|line| line.find('/').map(|at| Path::new(&line[at..])));
-    let folder = |file: &Path| {
+    // Memory that is mapped like a file has the name of none, and seems to lie in the root.
+    folders_of(files.filter(|file| !file.starts_with("/dev") && file.is_file()), &program)
+}
+
+/// The folders of `files`. NVIDIA's packages load more of each other later: of those it is the folder that holds all of
+/// them. What lies beside the program is named by itself, for that folder may hold anything.
+fn folders_of<'a>(files: impl Iterator<Item = &'a Path>, program: &Path) -> Vec<PathBuf> {
+    let folder = |file: &'a Path| {
         let package = file.ancestors().find(|folder| folder.ends_with("nvidia"));
-        package.or_else(|| file.parent()).map(Path::to_owned)
+        let folder = package.or_else(|| file.parent()).filter(|folder| Some(*folder) != program.parent());
+        folder.unwrap_or(file).to_owned()
     };
-    let folders: BTreeSet<PathBuf> = files.filter(|file| !file.starts_with("/dev")).filter_map(folder).collect();
+    let folders: BTreeSet<PathBuf> = files.map(folder).collect();
     folders.into_iter().collect()
 }
 
@@ -107,4 +115,34 @@ fn cpu_has_bf16() -> bool {
 #[cfg(not(target_arch = "x86_64"))]
 fn cpu_has_bf16() -> bool {
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::{available, folders_of};
+
+    #[test]
+    fn what_lies_beside_the_program_is_named_file_by_file() {
+        let files = [
+            "/home/me/trainer",
+            "/home/me/libtorch.so",
+            "/home/me/lib/libc10.so",
+            "/opt/nvidia/cudnn/lib/libcudnn.so.9",
+            "/usr/lib/libc.so.6",
+            "/usr/lib/libm.so.6",
+        ];
+        let named = folders_of(files.into_iter().map(Path::new), Path::new("/home/me/trainer"));
+        let expected = ["/home/me/lib", "/home/me/libtorch.so", "/home/me/trainer", "/opt/nvidia", "/usr/lib"];
+        assert_eq!(named, expected.map(PathBuf::from));
+    }
+
+    #[test]
+    fn the_folder_of_this_program_is_not_named() {
+        let program = std::env::current_exe().unwrap();
+        let folders = available().folders;
+        assert!(folders.contains(&program), "{folders:?}");
+        assert!(!folders.iter().any(|folder| program.parent().unwrap().starts_with(folder)), "{folders:?}");
+    }
 }

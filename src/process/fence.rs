@@ -12,6 +12,8 @@ use landlock::{
 };
 use nix::libc;
 
+use super::readable::true_name;
+
 /// The newest version whose rights are used; an older kernel gets those that it knows.
 const VERSION: ABI = ABI::V6;
 
@@ -44,8 +46,8 @@ const SHARED_MEMORY: &str = "/dev/shm";
 pub(super) struct Fence(OwnedFd);
 
 impl Fence {
-    /// The fence around a trainer that works in `folder` and whose programs and libraries lie in `readable`; None where
-    /// the kernel has none.
+    /// The fence around a trainer that works in `folder` and whose programs and libraries are `readable`; None where the
+    /// kernel has none.
     ///
     /// # Errors
     /// The kernel refuses it.
@@ -67,7 +69,7 @@ impl Fence {
             | AccessFs::RemoveDir
             | AccessFs::Refer;
         let accelerators = accelerators();
-        let shared = (!accelerators.is_empty()).then_some(SHARED_MEMORY);
+        let shared = shared_memory(&accelerators);
         let ruleset = Ruleset::default()
             .handle_access(AccessFs::from_all(VERSION))?
             .handle_access(AccessNet::from_all(VERSION))?
@@ -89,6 +91,16 @@ impl Fence {
         let entered = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, self.0.as_raw_fd(), 0) };
         if entered == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
+}
+
+/// The part of the system that is open behind every fence and that `folder` lies in, if there is one.
+pub(super) fn leaves_open(folder: &Path) -> Option<&'static str> {
+    let mut open = SYSTEM.into_iter().chain(shared_memory(&accelerators()));
+    open.find(|system| folder.starts_with(true_name(Path::new(system))))
+}
+
+fn shared_memory(accelerators: &[PathBuf]) -> Option<&'static str> {
+    (!accelerators.is_empty()).then_some(SHARED_MEMORY)
 }
 
 /// The devices of accelerators that this machine has.

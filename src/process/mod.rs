@@ -3,34 +3,37 @@
 
 mod account;
 mod fence;
+mod ids;
+mod output;
 mod place;
+mod readable;
 
-use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use nix::libc;
 use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::task::JoinHandle;
-use tokio_util::codec::{FramedRead, LinesCodec};
+use tokio::process::{Child, ChildStdin, Command};
 
+pub use output::Lines;
 pub use place::Place;
+
+use ids::OwnId;
+use output::Tail;
 
 use crate::config::Config;
 use crate::domain::attempt::ProcessEnd;
 
-/// How much of a trainer's standard error is kept: its end.
-const STDERR_TAIL: usize = 8 << 10;
 /// The trainer's jemalloc keeps freed memory for the next step and backs it with huge pages: large tensors come and go
 /// every step, and giving their pages back to the system each time costs a fifth of the training time on a CPU.
 const MALLOC: &str = "thp:always,dirty_decay_ms:-1,muzzy_decay_ms:-1";
@@ -85,6 +88,12 @@ fn ignore_what_is_for_the_service() {
     }
 }
 
+/// A session of its own, which its leader cannot leave: signals to the group reach it (`setsid(2)`).
+fn lead_a_session() -> io::Result<()> {
+    // SAFETY: an async-signal-safe call without arguments.
+    if unsafe { libc::setsid() } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// It yields to everything else on the machine: the API answers while it runs.
 fn yield_to_others() {
     // SAFETY: an async-signal-safe call with constant arguments.
@@ -119,25 +128,42 @@ impl Group {
         self.killed.load(Ordering::Acquire)
     }
 
-    /// One that has died and is not reaped yet is a zombie (`proc_pid_stat(5)`).
+    /// One that has ended and is not reaped yet can be waited for; that is looked at, and left to its keeper
+    /// (`waitid(2)`).
     fn leader_lives(&self) -> bool {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id)).unwrap_or_default();
-        stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        waitid(Id::Pid(self.id), look) == Ok(WaitStatus::StillAlive)
+    }
+
+    /// Whether its leader has ended.
+    fn is_gone(&self) -> bool {
+        self.reaped.load(Ordering::Acquire) || !self.leader_lives()
     }
 }
 
-/// What a process prints, by line.
-pub type Lines = FramedRead<ChildStdout, LinesCodec>;
-
 /// A running process, its pipes aside. Dropped, it is killed.
 pub struct Process {
+    // Before the child: once that is reaped, the group's id may be another's.
+    rest: Rest,
     child: Child,
     pub group: Group,
-    stderr: JoinHandle<String>,
+    stderr: Tail,
 }
 
-/// Starts `command` in `folder`, which becomes its own, confined as it is at this `place` and as the leader of its own
-/// group; it may print lines of up to `longest_line` bytes.
+/// All that a process may have started. Dropped, it is killed.
+struct Rest {
+    group: Group,
+    id: Option<OwnId>,
+}
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        self.group.signal(Signal::SIGKILL);
+    }
+}
+
+/// Starts `command` in `folder`, which becomes its own, confined as it is at this `place` and as the leader of a session
+/// and group of its own; it may print lines of up to `longest_line` bytes.
 ///
 /// # Errors
 /// The program cannot be started or confined.
@@ -146,30 +172,33 @@ pub fn spawn(
     place: &Place,
     folder: &Path,
     longest_line: usize,
-) -> std::io::Result<(Process, ChildStdin, Lines)> {
-    command.current_dir(folder).process_group(0).kill_on_drop(true);
+) -> io::Result<(Process, ChildStdin, Lines)> {
+    command.current_dir(folder).kill_on_drop(true);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A later life of the service finds the process by it.
     command.env(RUN_MARK, folder);
-    // SAFETY: only an async-signal-safe call.
+    // SAFETY: only async-signal-safe calls.
     unsafe {
         command.pre_exec(|| {
+            lead_a_session()?;
             ignore_what_is_for_the_service();
             yield_to_others();
             Ok(())
         });
     }
-    place.confine(folder)?.apply(&mut command);
+    let (confinement, id) = place.confine(folder)?;
+    confinement.apply(&mut command);
     let mut child = command.spawn()?;
     let pid = child.id().unwrap_or_default().cast_signed();
     let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), OOM_SCORE);
-    let missing = || std::io::Error::other("a pipe of the trainer is missing");
+    let group = Group { id: Pid::from_raw(pid), reaped: Arc::default(), killed: Arc::default() };
+    let rest = Rest { group: group.clone(), id };
+    let missing = || io::Error::other("a pipe of the trainer is missing");
     let stdin = child.stdin.take().ok_or_else(missing)?;
     let stdout = child.stdout.take().ok_or_else(missing)?;
     let stderr = child.stderr.take().ok_or_else(missing)?;
-    let group = Group { id: Pid::from_raw(pid), reaped: Arc::default(), killed: Arc::default() };
-    let process = Process { child, group, stderr: tokio::spawn(keep_tail(stderr)) };
-    Ok((process, stdin, FramedRead::new(stdout, LinesCodec::new_with_max_length(longest_line))))
+    let lines = Lines::of(stdout, longest_line, group.clone());
+    Ok((Process { rest, child, group, stderr: Tail::of(stderr) }, stdin, lines))
 }
 
 impl Process {
@@ -186,33 +215,20 @@ impl Process {
         // The leader is reaped, so its id could be taken, but not while members of its group live.
         let _ = killpg(self.group.id, Signal::SIGKILL);
         self.group.reaped.store(true, Ordering::Release);
-        let tail = tokio::time::timeout(Duration::from_secs(2), self.stderr).await;
-        let tail = tail.ok().and_then(Result::ok).unwrap_or_default();
-        (ProcessEnd { exit_code: status.code(), signal: status.signal(), ..ProcessEnd::default() }, tail)
-    }
-}
-
-async fn keep_tail(stderr: impl tokio::io::AsyncRead + Unpin) -> String {
-    let mut lines = BufReader::new(stderr).split(b'\n');
-    let (mut tail, mut bytes) = (VecDeque::new(), 0);
-    while let Ok(Some(mut line)) = lines.next_segment().await {
-        line.truncate(STDERR_TAIL);
-        let line = String::from_utf8_lossy(&line).into_owned();
-        tracing::debug!(line, "trainer");
-        bytes += line.len() + 1;
-        tail.push_back(line);
-        while bytes > STDERR_TAIL && tail.len() > 1 {
-            bytes -= tail.pop_front().map_or(0, |line| line.len() + 1);
+        if let Some(id) = self.rest.id.take() {
+            let _ = tokio::task::spawn_blocking(move || id.clear()).await;
         }
+        let end = ProcessEnd { exit_code: status.code(), signal: status.signal(), ..ProcessEnd::default() };
+        (end, self.stderr.end().await)
     }
-    tail.into_iter().collect::<Vec<_>>().join("\n").replace('\0', "")
 }
 
 /// The variable in a trainer's environment that names its folder. It is in the process from its first instant, unlike
 /// a note that is written afterwards, and says more than a process id, which may be another's by now.
 pub const RUN_MARK: &str = "FINETUNED_RUN";
 
-/// Kills trainers whose folders lie directly in `parent` (`proc_pid_environ(5)`): an earlier life left them running.
+/// Kills trainers whose folders lie directly in `parent`: an earlier life left them running. They are known by their
+/// environment (`proc_pid_environ(5)`), and those that have an id of their own by it, which their folders have too.
 pub fn end_leftovers(parent: &Path) {
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -222,6 +238,10 @@ pub fn end_leftovers(parent: &Path) {
         // Its own children have the mark as well, and no group of their own.
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
+    let folders = fs::read_dir(parent).into_iter().flatten().flatten();
+    for owner in folders.filter_map(|folder| Some(folder.metadata().ok()?.uid())) {
+        ids::end_left(owner);
+    }
 }
 
 fn folder_of(pid: i32) -> Option<PathBuf> {
@@ -229,4 +249,162 @@ fn folder_of(pid: i32) -> Option<PathBuf> {
     let mut variables = environment.split(|&byte| byte == 0);
     let folder = variables.find_map(|variable| variable.strip_prefix(RUN_MARK.as_bytes())?.strip_prefix(b"="))?;
     Some(PathBuf::from(OsStr::from_bytes(folder)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use futures_util::StreamExt;
+    use nix::sys::signal::Signal;
+    use tokio::process::{ChildStdin, Command};
+    use tokio::time::timeout;
+
+    use super::{Lines, Place, Process, ids, spawn};
+    use crate::config::{self, Config};
+
+    /// Much longer than anything here takes, and much shorter than the processes that are left behind sleep.
+    const LONG: Duration = Duration::from_mins(1);
+
+    /// A place for scripts: its trainer only says what the machine has.
+    struct Scripts {
+        folder: tempfile::TempDir,
+        place: Place,
+    }
+
+    struct Script {
+        process: Process,
+        lines: Lines,
+        _stdin: ChildStdin,
+    }
+
+    impl Scripts {
+        async fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::set_permissions(folder.path(), Permissions::from_mode(0o711)).unwrap();
+            let trainer = folder.path().join("trainer.sh");
+            std::fs::write(&trainer, "#!/bin/sh\necho '{\"cuda\":0,\"cpu_bf16\":false}'\n").unwrap();
+            std::fs::set_permissions(&trainer, Permissions::from_mode(0o755)).unwrap();
+            let place = Place::find(&configuration(folder.path(), &trainer)).await.unwrap();
+            Self { folder, place }
+        }
+
+        fn start(&self, name: &str, script: &str) -> Script {
+            let folder = self.folder.path().join(name);
+            std::fs::create_dir(&folder).unwrap();
+            let mut command = Command::new("sh");
+            command.arg("-c").arg(script).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+            let (process, stdin, lines) = spawn(command, &self.place, &folder, 4096).unwrap();
+            Script { process, lines, _stdin: stdin }
+        }
+    }
+
+    impl Script {
+        async fn line(&mut self) -> String {
+            timeout(LONG, self.lines.next()).await.unwrap().unwrap().unwrap()
+        }
+
+        async fn rest(&mut self) -> Vec<String> {
+            let rest = (&mut self.lines).map(Result::unwrap).collect();
+            timeout(LONG, rest).await.unwrap()
+        }
+    }
+
+    fn configuration(folder: &Path, trainer: &Path) -> Config {
+        let flags = [("state-dir", folder.join("state")), ("trainer", trainer.to_owned())];
+        let flags = flags.map(|(name, path)| (name.to_owned(), path.to_str().unwrap().to_owned()));
+        config::load(&flags.into_iter().collect()).unwrap()
+    }
+
+    fn is_root() -> bool {
+        let is_root = nix::unistd::geteuid().is_root();
+        if !is_root {
+            println!("skipped: only root gives processes ids of their own");
+        }
+        is_root
+    }
+
+    #[tokio::test]
+    async fn output_ends_with_its_process_whoever_else_holds_the_pipe() {
+        let scripts = Scripts::new().await;
+        let mut quiet = scripts.start("quiet", "setsid sleep 300 & echo told; exit 3");
+        let mut loud = scripts.start("loud", "setsid sh -c 'while sleep 0.01; do echo more; done' & echo told");
+        let (silence, mut noise) = tokio::join!(quiet.rest(), loud.rest());
+        assert_eq!(silence, ["told"]);
+        assert!(noise.iter().any(|line| line == "told"));
+        noise.retain(|line| !["told", "more"].contains(&line.as_str()));
+        assert!(noise.is_empty(), "{noise:?}");
+        let (ended, words) = timeout(LONG, quiet.process.end()).await.unwrap();
+        assert_eq!((ended.exit_code, words.as_str()), (Some(3), ""));
+        assert_eq!(timeout(LONG, loud.process.end()).await.unwrap().0.exit_code, Some(0));
+    }
+
+    #[tokio::test]
+    async fn all_that_a_process_printed_is_read_however_late() {
+        let scripts = Scripts::new().await;
+        let mut script = scripts.start("late", "setsid sleep 300 & seq 1000; echo last");
+        assert_eq!(script.line().await, "1");
+        // A reader that has other things to do first.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(script.line().await, "2");
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        let rest = script.rest().await;
+        assert_eq!((rest.len(), rest.last().unwrap().as_str()), (999, "last"));
+    }
+
+    #[tokio::test]
+    async fn neighbours_do_nothing_to_each_other() {
+        if !is_root() {
+            return;
+        }
+        let scripts = Scripts::new().await;
+        let mut first = scripts.start("first", "id -u; read line");
+        let uid = first.line().await;
+        let tries = r#"got=$(id -u)
+            try() { name=$1; shift; if "$@" >/dev/null 2>&1; then got="$got $name"; fi; }
+            try own renice -n 19 -p $$
+            try signal kill -0 PID
+            try priority renice -n 19 -p PID
+            try limit prlimit --pid PID --cpu=1000000
+            try cores taskset -p ffffffff PID
+            try folder ls /proc/PID/cwd/
+            try environment cat /proc/PID/environ
+            echo "$got""#;
+        let pid = first.process.group.id.to_string();
+        let mut second = scripts.start("second", &tries.replace("PID", &pid));
+        let got = second.line().await;
+        let (other, got) = got.split_once(' ').unwrap();
+        assert_ne!(other, uid);
+        assert_eq!(got, "own");
+        first.process.group.signal(Signal::SIGKILL);
+        assert_eq!(timeout(LONG, first.process.end()).await.unwrap().0.signal, Some(9));
+        timeout(LONG, second.process.end()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_leaves_group_session_and_pipes_ends_with_its_process() {
+        if !is_root() {
+            return;
+        }
+        let scripts = Scripts::new().await;
+        let leave = "cd /; setsid env -i sleep 300 </dev/null >/dev/null 2>&1 & id -u; ";
+        let mut ended = scripts.start("ended", leave);
+        let uid: u32 = ended.line().await.parse().unwrap();
+        timeout(LONG, ended.process.end()).await.unwrap();
+        assert!(!ids::at_work().unwrap().contains(&uid));
+
+        let mut dropped = scripts.start("dropped", &format!("{leave} read line"));
+        let uid: u32 = dropped.line().await.parse().unwrap();
+        assert!(ids::at_work().unwrap().contains(&uid));
+        drop(dropped);
+        let gone = async {
+            while ids::at_work().unwrap().contains(&uid) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(LONG, gone).await.unwrap();
+    }
 }

@@ -2,16 +2,18 @@
 //! trainer itself.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use nix::libc;
 use tokio::process::Command;
 
-use super::account::Account;
+use super::account::{Account, Taken, Users};
 use super::command;
-use super::fence::{Fence, has_gpu};
+use super::fence::{self, Fence, has_gpu};
+use super::ids::OwnId;
+use super::readable::{Programs, own_folders};
 use crate::config::Config;
 use crate::domain::run::Devices;
 
@@ -21,9 +23,9 @@ const ANSWER: Duration = Duration::from_mins(1);
 /// Where trainers run.
 pub struct Place {
     pub devices: Devices,
-    account: Option<Account>,
+    users: Users,
     is_fenced: bool,
-    readable: Vec<PathBuf>,
+    programs: Programs,
 }
 
 /// What a trainer gives up before it starts.
@@ -37,76 +39,104 @@ impl Place {
     /// user or the fence keeps it from working, runs do without, and the log says so.
     ///
     /// # Errors
-    /// The trainer does not run, or not as the user that the settings name; the text says why.
+    /// The trainer does not run, or not as the user that the settings name; or it would reach what is the service's. The
+    /// text says why.
     pub async fn find(config: &Config) -> Result<Self, String> {
-        let chosen = Account::choose(config)?;
-        let (account, devices) = match chosen {
-            Some(account) if config.trainer_user.is_some() => {
-                let devices = ask(config, Some(&account), None).await;
-                let devices = devices.map_err(|error| format!("as the user {}: {error}", account.name))?;
-                (Some(account), devices)
+        let chosen = Users::choose(config)?;
+        let taken = chosen.take().map_err(|error| {
+            format!("there is no user id for a trainer: {error}; FINETUNED_TRAINER_USER can name a user for all")
+        })?;
+        let account = taken.account.as_ref();
+        let (users, devices) = match (chosen, account) {
+            (users, Some(account)) if config.trainer_user.is_none() => usual(config, users, account).await?,
+            (users, Some(account)) => {
+                let devices = ask(config, Some(account), None).await;
+                (users, devices.map_err(|error| format!("as the user {}: {error}", account.name))?)
             }
-            Some(account) => usual(config, account).await?,
-            None => (None, ask(config, None, None).await?),
+            (users, None) => (users, ask(config, None, None).await?),
         };
-        if account.is_none() && nix::unistd::geteuid().is_root() {
+        if matches!(users, Users::Own) && nix::unistd::geteuid().is_root() {
             tracing::warn!(
                 "trainers run as root; make a user finetuned-trainer, or name one with FINETUNED_TRAINER_USER"
             );
         }
-        let libtorch = config.libtorch.iter().chain([&config.trainer]);
-        let readable: Vec<PathBuf> = devices.folders.iter().chain(libtorch).cloned().collect();
-        let mut place = Self { devices, account, is_fenced: true, readable };
-        place.try_fence(config).await;
-        let user = place.account.as_ref().map_or("the service's own", |account| &*account.name);
-        tracing::info!(user, landlock = place.is_fenced, "how trainers are confined");
+        let named = devices.folders.iter().chain(&config.libtorch).chain([&config.trainer]);
+        let programs = Programs::of(named, &own_folders(config));
+        let mut place = Self { devices, users, is_fenced: true, programs };
+        place.try_fence(config, &taken).await?;
+        tracing::info!(user = place.users.name(), landlock = place.is_fenced, "how trainers are confined");
         Ok(place)
     }
 
     /// Whether the trainer finds the same behind the fence: what it needs may lie where nobody thought of.
-    async fn try_fence(&mut self, config: &Config) {
-        let fence = Fence::around(None, &self.readable).map_err(|error| error.to_string());
-        let fenced = match fence {
-            Ok(Some(fence)) => ask(config, self.account.as_ref(), Some(fence)).await,
-            Ok(None) => Err("this kernel has no Landlock".to_owned()),
-            Err(error) => Err(error),
-        };
-        let why = match fenced {
-            Ok(devices) if devices == self.devices => return,
-            Ok(devices) => format!("the trainer finds {devices:?} behind it, and {:?} without", self.devices),
-            Err(error) => error,
+    ///
+    /// # Errors
+    /// Nothing but the fence stands before the service's folders, and it does not keep the trainer out of them.
+    async fn try_fence(&mut self, config: &Config, taken: &Taken) -> Result<(), String> {
+        let is_alone = matches!(self.users, Users::Own);
+        let why = match Fence::around(None, &self.programs.paths) {
+            Ok(None) => "this kernel has no Landlock".to_owned(),
+            Err(error) => error.to_string(),
+            Ok(Some(fence)) => {
+                if is_alone {
+                    own_folders(config).iter().try_for_each(|own| closed(own))?;
+                }
+                let account = taken.account.as_ref().filter(|_| !is_alone);
+                let why = match ask(config, account, Some(fence)).await {
+                    Ok(devices) if devices == self.devices => return Ok(()),
+                    Ok(devices) => format!("the trainer finds {devices:?} behind it, and {:?} without", self.devices),
+                    Err(error) => error,
+                };
+                if let (true, Some((folder, own))) = (is_alone, self.programs.narrowed.first()) {
+                    let (folder, own) = (folder.display(), own.display());
+                    return Err(format!(
+                        "the trainer needs more of {folder} than its libraries, but {own} of the service lies in it; \
+                         keep them apart ({why})"
+                    ));
+                }
+                why
+            }
         };
         tracing::warn!(why, "trainers run without a fence");
         self.is_fenced = false;
+        Ok(())
     }
 
-    /// Makes a run's folder the trainer's, and works out what it gives up.
+    /// Makes a run's folder the trainer's, and works out what it gives up. If it has an id of its own, that is to be held
+    /// while it may live.
     ///
     /// # Errors
-    /// The folder cannot be handed over, or the kernel refuses the fence.
-    pub(super) fn confine(&self, folder: &Path) -> io::Result<Confinement> {
-        if let Some(account) = &self.account {
+    /// No id can be had, the folder cannot be handed over, or the kernel refuses the fence.
+    pub(super) fn confine(&self, folder: &Path) -> io::Result<(Confinement, Option<OwnId>)> {
+        let Taken { account, id } = self.users.take()?;
+        if let Some(account) = &account {
             account.give(folder)?;
         }
-        let fence = if self.is_fenced { Fence::around(Some(folder), &self.readable)? } else { None };
-        Ok(Confinement { account: self.account.clone(), fence })
+        let fence = if self.is_fenced { Fence::around(Some(folder), &self.programs.paths)? } else { None };
+        Ok((Confinement { account, fence }, id))
     }
 }
 
-/// The usual user, if the trainer works as that one as it does as the service's own.
-async fn usual(config: &Config, account: Account) -> Result<(Option<Account>, Devices), String> {
-    let asked = ask(config, Some(&account), None).await;
+/// Refuses a folder of the service's that trainers would read.
+fn closed(own: &Path) -> Result<(), String> {
+    let Some(system) = fence::leaves_open(own) else { return Ok(()) };
+    Err(format!("{} of the service lies in {system}, which trainers must read; it has to be elsewhere", own.display()))
+}
+
+/// The usual users, if the trainer works as one of them, which `account` is, as it does as the service's own.
+async fn usual(config: &Config, users: Users, account: &Account) -> Result<(Users, Devices), String> {
+    let asked = ask(config, Some(account), None).await;
     let why = match &asked {
-        Ok(devices) if devices.cuda > 0 || !has_gpu() => return asked.map(|devices| (Some(account), devices)),
+        Ok(devices) if devices.cuda > 0 || !has_gpu() => return asked.map(|devices| (users, devices)),
         Ok(_) => "it finds no GPU".to_owned(),
         Err(error) => error.clone(),
     };
     let own = ask(config, None, None).await?;
     if asked.is_ok_and(|devices| devices.cuda == own.cuda) {
-        return Ok((Some(account), own));
+        return Ok((users, own));
     }
-    tracing::warn!(user = account.name, why, "the trainer does not work as another user");
-    Ok((None, own))
+    tracing::warn!(user = users.name(), why, "the trainer does not work as another user");
+    Ok((Users::Own, own))
 }
 
 async fn ask(config: &Config, account: Option<&Account>, fence: Option<Fence>) -> Result<Devices, String> {

@@ -5,8 +5,10 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use finetuned::config::Config;
 use nix::sys::signal::Signal;
-use serde_json::json;
+use nix::unistd::{User, geteuid};
+use serde_json::{Value, json};
 
 use super::embedded;
 use super::process::Program;
@@ -16,6 +18,9 @@ use super::support::service::{Service, eventually, trainer};
 
 /// A user who has nothing to do with the service.
 const NOBODY: u32 = 65534;
+
+/// The users of trainers of a service that is root, where nobody named one.
+const OF_TRAINERS: std::ops::RangeInclusive<u32> = 60_706..=61_183;
 
 /// Everything below a folder.
 fn walk(folder: &Path) -> Vec<PathBuf> {
@@ -50,7 +55,7 @@ fn closed(state: &Path) {
         let path = entry.unwrap().path();
         assert_eq!(mode(&path) & 0o077, 0, "{}", path.display());
     }
-    if nix::unistd::geteuid().is_root() {
+    if geteuid().is_root() {
         assert_eq!(reachable(&walk(state)), "");
         let own = tempfile::NamedTempFile::new().unwrap();
         std::fs::set_permissions(own.path(), PermissionsExt::from_mode(0o644)).unwrap();
@@ -85,8 +90,8 @@ async fn other_users_reach_nothing_of_the_state_folder() {
     let pid = eventually("the trainer", 60, async || processes_in(&runs).first().copied()).await;
     let (user, gave_up) = status_of(pid);
     assert!(gave_up, "no program makes it more than it is");
-    if nix::unistd::geteuid().is_root() && !reachable(&[trainer()]).is_empty() {
-        assert_ne!(user, 0);
+    if geteuid().is_root() && !reachable(&[trainer()]).is_empty() {
+        assert!(OF_TRAINERS.contains(&user), "{user}");
     }
     assert_eq!(client.wait_for_end(&id).await["status"], "succeeded");
     closed(&program.state());
@@ -98,6 +103,36 @@ fn has_landlock() -> bool {
     // SAFETY: asks for the version, which takes no memory (`landlock_create_ruleset(2)`).
     let version = unsafe { nix::libc::syscall(nix::libc::SYS_landlock_create_ruleset, 0, 0, 1) };
     version >= 6
+}
+
+/// Makes a script the trainer of a service.
+fn employ(config: &mut Config, trainer: &Path, script: &str) {
+    std::fs::write(trainer, script).unwrap();
+    std::fs::set_permissions(trainer, PermissionsExt::from_mode(0o755)).unwrap();
+    config.trainer = trainer.to_owned();
+}
+
+/// What a script that is a trainer had to say of a job on the tiny model: whom it ran as, and the rest. The id of the job
+/// and that of its file, too.
+async fn told(service: &mut Service) -> (u32, String, String, String) {
+    service.import_tiny_model().await;
+    let other = service.app.runs().join("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("spec.json"), "{}").unwrap();
+    service.start_worker();
+    let client = service.client();
+    let file = client.upload("data.csv", data::csv(30)).await;
+    let id = client.create_job(&file, json!({})).await;
+    let job: Value = client.wait_for_end(&id).await;
+    let message = job["error"]["message"].as_str().unwrap_or_else(|| panic!("{job:#}"));
+    let (user, rest) = message.split_once(' ').unwrap();
+    (user.parse().unwrap(), rest.to_owned(), id, file)
+}
+
+#[track_caller]
+fn is_a_trainers(user: u32) {
+    let own = geteuid();
+    assert!(if own.is_root() { OF_TRAINERS.contains(&user) } else { user == own.as_raw() }, "{user}");
 }
 
 /// Tries everything that a trainer has no business with, and reports what it could do.
@@ -120,8 +155,13 @@ try temporary 'echo x > /tmp/PLANTED'
 try network 'exec 3<>/dev/tcp/127.0.0.1/PORT'
 mkdir output
 ln -s /etc/passwd output/model.safetensors
+printf %s '{"type":"started","device":"cpu","precision":"fp32","step":0,"total_steps":4,"training_examples":27,'
+echo '"validation_examples":3,"truncated":0,"mean_tokens":5.0,"parameters":10}'
+step=0
 for directory in VICTIM ../.. /etc output/../..; do
-  echo '{"type":"checkpoint","step":1,"directory":"'$directory'","metrics":{}}'
+  step=$((step + 1))
+  echo '{"type":"step","step":'$step',"epoch":0.5,"seconds":0.1,"metrics":{}}'
+  echo '{"type":"checkpoint","step":'$step',"directory":"'$directory'","metrics":{}}'
 done
 echo '{"type":"failed","error":{"code":"x","message":"'$got'","param":null}}'
 "#;
@@ -139,37 +179,80 @@ async fn a_trainer_that_was_taken_over_reaches_nothing_but_its_folder() {
     std::fs::write(victim.join("file"), "not the trainer's").unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let planted = format!("finetuned-planted-{}", std::process::id());
-    let trainer = folder.path().join("trainer.sh");
     let mut service = Service::with(|config| {
         let script = TAKEN_OVER
             .replace("STATE", config.state_dir.to_str().unwrap())
             .replace("VICTIM", victim.to_str().unwrap())
             .replace("PORT", &listener.local_addr().unwrap().port().to_string())
             .replace("PLANTED", &planted);
-        std::fs::write(&trainer, script).unwrap();
-        std::fs::set_permissions(&trainer, PermissionsExt::from_mode(0o755)).unwrap();
-        config.trainer = trainer.clone();
+        employ(config, &folder.path().join("trainer.sh"), &script);
     })
     .await;
-    service.import_tiny_model().await;
-    let other = service.app.runs().join("other");
-    std::fs::create_dir(&other).unwrap();
-    std::fs::write(other.join("spec.json"), "{}").unwrap();
-    service.start_worker();
-    let client = service.client();
-    let data = data::csv(30);
-    let file = client.upload("data.csv", data.clone()).await;
-    let id = client.create_job(&file, json!({})).await;
-    let job = client.wait_for_end(&id).await;
-    let user = if nix::unistd::geteuid().is_root() { NOBODY } else { nix::unistd::geteuid().as_raw() };
-    assert_eq!(job["error"]["message"], format!("{user} data own change"), "{job:#}");
+    let (user, reached, id, file) = told(&mut service).await;
+    is_a_trainers(user);
+    assert_eq!(reached, "data own change");
 
     // What it named as its checkpoints was neither stored nor removed, and its data was a copy.
+    let client = service.client();
     let checkpoints = client.get(&format!("/v1/fine_tuning/jobs/{id}/checkpoints")).await.good();
     assert_eq!(checkpoints["data"], json!([]));
     assert_eq!(std::fs::read_to_string(victim.join("file")).unwrap(), "not the trainer's");
-    assert_eq!(client.get(&format!("/v1/files/{file}/content")).await.bytes, data.as_bytes());
+    assert_eq!(client.get(&format!("/v1/files/{file}/content")).await.bytes, data::csv(30).as_bytes());
     assert!(!Path::new("/tmp").join(planted).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trainer_that_lies_in_a_folder_of_the_service_reads_nothing_else_of_it() {
+    if !has_landlock() {
+        println!("skipped: this kernel has no Landlock");
+        return;
+    }
+    let own = User::from_uid(geteuid()).unwrap().unwrap().name;
+    let mut service = Service::with(|config| {
+        let state = config.state_dir.clone();
+        // Its libraries are said to lie there, too.
+        let script = TAKEN_OVER
+            .replace(r#""cpu_bf16":false"#, r#""cpu_bf16":false,"folders":["STATE"]"#)
+            .replace("STATE", state.to_str().unwrap())
+            .replace("VICTIM", "output")
+            .replace("PORT", "9")
+            .replace("PLANTED", &format!("finetuned-planted-beside-{}", std::process::id()));
+        employ(config, &state.join("trainer.sh"), &script);
+        // Nothing but the fence is between them, as where the service is not root.
+        config.trainer_user = Some(own);
+    })
+    .await;
+    let (user, reached, ..) = told(&mut service).await;
+    assert_eq!(user, geteuid().as_raw());
+    assert_eq!(reached, "data own change");
+}
+
+/// Leaves a process in a session of its own, without pipes and environment, and says whom it runs as.
+const LEAVES: &str = r#"#!/bin/bash
+if [ "$1" = devices ]; then echo '{"cuda":0,"cpu_bf16":false}'; exit; fi
+(cd / && exec setsid env -i sleep SECONDS) </dev/null >/dev/null 2>&1 &
+until grep -qs SECONDS /proc/$!/cmdline; do sleep 0.05; done
+echo '{"type":"failed","error":{"code":"x","message":"'$(id -u)' left","param":null}}'
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_a_trainer_left_ends_with_its_run() {
+    if !geteuid().is_root() {
+        println!("skipped: without root a trainer has no user of its own, by which what it left is found");
+        return;
+    }
+    let folder = embedded::folder();
+    let seconds = format!("600.{}", std::process::id());
+    let script = LEAVES.replace("SECONDS", &seconds);
+    let mut service = Service::with(|config| employ(config, &folder.path().join("trainer.sh"), &script)).await;
+    let (user, said, ..) = told(&mut service).await;
+    is_a_trainers(user);
+    assert_eq!(said, "left");
+    let left = std::fs::read_dir("/proc").unwrap().flatten().filter(|process| {
+        let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        command.starts_with(b"sleep\0") && String::from_utf8_lossy(&command).contains(&seconds)
+    });
+    assert_eq!(left.count(), 0);
 }
 
 /// The user that a process runs as, and whether it gave up new privileges.
@@ -181,7 +264,7 @@ fn status_of(pid: i32) -> (u32, bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_is_not_root_keeps_its_environment_to_itself() {
-    if !nix::unistd::geteuid().is_root() || reachable(&[trainer()]).is_empty() {
+    if !geteuid().is_root() || reachable(&[trainer()]).is_empty() {
         println!("skipped: running as another user needs root, and programs that the user can reach");
         return;
     }
