@@ -145,15 +145,8 @@ def main() -> None:
     arguments = parser.parse_args()
     with demo.running_service(arguments.service, arguments.model) as service:
         api = demo.Api(service.base_url, service.key)
-        state = next(
-            word
-            for word, before in zip(*(lambda words: (words[1:], words))(
-                pathlib.Path(f"/proc/{service.pid}/cmdline").read_bytes().decode().split("\0")
-            ))
-            if before == "--state-dir"
-        )
         made = subprocess.run(
-            [arguments.service, "keys", "create", "--project", "flood", "--state-dir", state],
+            [arguments.service, "keys", "create", "--project", "flood", "--state-dir", service.state],
             check=True, capture_output=True, text=True,
         )  # fmt: skip
         flooding = demo.Api(service.base_url, made.stdout.strip())

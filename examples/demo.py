@@ -151,6 +151,7 @@ class Service(typing.NamedTuple):
     base_url: str
     key: str
     pid: int
+    state: pathlib.Path
 
 
 @contextlib.contextmanager
@@ -173,7 +174,7 @@ def running_service(program: pathlib.Path, *models: pathlib.Path, more: tuple = 
         first_line = service.stdout.readline()
         if "=" not in first_line:
             raise SystemExit("the service did not start:\n" + log.read_text())
-        yield Service(first_line.strip().split("=", 1)[1], (state / "bootstrap-key").read_text(), service.pid)
+        yield Service(first_line.strip().split("=", 1)[1], (state / "bootstrap-key").read_text(), service.pid, state)
     finally:
         if service:
             service.send_signal(signal.SIGTERM)

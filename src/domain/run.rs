@@ -160,7 +160,8 @@ pub struct Devices {
     /// Bytes of memory of the smallest of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cuda_memory: Option<u64>,
-    /// Folders of the program and of the libraries that it has loaded: what it must be able to read.
+    /// Folders of the libraries that it has loaded, and by themselves the program and what lies beside it: what it must be
+    /// able to read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub folders: Vec<PathBuf>,
 }

@@ -1,7 +1,7 @@
 //! The programs themselves: a service with its private database, killed and restarted, and the administrator's
 //! commands.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -51,6 +51,14 @@ impl Program {
         command.args(arguments).env("FINETUNED_STATE_DIR", self.state()).env("FINETUNED_TRAINER", trainer());
         command.env("FINETUNED_TRAINER_THREADS", "1").env_remove("DATABASE_URL");
         command.env("FINETUNED_FAILPOINTS", self.failpoints);
+        // SAFETY: an async-signal-safe call with constant arguments.
+        unsafe {
+            command.pre_exec(|| {
+                // The test itself may run under nohup.
+                nix::libc::signal(nix::libc::SIGHUP, nix::libc::SIG_DFL);
+                Ok(())
+            });
+        }
         if let Some(user) = self.user {
             command.uid(user).gid(user).current_dir("/");
         }
@@ -198,6 +206,44 @@ async fn a_service_told_to_stop_gives_its_job_back_and_goes_on_at_the_next_start
     assert!(service.end(Signal::SIGINT).success());
 }
 
+/// A terminal that closes sends it to the service, and often again before that has stopped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_whose_terminal_closes_stops_in_order_and_leaves_no_database() {
+    let program = Program::new();
+    let (service, _) = program.serve().await;
+    assert!(!program.processes().is_empty(), "its PostgreSQL runs");
+    service.signal(Signal::SIGHUP);
+    service.signal(Signal::SIGHUP);
+    assert_eq!(service.end(Signal::SIGHUP).code(), Some(0));
+    assert_eq!(program.processes(), Vec::<i32>::new());
+}
+
+/// Whoever holds its log is alive and does not read: the pipe fills up within moments.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_does_not_stop_the_service() {
+    let program = Program::new();
+    let mut command = program.command(&["serve", "--listen", "127.0.0.1:0", "--log", "trace"]);
+    let mut service = Serving(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    let (mut log, stdout) = (service.0.stderr.take().unwrap(), service.0.stdout.take().unwrap());
+    let greeting = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).map(|_| line)
+    });
+    let line = tokio::time::timeout(std::time::Duration::from_mins(2), greeting).await.unwrap().unwrap().unwrap();
+    let address = line.trim().trim_start_matches("export OPENAI_BASE_URL=http://").trim_end_matches("/v1");
+    let client = Client::new(address, Some(&std::fs::read_to_string(program.state().join("bootstrap-key")).unwrap()));
+    for _ in 0..300 {
+        let answer = tokio::time::timeout(std::time::Duration::from_mins(1), client.get("/v1/models"));
+        assert_eq!(answer.await.unwrap().status, 200);
+    }
+    service.signal(Signal::SIGTERM);
+    let ended = eventually("the end", 30, async || service.0.try_wait().unwrap()).await;
+    assert!(ended.success(), "{ended}");
+    let mut lines = Vec::new();
+    log.read_to_end(&mut lines).unwrap();
+    assert!(lines.len() > 30_000, "the pipe was full: {}", lines.len());
+}
+
 /// A job of 33 steps that makes the same each time.
 async fn create_same_job(client: &Client, file: &str) -> String {
     let hyperparameters = json!({"n_epochs": 3, "batch_size": 8, "checkpoint_interval": 1000, "precision": "fp32"});
@@ -253,7 +299,11 @@ async fn a_service_says_where_it_listens_and_where_the_first_key_is() {
     assert_eq!(std::fs::metadata(&key_file).unwrap().permissions().mode() & 0o777, 0o600);
     let secret = std::fs::read_to_string(&key_file).unwrap();
     client.get("/v1/models").await.good();
-    let log = std::fs::read_to_string(program.folder.path().join("log")).unwrap();
+    let log = eventually("the log", 10, async || {
+        let log = std::fs::read_to_string(program.folder.path().join("log")).unwrap();
+        (log.contains("the first API key") && log.ends_with('\n')).then_some(log)
+    })
+    .await;
     let line = |what: &str| log.lines().find(|line| line.contains(what)).unwrap_or_else(|| panic!("{what}: {log}"));
     assert!(line("listening").contains("address=127.0.0.1:"));
     assert!(line("the first API key").contains(&format!("key_file={}", key_file.display())));
@@ -375,6 +425,97 @@ async fn a_database_of_a_newer_version_is_refused_in_plain_words() {
     assert!(text.contains("another build of finetuned (its migration 1 is not the one"), "{text}");
 }
 
+/// Everything a day old would be removed within seconds otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_writes_to_the_store_of_another_database_is_refused() {
+    let (program, url) = (Program::new(), database::fresh().await);
+    program.run_well(&["models", "import", data::tiny_model().to_str().unwrap(), "--name", "tiny"]);
+    let id = std::fs::read_to_string(program.state().join("objects/store-id")).unwrap().trim().to_owned();
+    let tiny = data::tiny_model();
+    for arguments in [
+        &["serve", "--listen", "127.0.0.1:0"][..],
+        &["serve", "--listen", "127.0.0.1:0", "--no-worker"],
+        &["worker"],
+        &["models", "import", tiny.to_str().unwrap(), "--name", "tiny"],
+    ] {
+        let output = program.command(arguments).env("DATABASE_URL", &url).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{arguments:?}: {told}");
+        assert!(told.contains("is not this database's") && told.contains(&id), "{arguments:?}: {told}");
+    }
+    // What does not concern the store goes on.
+    let listed = program.command(&["models", "list"]).env("DATABASE_URL", &url).output().unwrap();
+    assert!(listed.status.success() && listed.stdout.is_empty());
+    let (service, client) = program.serve().await;
+    client.get("/v1/models/tiny").await.good();
+    assert!(service.end(Signal::SIGTERM).success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_cannot_be_written_is_an_error_and_its_key_is_revoked() {
+    let program = Program::new();
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    program.run_well(&["keys", "create", "good"]);
+    let created = program.command(&["keys", "create", "lost"]).stdout(full()).output().unwrap();
+    let told = String::from_utf8(created.stderr).unwrap();
+    assert_eq!(created.status.code(), Some(1), "{told}");
+    assert!(told.contains("could not be shown and is revoked") && told.contains("No space left"), "{told}");
+    assert_eq!(program.processes(), Vec::<i32>::new(), "the database is stopped");
+    let listed = program.run_well(&["keys", "list"]);
+    let state = |name: &str| listed.lines().find(|line| line.contains(name)).unwrap().split_whitespace().nth(1);
+    assert_eq!((state("good"), state("lost")), (Some("active"), Some("revoked")), "{listed}");
+
+    for arguments in [&["keys", "list"][..], &["models", "list"]] {
+        program.run_well(&["models", "import", data::tiny_model().to_str().unwrap()]);
+        let output = program.command(arguments).stdout(full()).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains("error: cannot write to standard output") && !told.contains("panicked"), "{told}");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = program.command(arguments).stdout(writer).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && !told.contains("error") && !told.contains("panicked"), "{told}");
+        assert_eq!(program.processes(), Vec::<i32>::new());
+    }
+    let refused = program.run(&["keys", "create", "two\nlines"]);
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && told.contains("a key's name is 1 to 64 printable characters"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_beside_a_database_that_hangs_says_which_process_it_is() {
+    let program = Program::new();
+    let (service, _client) = program.serve().await;
+    let text = std::fs::read_to_string(program.state().join("postgres/data/postmaster.pid")).unwrap();
+    let pid: i32 = text.lines().next().unwrap().parse().unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    let listed = program.run(&["keys", "list"]);
+    kill(Pid::from_raw(pid), Signal::SIGCONT).unwrap();
+    let told = String::from_utf8(listed.stderr).unwrap();
+    assert!(!listed.status.success(), "{told}");
+    assert!(told.contains(&format!("its PostgreSQL, process {pid}, takes no connections")), "{told}");
+    assert!(service.end(Signal::SIGTERM).success());
+}
+
+#[test]
+fn a_pipe_is_no_data_file() {
+    let program = Program::new();
+    let pipe = program.folder.path().join("pipe.csv");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut checking = program.command(&["check-data", pipe.to_str().unwrap()]).stderr(Stdio::piped()).spawn().unwrap();
+    for _ in 0..300 {
+        if checking.try_wait().unwrap().is_some() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let _ = checking.kill();
+    let output = checking.wait_with_output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && told.contains("pipe.csv is no file"), "{told}");
+}
+
 #[test]
 fn faults_of_the_configuration_are_reported_together() {
     let program = Program::new();
@@ -382,6 +523,15 @@ fn faults_of_the_configuration_are_reported_together() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success());
     assert!(text.contains("FINETUNED_LISTEN (--listen) is \"nowhere\"") && text.contains("FINETUNED_SLOTS"), "{text}");
+}
+
+#[test]
+fn a_filter_of_the_log_that_is_none_is_a_fault() {
+    let program = Program::new();
+    let output = program.run(&["keys", "list", "--log", "][=,,"]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && text.contains("FINETUNED_LOG (--log) is \"][=,,\""), "{text}");
+    assert!(!program.state().exists(), "nothing was begun");
 }
 
 #[test]
