@@ -96,7 +96,7 @@ settings! {
         "What uploads and runs leave free on the disks, so that the database always has room; 0 is nothing";
     MAX_FILE_BYTES = "FINETUNED_MAX_FILE_BYTES", "max-file-bytes", "8589934592", "Largest upload", Serve;
     IMAGE_MEMORY_BYTES = "FINETUNED_IMAGE_MEMORY_BYTES", "image-memory-bytes", "536870912",
-        "Memory of the service for decoding the images that it checks; one that needs more is decoded alone";
+        "Memory of the service for decoding the images that it checks; one that needs more is decoded beside small ones alone";
     RATE_LIMIT = "FINETUNED_RATE_LIMIT", "rate-limit", "6000", "Requests a minute for each API key; 0 is no limit", Serve;
     MAX_CONNECTIONS = "FINETUNED_MAX_CONNECTIONS", "max-connections", "512",
         "Connections to the API at once; where all are taken, one without work is closed for a new one; 0 is no limit", Serve;

@@ -175,10 +175,22 @@ impl Confinement {
             libc::setrlimit(libc::RLIMIT_CORE, &raw const none) == 0
                 && libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
         };
-        match &self.fence {
-            _ if !given_up => Err(io::Error::last_os_error()),
-            Some(fence) => fence.enter(),
-            None => Ok(()),
+        if !given_up {
+            return Err(io::Error::last_os_error());
         }
+        drop_capabilities()?;
+        self.fence.as_ref().map_or(Ok(()), Fence::enter)
     }
+}
+
+/// Gives up what root may do beyond other users, where the trainer runs as root: with `CAP_PERFMON` it would read the
+/// environment of any process from behind the fence. With `no_new_privs` a program that is executed gets none back
+/// (`capabilities(7)`).
+fn drop_capabilities() -> io::Result<()> {
+    /// `_LINUX_CAPABILITY_VERSION_3`: two sets of 32 capabilities each, effective, permitted and inheritable.
+    const VERSION: u32 = 0x2008_0522;
+    let (header, none) = ([VERSION, 0_u32], [0_u32; 6]);
+    // SAFETY: a system call that reads the header (version and process, 0 for this one) and the six sets.
+    let dropped = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) };
+    if dropped == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -143,7 +143,8 @@ async fn work_for_a_client_that_is_gone_stops() {
     let (service, file) = image_service(4 << 20).await;
     let client = service.client();
     // All the room is taken, so nothing gets on until the test says so.
-    let all = service.app.decoding.enter(None, 4 << 20, &CancellationToken::new()).unwrap();
+    let all =
+        [7_u64 << 19, 1 << 19].map(|bytes| service.app.decoding.enter(None, bytes, &CancellationToken::new()).unwrap());
     let waiting = async |count: usize| {
         let what = format!("{count} to wait for room");
         eventually(&what, 10, async || (service.app.decoding.usage().waiting == count).then_some(())).await;

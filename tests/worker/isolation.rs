@@ -66,6 +66,9 @@ fn closed(state: &Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn other_users_reach_nothing_of_the_state_folder() {
     let program = Program::new();
+    let model = data::tiny_model();
+    let import = ["models", "import", model.to_str().unwrap()];
+    program.run_well(&import);
     // As earlier versions left it.
     let (objects, lock) = (program.state().join("objects/files"), program.state().join("service.lock"));
     std::fs::create_dir_all(&objects).unwrap();
@@ -74,7 +77,7 @@ async fn other_users_reach_nothing_of_the_state_folder() {
     for (path, mode) in [(program.state(), 0o755), (objects, 0o755), (lock, 0o666)] {
         std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
     }
-    program.run_well(&["models", "import", data::tiny_model().to_str().unwrap()]);
+    program.run_well(&[&import[..], &["--name", "again"]].concat());
     closed(&program.state());
 
     let (service, client) = program.serve().await;
@@ -144,7 +147,7 @@ try data 'cat spec.json data/training_file model/config.json'
 try own 'mkdir new && echo x > new/file && cat new/file && rm -r new'
 try change 'echo x >> data/training_file'
 try environment 'cat /proc/$PPID/environ'
-try memory 'head -c 1 /proc/$PPID/mem || ls /proc/$PPID/fd'
+try memory 'head -c 1 /proc/$PPID/maps || head -c 1 /proc/$PPID/mem || readlink /proc/$PPID/fd/*'
 try list 'ls STATE || ls STATE/runs || ls STATE/objects || ls ..'
 try read 'cat STATE/worker-id || cat STATE/objects/models/*/config.json'
 try other 'cat STATE/runs/other/spec.json'
