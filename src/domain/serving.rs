@@ -135,6 +135,15 @@ pub struct Prediction {
     pub tokens: u64,
 }
 
+impl Prediction {
+    /// Whether it lists no more than was asked for, which a process that reads texts of strangers might.
+    pub fn is_as_asked(&self, top_k: usize) -> bool {
+        let (labels, predicted) =
+            (self.labels.as_ref().map_or(0, Vec::len), self.predicted.as_ref().map_or(0, Vec::len));
+        labels <= top_k && predicted <= MAX_TOP_K
+    }
+}
+
 /// A label and its probability.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LabelScore {
@@ -196,7 +205,7 @@ impl Head {
 mod tests {
     use serde_json::json;
 
-    use super::{Asked, Head, Input, Opened, Outcome, Prediction, Refusal, Reply};
+    use super::{Asked, Head, Input, LabelScore, Opened, Outcome, Prediction, Refusal, Reply};
     use crate::domain::method::{Method, ProblemType};
 
     #[test]
@@ -213,6 +222,18 @@ mod tests {
         let text = serde_json::to_string(&answered).unwrap();
         assert_eq!(text, r#"{"id":2,"output":[{"value":0.5,"truncated":false,"tokens":3}]}"#);
         assert_eq!(serde_json::from_str::<Reply>(&text).unwrap(), answered);
+    }
+
+    #[test]
+    fn a_prediction_lists_what_was_asked_for() {
+        let labels = |count: usize| vec![LabelScore { label: "a".to_owned(), probability: 0.5 }; count];
+        let of = |listed: usize, predicted: usize| Prediction {
+            labels: Some(labels(listed)),
+            predicted: Some(vec!["a".to_owned(); predicted]),
+            ..Prediction::default()
+        };
+        assert!(of(3, 100).is_as_asked(3) && Prediction::default().is_as_asked(0));
+        assert!(!of(4, 0).is_as_asked(3) && !of(0, 101).is_as_asked(3));
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl Served {
     pub(super) async fn ask(&mut self, mut asked: Asked) -> Result<Vec<Prediction>, Failure> {
         self.asked += 1;
         asked.id = self.asked;
-        let expected = asked.input.len();
+        let (expected, top_k) = (asked.input.len(), asked.top_k);
         // Megabytes, perhaps: not on a thread that serves others.
         let line = tokio::task::spawn_blocking(move || {
             let mut line = serde_json::to_vec(&asked)?;
@@ -90,6 +90,9 @@ impl Served {
         let reply = reply.map_err(broken)?;
         match reply.outcome {
             _ if reply.id != self.asked => Err(Failure::Broken("an answer to another request".to_owned())),
+            Outcome::Output(output) if !output.iter().all(|one| one.is_as_asked(top_k)) => {
+                Err(Failure::Broken(format!("an answer of more than {top_k} labels")))
+            }
             Outcome::Output(output) if output.len() == expected => Ok(output),
             Outcome::Output(output) => Err(Failure::Broken(format!("{} answers to {expected} inputs", output.len()))),
             Outcome::Error(Refusal { param: None, message }) => Err(Failure::Broken(message)),
