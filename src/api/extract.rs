@@ -59,7 +59,7 @@ impl FromRequestParts<ApiState> for Caller {
 async fn authenticate(state: &ApiState, secret: &Secret, are_too_many: bool) -> Result<Option<(KeyId, Project, Role)>> {
     let hash = secret.hash();
     let _turn = if are_too_many { state.rate_limit.turn(&hash).await } else { None };
-    let found = keys::authenticate(state.app.db.pool(), secret).await?;
+    let found = keys::authenticate(state.app.db.pool(), &hash).await?;
     state.rate_limit.note(hash, found.is_some());
     Ok(found)
 }

@@ -53,7 +53,7 @@ impl Spool {
         let path = app.scratch().join(uuid::Uuid::new_v4().simple().to_string());
         reserve.check(&path, 0).map_err(write_failed)?;
         let file = tokio::fs::File::create_new(&path).await.map_err(write_failed)?;
-        let counted = app.uploading.add(project, 0, |_| Ok(()))?;
+        let counted = app.uploading.share(project);
         let (hasher, limit) = (Sha256::new(), app.config.max_file_bytes);
         Ok(Self { path, reserve, file, hasher, bytes: 0, limit, headroom, counted })
     }
@@ -71,7 +71,7 @@ impl Spool {
         }
         if before / LOOK_EVERY != self.bytes / LOOK_EVERY {
             self.reserve.check(&self.path, 0).map_err(write_failed)?;
-            let more = self.bytes / LOOK_EVERY * LOOK_EVERY - before / LOOK_EVERY * LOOK_EVERY;
+            let more = self.bytes - self.counted.amount();
             self.counted.grow(more, |under_way| self.headroom.check(under_way, more))?;
         }
         self.hasher.update(chunk);

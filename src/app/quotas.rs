@@ -91,7 +91,9 @@ pub(in crate::app) async fn admit_job(
 /// The project has as many at once as it may.
 pub(in crate::app) async fn admit_dry_run(app: &App, project: ProjectId) -> Result<Share> {
     let limits = projects::quotas(app.db.pool(), project).await?.or(&app.config.quotas);
-    app.dry_runs.add(project, 1, |under_way| limits.check(Quota::DryRuns, under_way, 1))
+    let mut share = app.dry_runs.share(project);
+    share.grow(1, |under_way| limits.check(Quota::DryRuns, under_way, 1))?;
+    Ok(share)
 }
 
 /// All projects, each with the limits in force.

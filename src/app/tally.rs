@@ -30,23 +30,18 @@ impl Tally {
         self.sums().get(&project).copied().unwrap_or(0)
     }
 
-    /// Adds `amount` if `allowed` says so of the sum without it.
-    ///
-    /// # Errors
-    /// Those of `allowed`.
-    pub fn add(
-        &self,
-        project: ProjectId,
-        amount: u64,
-        allowed: impl FnOnce(u64) -> Result<(), Error>,
-    ) -> Result<Share, Error> {
-        let mut share = Share { tally: self.clone(), project, amount: 0 };
-        share.grow(amount, allowed)?;
-        Ok(share)
+    /// A share of a project that is nothing yet.
+    pub fn share(&self, project: ProjectId) -> Share {
+        Share { tally: self.clone(), project, amount: 0 }
     }
 }
 
 impl Share {
+    /// How much it is.
+    pub fn amount(&self) -> u64 {
+        self.amount
+    }
+
     /// Adds `more` to it if `allowed` says so of the project's sum without that.
     ///
     /// # Errors
@@ -116,10 +111,11 @@ mod tests {
     fn a_share_counts_until_it_is_dropped() {
         let (tally, one, other) = (Tally::default(), ProjectId::new(), ProjectId::new());
         let at_most = |most| move |sum| if sum < most { Ok(()) } else { Err(Error::unavailable("full")) };
-        let mut first = tally.add(one, 2, at_most(3)).ok().unwrap();
+        let (mut first, mut second) = (tally.share(one), tally.share(other));
+        first.grow(2, at_most(3)).unwrap();
         first.grow(3, at_most(3)).unwrap();
-        assert!(first.grow(1, at_most(3)).is_err() && tally.add(one, 1, at_most(3)).is_err());
-        let _second = tally.add(other, 1, at_most(3)).ok().unwrap();
+        assert!(first.grow(1, at_most(3)).is_err() && tally.share(one).grow(1, at_most(3)).is_err());
+        second.grow(1, at_most(3)).unwrap();
         assert_eq!((tally.of(one), tally.of(other)), (5, 1));
         drop(first);
         assert_eq!((tally.of(one), tally.of(other)), (0, 1));

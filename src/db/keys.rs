@@ -7,10 +7,9 @@ use crate::domain::error::Result;
 use crate::domain::id::{KeyId, ProjectId};
 use crate::domain::project::{ApiKey, Project, Role, Secret};
 
-/// The key of a secret, the project that it acts for and what it may do, unless it is unknown or revoked; and that it
-/// was used now.
-pub async fn authenticate(db: impl PgExecutor<'_>, secret: &Secret) -> Result<Option<(KeyId, Project, Role)>> {
-    let hash = secret.hash();
+/// The key of the secret with this hash, the project that it acts for and what it may do, unless it is unknown or revoked;
+/// and that it was used now.
+pub async fn authenticate(db: impl PgExecutor<'_>, hash: &[u8; 32]) -> Result<Option<(KeyId, Project, Role)>> {
     let row = sqlx::query!(
         r#"
         with used as (

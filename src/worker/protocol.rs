@@ -15,8 +15,8 @@ const LONGEST_NAME: usize = 64;
 const LONGEST_PATH: usize = 4096;
 /// Phases of a run besides the two that an evaluation brings with it.
 const MOST_PHASES: u64 = 20;
-/// Characters of an error's message, of its code, and of the field that it names.
-const LONGEST_MESSAGE: usize = 4_000;
+/// Characters of a notice or an error's message, and of an error's code and the field that it names.
+pub(super) const LONGEST_MESSAGE: usize = 4_000;
 const LONGEST_WORD: usize = 100;
 
 /// Where a run stands, by what its trainer has said.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::protocol::LONGEST_MESSAGE;
 use crate::app::App;
 use crate::db::queue::{self, Claim, Standing};
 use crate::db::{self, attempts, events, metrics};
@@ -27,10 +28,8 @@ const WRITE: Duration = Duration::from_secs(3);
 const MOST_VALUES: usize = 50_000;
 const MOST_EVENTS: usize = 1_000;
 
-/// Notices of one attempt that become events, and characters of one. Image runs have one an epoch, and a full disk makes
-/// one for each checkpoint.
+/// Notices of one attempt that become events. Image runs have one an epoch, and a full disk makes one for each checkpoint.
 const MOST_NOTICES: u32 = 200;
-const LONGEST_NOTICE: usize = 4_000;
 /// Characters of a device's name.
 const LONGEST_DEVICE: usize = 200;
 
@@ -92,7 +91,7 @@ impl Reports {
     pub(super) async fn take(&mut self, message: TrainerMessage) {
         self.dirty = true;
         match message {
-            TrainerMessage::Started(started) => self.start(&started),
+            TrainerMessage::Started(started) => self.start(started),
             TrainerMessage::Phase { phase } => {
                 let ends_training = self.phase == Phase::Training && phase != Phase::Training;
                 self.phase = phase;
@@ -115,7 +114,8 @@ impl Reports {
         }
     }
 
-    fn start(&mut self, started: &Started) {
+    fn start(&mut self, mut started: Started) {
+        started.device = clipped_to(&started.device, LONGEST_DEVICE).into_owned();
         self.prepared.hyperparameters.precision = started.precision;
         self.step = started.step;
         self.total_steps = started.total_steps;
@@ -125,9 +125,8 @@ impl Reports {
             step => format!("{noun} goes on from step {step} (attempt {})", self.claim.attempt),
         }));
         let precision = json!(started.precision);
-        let device = clipped_to(&started.device, LONGEST_DEVICE).into_owned();
-        let where_to = format!("{} on {device}", precision.as_str().unwrap_or_default());
-        let Started { parameters, training_examples, mean_tokens, total_steps, .. } = started;
+        let where_to = format!("{} on {}", precision.as_str().unwrap_or_default(), started.device);
+        let Started { parameters, training_examples, mean_tokens, total_steps, .. } = &started;
         self.events.push(NewEvent::info(match self.kind {
             JobKind::Evaluation => format!("Evaluating {parameters} parameters in {where_to}"),
             JobKind::Training => format!(
@@ -135,7 +134,7 @@ impl Reports {
                  tokens on average, {total_steps} steps"
             ),
         }));
-        self.started = Some(Started { device, ..started.clone() });
+        self.started = Some(started);
     }
 
     fn step(&mut self, step: Step) {
@@ -244,7 +243,7 @@ fn finish_after(seconds: f64) -> Option<Timestamp> {
 
 /// The event of an attempt's notice with this number, from 1; of too many the first alone, which says that it is one.
 fn notice(number: u32, warning: bool, message: &str) -> Option<NewEvent> {
-    let message = clipped_to(message, LONGEST_NOTICE);
+    let message = clipped_to(message, LONGEST_MESSAGE);
     match number {
         1..=MOST_NOTICES if warning => Some(NewEvent::warn(message)),
         1..=MOST_NOTICES => Some(NewEvent::info(message)),
@@ -285,7 +284,7 @@ fn in_words(metrics: &Metrics) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{LONGEST_NOTICE, MOST_NOTICES, Metrics, finish_after, in_words, notice, with_openai_names};
+    use super::{LONGEST_MESSAGE, MOST_NOTICES, Metrics, finish_after, in_words, notice, with_openai_names};
 
     fn metrics(pairs: &[(&str, f64)]) -> Metrics {
         pairs.iter().map(|&(name, value)| (name.to_owned(), value)).collect()
@@ -311,7 +310,7 @@ mod tests {
     #[test]
     fn notices_are_cut_and_beyond_some_left_out() {
         let long = notice(1, true, &"x".repeat(3 << 20)).unwrap();
-        assert_eq!(long.message.chars().count(), LONGEST_NOTICE + 1);
+        assert_eq!(long.message.chars().count(), LONGEST_MESSAGE + 1);
         assert_eq!(notice(MOST_NOTICES, false, "said").unwrap().message, "said");
         let last = notice(MOST_NOTICES + 1, false, "said").unwrap();
         assert!(last.message.contains("the rest is left out"), "{}", last.message);

@@ -35,7 +35,11 @@ pub async fn run_once(app: &App, age: Duration) -> Result<bool> {
             unnamed.extend(objects::unnamed(app.db.pool(), keys).await?);
         }
     }
-    if unnamed.is_empty() || !may_remove(app, old, &unnamed).await? {
+    if unnamed.is_empty() {
+        return Ok(false);
+    }
+    if !may_remove(app, old, &unnamed).await? {
+        metrics::counter!(telemetry::ORPHAN_PASSES_STOPPED).increment(1);
         return Ok(false);
     }
     for key in unnamed {
@@ -50,7 +54,6 @@ pub async fn run_once(app: &App, age: Duration) -> Result<bool> {
 async fn may_remove(app: &App, old: usize, unnamed: &[String]) -> Result<bool> {
     match ownership::claim(app).await {
         Err(error) if error.kind == ErrorKind::Conflict => {
-            metrics::counter!(telemetry::ORPHAN_PASSES_STOPPED).increment(1);
             tracing::error!(error = error.chain(), "no object is removed");
             return Ok(false);
         }
@@ -58,7 +61,6 @@ async fn may_remove(app: &App, old: usize, unnamed: &[String]) -> Result<bool> {
     }
     let (count, example) = (unnamed.len(), unnamed.first());
     if count > FEW && count * 2 > old {
-        metrics::counter!(telemetry::ORPHAN_PASSES_STOPPED).increment(1);
         tracing::error!(
             objects = old,
             unnamed = count,
