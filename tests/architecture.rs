@@ -6,6 +6,8 @@
 use std::fs;
 use std::path::Path;
 
+use finetuned::domain::metric;
+
 /// A source file: its path from the repository's root, and its text.
 struct Source {
     path: String,
@@ -60,10 +62,20 @@ impl Source {
         inside.split('/').filter(|part| !matches!(*part, "mod" | "lib" | "main")).collect()
     }
 
-    /// The code up to the file's own tests, without comments and with texts emptied, numbered from 1.
-    fn code(&self) -> impl Iterator<Item = (usize, String)> {
+    /// The lines up to the file's own tests, numbered from 1.
+    fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
         let end = self.text.find("\n#[cfg(test)]").unwrap_or(self.text.len());
-        self.text[..end].lines().enumerate().map(|(i, line)| (i + 1, without_texts_and_comments(line)))
+        self.text[..end].lines().enumerate().map(|(i, line)| (i + 1, line))
+    }
+
+    /// The same without comments and with texts emptied.
+    fn code(&self) -> impl Iterator<Item = (usize, String)> {
+        self.lines().map(|(i, line)| (i, code_and_texts(line).0))
+    }
+
+    /// The texts that begin and end on one line, each with its line.
+    fn texts(&self) -> impl Iterator<Item = (usize, String)> {
+        self.lines().flat_map(|(i, line)| code_and_texts(line).1.into_iter().map(move |text| (i, text)))
     }
 
     fn breach(&self, line: usize, what: &str) -> String {
@@ -71,22 +83,28 @@ impl Source {
     }
 }
 
-fn without_texts_and_comments(line: &str) -> String {
-    let (mut out, mut in_text, mut escaped) = (String::new(), false, false);
-    let characters: Vec<char> = line.chars().collect();
-    for (i, &c) in characters.iter().enumerate() {
-        if !in_text && c == '/' && characters.get(i + 1) == Some(&'/') {
+/// A line without its comment and with its texts emptied, and these texts.
+fn code_and_texts(line: &str) -> (String, Vec<String>) {
+    let (mut code, mut texts, mut text, mut escaped) = (String::new(), Vec::new(), None::<String>, false);
+    let mut characters = line.chars().peekable();
+    while let Some(c) = characters.next() {
+        if text.is_none() && c == '/' && characters.peek() == Some(&'/') {
             break;
         }
-        if c == '"' && !escaped {
-            in_text = !in_text;
-            out.push(c);
-        } else if !in_text {
-            out.push(c);
+        match &mut text {
+            Some(inside) if c != '"' || escaped => inside.push(c),
+            Some(_) => {
+                texts.extend(text.take());
+                code.push(c);
+            }
+            None => {
+                code.push(c);
+                text = (c == '"').then(String::new);
+            }
         }
-        escaped = in_text && c == '\\' && !escaped;
+        escaped = text.is_some() && c == '\\' && !escaped;
     }
-    out
+    (code, texts)
 }
 
 /// Whether `code` has `word` as a word of its own.
@@ -230,6 +248,21 @@ fn the_environment_is_read_in_config(sources: &[Source]) -> Breaches {
             if ["env::var", "env::vars", "env::var_os", "env::vars_os"].iter().any(|word| says(&code, word)) {
                 breaches.push(source.breach(line, "the environment is read in config.rs alone"));
             }
+        }
+    }
+    breaches
+}
+
+/// A metric is named in its table alone; whoever needs the name asks the value.
+fn metrics_are_named_in_their_table(sources: &[Source]) -> Breaches {
+    let mut names: Vec<String> = metric::all().iter().map(|metric| metric.name().to_owned()).collect();
+    for (metric, split) in metric::by_split() {
+        names.extend([metric.on(split), metric.column(split).0].into_iter().chain(metric.openai_names(split)));
+    }
+    let mut breaches = Vec::new();
+    for source in sources.iter().filter(|source| !source.path.starts_with("src/domain/metric/")) {
+        for (line, text) in source.texts().filter(|(_, text)| names.contains(text)) {
+            breaches.push(source.breach(line, &format!("the metric {text} is named outside src/domain/metric/")));
         }
     }
     breaches
@@ -398,6 +431,23 @@ fn nothing_panics_or_prints_in_the_source() {
                 "src/app/mod.rs",
                 "x.unwrap_or_default(); // .unwrap()\n\n#[cfg(test)]\nmod tests { fn f() { x.unwrap(); } }",
             ),
+        ],
+    );
+}
+
+#[test]
+fn metrics_are_named_in_their_table_in_the_source() {
+    check(metrics_are_named_in_their_table);
+    finds(
+        metrics_are_named_in_their_table,
+        &[
+            ("src/db/checkpoints.rs", "let best = \"full_valid_accuracy\";"),
+            ("engine/src/tasks/embedding.rs", "json!({\"line\": line, \"loss\": loss})"),
+            ("src/worker/reports.rs", "(\"x\", \"valid_mean_token_accuracy\")"),
+        ],
+        &[
+            ("src/domain/metric/mod.rs", "Metric::new(\"loss\", Better::Lower)"),
+            ("src/worker/reports.rs", "/// \"loss\"\nlet loss = \"a loss\"; // \"loss\"\n#[cfg(test)]\nf(\"loss\")"),
         ],
     );
 }

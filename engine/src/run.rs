@@ -18,6 +18,7 @@ use finetuned::disk::Reserve;
 use finetuned::domain::hex::hex;
 use finetuned::domain::hyperparameters::Precision;
 use finetuned::domain::job::Phase;
+use finetuned::domain::metric::LOSS;
 use finetuned::domain::run::{Finished, RunSpec, Started, TrainerMessage, VERSION};
 
 /// Runs `spec` on `device`, reporting to `observer`; the last report is `Finished` or `Stopped`.
@@ -91,7 +92,7 @@ fn evaluate(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> R
         return Ok(());
     };
     observer.pass("trainer.evaluated", 0);
-    if test.scores.get("loss").is_some_and(|loss| !loss.is_finite()) {
+    if test.scores.get(&LOSS).is_some_and(|loss| !loss.is_finite()) {
         return Err(EngineError::model("The model's outputs are not finite: its weights cannot be used"));
     }
     observer.report(TrainerMessage::Phase { phase: Phase::Saving });

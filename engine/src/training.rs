@@ -14,8 +14,9 @@ use crate::optim::{AdamW, Schedule};
 use crate::params::ParamTable;
 use crate::tasks::Recipe;
 use finetuned::domain::checkpoint::Metrics;
-use finetuned::domain::hyperparameters::{Hyperparameters, Interval, Patience, less_is_better};
+use finetuned::domain::hyperparameters::{Hyperparameters, Interval, Patience};
 use finetuned::domain::job::Phase;
+use finetuned::domain::metric::{ACCURACY, GRAD_NORM, LEARNING_RATE, LOSS, Metric, Split, TRAINED_TOKENS};
 use finetuned::domain::random::mix_all;
 use finetuned::domain::run::{Step, TrainerCommand, TrainerMessage};
 
@@ -258,7 +259,7 @@ impl Training<'_> {
         }
         let norm = self.optimizer.grad_norm(self.table)?;
         let norm_value = f64::try_from(&norm)?;
-        for (what, value) in [("loss", loss), ("gradient norm", norm_value)] {
+        for (what, value) in [(LOSS.name(), loss), ("gradient norm", norm_value)] {
             if !value.is_finite() {
                 return Err(EngineError::NonFinite { what, value, step: progress.step + 1 });
             }
@@ -268,13 +269,13 @@ impl Training<'_> {
         progress.step += 1;
         progress.evaluated = false;
         progress.metrics = Metrics::from([
-            ("train_loss".to_owned(), loss),
-            ("learning_rate".to_owned(), learning_rate),
-            ("grad_norm".to_owned(), norm_value),
-            ("trained_tokens".to_owned(), progress.trained_tokens as f64),
+            (LOSS.on(Split::Training), loss),
+            (LEARNING_RATE.to_owned(), learning_rate),
+            (GRAD_NORM.to_owned(), norm_value),
+            (TRAINED_TOKENS.to_owned(), progress.trained_tokens as f64),
         ]);
         if guesses > 0 {
-            progress.metrics.insert("train_accuracy".to_owned(), correct as f64 / guesses as f64);
+            progress.metrics.insert(ACCURACY.on(Split::Training), correct as f64 / guesses as f64);
         }
         self.observer.report(TrainerMessage::Step(Step {
             step: progress.step,
@@ -291,7 +292,7 @@ impl Training<'_> {
         if let Some(evaluation) = self.recipe.validate(self.observer)? {
             let metrics = evaluation.metrics();
             self.observer.report(TrainerMessage::Evaluated { step: progress.step, metrics: metrics.clone() });
-            self.judge(&metrics, progress)?;
+            self.judge(&evaluation.scores, progress)?;
             progress.metrics.extend(metrics);
         }
         progress.evaluated = self.observer.stop().is_none();
@@ -300,12 +301,11 @@ impl Training<'_> {
     }
 
     /// Compares an evaluation with the best one so far, as Transformers' `EarlyStoppingCallback` does.
-    fn judge(&mut self, metrics: &Metrics, progress: &mut Progress) -> Result<()> {
+    fn judge(&mut self, scores: &BTreeMap<Metric, f64>, progress: &mut Progress) -> Result<()> {
         let Some(rule) = &self.patience else { return Ok(()) };
-        let Some(&value) = metrics.get(&format!("full_valid_{}", rule.metric)) else { return Ok(()) };
-        let gain = |best: &Best| if less_is_better(&rule.metric) { best.value - value } else { value - best.value };
+        let Some(&value) = scores.get(&rule.metric) else { return Ok(()) };
         match &mut progress.best {
-            Some(best) if gain(best) <= rule.min_delta => best.since += 1,
+            Some(best) if rule.metric.gain(value, best.value) <= rule.min_delta => best.since += 1,
             _ => {
                 progress.best = Some(Best { step: progress.step, value, since: 0 });
                 self.best = Some(self.table.trained()?);

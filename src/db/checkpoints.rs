@@ -10,6 +10,7 @@ use super::{signed, to_json, unsigned};
 use crate::domain::checkpoint::{Checkpoint, Metrics};
 use crate::domain::error::Result;
 use crate::domain::id::{CheckpointId, JobId, ModelId};
+use crate::domain::metric::{Better, LOSS, Metric, Split};
 use crate::domain::model::TRAINING_STATE_FOLDER;
 use crate::domain::page::{Order, Page, PageRequest};
 
@@ -109,17 +110,18 @@ pub async fn drop_from(db: impl PgExecutor<'_>, job: JobId, step: u64) -> Result
     Ok(())
 }
 
-/// Drops all but the `keep` latest checkpoints of a job and the best one: the highest validation accuracy, the lower
-/// validation loss among equals. Training states behind the latest two are dropped too.
-pub async fn retain(db: impl PgExecutor<'_>, job: JobId, keep: u32) -> Result<()> {
+/// Drops all but the `keep` latest checkpoints of a job and the one whose value of `objective` on the validation data is
+/// the best; among equals the one with the lower loss. Training states behind the latest two are dropped too.
+pub async fn retain(db: impl PgExecutor<'_>, job: JobId, keep: u32, objective: Metric) -> Result<()> {
     sqlx::query!(
         r#"
         with ranked as (
             select id, model_id,
                    row_number() over (order by step desc) as age,
                    row_number() over (
-                       order by (metrics ->> 'full_valid_accuracy')::float8 desc nulls last,
-                                (metrics ->> 'full_valid_loss')::float8 asc nulls last, step desc
+                       order by case when $4 then (metrics ->> $3)::float8 end asc nulls last,
+                                case when not $4 then (metrics ->> $3)::float8 end desc nulls last,
+                                (metrics ->> $5)::float8 asc nulls last, step desc
                    ) as place
             from checkpoints where job_id = $1 and dropped_at is null
         ),
@@ -135,7 +137,10 @@ pub async fn retain(db: impl PgExecutor<'_>, job: JobId, keep: u32) -> Result<()
         update models set deleted_at = now() where id in (select model_id from dropped) and deleted_at is null
         "#,
         job.0,
-        i64::from(keep)
+        i64::from(keep),
+        objective.on(Split::Validation),
+        objective.better() == Better::Lower,
+        LOSS.on(Split::Validation)
     )
     .execute(db)
     .await?;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clip::clipped;
 use super::error::{Error, Result};
+use super::metric::{self, ACCURACY, LOSS, Metric};
 use super::model::Family;
 
 /// How a job trains.
@@ -68,6 +69,22 @@ impl Method {
     /// Whether models of this family can be trained this way.
     pub fn supports(self, family: Family) -> bool {
         family.is_vision() == (self == Self::ImageClassification)
+    }
+
+    /// What an evaluation of its models measures.
+    pub fn metrics(self, problem: ProblemType) -> Vec<Metric> {
+        match (self, problem) {
+            (Self::MaskedLm, _) => metric::measured(&metric::guesses::HIDDEN_WORDS),
+            (Self::Embedding, _) => metric::measured(&metric::guesses::NEAREST),
+            (_, ProblemType::SingleLabelClassification) => metric::measured(&metric::classes::SCORES),
+            (_, ProblemType::MultiLabelClassification) => metric::measured(&metric::labels::SCORES),
+            (_, ProblemType::Regression) => metric::measured(&metric::regression::SCORES),
+        }
+    }
+
+    /// What the best of its checkpoints is the best by, where a job says nothing else: the accuracy, or else the loss.
+    pub fn objective(self, problem: ProblemType) -> Metric {
+        if self.metrics(problem).contains(&ACCURACY) { ACCURACY } else { LOSS }
     }
 
     /// Whether it learns labels.

@@ -12,6 +12,7 @@ pub mod hyperparameters;
 pub mod id;
 pub mod job;
 pub mod method;
+pub mod metric;
 pub mod model;
 pub mod page;
 pub mod project;

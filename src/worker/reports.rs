@@ -15,6 +15,7 @@ use crate::domain::clip::clipped_to;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::NewEvent;
 use crate::domain::job::{Job, JobKind, Phase, Prepared};
+use crate::domain::metric::{self, PEAK_DEVICE_MEMORY};
 use crate::domain::run::{Started, Step, TrainerMessage};
 use crate::telemetry;
 
@@ -148,7 +149,7 @@ impl Reports {
         }
         self.peak_device_memory = step.peak_device_memory.or(self.peak_device_memory);
         let mut metrics = step.metrics;
-        metrics.extend(step.peak_device_memory.map(|bytes| ("peak_device_memory".to_owned(), bytes as f64)));
+        metrics.extend(step.peak_device_memory.map(|bytes| (PEAK_DEVICE_MEMORY.to_owned(), bytes as f64)));
         self.measured(step.step, metrics);
     }
 
@@ -256,30 +257,21 @@ fn notice(number: u32, warning: bool, message: &str) -> Option<NewEvent> {
 
 /// Our metrics with OpenAI's names for the same things beside them.
 pub(super) fn with_openai_names(metrics: &Metrics) -> Metrics {
-    const SAME: [(&str, &str); 4] = [
-        ("train_accuracy", "train_mean_token_accuracy"),
-        ("full_valid_loss", "valid_loss"),
-        ("full_valid_accuracy", "valid_mean_token_accuracy"),
-        ("full_valid_accuracy", "full_valid_mean_token_accuracy"),
-    ];
     let mut named = metrics.clone();
-    for (ours, theirs) in SAME {
-        if let Some(&value) = metrics.get(ours) {
-            named.insert(theirs.to_owned(), value);
+    for (metric, split) in metric::by_split() {
+        if let Some(&value) = metrics.get(&metric.on(split)) {
+            named.extend(metric.openai_names(split).map(|name| (name, value)));
         }
     }
     named
 }
 
 fn in_words(metrics: &Metrics) -> String {
-    const WORDS: [(&str, &str); 4] = [
-        ("train_loss", "training loss"),
-        ("train_accuracy", "training accuracy"),
-        ("full_valid_loss", "full validation loss"),
-        ("full_valid_accuracy", "full validation accuracy"),
-    ];
-    let known = WORDS.iter().filter_map(|(name, words)| Some(format!("{words}={:.4}", metrics.get(*name)?)));
-    known.collect::<Vec<_>>().join(", ")
+    let said = metric::by_split().filter_map(|(metric, split)| {
+        let (words, value) = (metric.words(split)?, metrics.get(&metric.on(split))?);
+        Some(format!("{words}={value:.4}"))
+    });
+    said.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

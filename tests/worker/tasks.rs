@@ -238,6 +238,22 @@ async fn a_run_stops_early_and_keeps_its_best_model() {
     assert_eq!(job["evaluation"]["validation"]["accuracy"].as_f64().unwrap(), best);
     let events = client.get(&format!("/v1/fine_tuning/jobs/{id}/events?limit=100")).await.good().to_string();
     assert!(events.contains("Stopped early: the model is the one of step"), "{events}");
+
+    // Whatever a method measures it can be stopped by, and that is a column of the result file.
+    let h = json!({"n_epochs": 50, "learning_rate": 1e-2, "eval_interval": 5,
+                   "early_stopping": {"metric": "perplexity", "patience": 1, "min_delta": 1e6}});
+    let (file, validation) = (client.upload("a.txt", plain(60)).await, client.upload("b.txt", plain(30)).await);
+    let id = create(&client, "tiny-bert", &file, "masked_lm", h, json!({"validation_file": validation})).await;
+    let job = succeeded(&client, &id).await;
+    let events = client.get(&format!("/v1/fine_tuning/jobs/{id}/events?limit=100")).await.good().to_string();
+    assert!(events.contains("Stopped early: the model is the one of step 5"), "{events}");
+    let path = format!("/v1/files/{}/content", job["result_files"][0].as_str().unwrap());
+    let table = String::from_utf8(client.get(&path).await.bytes).unwrap();
+    assert!(table.lines().next().unwrap().ends_with(",trained_tokens,valid_perplexity"), "{table}");
+}
+
+fn plain(lines: usize) -> String {
+    (0..lines).map(|line| format!("the card number {line} was lost and a new one is on its way\n")).collect()
 }
 
 /// A tar of images with a folder per class: one colour each, and some noise.

@@ -1,9 +1,6 @@
 //! What an evaluation gives: scores by name, the details of a report, and a line for each example.
 
 pub mod bootstrap;
-pub mod classes;
-pub mod labels;
-pub mod regression;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,12 +11,13 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{EngineError, Result};
 use finetuned::domain::checkpoint::Metrics;
+use finetuned::domain::metric::{LOSS, Metric, Split};
 
 /// A whole evaluation.
 pub struct Evaluation<'a> {
     pub examples: u64,
-    /// `loss` and the scores of the task.
-    pub scores: BTreeMap<String, f64>,
+    /// The loss and the scores of the task.
+    pub scores: BTreeMap<Metric, f64>,
     /// What a report holds besides: scores per class, the confusion matrix, intervals.
     pub details: Map<String, Value>,
     pub lines: Lines<'a>,
@@ -42,21 +40,21 @@ impl<'a> Lines<'a> {
 }
 
 impl<'a> Evaluation<'a> {
-    /// An evaluation with scores and lines alone.
-    pub fn new(examples: usize, scores: &[(&str, f64)], lines: Lines<'a>) -> Self {
-        let scores = scores.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
+    /// An evaluation with the mean loss, scores and lines alone.
+    pub fn new(examples: usize, loss: f64, scores: Vec<(Metric, f64)>, lines: Lines<'a>) -> Self {
+        let scores = [(LOSS, loss)].into_iter().chain(scores).collect();
         Self { examples: examples as u64, scores, details: Map::new(), lines }
     }
 
     /// The scores as metrics of the validation data.
     pub fn metrics(&self) -> Metrics {
-        self.scores.iter().map(|(name, value)| (format!("full_valid_{name}"), *value)).collect()
+        self.scores.iter().map(|(metric, value)| (metric.on(Split::Validation), *value)).collect()
     }
 
     /// The number of examples and the scores.
     pub fn summary(&self) -> Value {
         let mut summary = Map::from_iter([("examples".to_owned(), json!(self.examples))]);
-        summary.extend(self.scores.iter().map(|(name, value)| (name.clone(), json!(value))));
+        summary.extend(self.scores.iter().map(|(metric, value)| (metric.name().to_owned(), json!(value))));
         Value::Object(summary)
     }
 
@@ -87,11 +85,6 @@ impl<'a> Evaluation<'a> {
         }
         file.flush()
     }
-}
-
-/// A share; 0 of nothing.
-fn ratio(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 /// The place of the largest value; of equal ones the first.

@@ -5,11 +5,12 @@ use serde_json::{Map, Value, json};
 use super::outputs::{Listed, Outputs, Said};
 use crate::data::examples::Targets;
 use crate::observer::Observer;
-use crate::score::classes::{ClassCounts, ClassScore, confusion_entries, confusion_matrix};
-use crate::score::labels::{LabelCounts, LabelSets};
-use crate::score::regression::RegressionScores;
 use crate::score::{Evaluation, Lines, bootstrap, calibration_error};
 use finetuned::domain::estimate::{LISTED_LOGITS, MOST_LISTED_LABELS};
+use finetuned::domain::metric::classes::{self, ClassCounts, ClassScore, confusion_entries, confusion_matrix};
+use finetuned::domain::metric::labels::{self, LabelCounts, LabelSets};
+use finetuned::domain::metric::regression::{self, RegressionScores};
+use finetuned::domain::metric::{LOSS, Metric, Score, scores};
 
 /// The most labels whose confusion matrix is reported whole; of more, only what is not 0 is.
 const MOST_MATRIX_LABELS: usize = 256;
@@ -30,7 +31,7 @@ pub(super) fn evaluate<'a>(
     let Outputs { labels, targets, losses, said, listed } = outputs;
     let examples = losses.len();
     let total: f64 = losses.iter().map(|&loss| f64::from(loss)).sum();
-    let loss = ("loss", total / examples.max(1) as f64);
+    let loss = total / examples.max(1) as f64;
     let mut details = Map::new();
     let (scores, lines) = match (said, targets) {
         (Said::Class { predicted, probabilities, near }, Targets::Classes(truth)) => {
@@ -48,36 +49,42 @@ pub(super) fn evaluate<'a>(
             let scores = scores_of_values(&pairs, intervals, &mut details)?;
             let lines = Lines::new(move |i| {
                 let ((what, place), (value, predicted)) = (places(i), pairs[i]);
-                json!({what: place, "value": value, "prediction": predicted, "loss": losses[i]})
+                json!({what: place, "value": value, "prediction": predicted, LOSS.name(): losses[i]})
             });
             (scores, lines)
         }
         // Outputs are made for their targets.
         _ => (Vec::new(), Lines::new(|_| Value::Null)),
     };
-    let scores: Vec<(&str, f64)> = scores.into_iter().chain([loss]).collect();
-    Some(Evaluation { details, ..Evaluation::new(examples, &scores, lines) })
+    Some(Evaluation { details, ..Evaluation::new(examples, loss, scores, lines) })
 }
 
-type Scores = Vec<(&'static str, f64)>;
+type Scores = Vec<(Metric, f64)>;
 
-/// Adds the intervals of the scores of `names`, of which `score` gives the values of a sample; None if the run shall stop.
-fn intervals<const N: usize>(
+/// Adds the intervals of those scores of a table that have some; `recount` counts a sample in `counts`. None if the run
+/// shall stop.
+fn intervals<C>(
     details: &mut Map<String, Value>,
-    names: [&str; N],
+    table: &[Score<C>],
+    counts: &mut C,
     examples: usize,
     observer: &dyn Observer,
-    mut score: impl FnMut(&[usize]) -> [f64; N],
+    mut recount: impl FnMut(&mut C, &[usize]),
 ) -> Option<()> {
+    let sure = || table.iter().filter(|score| score.interval);
     let found = bootstrap::intervals(examples, |chosen| {
         observer.alive();
-        observer.stop().is_none().then(|| score(chosen))
+        observer.stop().is_none().then(|| {
+            recount(counts, chosen);
+            sure().map(|score| (score.of)(counts).unwrap_or_default()).collect()
+        })
     });
     let bounds = match found {
         None if examples > 0 => return None,
-        found => names.into_iter().zip(found.into_iter().flatten()),
+        found => sure().zip(found.into_iter().flatten()),
     };
-    let bounds: Map<String, Value> = bounds.map(|(name, bounds)| (name.to_owned(), json!(bounds))).collect();
+    let bounds: Map<String, Value> =
+        bounds.map(|(score, bounds)| (score.metric.name().to_owned(), json!(bounds))).collect();
     details.insert("confidence_intervals".to_owned(), Value::Object(bounds));
     Some(())
 }
@@ -115,16 +122,8 @@ impl<'a> Predicted<'a> {
     fn scores(&self, near: u64, observer: Option<&dyn Observer>, details: &mut Map<String, Value>) -> Option<Scores> {
         let (classes, examples) = (self.labels.len(), self.truth.len());
         let pairs = || (0..examples).map(|example| self.pair(example));
-        let mut counts = ClassCounts::new(classes, pairs());
-        let mut scores = vec![
-            ("accuracy", counts.accuracy()),
-            ("macro_f1", counts.macro_f1()),
-            ("weighted_f1", counts.weighted_f1()),
-            ("mcc", counts.mcc()),
-        ];
-        if classes > 5 {
-            scores.push(("top_5_accuracy", near as f64 / examples.max(1) as f64));
-        }
+        let mut counts = ClassCounts::new(classes, pairs(), near);
+        let scores = scores(&classes::SCORES, &counts);
         let right = pairs().map(|(truth, predicted)| truth == predicted);
         let sure: Vec<(f64, bool)> = self.probabilities.iter().copied().zip(right).collect();
         details.insert("calibration_error".to_owned(), json!(calibration_error(&sure)));
@@ -137,9 +136,8 @@ impl<'a> Predicted<'a> {
             details.insert("confusion_rest".to_owned(), json!(rest));
         }
         if let Some(observer) = observer {
-            intervals(details, ["accuracy", "macro_f1"], examples, observer, |chosen| {
+            intervals(details, &classes::SCORES, &mut counts, examples, observer, |counts, chosen| {
                 counts.recount(chosen.iter().map(|&example| self.pair(example)));
-                [counts.accuracy(), counts.macro_f1()]
             })?;
         }
         Some(scores)
@@ -150,7 +148,7 @@ impl<'a> Predicted<'a> {
             let ((what, place), (truth, predicted)) = (places(i), self.pair(i));
             let mut line = json!({
                 what: place, "label": self.labels[truth], "prediction": self.labels[predicted],
-                "probability": self.probabilities[i], "loss": losses[i],
+                "probability": self.probabilities[i], LOSS.name(): losses[i],
             });
             add_logits(&mut line, &listed, self.labels, i);
             line
@@ -159,22 +157,19 @@ impl<'a> Predicted<'a> {
 }
 
 fn scores_of_sets(
-    labels: &[String],
+    names: &[String],
     truth: &[Vec<usize>],
     predicted: &LabelSets,
     observer: Option<&dyn Observer>,
     details: &mut Map<String, Value>,
 ) -> Option<Scores> {
-    let mut counts = LabelCounts::new(labels.len());
+    let mut counts = LabelCounts::new(names.len());
     counts.recount(0..truth.len(), truth, predicted);
-    let all = |counts: &LabelCounts| [counts.accuracy(), counts.micro_f1(), counts.macro_f1()];
-    let names = ["accuracy", "micro_f1", "macro_f1"];
-    let scores = names.into_iter().zip(all(&counts)).collect();
-    add_classes(details, labels, counts.labels());
+    let scores = scores(&labels::SCORES, &counts);
+    add_classes(details, names, counts.labels());
     if let Some(observer) = observer {
-        intervals(details, names, truth.len(), observer, |chosen| {
+        intervals(details, &labels::SCORES, &mut counts, truth.len(), observer, |counts, chosen| {
             counts.recount(chosen.iter().copied(), truth, predicted);
-            all(&counts)
         })?;
     }
     Some(scores)
@@ -196,7 +191,7 @@ fn lines_of_sets<'a>(
         let names = |numbers: &[usize]| -> Vec<&String> { numbers.iter().map(|&label| &labels[label]).collect() };
         let (what, place) = places(i);
         let (own, said) = (names(&truth[i]), names(&said));
-        let mut line = json!({what: place, "labels": own, "predictions": said, "loss": losses[i]});
+        let mut line = json!({what: place, "labels": own, "predictions": said, LOSS.name(): losses[i]});
         add_logits(&mut line, &listed, labels, i);
         line
     })
@@ -207,17 +202,17 @@ fn scores_of_values(
     observer: Option<&dyn Observer>,
     details: &mut Map<String, Value>,
 ) -> Option<Scores> {
-    let scores = RegressionScores::new(pairs);
+    let mut counts = RegressionScores::new(pairs);
+    let scores = scores(&regression::SCORES, &counts);
     if let Some(observer) = observer {
         let mut drawn = Vec::with_capacity(pairs.len());
-        intervals(details, ["mse", "pearson"], pairs.len(), observer, |chosen| {
+        intervals(details, &regression::SCORES, &mut counts, pairs.len(), observer, |counts, chosen| {
             drawn.clear();
             drawn.extend(chosen.iter().map(|&i| pairs[i]));
-            let scores = RegressionScores::new(&drawn);
-            [scores.mse, scores.pearson]
+            *counts = RegressionScores::new(&drawn);
         })?;
     }
-    Some(vec![("mse", scores.mse), ("mae", scores.mae), ("pearson", scores.pearson)])
+    Some(scores)
 }
 
 #[cfg(test)]
@@ -230,6 +225,8 @@ mod tests {
     use crate::observer::Observer;
     use crate::score::Evaluation;
     use crate::tasks::outputs::Outputs;
+    use finetuned::domain::metric::regression::MSE;
+    use finetuned::domain::metric::{ACCURACY, LOSS};
     use finetuned::domain::random::mix_all;
     use finetuned::domain::run::{TrainerCommand, TrainerMessage};
 
@@ -269,7 +266,7 @@ mod tests {
         let logits = [vec![2.0, 1.0, 0.0], vec![0.0, 1.0, -1.0]];
         let targets = Targets::Classes(vec![0, 2]);
         let single = scored(&labels, &targets, &logits);
-        assert_eq!((single.scores["accuracy"], single.scores["loss"]), (0.5, 0.5));
+        assert_eq!((single.scores[&ACCURACY], single.scores[&LOSS]), (0.5, 0.5));
         assert_eq!(
             (&single.lines.of(1)["prediction"], &single.lines.of(1)["logits"]),
             (&json!("b"), &json!([0.0, 1.0, -1.0]))
@@ -278,10 +275,10 @@ mod tests {
         assert!(single.report()["confidence_intervals"]["accuracy"].is_array());
         let targets = Targets::Sets(vec![vec![0, 1], vec![]]);
         let many = scored(&labels, &targets, &logits);
-        assert_eq!((many.scores["accuracy"], many.lines.of(1)["predictions"].clone()), (0.5, json!(["b"])));
+        assert_eq!((many.scores[&ACCURACY], many.lines.of(1)["predictions"].clone()), (0.5, json!(["b"])));
         let (targets, first) = (Targets::Values(vec![2.0, 1.0]), logits.map(|row| row[..1].to_vec()));
         let values = scored(&[], &targets, &first);
-        assert_eq!((values.scores["mse"], values.lines.of(1)["value"].clone()), (0.5, Value::from(1.0)));
+        assert_eq!((values.scores[&MSE], values.lines.of(1)["value"].clone()), (0.5, Value::from(1.0)));
         let stopping = Quiet(Some(TrainerCommand::Stop { checkpoint: false }));
         let targets = Targets::Classes(vec![0, 2]);
         let told = outputs(&labels, &targets, &[vec![0.0; 3], vec![0.0; 3]]);

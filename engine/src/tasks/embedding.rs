@@ -20,6 +20,8 @@ use crate::text::TextTokenizer;
 use crate::weights::Weights;
 use finetuned::dataset::Input;
 use finetuned::dataset::pairs;
+use finetuned::domain::metric::guesses::{Guesses, NEAREST};
+use finetuned::domain::metric::{LOSS, scores};
 use finetuned::domain::report::Faults;
 use finetuned::domain::run::{DataFile, RunSpec};
 
@@ -143,7 +145,8 @@ impl EmbeddingTask {
     fn evaluate<'a>(&self, tuples: &'a Tuples, observer: &dyn Observer) -> Result<Option<Evaluation<'a>>> {
         let _guard = tch::no_grad_guard();
         let order: Vec<usize> = (0..tuples.lines.len()).collect();
-        let (mut total, mut right, mut found) = (0.0, 0, Vec::with_capacity(order.len()));
+        let mut guesses = Guesses { count: order.len() as u64, ..Guesses::default() };
+        let mut found = Vec::with_capacity(order.len());
         for examples in order.chunks(EVALUATION_BATCH) {
             if observer.stop().is_some() {
                 return Ok(None);
@@ -156,17 +159,15 @@ impl EmbeddingTask {
             let near = similarities.f_diagonal(0, 0, 1)?.f_div_scalar(self.scale)?;
             let near = Vec::<f32>::try_from(&near.f_to_device(Device::Cpu)?.f_contiguous()?)?;
             let losses = Vec::<f32>::try_from(&losses.f_to_device(Device::Cpu)?)?;
-            total = losses.iter().fold(total, |total, &loss| total + f64::from(loss));
-            right += nearest.iter().zip(0..).filter(|(nearest, own)| *nearest == own).count();
+            guesses.loss_sum = losses.iter().fold(guesses.loss_sum, |total, &loss| total + f64::from(loss));
+            guesses.right += nearest.iter().zip(0..).filter(|(nearest, own)| *nearest == own).count() as u64;
             found.extend(near.into_iter().zip(losses));
         }
-        let count = order.len().max(1) as f64;
-        let scores = [("loss", total / count), ("accuracy", right as f64 / count)];
         let lines = Lines::new(move |example| {
             let ((similarity, loss), line) = (found[example], tuples.lines[example]);
-            json!({"line": line, "similarity": similarity, "loss": loss})
+            json!({"line": line, "similarity": similarity, LOSS.name(): loss})
         });
-        Ok(Some(Evaluation::new(order.len(), &scores, lines)))
+        Ok(Some(Evaluation::new(order.len(), guesses.loss(), scores(&NEAREST, &guesses), lines)))
     }
 }
 

@@ -22,6 +22,8 @@ use crate::weights::Weights;
 use finetuned::dataset::Input;
 use finetuned::dataset::labelled::TEXT_COLUMN;
 use finetuned::dataset::texts;
+use finetuned::domain::metric::guesses::{Guesses, HIDDEN_WORDS};
+use finetuned::domain::metric::{LOSS, scores};
 use finetuned::domain::random::mix_all;
 use finetuned::domain::report::Faults;
 use finetuned::domain::run::{DataFile, RunSpec};
@@ -227,15 +229,17 @@ impl MaskedLmTask {
                 start += count;
             }
         }
-        let hidden = found.iter().map(|text| text.2).sum::<usize>().max(1) as f64;
-        let loss = found.iter().map(|text| text.0).sum::<f64>() / hidden;
-        let accuracy = found.iter().map(|text| text.1).sum::<i64>() as f64 / hidden;
-        let scores = [("loss", loss), ("accuracy", accuracy), ("perplexity", loss.exp())];
+        let guesses = Guesses {
+            loss_sum: found.iter().map(|text| text.0).sum(),
+            right: found.iter().map(|text| text.1.unsigned_abs()).sum(),
+            count: found.iter().map(|text| text.2 as u64).sum(),
+        };
         let lines = Lines::new(move |text| {
             let ((loss, right, count), line) = (found[text], corpus.lines[text]);
-            json!({"line": line, "masked_tokens": count, "right": right, "loss": loss / count.max(1) as f64})
+            json!({"line": line, "masked_tokens": count, "right": right, LOSS.name(): loss / count.max(1) as f64})
         });
-        Ok(Some(Evaluation::new(corpus.lines.len(), &scores, lines)))
+        let loss = guesses.loss();
+        Ok(Some(Evaluation::new(corpus.lines.len(), loss, scores(&HIDDEN_WORDS, &guesses), lines)))
     }
 }
 

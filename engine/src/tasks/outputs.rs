@@ -5,9 +5,9 @@ use tch::{Device, Tensor};
 
 use crate::data::examples::Targets;
 use crate::error::Result;
-use crate::score::labels::LabelSets;
 use crate::score::{argmax, rank, softmax};
 use finetuned::domain::estimate::{EVALUATION_LOGITS, LISTED_LOGITS, MOST_LISTED_LABELS};
+use finetuned::domain::metric::labels::LabelSets;
 
 /// What a model said of each example, in the order of the file.
 pub(super) struct Outputs<'a> {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 pub use augmentation::{Augmentation, ColorJitter, RandAugment, RandomResizedCrop};
 pub use definitions::{DEFINITIONS, DefaultValue, Definition, Rule};
-pub use objects::{Adapter, EarlyStopping, Freeze, FrozenLayers, Lora, NoneWord, Patience, less_is_better};
+pub use objects::{Adapter, EarlyStopping, Freeze, FrozenLayers, Lora, NoneWord, Patience};
 pub use resolve::{ClassWeights, DataFacts, Hyperparameters, Interval, LrSchedule, Precision, Subject, resolve};
 
 use super::clip::{clipped, clipped_to};

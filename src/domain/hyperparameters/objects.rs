@@ -4,6 +4,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::domain::metric::{LOSS, Metric};
+
 /// Why a value is refused: the path below the hyperparameter (empty for the value itself), and what is wrong.
 pub(super) type Refused = (String, String);
 
@@ -157,16 +159,16 @@ pub enum EarlyStopping {
 #[serde(deny_unknown_fields)]
 pub struct Patience {
     /// A metric of the validation data without its prefix: `loss`, `accuracy`, …
-    #[serde(default = "loss")]
-    pub metric: String,
+    #[serde(default = "by_loss")]
+    pub metric: Metric,
     #[serde(default = "three")]
     pub patience: u32,
     #[serde(default)]
     pub min_delta: f64,
 }
 
-fn loss() -> String {
-    "loss".to_owned()
+fn by_loss() -> Metric {
+    LOSS
 }
 fn three() -> u32 {
     3
@@ -193,24 +195,12 @@ impl EarlyStopping {
         }
         let rule: Patience = read(value)?;
         within("patience", rule.patience, 1..=1000)?;
-        if !METRICS.contains(&rule.metric.as_str()) {
-            return Err(("metric".to_owned(), format!("must be one of {}", METRICS.join(", "))));
-        }
         if rule.min_delta.is_finite() && rule.min_delta >= 0.0 {
             Ok(())
         } else {
             Err(("min_delta".to_owned(), "must be a number from 0".to_owned()))
         }
     }
-}
-
-/// Metrics that a run can be judged by, of which each task has some; less is better of the errors, more of the others.
-const METRICS: [&str; 10] =
-    ["loss", "accuracy", "macro_f1", "micro_f1", "weighted_f1", "mcc", "top_5_accuracy", "mse", "mae", "pearson"];
-
-/// Whether a smaller value of a metric is a better one.
-pub fn less_is_better(metric: &str) -> bool {
-    matches!(metric, "loss" | "mse" | "mae")
 }
 
 pub(super) fn read<T: DeserializeOwned>(value: &Value) -> Result<T, Refused> {
@@ -248,7 +238,7 @@ fn below_one(name: &str, value: f64) -> Result<(), Refused> {
 mod tests {
     use serde_json::json;
 
-    use super::{Adapter, EarlyStopping, Freeze};
+    use super::{Adapter, EarlyStopping, Freeze, LOSS};
 
     #[test]
     fn objects_have_defaults_and_words_mean_nothing_of_it() {
@@ -259,7 +249,7 @@ mod tests {
         assert!(serde_json::from_value::<Freeze>(json!("backbone")).unwrap().is_backbone());
         assert_eq!(serde_json::to_value(Freeze::default()).unwrap(), json!("none"));
         let rule: EarlyStopping = serde_json::from_value(json!({})).unwrap();
-        assert_eq!(rule.patience().unwrap().metric, "loss");
+        assert_eq!(rule.patience().unwrap().metric, LOSS);
     }
 
     #[test]

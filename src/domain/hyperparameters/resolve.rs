@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::super::error::{Error, Result};
 use super::super::method::{Method, ProblemType};
+use super::super::metric::{self, Metric};
 use super::super::model::{Family, ModelFacts};
 use super::augmentation::Augmentation;
 use super::objects::{Adapter, EarlyStopping, Freeze};
@@ -89,6 +90,13 @@ pub struct Hyperparameters {
     pub whole_word_masking: bool,
     #[serde(default = "scale")]
     pub scale: f64,
+}
+
+impl Hyperparameters {
+    /// What the best of a run's models is the best by: what early stopping watches, or else the method's own objective.
+    pub fn objective(&self, method: Method) -> Metric {
+        self.early_stopping.patience().map_or_else(|| method.objective(self.problem_type), |rule| rule.metric)
+    }
 }
 
 fn one() -> f64 {
@@ -192,25 +200,13 @@ fn misfit(h: &Hyperparameters, subject: Subject<'_>) -> Option<(&'static str, St
         }
     }
     if let Some(rule) = h.early_stopping.patience() {
-        let known = metrics(subject.method, h.problem_type);
-        if !known.contains(&rule.metric.as_str()) {
-            let why = format!("\"{}\". Measured here: {}.", rule.metric, known.join(", "));
+        let known = subject.method.metrics(h.problem_type);
+        if !known.contains(&rule.metric) {
+            let why = format!("\"{}\". Measured here: {}.", rule.metric.name(), metric::names(&known));
             return Some(("early_stopping.metric", why));
         }
     }
     None
-}
-
-/// The metrics of the validation data that a task has.
-fn metrics(method: Method, problem: ProblemType) -> &'static [&'static str] {
-    match (method, problem) {
-        (Method::MaskedLm | Method::Embedding, _) => &["loss", "accuracy"],
-        (_, ProblemType::SingleLabelClassification) => {
-            &["loss", "accuracy", "macro_f1", "weighted_f1", "mcc", "top_5_accuracy"]
-        }
-        (_, ProblemType::MultiLabelClassification) => &["loss", "accuracy", "macro_f1", "micro_f1"],
-        (_, ProblemType::Regression) => &["loss", "mse", "mae", "pearson"],
-    }
 }
 
 fn number(values: &Map<String, Value>, name: &str) -> f64 {
@@ -300,6 +296,7 @@ mod tests {
         for (values, param, hint) in [
             (json!({"freeze": {"layers": 7}}), "h.freeze.layers", "has 6 layers"),
             (json!({"freeze": "backbone", "adapter": {"type": "lora"}}), "h.freeze", "leave one of them out"),
+            (json!({"early_stopping": {"metric": "perplexity"}}), "h.early_stopping.metric", "macro_f1"),
             (json!({"early_stopping": {"metric": "pearson"}}), "h.early_stopping.metric", "macro_f1"),
             (
                 json!({"problem_type": "regression", "early_stopping": {"metric": "mcc"}}),

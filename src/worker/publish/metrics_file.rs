@@ -11,6 +11,7 @@ use crate::domain::checkpoint::Metrics;
 use crate::domain::error::{Error, Result, is_storage_full};
 use crate::domain::file::File;
 use crate::domain::job::Job;
+use crate::domain::metric::{self, GRAD_NORM, LEARNING_RATE, TRAINED_TOKENS};
 use crate::store::out_of_storage;
 
 /// The job's metrics as OpenAI's result file: its five columns first, ours behind them.
@@ -36,28 +37,34 @@ fn nameless(app: &App, text: &str) -> std::io::Result<std::fs::File> {
     Ok(file)
 }
 
-/// Column of the result file and the metric in it.
-const COLUMNS: [(&str, &str); 8] = [
-    ("train_loss", "train_loss"),
-    ("train_accuracy", "train_accuracy"),
-    ("valid_loss", "full_valid_loss"),
-    ("valid_mean_token_accuracy", "full_valid_accuracy"),
-    ("valid_macro_f1", "full_valid_macro_f1"),
-    ("learning_rate", "learning_rate"),
-    ("grad_norm", "grad_norm"),
-    ("trained_tokens", "trained_tokens"),
-];
+/// Columns of the result file and the metric in each: OpenAI's first, then those that every file of ours has, then what
+/// this run measured besides.
+fn columns(rows: &BTreeMap<u64, Metrics>) -> Vec<(String, String)> {
+    let is_measured = |name: &str| rows.values().any(|values| values.contains_key(name));
+    let (mut first, mut others) = (Vec::new(), Vec::new());
+    for (metric, split) in metric::by_split() {
+        let ((column, always), name) = (metric.column(split), metric.on(split));
+        if always {
+            first.push((column, name));
+        } else if is_measured(&name) {
+            others.push((column, name));
+        }
+    }
+    let of_steps = [LEARNING_RATE, GRAD_NORM, TRAINED_TOKENS].map(|name| (name.to_owned(), name.to_owned()));
+    first.into_iter().chain(of_steps).chain(others).collect()
+}
 
 fn results_csv(rows: &BTreeMap<u64, Metrics>) -> String {
+    let columns = columns(rows);
     let mut text = String::from("step");
-    for (column, _) in COLUMNS {
+    for (column, _) in &columns {
         text.push(',');
         text.push_str(column);
     }
     text.push('\n');
     for (step, values) in rows {
         text.push_str(&step.to_string());
-        for (_, metric) in COLUMNS {
+        for (_, metric) in &columns {
             text.push(',');
             if let Some(value) = values.get(metric) {
                 text.push_str(&value.to_string());
@@ -88,5 +95,8 @@ mod tests {
              1,1.5,0,,,,0.00001,,\n\
              2,0.5,,0.25,,,,,1234\n"
         );
+        let regression = std::collections::BTreeMap::from([row(3, &[("full_valid_mse", 0.5), ("unknown", 1.0)])]);
+        let text = results_csv(&regression);
+        assert!(text.contains("trained_tokens,valid_mse\n3,") && text.ends_with(",0.5\n"), "{text}");
     }
 }

@@ -66,7 +66,7 @@ pub(super) async fn checkpoint(app: &App, claim: &Claim, job: &Job, made: &Made)
     checkpoints::drop_from(&mut *connection, job.id, made.step).await?;
     models::insert(connection, &model, &stored).await?;
     checkpoints::insert(&mut *connection, &checkpoint, model.id, claim.attempt).await?;
-    checkpoints::retain(&mut *connection, job.id, keep(job).max(KEPT_WHILE_RUNNING)).await?;
+    retain(connection, job, KEPT_WHILE_RUNNING).await?;
     let event = NewEvent::info(format!("Checkpoint created at step {}", made.step));
     events::insert(&mut *connection, job.id, &[event]).await?;
     app.failpoints.hit("checkpoint.commit", made.step);
@@ -113,7 +113,7 @@ async fn model(app: &App, claim: &Claim, job: &Job, done: &Done<'_>) -> Result<b
     metrics::upsert(&mut *connection, job.id, claim.attempt, &done.rows).await?;
     models::insert(connection, &model, &stored).await?;
     files::insert(&mut *connection, &results).await?;
-    checkpoints::retain(&mut *connection, job.id, keep(job)).await?;
+    retain(connection, job, 0).await?;
     let end = attempts::End { cause: None, detail: "the model was stored", process: done.process, stderr_tail: None };
     attempts::end(&mut *connection, job.id, claim.attempt, &end).await?;
     queue::succeed(connection, claim, &success).await?;
@@ -142,8 +142,12 @@ async fn ended_already(app: &App, db: &mut Connection, claim: &Claim, keys: &[&s
     Ok(Some(false))
 }
 
-fn keep(job: &Job) -> u32 {
-    job.prepared.as_ref().map_or(KEPT_WHILE_RUNNING, |prepared| prepared.hyperparameters.keep_checkpoints)
+/// Drops what the job does not keep of its checkpoints, but never one of the latest `least`.
+async fn retain(db: &mut Connection, job: &Job, least: u32) -> Result<()> {
+    let Some(prepared) = &job.prepared else { return Ok(()) };
+    let hyperparameters = &prepared.hyperparameters;
+    let objective = hyperparameters.objective(job.spec.method);
+    checkpoints::retain(db, job.id, hyperparameters.keep_checkpoints.max(least), objective).await
 }
 
 async fn model_name(app: &App, job: &Job) -> Result<String> {

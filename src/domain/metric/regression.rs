@@ -1,5 +1,21 @@
 //! Scores of a regression.
 
+use super::{Better, Metric, Score};
+
+/// Mean squared error.
+pub const MSE: Metric = Metric::new("mse", Better::Lower);
+/// Mean absolute error.
+pub const MAE: Metric = Metric::new("mae", Better::Lower);
+/// Pearson's correlation coefficient.
+pub const PEARSON: Metric = Metric::new("pearson", Better::Higher);
+
+/// The scores of values.
+pub const SCORES: [Score<RegressionScores>; 3] = [
+    Score::sure(MSE, |scores| Some(scores.mse)),
+    Score::new(MAE, |scores| Some(scores.mae)),
+    Score::sure(PEARSON, |scores| Some(scores.pearson)),
+];
+
 /// Errors and correlation of predictions, over pairs of (true, predicted).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RegressionScores {

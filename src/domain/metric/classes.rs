@@ -2,7 +2,25 @@
 
 use serde::Serialize;
 
-use super::ratio;
+use super::{ACCURACY, Better, Metric, Score, ratio};
+
+/// Mean F1 over the classes, or the labels.
+pub const MACRO_F1: Metric = Metric { always_in_result_file: true, ..Metric::new("macro_f1", Better::Higher) };
+/// Mean F1 weighted by the examples of each class.
+pub const WEIGHTED_F1: Metric = Metric::new("weighted_f1", Better::Higher);
+/// Matthews' correlation coefficient.
+pub const MCC: Metric = Metric::new("mcc", Better::Higher);
+/// The share of examples whose class is among the likeliest five; of more than five classes.
+pub const TOP_5_ACCURACY: Metric = Metric::new("top_5_accuracy", Better::Higher);
+
+/// The scores of one class each.
+pub const SCORES: [Score<ClassCounts>; 5] = [
+    Score::sure(ACCURACY, |counts| Some(counts.accuracy())),
+    Score::sure(MACRO_F1, |counts| Some(counts.macro_f1())),
+    Score::new(WEIGHTED_F1, |counts| Some(counts.weighted_f1())),
+    Score::new(MCC, |counts| Some(counts.mcc())),
+    Score::new(TOP_5_ACCURACY, |counts| (counts.counts.len() > 5).then(|| ratio(counts.near, counts.total))),
+];
 
 /// Examples of each class, and how many of them are predicted right: all that the scores need. Which class is taken for
 /// which other one is in [`confusion_matrix`] and [`confusion_entries`].
@@ -11,6 +29,8 @@ pub struct ClassCounts {
     /// Of each class: rightly predicted, true, predicted.
     counts: Vec<[u64; 3]>,
     total: u64,
+    /// Examples whose class is among the likeliest five.
+    near: u64,
 }
 
 /// Precision, recall and F1 of one class; 0 where undefined, as in scikit-learn.
@@ -24,17 +44,17 @@ pub struct ClassScore {
 }
 
 impl ClassCounts {
-    /// Counts pairs of (true, predicted) among `classes` classes.
-    pub fn new(classes: usize, pairs: impl IntoIterator<Item = (usize, usize)>) -> Self {
-        let mut counts = Self { counts: vec![[0; 3]; classes], total: 0 };
+    /// Counts pairs of (true, predicted) among `classes` classes; of `near` the class is among the likeliest five.
+    pub fn new(classes: usize, pairs: impl IntoIterator<Item = (usize, usize)>, near: u64) -> Self {
+        let mut counts = Self { counts: vec![[0; 3]; classes], total: 0, near: 0 };
         counts.recount(pairs);
-        counts
+        Self { near, ..counts }
     }
 
-    /// Counts other pairs in place of these.
+    /// Counts other pairs in place of these, of which only the likeliest class is known.
     pub fn recount(&mut self, pairs: impl IntoIterator<Item = (usize, usize)>) {
         self.counts.fill([0; 3]);
-        self.total = 0;
+        (self.total, self.near) = (0, 0);
         for (truth, prediction) in pairs {
             self.counts[truth][0] += u64::from(truth == prediction);
             self.counts[truth][1] += 1;
@@ -123,7 +143,7 @@ mod tests {
     fn scores_are_those_of_scikit_learn() {
         let truth = [0, 0, 0, 1, 1, 2];
         let prediction = [0, 0, 1, 1, 2, 2];
-        let mut counts = ClassCounts::new(4, [(3, 0)]);
+        let mut counts = ClassCounts::new(4, [(3, 0)], 0);
         counts.recount(truth.into_iter().zip(prediction));
         assert!((counts.accuracy() - 0.666_666_666_666_666_6).abs() < 1e-12);
         assert!((counts.macro_f1() - 0.655_555_555_555_555_6).abs() < 1e-12);
@@ -135,7 +155,7 @@ mod tests {
 
     #[test]
     fn nothing_scores_nothing() {
-        let counts = ClassCounts::new(2, []);
+        let counts = ClassCounts::new(2, [], 0);
         assert_eq!((counts.total, counts.accuracy(), counts.macro_f1(), counts.mcc()), (0, 0.0, 0.0, 0.0));
     }
 

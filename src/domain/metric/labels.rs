@@ -1,7 +1,17 @@
 //! Scores of a classifier that gives each example any number of labels.
 
-use super::classes::ClassScore;
-use super::ratio;
+use super::classes::{ClassScore, MACRO_F1};
+use super::{ACCURACY, Better, Metric, Score, ratio};
+
+/// F1 over all labels of all examples.
+pub const MICRO_F1: Metric = Metric::new("micro_f1", Better::Higher);
+
+/// The scores of several labels each.
+pub const SCORES: [Score<LabelCounts>; 3] = [
+    Score::sure(ACCURACY, |counts| Some(counts.accuracy())),
+    Score::sure(MICRO_F1, |counts| Some(counts.micro_f1())),
+    Score::sure(MACRO_F1, |counts| Some(counts.macro_f1())),
+];
 
 /// The labels that were predicted of each example, a bit each.
 #[derive(Clone, Debug, Default)]
