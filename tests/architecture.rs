@@ -35,7 +35,7 @@ const ENGINE_FLOORS: &[&[&str]] = &[
     &["params"],
     &["nn"],
     &["models", "text", "vision"],
-    &["data", "device", "export", "optim", "score"],
+    &["data", "device", "export", "fingerprint", "optim", "score"],
     &["tasks"],
     &["serving", "training"],
     &["checkpoint"],

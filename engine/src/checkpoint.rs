@@ -15,6 +15,7 @@ use tch::{Device, Tensor};
 
 use crate::error::{EngineError, Result};
 use crate::export::{self, FileHash, ModelFiles};
+use crate::fingerprint::Fingerprint;
 use crate::observer::Observer;
 use crate::optim::AdamW;
 use crate::params::ParamTable;
@@ -50,7 +51,7 @@ pub struct CheckpointWriter<'a> {
 struct Target {
     directory: PathBuf,
     files: ModelFiles,
-    fingerprint: String,
+    fingerprint: Fingerprint,
     reserve: Reserve,
 }
 
@@ -86,12 +87,11 @@ impl Snapshot {
 }
 
 impl<'a> CheckpointWriter<'a> {
-    /// `fingerprint` changes whenever another run could not go on from these checkpoints. None is saved that would use the
-    /// `reserve`.
+    /// Of the run with this `fingerprint`. None is saved that would use the `reserve`.
     pub fn new(
         directory: PathBuf,
         files: ModelFiles,
-        fingerprint: String,
+        fingerprint: Fingerprint,
         reserve: Reserve,
         observer: &'a dyn Observer,
     ) -> Self {
@@ -185,7 +185,7 @@ impl Target {
         }
         weights::write(&training.join("optimizer.safetensors"), &snapshot.moments)?;
         let progress = snapshot.progress.clone();
-        let state = SavedState { version: VERSION, fingerprint: self.fingerprint.clone(), progress };
+        let state = SavedState { version: VERSION, fingerprint: self.fingerprint.as_str().to_owned(), progress };
         export::write_json(&training.join("state.json"), &state)?;
         let manifest = export::hashes_below(scratch)?;
         export::write_json(&training.join(MANIFEST), &manifest)?;
@@ -221,7 +221,7 @@ pub struct Resumed {
 pub fn resume(
     directory: &Path,
     prefix: &str,
-    fingerprint: &str,
+    fingerprint: &Fingerprint,
     table: &mut ParamTable,
     optimizer: &mut AdamW,
 ) -> Result<Resumed> {
@@ -234,7 +234,7 @@ pub fn resume(
     if state.version != VERSION {
         return Err(EngineError::checkpoint(directory, format!("has version {}, not {VERSION}", state.version)));
     }
-    if state.fingerprint != fingerprint {
+    if !fingerprint.accepts(&state.fingerprint) {
         return Err(EngineError::checkpoint(directory, "was saved by a run with other data or hyperparameters"));
     }
     let adapted = training.join(ADAPTED);

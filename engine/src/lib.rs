@@ -9,6 +9,7 @@ pub mod data;
 pub mod device;
 pub mod error;
 pub mod export;
+pub mod fingerprint;
 pub mod models;
 pub mod native;
 pub mod nn;

@@ -4,18 +4,17 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::checkpoint::{self, CheckpointWriter};
 use crate::device::{self, ComputeDevice};
 use crate::error::{EngineError, Result};
 use crate::export;
+use crate::fingerprint::Fingerprint;
 use crate::observer::Observer;
 use crate::optim::{AdamW, AdamWConfig};
 use crate::tasks::{self, Loaded};
 use crate::training::{End, Plan, Progress, Training};
 use finetuned::disk::Reserve;
-use finetuned::domain::hex::hex;
 use finetuned::domain::hyperparameters::Precision;
 use finetuned::domain::job::Phase;
 use finetuned::domain::metric::LOSS;
@@ -36,7 +35,7 @@ pub fn run(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Re
     let precision = device.precision(spec.hyperparameters.precision);
     let mut loaded = tasks::load(spec, device, device::compute_kind(precision), observer)?;
     let plan = Plan::new(&spec.hyperparameters, loaded.recipe.examples(), spec.seed);
-    let fingerprint = fingerprint(spec, precision, loaded.recipe.examples());
+    let fingerprint = Fingerprint::new(spec, precision, loaded.recipe.examples());
     let h = &spec.hyperparameters;
     let mut optimizer = AdamW::new(&loaded.table, AdamWConfig::new(h.weight_decay, h.max_grad_norm))?;
     let (mut progress, mut best) = (Progress::default(), None);
@@ -182,23 +181,6 @@ fn finish(spec: &RunSpec, loaded: &Loaded, progress: &Progress, observer: &dyn O
     loaded.files.write(output, &loaded.table.named()?, loaded.table.adapted()?.as_ref())?;
     export::write_card_and_manifest(output, spec, &evaluation)?;
     Ok(Some(Finished { step: progress.step, trained_tokens: progress.trained_tokens, evaluation }))
-}
-
-/// Two runs with the same fingerprint can go on from each other's checkpoints.
-fn fingerprint(spec: &RunSpec, precision: Precision, examples: usize) -> String {
-    let mut hyperparameters = spec.hyperparameters.clone();
-    hyperparameters.precision = precision;
-    let identity = json!({
-        "method": spec.method,
-        "model": spec.model_name,
-        "training": spec.training.as_ref().map(|file| &file.sha256),
-        "validation": spec.validation.as_ref().map(|file| &file.sha256),
-        "examples": examples,
-        "labels": spec.labels,
-        "hyperparameters": hyperparameters,
-        "seed": spec.seed,
-    });
-    hex(&Sha256::digest(identity.to_string()))
 }
 
 /// Reads a spec file. Relative paths in it are taken from the file's own folder.

@@ -72,6 +72,16 @@ impl Default for RandAugment {
 }
 
 impl Augmentation {
+    pub(super) fn fields() -> Value {
+        let all = Self {
+            random_resized_crop: Some(RandomResizedCrop::default()),
+            color_jitter: Some(ColorJitter::default()),
+            rand_augment: Some(RandAugment::default()),
+            ..Self::default()
+        };
+        serde_json::to_value(all).unwrap_or_default()
+    }
+
     /// Whether images stay as they are.
     pub fn is_none(&self) -> bool {
         *self == Self::default()

@@ -26,10 +26,12 @@ pub enum Rule {
     /// `"epoch"` or a number of steps from 1.
     Interval,
     Flag,
-    /// A word or an object, checked by a function of its own; the text says what is allowed.
+    /// A word or an object, checked by a function of its own; the text says what is allowed, `fields` which fields an
+    /// object has, and their defaults.
     Object {
         check: fn(&Value) -> Result<(), Refused>,
         allowed: &'static str,
+        fields: fn() -> Value,
     },
 }
 
@@ -67,6 +69,8 @@ pub struct Definition {
     pub default: DefaultValue,
     /// What it means, in one line.
     pub doc: &'static str,
+    /// Whether it decides what is computed. A run goes on only from checkpoints of runs that agree in these.
+    pub shapes_training: bool,
     pub methods: &'static [Method],
 }
 
@@ -129,6 +133,7 @@ pub const DEFINITIONS: &[Definition] = &[
         auto: true,
         default: DefaultValue::Word("auto"),
         doc: "Passes over the training data.",
+        shapes_training: true,
         methods: &METHODS,
     },
     Definition {
@@ -137,6 +142,7 @@ pub const DEFINITIONS: &[Definition] = &[
         auto: true,
         default: DefaultValue::Word("auto"),
         doc: "Examples per forward pass; a step sees this times gradient_accumulation_steps.",
+        shapes_training: true,
         methods: &METHODS,
     },
     Definition {
@@ -145,6 +151,7 @@ pub const DEFINITIONS: &[Definition] = &[
         auto: true,
         default: DefaultValue::Word("auto"),
         doc: "Scales the base rate of the model's family and size.",
+        shapes_training: false,
         methods: &METHODS,
     },
     Definition {
@@ -153,6 +160,7 @@ pub const DEFINITIONS: &[Definition] = &[
         auto: false,
         default: DefaultValue::Absent,
         doc: "The peak learning rate itself; excludes learning_rate_multiplier.",
+        shapes_training: true,
         methods: &METHODS,
     },
     Definition {
@@ -161,6 +169,7 @@ pub const DEFINITIONS: &[Definition] = &[
         auto: false,
         default: DefaultValue::Word("linear"),
         doc: "How the learning rate falls after warm-up.",
+        shapes_training: true,
         methods: &METHODS,
     },
     Definition {
@@ -169,6 +178,7 @@ pub const DEFINITIONS: &[Definition] = &[
         auto: false,
         default: DefaultValue::Number(0.06),
         doc: "Share of all steps over which the learning rate rises from 0.",
+        shapes_training: true,
         methods: &METHODS,
     },
     Definition {
@@ -177,6 +187,7 @@ pub const DEFINITIONS: &[Definition] = &[
         auto: false,
         default: DefaultValue::Number(0.01),
         doc: "Decoupled weight decay of AdamW; biases and norms are exempt.",
+        shapes_training: true,
         methods: &METHODS,
     },
     Definition {
@@ -185,6 +196,7 @@ pub const DEFINITIONS: &[Definition] = &[
         auto: false,
         default: DefaultValue::Number(1.0),
         doc: "Gradients are scaled down to this L2 norm; 0 turns clipping off.",
+        shapes_training: true,
         methods: &METHODS,
     },
     Definition {
@@ -193,6 +205,7 @@ pub const DEFINITIONS: &[Definition] = &[
         auto: false,
         default: DefaultValue::Integer(1),
         doc: "Batches per optimizer step; the loss is averaged over the examples of all of them.",
+        shapes_training: true,
         methods: &METHODS,
     },
     Definition {
@@ -201,6 +214,7 @@ pub const DEFINITIONS: &[Definition] = &[
         auto: true,
         default: DefaultValue::Word("auto"),
         doc: "Tokens kept of each text (auto: the model's limit); cut texts are counted and reported.",
+        shapes_training: true,
         methods: TEXTS,
     },
     Definition {
@@ -209,6 +223,7 @@ pub const DEFINITIONS: &[Definition] = &[
         auto: false,
         default: DefaultValue::Word("auto"),
         doc: "bf16 computes matrix products in bfloat16 over fp32 master weights; auto takes it where the device has it.",
+        shapes_training: true,
         methods: &METHODS,
     },
     Definition {
@@ -217,6 +232,7 @@ pub const DEFINITIONS: &[Definition] = &[
         auto: false,
         default: DefaultValue::Word("epoch"),
         doc: "When the validation data is evaluated: each epoch or every so many steps.",
+        shapes_training: true,
         methods: &METHODS,
     },
     Definition {
@@ -225,6 +241,7 @@ pub const DEFINITIONS: &[Definition] = &[
         auto: false,
         default: DefaultValue::Word("epoch"),
         doc: "When a checkpoint is saved: each epoch or every so many steps.",
+        shapes_training: false,
         methods: &METHODS,
     },
     Definition {
@@ -233,25 +250,33 @@ pub const DEFINITIONS: &[Definition] = &[
         auto: false,
         default: DefaultValue::Integer(3),
         doc: "How many of the latest checkpoints are kept; the best one is kept besides.",
+        shapes_training: false,
         methods: &METHODS,
     },
     Definition {
         name: "early_stopping",
         rule: Rule::Object {
             check: EarlyStopping::check,
+            fields: EarlyStopping::fields,
             allowed: "\"none\" or an object {metric, patience, min_delta}",
         },
         auto: false,
         default: DefaultValue::Word("none"),
         doc: "Stops when a metric of the validation data has not improved for so many evaluations, and takes the best model.",
+        shapes_training: true,
         methods: &METHODS,
     },
     Definition {
         name: "freeze",
-        rule: Rule::Object { check: Freeze::check, allowed: "\"none\", \"backbone\" or an object {layers}" },
+        rule: Rule::Object {
+            check: Freeze::check,
+            fields: Freeze::fields,
+            allowed: "\"none\", \"backbone\" or an object {layers}",
+        },
         auto: false,
         default: DefaultValue::Word("none"),
         doc: "What is not trained: all but the head, or the embeddings and so many of the first layers.",
+        shapes_training: true,
         methods: &METHODS,
     },
     Definition {
@@ -260,17 +285,20 @@ pub const DEFINITIONS: &[Definition] = &[
         auto: false,
         default: DefaultValue::Number(1.0),
         doc: "Each layer's learning rate is that of the layer above times this; the head has the full one.",
+        shapes_training: true,
         methods: &METHODS,
     },
     Definition {
         name: "adapter",
         rule: Rule::Object {
             check: Adapter::check,
+            fields: Adapter::fields,
             allowed: "\"none\" or an object {type: \"lora\", r, alpha, dropout, target_modules, rslora}",
         },
         auto: false,
         default: DefaultValue::Word("none"),
         doc: "Trains low-rank adapters and the head in place of the model's own weights.",
+        shapes_training: true,
         methods: &METHODS,
     },
     Definition {
@@ -279,6 +307,7 @@ pub const DEFINITIONS: &[Definition] = &[
         auto: true,
         default: DefaultValue::Word("auto"),
         doc: "What is predicted: one label, any number of labels, or a number (auto: several where the data has lists).",
+        shapes_training: true,
         methods: &[Method::TextClassification],
     },
     Definition {
@@ -287,6 +316,7 @@ pub const DEFINITIONS: &[Definition] = &[
         auto: false,
         default: DefaultValue::Word("none"),
         doc: "balanced weighs each class by examples / (classes × its examples).",
+        shapes_training: true,
         methods: CLASSIFIERS,
     },
     Definition {
@@ -295,18 +325,21 @@ pub const DEFINITIONS: &[Definition] = &[
         auto: false,
         default: DefaultValue::Number(0.0),
         doc: "Share of the target probability spread over all classes.",
+        shapes_training: true,
         methods: CLASSIFIERS,
     },
     Definition {
         name: "augmentation",
         rule: Rule::Object {
             check: Augmentation::check,
+            fields: Augmentation::fields,
             allowed: "\"none\" or an object {random_resized_crop, horizontal_flip, vertical_flip, color_jitter, rand_augment, \
                       random_erasing, mixup, cutmix}",
         },
         auto: false,
         default: DefaultValue::Word("none"),
         doc: "How training images are varied; each variation depends on seed, epoch and image alone.",
+        shapes_training: true,
         methods: &[Method::ImageClassification],
     },
     Definition {
@@ -315,6 +348,7 @@ pub const DEFINITIONS: &[Definition] = &[
         auto: false,
         default: DefaultValue::Number(0.0),
         doc: "Augmentation: the probability with which each token of a training text is left out.",
+        shapes_training: true,
         methods: &[Method::TextClassification, Method::Embedding],
     },
     Definition {
@@ -323,6 +357,7 @@ pub const DEFINITIONS: &[Definition] = &[
         auto: false,
         default: DefaultValue::Number(0.0),
         doc: "Augmentation: the probability with which each token of a training text becomes the mask token.",
+        shapes_training: true,
         methods: &[Method::TextClassification, Method::Embedding],
     },
     Definition {
@@ -331,6 +366,7 @@ pub const DEFINITIONS: &[Definition] = &[
         auto: false,
         default: DefaultValue::Number(0.15),
         doc: "Share of the tokens that are to be guessed; of ten, eight are masked, one is replaced, one stays.",
+        shapes_training: true,
         methods: &[Method::MaskedLm],
     },
     Definition {
@@ -339,6 +375,7 @@ pub const DEFINITIONS: &[Definition] = &[
         auto: false,
         default: DefaultValue::Flag(false),
         doc: "Whether all tokens of a word are guessed together.",
+        shapes_training: true,
         methods: &[Method::MaskedLm],
     },
     Definition {
@@ -347,6 +384,7 @@ pub const DEFINITIONS: &[Definition] = &[
         auto: false,
         default: DefaultValue::Number(20.0),
         doc: "What cosine similarities are multiplied by in the ranking loss: one over its temperature.",
+        shapes_training: true,
         methods: &[Method::Embedding],
     },
 ];

@@ -5,6 +5,7 @@ mod augmentation;
 mod definitions;
 mod objects;
 mod resolve;
+mod shape;
 
 use serde_json::{Map, Value};
 

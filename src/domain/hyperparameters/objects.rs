@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::domain::metric::{LOSS, Metric};
 
@@ -37,6 +37,10 @@ impl Adapter {
             Self::Off(_) => None,
             Self::Lora(lora) => Some(lora),
         }
+    }
+
+    pub(super) fn fields() -> Value {
+        fields_of::<Lora>(json!({"type": "lora"}))
     }
 
     /// Checks a value as a client sent it.
@@ -136,6 +140,10 @@ impl Freeze {
         matches!(self, Self::Backbone(_))
     }
 
+    pub(super) fn fields() -> Value {
+        json!({})
+    }
+
     pub(super) fn check(value: &Value) -> Result<(), Refused> {
         if value == "none" || value == "backbone" {
             return Ok(());
@@ -189,6 +197,10 @@ impl EarlyStopping {
         }
     }
 
+    pub(super) fn fields() -> Value {
+        fields_of::<Patience>(json!({}))
+    }
+
     pub(super) fn check(value: &Value) -> Result<(), Refused> {
         if value == "none" {
             return Ok(());
@@ -201,6 +213,11 @@ impl EarlyStopping {
             Err(("min_delta".to_owned(), "must be a number from 0".to_owned()))
         }
     }
+}
+
+/// All fields that an object of type `T` has where only those in `given` are set.
+fn fields_of<T: DeserializeOwned + Serialize>(given: Value) -> Value {
+    serde_json::from_value::<T>(given).and_then(serde_json::to_value).unwrap_or_default()
 }
 
 pub(super) fn read<T: DeserializeOwned>(value: &Value) -> Result<T, Refused> {
