@@ -3,13 +3,16 @@
 use std::io;
 use std::path::Path;
 
-use nix::sys::statvfs::statvfs;
+use nix::sys::statvfs::{Statvfs, statvfs};
 
 /// Bytes that may still be written on the file system of `path`, which need not exist yet; None where it cannot be said.
 pub fn free_bytes(path: &Path) -> Option<u64> {
+    at(path).map(|disk| disk.blocks_available() * disk.fragment_size())
+}
+
+fn at(path: &Path) -> Option<Statvfs> {
     let here = |folder: &Path| if folder.as_os_str().is_empty() { statvfs(".") } else { statvfs(folder) };
-    let disk = path.ancestors().find_map(|folder| here(folder).ok())?;
-    Some(disk.blocks_available() * disk.fragment_size())
+    path.ancestors().find_map(|folder| here(folder).ok())
 }
 
 /// Bytes that stay free on every disk that is written to; 0 turns it off. Uploads and new runs keep all of it free. What
@@ -36,6 +39,11 @@ impl Reserve {
     /// Bytes that may be written on the file system of `path` before the reserve begins.
     pub fn usable(self, path: &Path) -> Option<u64> {
         free_bytes(path).map(|free| free.saturating_sub(self.0))
+    }
+
+    /// The same if nothing else were there.
+    pub fn capacity(self, path: &Path) -> Option<u64> {
+        at(path).map(|disk| (disk.blocks() * disk.fragment_size()).saturating_sub(self.0))
     }
 
     /// What runs at work leave free.
@@ -66,6 +74,7 @@ mod tests {
         assert_eq!(kind(Reserve(free * 2), 0), ErrorKind::StorageFull);
         assert_eq!(kind(Reserve(1), free * 2), ErrorKind::StorageFull);
         assert_eq!(Reserve(free * 2).usable(here), Some(0));
+        assert!(Reserve(1).capacity(here) >= Reserve(1).usable(here));
         assert!(Reserve(free * 8).is_eaten(here) && !Reserve(1).is_eaten(here));
         assert!(Reserve(0).check(here, u64::MAX).is_ok(), "turned off");
         assert!(free_bytes(Path::new("relative/and/missing")).is_some());

@@ -136,25 +136,37 @@ pub async fn claim(db: &Db, worker: WorkerId, host: &str, lease: Duration, most_
     }))
 }
 
-/// Up to `limit` jobs that have waited in the queue for `patience` while no worker was there, each once.
-pub async fn waiting_without_worker(db: impl PgExecutor<'_>, patience: Duration, limit: i64) -> Result<Vec<JobId>> {
+/// Up to `limit` jobs that have waited in the queue for `patience` while no worker with room for them was there, each once,
+/// and whether there was any worker at all.
+pub async fn waiting_without_worker(
+    db: impl PgExecutor<'_>,
+    patience: Duration,
+    limit: i64,
+) -> Result<Vec<(JobId, bool)>> {
     let rows = sqlx::query!(
         r#"
+        with there as (
+            select memory, free_disk from workers where last_seen_at > now() - interval '1 minute'
+        )
         update jobs set told_of_no_worker = true
         where id in (
             select id from jobs
             where status = 'queued' and not told_of_no_worker and run_after <= now() - $1::interval
-              and not exists (select from workers where last_seen_at > now() - interval '1 minute')
+              and not exists (
+                  select from there
+                  where coalesce(needed_memory <= there.memory, true)
+                    and coalesce(needed_disk <= there.free_disk, true)
+              )
             limit $2 for update skip locked
         )
-        returning id
+        returning id, exists (select from there) as "is_there!"
         "#,
         interval(patience),
         limit
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(|row| JobId(row.id)).collect())
+    Ok(rows.into_iter().map(|row| (JobId(row.id), row.is_there)).collect())
 }
 
 /// A lease that was renewed.

@@ -40,14 +40,16 @@ pub async fn register(
 pub async fn seen(db: impl PgExecutor<'_>, worker: WorkerId, machine: &Machine) -> Result<()> {
     sqlx::query!(
         r#"
-        update workers set last_seen_at = now(), has_gpu = $2, has_bf16 = $3, memory = $4, free_disk = $5
+        update workers set last_seen_at = now(), has_gpu = $2, has_bf16 = $3, memory = $4, free_disk = $5,
+            disk = $6
         where id = $1
         "#,
         worker.0,
         machine.device.is_gpu,
         machine.device.has_bf16,
         machine.memory.map(signed),
-        machine.free_disk.map(signed)
+        machine.free_disk.map(signed),
+        machine.disk.map(signed)
     )
     .execute(db)
     .await?;
@@ -58,7 +60,7 @@ pub async fn seen(db: impl PgExecutor<'_>, worker: WorkerId, machine: &Machine) 
 pub async fn machines(db: impl PgExecutor<'_>) -> Result<Vec<Machine>> {
     let rows = sqlx::query!(
         r#"
-        select has_gpu, has_bf16, memory, free_disk from workers
+        select has_gpu, has_bf16, memory, free_disk, disk from workers
         where last_seen_at > now() - interval '1 minute'
         "#
     )
@@ -70,6 +72,7 @@ pub async fn machines(db: impl PgExecutor<'_>) -> Result<Vec<Machine>> {
             device: Device { is_gpu: row.has_gpu, has_bf16: row.has_bf16 },
             memory: row.memory.map(unsigned),
             free_disk: row.free_disk.map(unsigned),
+            disk: row.disk.map(unsigned),
         })
         .collect())
 }

@@ -20,8 +20,8 @@ pub(super) fn read(devices: &Devices, slots: u32, config: &Config) -> Machine {
     let is_gpu = devices.cuda > 0;
     let host = || limits::memory(Path::new(limits::ROOT), config.allocation);
     let memory = if is_gpu { devices.cuda_memory } else { host().map(|bytes| bytes / u64::from(slots.max(1))) };
-    let free_disk = config.reserve.usable(&config.runs_dir);
-    Machine { device: Device { is_gpu, has_bf16: is_gpu || devices.cpu_bf16 }, memory, free_disk }
+    let (free_disk, disk) = (config.reserve.usable(&config.runs_dir), config.reserve.capacity(&config.runs_dir));
+    Machine { device: Device { is_gpu, has_bf16: is_gpu || devices.cpu_bf16 }, memory, free_disk, disk }
 }
 
 /// CPU threads of a run in one of `slots` slots: the cores are shared, for runs that have more threads than there are

@@ -1,5 +1,8 @@
 //! Runs that do not fit: told before they start, with figures; and disks that fill up.
 
+use std::time::Duration;
+
+use finetuned::worker::upkeep::unattended;
 use serde_json::{Value, json};
 
 use super::support::data;
@@ -32,6 +35,30 @@ async fn a_job_that_fits_on_no_worker_fails_before_it_is_queued() {
         assert!(message.contains(part) && message.matches("GiB").count() == 2, "{message}");
         assert_eq!(job["attempts"], json!([]));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_waits_while_the_disk_that_it_needs_is_full() {
+    let service = Service::api().await;
+    service.import_tiny_model().await;
+    set_machine(Some(1 << 40), Some(1 << 10)).execute(service.app.db.pool()).await.unwrap();
+    let set = async |what: &'static str| sqlx::query(what).execute(service.app.db.pool()).await.unwrap();
+    set("update workers set disk = 1::bigint << 40").await;
+    let client = service.client();
+    let file = client.upload("data.csv", data::csv(30)).await;
+    let id = client.create_job(&file, json!({})).await;
+    while finetuned::app::validation::run_once(&service.app).await.unwrap() {}
+    assert_eq!(client.job(&id).await["status"], "queued", "room may come");
+    unattended::run_once(&service.app, Duration::ZERO).await.unwrap();
+    let waits = "The job waits: no worker has the memory and the disk that it needs. It starts when there is one";
+    assert!(client.messages(&id).await.contains(&waits.to_owned()));
+
+    // Where there is room nothing is told.
+    set("update workers set free_disk = disk").await;
+    let id = client.create_job(&file, json!({"n_epochs": 1})).await;
+    while finetuned::app::validation::run_once(&service.app).await.unwrap() {}
+    unattended::run_once(&service.app, Duration::ZERO).await.unwrap();
+    assert!(client.messages(&id).await.iter().all(|message| !message.starts_with("The job waits")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,7 +34,8 @@ async fn queued_jobs(service: &Service, count: usize) -> Vec<JobId> {
 pub async fn worker(app: &App, slots: i32) -> WorkerId {
     let id = WorkerId::new();
     let mut tx = app.db.begin().await.unwrap();
-    let machine = Machine { device: Device { is_gpu: false, has_bf16: true }, memory: None, free_disk: None };
+    let device = Device { is_gpu: false, has_bf16: true };
+    let machine = Machine { device, memory: None, free_disk: None, disk: None };
     workers::register(tx.connection(), id, "test", slots, &machine).await.unwrap();
     tx.commit().await.unwrap();
     id

@@ -18,6 +18,8 @@ const LOOK_AHEAD: usize = 64;
 pub(super) struct Locality {
     /// Words that end so many bytes before a plain cut are words of the whole text.
     pub(super) margin: usize,
+    /// Whether characters are changed before words are told apart, some of them together with what stands beside them.
+    pub(super) normalizes: bool,
     pub(super) word: Word,
     /// Letters of a word from which on it means the same however many follow.
     pub(super) most_letters: Option<usize>,
@@ -72,6 +74,7 @@ impl Locality {
             _ => None,
         };
         Some(Self {
+            normalizes: normalizer.is_some(),
             margin: LOOK_AHEAD + 4 * added + reach,
             word,
             most_letters,

@@ -4,6 +4,7 @@ mod locality;
 mod prefix;
 mod shorten;
 
+use std::cmp::Ordering;
 use std::path::Path;
 
 use tokenizers::parallelism::MaybeParallelRefIterator;
@@ -135,30 +136,38 @@ impl TextTokenizer {
     fn beginning(&self, (text, pair): (&str, Option<&str>), most: usize) -> tokenizers::Result<Option<Encoded>> {
         let Some(locality) = &self.locality else { return Ok(None) };
         let offsets = if self.words { OffsetType::Byte } else { OffsetType::None };
-        let reader = PrefixReader { tokenizer: &self.inner, locality, wanted: self.max_tokens, offsets };
-        let Some(first) = reader.read(text, 0, most)? else { return Ok(None) };
         let special = self.inner.get_post_processor().map_or(0, |processor| processor.added_tokens(true));
         let is_odd = self.max_tokens.abs_diff(special) % 2 == 1;
-        let second = match pair {
-            None => None,
-            Some(pair) => match reader.read(pair, 1, most)? {
-                // Of an odd number of tokens the longer one of two long texts keeps one more.
-                Some(second) if is_odd && first.is_cut && second.is_cut && !(first.is_counted && second.is_counted) => {
-                    return Ok(None);
-                }
-                None => return Ok(None),
-                second => second,
-            },
+        let counts = pair.is_some() && is_odd;
+        let reader = PrefixReader { tokenizer: &self.inner, locality, wanted: self.max_tokens, counts, offsets };
+        let Some(first) = reader.read(text, 0, most)? else { return Ok(None) };
+        let second = match pair.map(|pair| reader.read(pair, 1, most)).transpose()? {
+            Some(None) => return Ok(None),
+            Some(Some(second)) if counts && !first.tells_the_longer(&second) => return Ok(None),
+            second => second.flatten(),
         };
         let is_cut = first.is_cut || second.as_ref().is_some_and(|second| second.is_cut);
-        let encoding = self.inner.post_process(first.encoding, second.map(|second| second.encoding), true)?;
-        let encoded = self.encoded(&encoding);
+        let encoded = self.joined(first.encoding, second.map(|second| second.encoding))?;
         Ok(Some(Encoded { truncated: encoded.truncated || is_cut, ..encoded }))
     }
 
-    fn whole(&self, text: (&str, Option<&str>)) -> tokenizers::Result<Encoded> {
-        let encode = |text| if self.words { self.inner.encode(text, true) } else { self.inner.encode_fast(text, true) };
-        Ok(self.encoded(&encode(input(text))?))
+    fn whole(&self, (text, pair): (&str, Option<&str>)) -> tokenizers::Result<Encoded> {
+        let offsets = if self.words { OffsetType::Byte } else { OffsetType::None };
+        let all = |text, type_id| prefix::whole(&self.inner, text, type_id, self.max_tokens, offsets);
+        self.joined(all(text, 0)?, pair.map(|pair| all(pair, 1)).transpose()?)
+    }
+
+    /// Truncates and joins the tokens of a text and of the second one of a pair.
+    fn joined(&self, mut first: Encoding, mut second: Option<Encoding>) -> tokenizers::Result<Encoded> {
+        // The tokenizer keeps everything that it cuts off, of pairs each part of one with each of the other. Which of two is
+        // the longer must stay so.
+        let longer = second.as_ref().map(|second| first.len().cmp(&second.len()));
+        let more = |which| usize::from(longer == Some(which));
+        cap(&mut first, self.max_tokens + 1 + more(Ordering::Greater));
+        if let Some(second) = &mut second {
+            cap(second, self.max_tokens + 1 + more(Ordering::Less));
+        }
+        Ok(self.encoded(&self.inner.post_process(first, second, true)?))
     }
 
     fn encoded(&self, encoding: &Encoding) -> Encoded {
@@ -176,6 +185,12 @@ impl TextTokenizer {
             ids,
         }
     }
+}
+
+/// Leaves the first `most` tokens.
+fn cap(encoding: &mut Encoding, most: usize) {
+    encoding.truncate(most, 0, TruncationDirection::Right);
+    encoding.take_overflowing();
 }
 
 /// Bytes of a text that are tokenised beside others.

@@ -17,6 +17,12 @@ use super::shorten::{is_space, shortened};
 const BYTES_PER_TOKEN: usize = 8;
 /// Bytes that are read of a text at first, besides.
 const LEAST: usize = 512;
+/// Bytes in which the tokens of a pair's text are counted as the tokenizer counts them. Of more that is nothing but spellings
+/// of special tokens, which of two texts is the longer is not found out, and so not which of them keeps one token more.
+const MOST_COUNTED: usize = 16 << 10;
+/// Bytes that a normalizer looks back at most: of one letter with so many marks on it, which no language has, what is
+/// beyond is not looked at.
+const REACH: usize = 4 << 10;
 /// Bytes that are tokenised to learn how a word begins, at most: the beginning once for each place of its last token.
 const MOST_WORK: usize = 16 << 20;
 
@@ -25,8 +31,22 @@ pub(super) struct Beginning {
     pub(super) encoding: Encoding,
     /// Whether tokens may follow.
     pub(super) is_cut: bool,
-    /// Whether there are as many tokens as the tokenizer itself would make before it truncates.
+    /// Whether there are as many tokens as the tokenizer itself would make before it truncates; if not, it would make more.
     pub(super) is_counted: bool,
+}
+
+impl Beginning {
+    /// Whether it is known if this or `second` gives more tokens: of an odd number of tokens the longer one of two texts keeps
+    /// one more, and the second of two that are equal.
+    pub(super) fn tells_the_longer(&self, second: &Self) -> bool {
+        let (own, theirs) = (self.encoding.len(), second.encoding.len());
+        match (self.is_counted, second.is_counted) {
+            (true, true) => true,
+            (true, false) => theirs >= own,
+            (false, true) => own > theirs,
+            (false, false) => false,
+        }
+    }
 }
 
 /// Reads beginnings of texts.
@@ -35,6 +55,8 @@ pub(super) struct PrefixReader<'a> {
     pub(super) locality: &'a Locality,
     /// Tokens that are wanted.
     pub(super) wanted: usize,
+    /// Whether it matters how many tokens the tokenizer makes before it truncates: for pairs, of which it cuts the longer.
+    pub(super) counts: bool,
     pub(super) offsets: OffsetType,
 }
 
@@ -54,12 +76,12 @@ impl PrefixReader<'_> {
         let Locality { most_letters, drops_spaces, .. } = *self.locality;
         let mut shortens = most_letters.is_some() || drops_spaces;
         loop {
-            let end = plain_cut(&rest, size, self.locality.keeps_last_spaces);
-            if end.unwrap_or(rest.len()) > most {
+            let cut = cut(&rest, size, self.locality);
+            if cut.map_or(rest.len(), |(end, _)| end) > most {
                 return Ok(None);
             }
-            let (part, certain) = match end {
-                Some(end) => (&rest[..end], end.saturating_sub(self.locality.margin)),
+            let (part, certain) = match cut {
+                Some((end, reach)) => (&rest[..end], end.saturating_sub(self.locality.margin + reach)),
                 None => (&*rest, usize::MAX),
             };
             if let Some(beginning) = self.tokenise(part, type_id, certain)? {
@@ -75,11 +97,7 @@ impl PrefixReader<'_> {
     /// Tokenises `part` as far as `certain`, beyond which the rest of the text may change it. None if that gives fewer
     /// tokens than wanted, and is not the whole text.
     fn tokenise(&self, part: &str, type_id: u32, certain: usize) -> Result<Option<Beginning>> {
-        let added = self.tokenizer.get_added_vocabulary();
-        let mut splits = added.extract_and_normalize(self.tokenizer.get_normalizer(), part);
-        if let Some(pre_tokenizer) = self.tokenizer.get_pre_tokenizer() {
-            pre_tokenizer.pre_tokenize(&mut splits)?;
-        }
+        let mut splits = split(self.tokenizer, part)?;
         let is_added: Vec<bool> = places(&splits).map(|(_, tokens)| tokens.is_some()).collect();
         let model = self.tokenizer.get_model();
         let begun = Cell::new(false);
@@ -102,7 +120,8 @@ impl PrefixReader<'_> {
             }
             count += tokens.unwrap_or_default();
             // As the tokenizer stops: not at a token that was added to its vocabulary.
-            enough = count >= self.wanted && !is_added && (end <= certain || begun.get());
+            let stops = !is_added || !self.counts || part.len() > MOST_COUNTED;
+            enough = count >= self.wanted && stops && (end <= certain || begun.get());
             read += 1;
             if end > certain && !enough {
                 break;
@@ -146,6 +165,30 @@ impl PrefixReader<'_> {
     }
 }
 
+/// The tokens of a whole text, as many as the tokenizer itself makes before it truncates to `most`.
+pub(super) fn whole(
+    tokenizer: &Tokenizer,
+    text: &str,
+    type_id: u32,
+    most: usize,
+    offsets: OffsetType,
+) -> Result<Encoding> {
+    let mut splits = split(tokenizer, text)?;
+    let model = tokenizer.get_model();
+    splits.tokenize_with_limit(|word| model.tokenize(word.get()), most, TruncationDirection::Right)?;
+    splits.into_encoding(None, type_id, offsets)
+}
+
+/// The words of a text; those that were added to the vocabulary are tokens already.
+fn split(tokenizer: &Tokenizer, text: &str) -> Result<PreTokenizedString> {
+    let added = tokenizer.get_added_vocabulary();
+    let mut splits = added.extract_and_normalize(tokenizer.get_normalizer(), text);
+    if let Some(pre_tokenizer) = tokenizer.get_pre_tokenizer() {
+        pre_tokenizer.pre_tokenize(&mut splits)?;
+    }
+    Ok(splits)
+}
+
 /// Where the words of a text lie in it, and how many tokens they have.
 fn places(splits: &PreTokenizedString) -> impl Iterator<Item = ((usize, usize), Option<usize>)> {
     let all = splits.get_splits(OffsetReferential::Original, OffsetType::Byte);
@@ -153,13 +196,21 @@ fn places(splits: &PreTokenizedString) -> impl Iterator<Item = ((usize, usize), 
 }
 
 /// The first place from `least` bytes on, before the end, where a text can be cut so that both sides are normalised as
-/// in the whole text; between spaces only where `spaces` at the end are kept.
-fn plain_cut(text: &str, least: usize, spaces: bool) -> Option<usize> {
+/// in the whole text, and how many bytes before it may be normalised otherwise. It is not between spaces unless those at
+/// the end are kept.
+fn cut(text: &str, least: usize, locality: &Locality) -> Option<(usize, usize)> {
     let start = (least..text.len()).find(|&at| text.is_char_boundary(at))?;
     let mut before = text[..start].chars().next_back()?;
+    let mut other = None;
     for (at, after) in text[start..].char_indices() {
-        if separates(before, after) && (spaces || !is_space(before)) {
-            return Some(start + at);
+        if locality.keeps_last_spaces || !is_space(before) {
+            if !locality.normalizes || separates(before, after) {
+                return Some((start + at, 0));
+            }
+            other = other.or(Some((start + at, REACH)));
+        }
+        if at > REACH && other.is_some() {
+            return other;
         }
         before = after;
     }

@@ -43,6 +43,8 @@ fn kind(tokenizer: &Tokenizer, character: char) -> Kind {
     }
     match splits.get_splits(OffsetReferential::Original, OffsetType::Byte)[..] {
         [("aa", _, None)] => Kind::Gone,
+        // Of whatever script, as long as it leaves nothing.
+        [("a", _, None), ("a", _, None)] => Kind::Space,
         [(word, _, None)] if word.chars().nth(2).is_some() => Kind::Solid,
         _ => Kind::Other,
     }
@@ -62,7 +64,10 @@ pub(super) fn shortened<'a>(
     let mut of = |character: char| match character {
         _ if is_space(character) && spaces => Kind::Space,
         _ if letters.is_none() => Kind::Other,
-        _ => *kinds.entry(character).or_insert_with(|| kind(tokenizer, character)),
+        _ => *kinds.entry(character).or_insert_with(|| match kind(tokenizer, character) {
+            Kind::Space if !spaces => Kind::Other,
+            kind => kind,
+        }),
     };
     let kept = letters.unwrap_or_default().max(margin);
     let mut short = String::new();

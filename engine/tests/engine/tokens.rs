@@ -208,6 +208,8 @@ fn drawn(seed: u64, pieces: usize) -> String {
         "   ",
         "\t",
         "\u{3000}",
+        "\u{a0}",
+        "\u{85}",
         "\u{200d}",
         "👩\u{200d}👩",
         "😀",
@@ -292,14 +294,30 @@ fn a_long_text_takes_no_more_memory_than_what_is_kept_of_it() {
         megabytes("the\n"),
         megabytes("!"),
         megabytes("😀"),
+        // Spellings of special tokens, which do not stop the tokenizer, and what normalizers leave out.
+        megabytes("[SEP] "),
+        megabytes("[MASK]"),
+        megabytes("<mask> "),
+        megabytes("\u{301}"),
+        megabytes("\u{200b}"),
+        megabytes("\u{7f}"),
+        // What normalizers change, and what they may change together with what stands beside it.
+        megabytes("①"),
+        megabytes("—"),
+        megabytes("🇩🇪"),
+        megabytes("\u{600}"),
+        megabytes("ᄀ"),
+        megabytes("\u{3000}"),
     ];
     for model in ["tiny-bert", "tiny-roberta"] {
         let tokenizer = TextTokenizer::open(&golden_path(model), 64, 1000).unwrap();
         let before = peak();
         for text in &floods {
-            let encoded = tokenizer.encode(&[(text, Some("the card"))]).unwrap();
-            // A word of which nothing is known is one token.
-            assert!(encoded[0].truncated || encoded[0].ids.len() < 10, "{model}");
+            for pair in [None, Some("the card"), Some(text.as_str())] {
+                let encoded = tokenizer.encode(&[(text, pair)]).unwrap();
+                // A word of which nothing is known is one token.
+                assert!(encoded[0].truncated || encoded[0].ids.len() < 10, "{model}");
+            }
         }
         let grown = peak() - before;
         // Read whole, a text of 4 MiB takes more than half a gigabyte.

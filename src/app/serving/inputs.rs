@@ -14,12 +14,14 @@ use crate::domain::serving::{Input, MAX_INPUTS};
 /// # Errors
 /// An input cannot be used; the error names its place.
 pub fn read_inputs(body: &[u8], is_vision: bool) -> Result<Vec<Input>> {
-    let Body { input } = serde_json::from_slice(body).map_err(Error::internal)?;
     let wanted = if is_vision {
         "an image as a data URL (\"data:image/png;base64,…\"), or a list of those"
     } else {
         "a text, or a list of texts and of pairs of texts"
     };
+    // That it is JSON is known; the limit is serde_json's.
+    let too_deep = |_| Error::invalid("input", format!("input is nested too deeply. It must be {wanted}."));
+    let Body { input } = serde_json::from_slice(body).map_err(too_deep)?;
     let (items, count) = match input {
         Sent::List { items, count } => (items, count),
         Sent::Text(text) => (vec![Sent::Text(text)], 1),
@@ -175,7 +177,10 @@ mod tests {
         let mixed = inputs(&json!(["a", ["b", "c"]]), false).unwrap();
         assert_eq!(mixed, [Input::One("a".into()), Input::Pair("b".into(), "c".into())]);
         assert_eq!(inputs(&Value::from(vec!["x"; 256]), true).unwrap().len(), 256);
+        let deep = |depth: usize| (1..depth).fold(json!([]), |inner, _| json!([inner]));
         for (value, is_vision, param, message) in [
+            (deep(50), false, "input[0]", "a pair of texts"),
+            (deep(127), false, "input", "nested too deeply"),
             (json!(true), false, "input", "must be a text"),
             (json!({"text": "a"}), false, "input", "must be a text"),
             (json!([]), false, "input", "has 0 items; 1 to 256"),

@@ -48,7 +48,10 @@ pub struct Machine {
     pub device: Device,
     /// Bytes of memory: of the GPU, or of the machine. None where it is not known.
     pub memory: Option<u64>,
+    /// Bytes that runs may write now.
     pub free_disk: Option<u64>,
+    /// Bytes that they could if nothing else were on the disk.
+    pub disk: Option<u64>,
 }
 
 /// The device that a run would get: a GPU where there is one.
@@ -72,10 +75,11 @@ pub fn shortage(needs: &Estimate, machines: &[Machine]) -> Option<JobError> {
         );
         return Some(JobError::new("insufficient_memory", message));
     }
-    let most = most(|machine| machine.free_disk)?;
+    // What is not free now may be so when the job's turn comes; an older worker says no more than that.
+    let most = most(|machine| machine.disk.or(machine.free_disk))?;
     (needs.disk_bytes > most).then(|| {
         let message = format!(
-            "The run needs about {} of disk for checkpoints and artifacts, and the worker with the most room has {}. \
+            "The run needs about {} of disk for checkpoints and artifacts, and the largest disk of a worker has room for {}. \
              A smaller keep_checkpoints needs less.",
             gib(needs.disk_bytes),
             gib(most)
@@ -400,8 +404,12 @@ mod tests {
     #[test]
     fn a_run_that_fits_nowhere_is_told_with_figures() {
         let needs = Estimate { peak_memory_bytes: Some(3 << 30), disk_bytes: 1 << 30, ..Estimate::default() };
-        let machine =
-            |memory: u64, disk: u64| Machine { device: CPU, memory: Some(memory << 30), free_disk: Some(disk << 30) };
+        let machine = |memory: u64, disk: u64| Machine {
+            device: CPU,
+            memory: Some(memory << 30),
+            free_disk: Some(disk << 30),
+            disk: None,
+        };
         assert_eq!(shortage(&needs, &[machine(2, 9), machine(4, 9)]), None);
         assert_eq!(shortage(&needs, &[]), None);
         assert_eq!(shortage(&needs, &[Machine { memory: None, ..machine(1, 9) }]), None);
@@ -414,6 +422,10 @@ mod tests {
         );
         let error = shortage(&needs, &[machine(4, 0)]).unwrap();
         assert_eq!(error.code, "insufficient_storage");
+        let full = |disk: u64| Machine { disk: Some(disk << 30), ..machine(9, 0) };
+        assert_eq!(shortage(&needs, &[full(9)]), None, "room may come");
+        let more = Estimate { disk_bytes: 2 << 30, ..needs };
+        assert_eq!(shortage(&more, &[full(1)]).unwrap().code, "insufficient_storage");
     }
 
     #[test]
