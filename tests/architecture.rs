@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests fail loudly")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -268,6 +269,120 @@ fn metrics_are_named_in_their_table(sources: &[Source]) -> Breaches {
     breaches
 }
 
+/// A job gets another status in one file, which tells it and checks it.
+fn a_status_is_set_in_one_file(sources: &[Source]) -> Breaches {
+    let mut breaches = Vec::new();
+    for source in sources.iter().filter(|source| source.path != "src/db/moves.rs") {
+        let code: Vec<(usize, &str)> = source.lines().collect();
+        let text = code.iter().map(|(_, line)| line.trim()).collect::<Vec<_>>().join(" ");
+        for (at, _) in text.match_indices("update jobs") {
+            let set = text[at..].split(" where ").next().unwrap();
+            if says(set, "status") && set.contains("status =") {
+                breaches.push(source.breach(1, "sets a job's status, which db/moves.rs alone does"));
+            }
+        }
+        for (at, _) in text.match_indices("insert into jobs") {
+            if says(text[at..].split(" values ").next().unwrap(), "status") {
+                breaches.push(source.breach(1, "inserts a job's status, which is the schema's"));
+            }
+        }
+    }
+    breaches
+}
+
+/// Files of one room do not know each other in circles. A `mod.rs` is the face of its folder: it and the files below it are
+/// one thing seen from two sides, and what it passes on with `pub use` it does not know.
+fn no_circle_of_files(sources: &[Source]) -> Breaches {
+    let mut known: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let names: BTreeSet<String> = sources.iter().map(place).collect();
+    for source in sources {
+        let own = place(source);
+        let mut passes_on = false;
+        for (_, code) in source.code() {
+            let code = code.trim_start();
+            passes_on |= code.starts_with("pub use ") || code.starts_with("pub(") && code.contains(" use ");
+            if !passes_on {
+                let found = files_named(code, source, &names);
+                let is_above = |above: &str, below: &str| below.starts_with(&format!("{above}/"));
+                let apart = |other: &String| *other != own && !is_above(other, &own) && !is_above(&own, other);
+                known.entry(own.clone()).or_default().extend(found.into_iter().filter(apart));
+            }
+            passes_on &= !code.ends_with(';');
+        }
+    }
+    let reaches = |from: &String| {
+        let (mut seen, mut open) = (BTreeSet::new(), vec![from]);
+        while let Some(file) = open.pop() {
+            for next in known.get(file).into_iter().flatten() {
+                if seen.insert(next) {
+                    open.push(next);
+                }
+            }
+        }
+        seen
+    };
+    let in_circle = known.keys().filter(|file| reaches(file).contains(file));
+    in_circle.map(|file| format!("{file}: knows itself through others of its room")).collect()
+}
+
+/// The name of a file's module: `src/db/queue`; that of a room for its `mod.rs`.
+fn place(source: &Source) -> String {
+    let root = if source.is_engine() { "engine/src" } else { "src" };
+    source.module().iter().fold(root.to_owned(), |path, part| format!("{path}/{part}"))
+}
+
+/// The files of the same room that a line names.
+fn files_named(code: &str, source: &Source, names: &BTreeSet<String>) -> Vec<String> {
+    let module = source.module();
+    let Some(room) = module.first() else { return Vec::new() };
+    let root = if source.is_engine() { "engine/src" } else { "src" };
+    let is_folder = source.path.ends_with("/mod.rs");
+    let mut found = Vec::new();
+    // From the innermost folder outwards: `super::` from a file names its folder.
+    for depth in 0..module.len() {
+        let folder = &module[..module.len() - depth];
+        let path = folder.iter().fold(root.to_owned(), |path, part| format!("{path}/{part}"));
+        let mut used = Vec::new();
+        if depth > 0 {
+            used.extend(names_after(code, &"super::".repeat(depth)));
+        }
+        used.extend(names_after(code, &format!("crate::{}::", folder.join("::"))));
+        if depth == 0 && is_folder {
+            let children = names.iter().filter_map(|name| name.strip_prefix(&format!("{path}/")));
+            let named = children.filter(|child| !child.contains('/') && names_child(code, child));
+            used.extend(named.map(str::to_owned));
+        }
+        for name in used.into_iter().filter(|name| name != "super" && name != "self") {
+            let mut file = format!("{path}/{name}");
+            if !names.contains(&file) {
+                found.push(path.clone());
+                continue;
+            }
+            // As far down as the line says: `job::error` is not `job`.
+            let mut said = name.clone();
+            while let Some(below) = names
+                .iter()
+                .filter_map(|other| other.strip_prefix(&format!("{file}/")))
+                .find(|below| !below.contains('/') && code.contains(&format!("{said}::{below}::")))
+            {
+                said = format!("{said}::{below}");
+                file = format!("{file}/{below}");
+            }
+            found.push(file);
+        }
+    }
+    found.retain(|file| file.starts_with(&format!("{root}/{room}")));
+    found
+}
+
+/// Whether a line of a `mod.rs` uses something of one of its files.
+fn names_child(code: &str, child: &str) -> bool {
+    code.match_indices(&format!("{child}::")).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':')
+    })
+}
+
 /// Nothing panics on purpose, and nothing prints past the log, outside tests and the command lines.
 fn nothing_panics_or_prints(sources: &[Source]) -> Breaches {
     let banned =
@@ -450,6 +565,59 @@ fn metrics_are_named_in_their_table_in_the_source() {
             ("src/worker/reports.rs", "/// \"loss\"\nlet loss = \"a loss\"; // \"loss\"\n#[cfg(test)]\nf(\"loss\")"),
         ],
     );
+}
+
+#[test]
+fn a_status_is_set_in_one_file_in_the_source() {
+    check(a_status_is_set_in_one_file);
+    finds(
+        a_status_is_set_in_one_file,
+        &[
+            (
+                "src/db/queue.rs",
+                "sqlx::query!(\n    r#\"\n    update jobs\n    set phase = null, status = 'failed'\n    where id = $1",
+            ),
+            ("src/db/jobs.rs", "insert into jobs (id, status) values ($1, 'queued')"),
+        ],
+        &[
+            ("src/db/moves.rs", "update jobs set status = $2 where id = $1"),
+            ("src/db/queue.rs", "update jobs set phase = $2 where id = $1 and status = 'running'"),
+            ("src/db/jobs.rs", "insert into jobs (id, kind) values ($1, $2)"),
+        ],
+    );
+}
+
+#[test]
+fn no_circle_of_files_in_the_source() {
+    check(no_circle_of_files);
+    let circles = |files: &[(&str, &str)]| {
+        no_circle_of_files(&files.iter().map(|(path, text)| Source::new(path, text)).collect::<Vec<_>>())
+    };
+    let two = [("src/db/a.rs", "use super::b::B;"), ("src/db/b.rs", "use crate::db::a::A;")];
+    assert_eq!(circles(&two).len(), 2);
+    let through_a_third = [
+        ("src/db/a.rs", "fn f() { super::b::g() }"),
+        ("src/db/b.rs", "use super::c::{C, D};"),
+        ("src/db/c.rs", "use super::{a::A, helper};"),
+    ];
+    assert_eq!(circles(&through_a_third).len(), 3);
+    let deeper = [
+        ("src/app/jobs/mod.rs", "use self::x::X;\nuse super::models::M;"),
+        ("src/app/models.rs", "use super::jobs::x::X;\nuse crate::app::jobs::Y;"),
+        ("src/app/jobs/x.rs", ""),
+    ];
+    assert_eq!(circles(&deeper).len(), 2);
+    let none = [
+        ("src/db/mod.rs", "mod a;\npub use a::{\n    A,\n};\npub(crate) fn helper() { a::g() }"),
+        ("src/db/a.rs", "use super::helper;\nuse crate::domain::b::B;"),
+        ("src/domain/b.rs", "use super::c::C;"),
+        ("src/domain/c.rs", ""),
+        // One that knows a part of what knows it.
+        ("src/domain/d/mod.rs", "use super::e::E;"),
+        ("src/domain/d/error.rs", ""),
+        ("src/domain/e.rs", "use super::d::error::Error;"),
+    ];
+    assert_eq!(circles(&none), Breaches::new());
 }
 
 /// Every file of the tree is where ARCHITECTURE.md says that its kind is.

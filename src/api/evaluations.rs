@@ -20,7 +20,10 @@ use super::problem::Answer;
 use super::query::{self, Query};
 use super::route::{Route, get, post};
 use crate::app::evaluations::{self, CreateEvaluation};
+use crate::app::jobs;
 use crate::domain::error::Result;
+use crate::domain::id::{EvaluationId, JobId};
+use crate::domain::job::JobKind;
 use crate::domain::page::Order;
 
 pub(super) fn routes() -> Vec<Route> {
@@ -86,8 +89,8 @@ async fn list_evaluations(
     State(state): State<ApiState>,
     query: Query,
 ) -> Answer<Json<List<EvaluationView>>> {
-    let page = page(&query, &Limit { default: 20, max: 100 }, Order::Descending)?;
-    let found = evaluations::list(&state.app, caller.0.id, &query.jobs()?, page).await?;
+    let page = page(&query, &Limit { default: 20, max: 100 }, Order::Descending)?.map(|id: EvaluationId| JobId(id.0));
+    let found = jobs::list(&state.app, caller.0.id, JobKind::Evaluation, &query.jobs()?, page).await?;
     Ok(Json(found.map(EvaluationView::listed).into()))
 }
 
@@ -96,7 +99,7 @@ async fn retrieve_evaluation(
     State(state): State<ApiState>,
     Path(id): Path<String>,
 ) -> Answer<Json<EvaluationView>> {
-    let job = evaluations::get(&state.app, caller.0.id, &id).await?;
+    let job = jobs::get(&state.app, caller.0.id, JobKind::Evaluation, &id).await?;
     let report = evaluations::report(&state.app, &job).await?;
     Ok(Json(EvaluationView::from(job).with_report(report)))
 }
@@ -106,7 +109,7 @@ async fn cancel_evaluation(
     State(state): State<ApiState>,
     Path(id): Path<String>,
 ) -> Answer<Json<EvaluationView>> {
-    Ok(Json(evaluations::cancel(&state.app, caller.0.id, &id).await?.into()))
+    Ok(Json(jobs::cancel(&state.app, caller.0.id, JobKind::Evaluation, &id).await?.into()))
 }
 
 async fn list_evaluation_events(
@@ -116,6 +119,6 @@ async fn list_evaluation_events(
     query: Query,
 ) -> Answer<Json<List<EventView>>> {
     let page = page(&query, &Limit { default: 20, max: 1000 }, Order::Descending)?;
-    let found = evaluations::list_events(&state.app, caller.0.id, &id, page).await?;
+    let found = jobs::list_events(&state.app, caller.0.id, JobKind::Evaluation, &id, page).await?;
     Ok(Json(found.map(EventView::from).into()))
 }

@@ -100,7 +100,7 @@ const TOP_LEVEL: [&str; 3] = ["n_epochs", "batch_size", "learning_rate_multiplie
 /// asked for.
 pub(super) fn method_view(spec: &JobSpec, effective: Option<&Hyperparameters>) -> (Value, Map<String, Value>) {
     let defined = || {
-        let evaluates = spec.kind() == JobKind::Evaluation;
+        let evaluates = spec.kind == JobKind::Evaluation;
         definitions(spec.method).filter(move |definition| !evaluates || EVALUATED.contains(&definition.name))
     };
     let values = match effective.and_then(|effective| serde_json::to_value(effective).ok()) {
@@ -181,9 +181,9 @@ pub(super) struct EventView {
     id: String,
     object: &'static str,
     created_at: i64,
-    level: String,
+    level: &'static str,
     message: String,
-    r#type: String,
+    r#type: &'static str,
     data: Option<Value>,
 }
 
@@ -193,9 +193,9 @@ impl From<Event> for EventView {
             id: event.id.to_string(),
             object: "fine_tuning.job.event",
             created_at: event.created_at.unix_timestamp(),
-            level: event.level,
+            level: event.level.as_str(),
             message: event.message,
-            r#type: event.kind,
+            r#type: event.kind.openai_type(),
             data: event.data,
         }
     }

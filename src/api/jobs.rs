@@ -19,6 +19,7 @@ use super::route::{Route, get, post};
 use crate::app::jobs::RequestIdentity;
 use crate::app::{checkpoints, jobs};
 use crate::domain::error::{Error, Result};
+use crate::domain::job::JobKind;
 use crate::domain::page::Order;
 
 pub(super) fn routes() -> Vec<Route> {
@@ -71,24 +72,24 @@ pub(super) fn identity(headers: &HeaderMap, body: &[u8]) -> Result<RequestIdenti
 
 async fn list_jobs(caller: Caller, State(state): State<ApiState>, query: Query) -> Answer<Json<List<JobView>>> {
     let page = page(&query, &Limit { default: 20, max: 100 }, Order::Descending)?;
-    let found = jobs::list(&state.app, caller.0.id, &query.jobs()?, page).await?;
+    let found = jobs::list(&state.app, caller.0.id, JobKind::Training, &query.jobs()?, page).await?;
     Ok(Json(found.map(JobView::listed).into()))
 }
 
 async fn retrieve_job(caller: Caller, State(state): State<ApiState>, Path(id): Path<String>) -> Answer<Json<JobView>> {
-    Ok(Json(jobs::get(&state.app, caller.0.id, &id).await?.into()))
+    Ok(Json(jobs::get(&state.app, caller.0.id, JobKind::Training, &id).await?.into()))
 }
 
 async fn cancel_job(caller: Caller, State(state): State<ApiState>, Path(id): Path<String>) -> Answer<Json<JobView>> {
-    Ok(Json(jobs::cancel(&state.app, caller.0.id, &id).await?.into()))
+    Ok(Json(jobs::cancel(&state.app, caller.0.id, JobKind::Training, &id).await?.into()))
 }
 
 async fn pause_job(caller: Caller, State(state): State<ApiState>, Path(id): Path<String>) -> Answer<Json<JobView>> {
-    Ok(Json(jobs::pause(&state.app, caller.0.id, &id).await?.into()))
+    Ok(Json(Box::pin(jobs::pause(&state.app, caller.0.id, JobKind::Training, &id)).await?.into()))
 }
 
 async fn resume_job(caller: Caller, State(state): State<ApiState>, Path(id): Path<String>) -> Answer<Json<JobView>> {
-    Ok(Json(jobs::resume(&state.app, caller.0.id, &id).await?.into()))
+    Ok(Json(jobs::resume(&state.app, caller.0.id, JobKind::Training, &id).await?.into()))
 }
 
 async fn list_job_events(
@@ -98,7 +99,7 @@ async fn list_job_events(
     query: Query,
 ) -> Answer<Json<List<EventView>>> {
     let page = page(&query, &Limit { default: 20, max: 1000 }, Order::Descending)?;
-    let found = jobs::list_events(&state.app, caller.0.id, &id, page).await?;
+    let found = jobs::list_events(&state.app, caller.0.id, JobKind::Training, &id, page).await?;
     Ok(Json(found.map(EventView::from).into()))
 }
 

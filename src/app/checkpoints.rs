@@ -5,6 +5,7 @@ use crate::db::checkpoints;
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::error::Result;
 use crate::domain::id::{CheckpointId, ProjectId};
+use crate::domain::job::JobKind;
 use crate::domain::page::{Page, PageRequest};
 
 /// One page of a job's checkpoints.
@@ -17,6 +18,6 @@ pub async fn list(
     job: &str,
     page: PageRequest<CheckpointId>,
 ) -> Result<Page<Checkpoint>> {
-    let job = jobs::require(app, project, job).await?;
+    let job = jobs::require(app, project, JobKind::Training, job).await?;
     checkpoints::list(app.db.pool(), job, page).await
 }

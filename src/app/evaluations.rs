@@ -8,16 +8,12 @@ use super::jobs::{self, RequestIdentity, check_metadata, data_file, find_repeate
 use super::objects::Object;
 use super::{App, models};
 use crate::db;
-use crate::db::jobs::Filter;
-use crate::domain::clip::clipped;
-use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::event::Event;
+use crate::domain::error::{Error, Result};
 use crate::domain::hyperparameters::{DataFacts, Requested, Subject, resolve};
-use crate::domain::id::{EvaluationId, EventId, JobId, ProjectId};
+use crate::domain::id::ProjectId;
 use crate::domain::job::{DatasetOptions, Job, JobKind, JobSpec};
 use crate::domain::method::{Method, ProblemType};
 use crate::domain::model::Model;
-use crate::domain::page::{Page, PageRequest};
 
 /// A request for an evaluation, as far as its JSON types go.
 #[derive(Clone, Debug, Default)]
@@ -48,7 +44,7 @@ pub async fn create(
         Some(existing) => existing,
         None => insert(app, project, &check(app, project, request).await?, &identity).await?,
     };
-    find(app, project, job).await
+    jobs::get(app, project, JobKind::Evaluation, &JobKind::Evaluation.public_id(job)).await
 }
 
 /// Turns a request into a spec, with everything checked that needs no reading of data.
@@ -75,6 +71,7 @@ async fn check(app: &App, project: ProjectId, request: CreateEvaluation) -> Resu
     resolve(&hyperparameters, subject, data, path)?;
     let (test_file, _) = data_file(app, project, "test_file", &request.test_file).await?;
     Ok(JobSpec {
+        kind: JobKind::Evaluation,
         model: model.name,
         base_model: model.id,
         training_file: None,
@@ -95,70 +92,6 @@ fn no_method(model: &Model) -> Error {
         model.name
     );
     Error::invalid("method.type", message).code("missing_required_parameter")
-}
-
-/// An evaluation of a project.
-///
-/// # Errors
-/// There is none of that id.
-pub async fn get(app: &App, project: ProjectId, id: &str) -> Result<Job> {
-    find(app, project, parse(id)?).await
-}
-
-async fn find(app: &App, project: ProjectId, job: JobId) -> Result<Job> {
-    let mut connection = app.db.connection().await?;
-    let found = db::jobs::find(&mut connection, project, JobKind::Evaluation, job).await?;
-    found.ok_or_else(|| not_found(&JobKind::Evaluation.public_id(job)))
-}
-
-fn parse(id: &str) -> Result<JobId> {
-    id.parse::<EvaluationId>().map(|id| JobId(id.0)).map_err(|_| not_found(id))
-}
-
-fn not_found(id: &str) -> Error {
-    Error::new(ErrorKind::NotFound, format!("Could not find evaluation: {}", clipped(id)))
-        .param("evaluation_id")
-        .code("evaluation_not_found")
-}
-
-/// The id of an evaluation that a project has.
-async fn require(app: &App, project: ProjectId, id: &str) -> Result<JobId> {
-    let job = parse(id)?;
-    let exists = db::jobs::exists(app.db.pool(), project, JobKind::Evaluation, job).await?;
-    if exists { Ok(job) } else { Err(not_found(id)) }
-}
-
-/// One page of a project's evaluations, without the reports on their files.
-///
-/// # Errors
-/// The database is away.
-pub async fn list(
-    app: &App,
-    project: ProjectId,
-    filter: &Filter,
-    page: PageRequest<EvaluationId>,
-) -> Result<Page<Job>> {
-    let page = PageRequest { after: page.after.map(|id| JobId(id.0)), limit: page.limit, order: page.order };
-    let mut connection = app.db.connection().await?;
-    db::jobs::list(&mut connection, project, JobKind::Evaluation, filter, page).await
-}
-
-/// Ends an evaluation at once.
-///
-/// # Errors
-/// There is none of that id, or it has ended otherwise.
-pub async fn cancel(app: &App, project: ProjectId, id: &str) -> Result<Job> {
-    let job = require(app, project, id).await?;
-    jobs::cancel_any(app, project, JobKind::Evaluation, job).await
-}
-
-/// One page of an evaluation's events.
-///
-/// # Errors
-/// The project has no such evaluation.
-pub async fn list_events(app: &App, project: ProjectId, id: &str, page: PageRequest<EventId>) -> Result<Page<Event>> {
-    let job = require(app, project, id).await?;
-    db::events::list(app.db.pool(), job, page).await
 }
 
 /// The whole report of an evaluation that has succeeded; None where there is none, where its file was deleted, or where

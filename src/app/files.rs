@@ -10,7 +10,7 @@ use super::App;
 use super::quotas::{self, Headroom};
 use super::tally::Share;
 use crate::dataset::inspect;
-use crate::db::{files, queue};
+use crate::db::{self, files};
 use crate::disk::Reserve;
 use crate::domain::Timestamp;
 use crate::domain::clip::clipped;
@@ -220,7 +220,7 @@ pub async fn delete(app: &App, project: ProjectId, id: &str) -> Result<FileId> {
         return Err(not_found(id));
     }
     // So that its bytes go soon.
-    queue::hint(&mut *tx.connection()).await?;
+    db::hint(&mut *tx.connection(), None).await?;
     tx.commit().await?;
     Ok(file.id)
 }

@@ -3,10 +3,12 @@
 pub mod checkpoints;
 pub mod evaluations;
 pub mod files;
+pub mod hints;
 pub mod jobs;
 pub mod keys;
 pub mod models;
 pub mod objects;
+pub mod ownership;
 pub mod preparation;
 pub mod quotas;
 pub mod serving;
@@ -27,6 +29,7 @@ use crate::failpoint::Failpoints;
 use crate::private;
 use crate::process::Place;
 use crate::store::Store;
+use hints::Hints;
 use serving::Pool;
 use tally::{Places, Tally};
 
@@ -41,6 +44,8 @@ pub struct App {
     pub store: Store,
     pub config: Arc<Config>,
     pub failpoints: Failpoints,
+    /// What other processes say of jobs.
+    pub hints: Hints,
     /// The models that answer requests.
     pub serving: Pool,
     /// Dry runs that this process makes.
@@ -62,13 +67,14 @@ impl App {
     pub fn new(db: Db, config: Config) -> std::io::Result<Self> {
         let store = Store::open(&config.store, config.reserve).map_err(std::io::Error::other)?;
         let failpoints = config.failpoints.clone();
-        let serving = Pool::new(config.serving_models as usize);
+        let serving = serving::pool(config.serving_models as usize);
         let decoding = Gate::new(config.image_memory);
         let app = Self {
             db,
             store,
             config: Arc::new(config),
             failpoints,
+            hints: Hints::default(),
             serving,
             dry_runs: Tally::default(),
             uploading: Tally::default(),

@@ -6,13 +6,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
-use super::jobs::{Move, told};
+use super::jobs::told;
 use super::preparation::{Refusal, prepare};
+use crate::db::moves;
 use crate::db::validation::{self, Taken};
-use crate::db::{self, events, jobs, queue};
+use crate::db::{self, events, jobs};
 use crate::domain::error::{ErrorKind, Result};
 use crate::domain::event::NewEvent;
-use crate::domain::job::{Job, JobError, JobKind, Prepared};
+use crate::domain::job::{Job, JobError, Move, Prepared};
 
 /// How often the files of a job are taken up before they are given up.
 const MOST_TRIES: u32 = 5;
@@ -46,7 +47,7 @@ pub async fn run_until(app: &App, stop: &CancellationToken) -> Result<bool> {
         refuse(app, &job, &taken, &refusal).await?;
         return Ok(true);
     }
-    let public_id = job.spec.kind().public_id(job.id);
+    let public_id = job.spec.kind.public_id(job.id);
     let read = tokio::select! {
         read = Box::pin(prepare(app, job.project, &job.spec)) => read,
         () = lost(app, &taken, &public_id) => return Ok(true),
@@ -91,8 +92,8 @@ async fn lost(app: &App, taken: &Taken, public_id: &str) {
 
 async fn accept(app: &App, job: &Job, taken: &Taken, prepared: &Prepared) -> Result<()> {
     let report = &prepared.report;
-    let (name, examples) = match (job.spec.kind(), &report.test) {
-        (JobKind::Evaluation, Some(test)) => ("Test", test.examples),
+    let (name, examples) = match (job.spec.training_file, &report.test) {
+        (None, Some(test)) => ("Test", test.examples),
         _ => ("Training", report.training.examples),
     };
     let mut recorded = vec![NewEvent::info(match prepared.labels.len() {
@@ -112,25 +113,29 @@ async fn accept(app: &App, job: &Job, taken: &Taken, prepared: &Prepared) -> Res
             if report.validation_overlap > lines.len() as u64 { ", …" } else { "" }
         )));
     }
-    recorded.push(NewEvent::info("Files validated, moving job to queued state"));
-    let mut tx = app.db.begin().await?;
-    if validation::queue(&mut *tx.connection(), taken, prepared).await? {
-        events::insert(&mut *tx.connection(), job.id, &recorded).await?;
-        queue::hint(&mut *tx.connection()).await?;
-        tx.commit().await?;
-        told(app, job.spec.kind(), job.id, Move::Queued, Some(0), Some("its files are validated")).await;
-    }
-    Ok(())
+    move_on(app, job, taken, (&recorded, &Move::Queue(prepared)), "its files are validated").await
 }
 
 async fn refuse(app: &App, job: &Job, taken: &Taken, refusal: &Refusal) -> Result<()> {
+    let refused = Move::Refuse { error: &refusal.error, report: refusal.report.as_deref() };
+    move_on(app, job, taken, (&[], &refused), &refusal.error.message).await
+}
+
+/// Makes the job move, with events before that of the move; not if it was cancelled or is another's.
+async fn move_on(
+    app: &App,
+    job: &Job,
+    taken: &Taken,
+    (before, made): (&[NewEvent], &Move<'_>),
+    detail: &str,
+) -> Result<()> {
     let mut tx = app.db.begin().await?;
-    if validation::refuse(&mut *tx.connection(), taken, &refusal.error, refusal.report.as_deref()).await? {
-        let data = serde_json::json!({"error_code": refusal.error.code, "error_param": refusal.error.param});
-        let event = NewEvent::error(refusal.error.message.clone()).data(data);
-        events::insert(&mut *tx.connection(), job.id, &[event]).await?;
-        tx.commit().await?;
-        told(app, job.spec.kind(), job.id, Move::Failed, Some(0), Some(&refusal.error.message)).await;
+    if !validation::hold(tx.connection(), taken).await? {
+        return Ok(());
     }
+    events::insert(&mut *tx.connection(), job.id, before).await?;
+    let moved = moves::make(tx.connection(), job.id, made).await?;
+    tx.commit().await?;
+    told(app, &moved, Some(detail)).await;
     Ok(())
 }

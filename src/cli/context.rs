@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use nix::fcntl::Flock;
 
-use crate::app::App;
+use crate::app::{App, ownership};
 use crate::config::Config;
 use crate::db::Db;
 use crate::db::embedded::PrivatePostgres;
 use crate::domain::error::ErrorKind;
 use crate::private;
-use crate::worker::upkeep::ownership;
 
 /// Connections of a command that is no service.
 const ADMIN_CONNECTIONS: u32 = 2;

@@ -5,8 +5,7 @@ use std::time::Duration;
 use sqlx::PgExecutor;
 use sqlx::types::Json;
 
-use super::queue::interval;
-use super::{signed, to_json, unsigned};
+use super::{interval, signed, to_json, unsigned};
 use crate::domain::checkpoint::{Checkpoint, Metrics};
 use crate::domain::error::Result;
 use crate::domain::id::{CheckpointId, JobId, ModelId};

@@ -13,6 +13,7 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio::sync::Mutex;
 
+use super::hints::{CHANNEL, Listener};
 use super::queue::{self, Claim, Renewed};
 use super::{Tx, within};
 use crate::domain::error::{Error, ErrorKind, Result};
@@ -151,29 +152,18 @@ impl Db {
         self.pings.lock().await.take();
     }
 
-    /// Listens for hints that jobs were queued or cancelled, over a connection of its own.
+    /// Listens for hints about jobs, over a connection of its own.
     pub async fn listen(&self) -> Result<Listener> {
         let own =
             PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE).connect_lazy_with(self.options.clone());
         let mut listener = PgListener::connect_with(&own).await?;
-        listener.listen(queue::CHANNEL).await?;
+        listener.listen(CHANNEL).await?;
         Ok(Listener(listener))
     }
 }
 
 async fn answers(connection: &mut PgConnection) -> bool {
     matches!(tokio::time::timeout(PING, connection.ping()).await, Ok(Ok(())))
-}
-
-/// Hints from other processes. They may be lost; whoever waits for one also looks by the clock.
-pub struct Listener(PgListener);
-
-impl Listener {
-    /// Waits for the next hint.
-    pub async fn hint(&mut self) -> Result<()> {
-        self.0.recv().await?;
-        Ok(())
-    }
 }
 
 /// The connection over which one lease is kept. One that fails or does not answer in time is dropped, and the next

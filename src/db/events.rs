@@ -3,7 +3,7 @@
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
-use super::{pages, storable, storable_json};
+use super::{pages, storable, storable_json, unknown};
 use crate::domain::error::Result;
 use crate::domain::event::{Event, NewEvent};
 use crate::domain::id::{EventId, JobId};
@@ -13,8 +13,7 @@ use crate::domain::page::{Order, Page, PageRequest};
 pub async fn insert(db: impl PgExecutor<'_>, job: JobId, events: &[NewEvent]) -> Result<()> {
     let ids: Vec<Uuid> = events.iter().map(|_| EventId::new().0).collect();
     let levels: Vec<String> = events.iter().map(|event| event.level.as_str().to_owned()).collect();
-    let kinds: Vec<String> =
-        events.iter().map(|event| if event.metrics { "metrics" } else { "message" }.to_owned()).collect();
+    let kinds: Vec<String> = events.iter().map(|event| event.kind.word()).collect();
     let messages: Vec<String> = events.iter().map(|event| storable(&event.message)).collect();
     let data: Vec<serde_json::Value> =
         events.iter().map(|event| event.data.clone().map_or(serde_json::Value::Null, storable_json)).collect();
@@ -67,8 +66,8 @@ pub async fn list(db: impl PgExecutor<'_>, job: JobId, page: PageRequest<EventId
             Ok(Event {
                 id: EventId(row.id),
                 created_at: row.created_at,
-                level: row.level,
-                kind: row.kind,
+                level: row.level.parse().map_err(|()| unknown("level", &row.level))?,
+                kind: row.kind.parse().map_err(|()| unknown("kind of event", &row.kind))?,
                 message: row.message,
                 data: row.data,
             })

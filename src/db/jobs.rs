@@ -18,6 +18,7 @@ use crate::domain::report::DataReport;
 struct Row {
     id: Uuid,
     project_id: Uuid,
+    kind: String,
     created_at: OffsetDateTime,
     status: String,
     model: String,
@@ -68,6 +69,7 @@ impl TryFrom<Row> for Job {
             created_at: row.created_at,
             status: row.status.parse().map_err(|()| unknown("job status", &row.status))?,
             spec: JobSpec {
+                kind: kind(&row.kind)?,
                 model: row.model,
                 base_model: ModelId(row.base_model_id),
                 training_file: row.training_file_id.map(FileId),
@@ -96,6 +98,10 @@ impl TryFrom<Row> for Job {
     }
 }
 
+fn kind(word: &str) -> Result<JobKind> {
+    word.parse().map_err(|()| unknown("kind of job", word))
+}
+
 /// A job to insert, with what only the database keeps.
 pub struct NewJob<'a> {
     pub id: JobId,
@@ -106,19 +112,20 @@ pub struct NewJob<'a> {
     pub idempotency_key: Option<&'a str>,
 }
 
-/// Inserts a job in `validating_files`; false if the project has a job with the same idempotency key already.
+/// Inserts a job, which begins with its files being checked; false if the project has a job with the same idempotency key already.
 pub async fn insert(db: &mut PgConnection, job: &NewJob<'_>) -> Result<bool> {
     let spec = job.spec;
     let done = sqlx::query!(
         r#"
-        insert into jobs (id, project_id, status, model, base_model_id, training_file_id, validation_file_id,
+        insert into jobs (id, project_id, kind, model, base_model_id, training_file_id, validation_file_id,
                           test_file_id, method, hyperparameters, dataset, suffix, seed, name_tag, metadata,
                           request_hash, idempotency_key)
-        values ($1, $2, 'validating_files', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
         on conflict (project_id, idempotency_key) do nothing
         "#,
         job.id.0,
         job.project.0,
+        spec.kind.as_str(),
         spec.model,
         spec.base_model.0,
         spec.training_file.map(|id| id.0),
@@ -193,7 +200,7 @@ macro_rules! select {
         sqlx::query_as!(
             Row,
             r#"
-            select j.id, j.project_id, j.created_at, j.status, j.model, j.base_model_id, j.training_file_id,
+            select j.id, j.project_id, j.kind, j.created_at, j.status, j.model, j.base_model_id, j.training_file_id,
                    j.validation_file_id, j.test_file_id, j.method, j.hyperparameters,
                    j.dataset as "dataset: Json<DatasetOptions>", j.suffix, j.seed, j.name_tag,
                    j.metadata as "metadata: Json<BTreeMap<String, String>>",
@@ -218,7 +225,7 @@ macro_rules! select_page {
             "(j.prepared - 'labels' - 'report')",
             "null::jsonb",
             [
-                "where j.project_id = $1 and (j.training_file_id is not null) = $2 and ($3::uuid is null or j.id ",
+                "where j.project_id = $1 and j.kind = $2 and ($3::uuid is null or j.id ",
                 $behind,
                 r#" $3)
                 and (not $4 or j.metadata is null)
@@ -242,7 +249,7 @@ macro_rules! select_one {
             "j.report",
             [r#"
             where j.id = $1 and ($2::uuid is null or j.project_id = $2)
-              and ($3::boolean is null or (j.training_file_id is not null) = $3)
+              and ($3::text is null or j.kind = $3)
             "#],
             $($argument),*
         )
@@ -251,16 +258,15 @@ macro_rules! select_one {
 
 /// A project's job of that kind with its attempts, without its labels: they may be megabytes, and are shown nowhere.
 pub async fn find(db: &mut PgConnection, project: ProjectId, kind: JobKind, id: JobId) -> Result<Option<Job>> {
-    let is_training = Some(kind == JobKind::Training);
-    let row =
-        select_one!("(j.prepared - 'labels')", id.0, Some(project.0), is_training).fetch_optional(&mut *db).await?;
+    let kind = Some(kind.as_str());
+    let row = select_one!("(j.prepared - 'labels')", id.0, Some(project.0), kind).fetch_optional(&mut *db).await?;
     with_attempts(db, row.map(Job::try_from).transpose()?).await
 }
 
 /// A job of any project, for the worker that holds it.
 pub async fn find_any(db: &mut PgConnection, id: JobId) -> Result<Option<Job>> {
-    let (project, is_training) = (None::<Uuid>, None::<bool>);
-    let row = select_one!("j.prepared", id.0, project, is_training).fetch_optional(&mut *db).await?;
+    let (project, kind) = (None::<Uuid>, None::<&str>);
+    let row = select_one!("j.prepared", id.0, project, kind).fetch_optional(&mut *db).await?;
     with_attempts(db, row.map(Job::try_from).transpose()?).await
 }
 
@@ -283,17 +289,17 @@ pub async fn list(
         MetadataFilter::None => (true, None),
         MetadataFilter::Has(pairs) => (false, Some(to_json(pairs)?)),
     };
-    let (training, after) = (kind == JobKind::Training, page.after.map(|id| id.0));
+    let (kind, after) = (kind.as_str(), page.after.map(|id| id.0));
     let (status, model) = (filter.status.map(JobStatus::as_str), filter.model.as_deref());
     let bytes = |row: &Row| i64::from(row.bytes);
     // Each order is a query of its own, since each goes along the index.
     let mut jobs = match page.order {
         Order::Ascending => {
-            let rows = select_page!(">", "asc", project.0, training, after, without, has, status, model, page.rows());
+            let rows = select_page!(">", "asc", project.0, kind, after, without, has, status, model, page.rows());
             pages::collect(rows.fetch(&mut *db), page.limit, bytes, Job::try_from).await?
         }
         Order::Descending => {
-            let rows = select_page!("<", "desc", project.0, training, after, without, has, status, model, page.rows());
+            let rows = select_page!("<", "desc", project.0, kind, after, without, has, status, model, page.rows());
             pages::collect(rows.fetch(&mut *db), page.limit, bytes, Job::try_from).await?
         }
     };
@@ -308,10 +314,10 @@ pub async fn list(
 /// Whether a project has this job of that kind.
 pub async fn exists(db: impl PgExecutor<'_>, project: ProjectId, kind: JobKind, id: JobId) -> Result<bool> {
     let row = sqlx::query!(
-        "select id from jobs where id = $1 and project_id = $2 and (training_file_id is not null) = $3",
+        "select id from jobs where id = $1 and project_id = $2 and kind = $3",
         id.0,
         project.0,
-        kind == JobKind::Training
+        kind.as_str()
     )
     .fetch_optional(db)
     .await?;
@@ -356,18 +362,12 @@ pub async fn summary(db: impl PgExecutor<'_>, id: JobId) -> Result<Option<Summar
 
 /// The number of jobs of each kind in each status, over all projects.
 pub async fn count(db: impl PgExecutor<'_>) -> Result<Vec<(JobKind, JobStatus, u64)>> {
-    let rows = sqlx::query!(
-        r#"
-        select training_file_id is not null as "is_training!", status, count(*) as "count!"
-        from jobs group by 1, 2
-        "#
-    )
-    .fetch_all(db)
-    .await?;
+    let rows =
+        sqlx::query!(r#"select kind, status, count(*) as "count!" from jobs group by 1, 2"#).fetch_all(db).await?;
     rows.into_iter()
         .map(|row| {
             let status = row.status.parse().map_err(|()| unknown("job status", &row.status))?;
-            Ok((JobKind::of(row.is_training), status, unsigned(row.count)))
+            Ok((kind(&row.kind)?, status, unsigned(row.count)))
         })
         .collect()
 }

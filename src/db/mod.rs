@@ -7,6 +7,7 @@ mod connect;
 pub mod embedded;
 pub mod events;
 pub mod files;
+pub mod hints;
 pub mod jobs;
 pub mod keys;
 pub mod metrics;
@@ -22,8 +23,10 @@ pub mod workers;
 use std::time::Duration;
 
 use sqlx::Postgres;
+use sqlx::postgres::types::PgInterval;
 
-pub use connect::{Db, LeaseLine, Listener};
+pub use connect::{Db, LeaseLine};
+pub use hints::{Listener, hint};
 
 use crate::domain::error::{Error, ErrorKind, Result};
 
@@ -123,6 +126,12 @@ fn signed(value: u64) -> i64 {
 
 fn hash32(bytes: &[u8]) -> Result<[u8; 32], Error> {
     bytes.try_into().map_err(|_| Error::internal("a stored hash has another length than 32"))
+}
+
+/// A duration as PostgreSQL has it.
+fn interval(duration: Duration) -> PgInterval {
+    let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    PgInterval { months: 0, days: 0, microseconds }
 }
 
 /// A word that the schema allows and the code does not know.

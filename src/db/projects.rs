@@ -5,6 +5,7 @@ use sqlx::{PgConnection, PgExecutor};
 use super::{signed, unsigned};
 use crate::domain::error::Result;
 use crate::domain::id::ProjectId;
+use crate::domain::job::JobKind;
 use crate::domain::quota::Quotas;
 
 /// A project as its operator sees it.
@@ -75,11 +76,12 @@ pub async fn open_jobs(db: impl PgExecutor<'_>, project: ProjectId, used: Quotas
         select
             count(*) filter (where status <> 'running') as "queued!",
             count(*) filter (where status = 'running') as "running!",
-            count(*) filter (where training_file_id is null) as "evaluations!"
+            count(*) filter (where kind = $2) as "evaluations!"
         from jobs
         where project_id = $1 and status in ('validating_files', 'queued', 'running', 'paused')
         "#,
-        project.0
+        project.0,
+        JobKind::Evaluation.as_str()
     )
     .fetch_one(db)
     .await?;

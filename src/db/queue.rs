@@ -6,18 +6,15 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::types::PgInterval;
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-use super::{Db, signed, storable_json, to_json, unknown};
+use super::moves;
+use super::{Db, interval, signed, to_json, unknown};
 use crate::domain::Timestamp;
 use crate::domain::error::Result;
-use crate::domain::id::{FileId, JobId, LeaseToken, ModelId, WorkerId};
-use crate::domain::job::{JobError, JobKind, JobStatus, Phase, Prepared};
-
-/// The channel of hints that jobs were queued or cancelled.
-pub const CHANNEL: &str = "finetuned_jobs";
+use crate::domain::id::{JobId, LeaseToken, WorkerId};
+use crate::domain::job::{Grant, JobKind, JobStatus, Move, Moved, Phase, Prepared};
 
 /// The right to work on a job, as long as its lease is renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,17 +34,6 @@ impl Claim {
     }
 }
 
-pub(super) fn interval(duration: Duration) -> PgInterval {
-    let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-    PgInterval { months: 0, days: 0, microseconds }
-}
-
-/// Tells other processes to look at the queue and at the leases they hold.
-pub async fn hint(db: impl PgExecutor<'_>) -> Result<()> {
-    sqlx::query!("select pg_notify($1, '')", CHANNEL).execute(db).await?;
-    Ok(())
-}
-
 /// Waits until nobody else chooses a job of this kind, until the transaction ends: so that each choice knows of those
 /// before it.
 pub(super) async fn choose_in_turn(db: &mut PgConnection, kind: &str) -> Result<()> {
@@ -59,10 +45,28 @@ pub(super) async fn choose_in_turn(db: &mut PgConnection, kind: &str) -> Result<
 /// Gives the next queued job that the worker's machine has room for to a free slot of it, if there are both. Next is the
 /// oldest job of the project that has the fewest running and whose turn was longest ago.
 /// A project runs at most `most_running` unless it has a limit of its own; 0 is none.
-pub async fn claim(db: &Db, worker: WorkerId, host: &str, lease: Duration, most_running: u64) -> Result<Option<Claim>> {
+pub async fn claim(
+    db: &Db,
+    worker: WorkerId,
+    host: &str,
+    lease: Duration,
+    most_running: u64,
+) -> Result<Option<(Claim, Moved)>> {
     let mut tx = db.begin().await?;
-    choose_in_turn(tx.connection(), "claim").await?;
+    let connection = tx.connection();
+    choose_in_turn(connection, "claim").await?;
+    let Some((job, slot)) = next(connection, worker, most_running).await? else { return Ok(None) };
     let token = LeaseToken(Uuid::new_v4());
+    let start = Move::Start(Grant { worker, token, lease });
+    let moved = moves::make(connection, job, &start).await?;
+    let claim = Claim { job, attempt: moved.attempt, token, slot, kind: moved.kind };
+    place(connection, &claim, worker, host).await?;
+    tx.commit().await?;
+    Ok(Some((claim, moved)))
+}
+
+/// The job that is next for this worker, and a slot for it, both locked.
+async fn next(db: &mut PgConnection, worker: WorkerId, most_running: u64) -> Result<Option<(JobId, i32)>> {
     let row = sqlx::query!(
         r#"
         with free as (
@@ -86,7 +90,7 @@ pub async fn claim(db: &Db, worker: WorkerId, host: &str, lease: Duration, most_
                 select count(*) as jobs from jobs where project_id = p.id and status = 'running'
             ) running
             where exists (select from free)
-              and (coalesce(p.quota_running_jobs, $5) = 0 or running.jobs < coalesce(p.quota_running_jobs, $5))
+              and (coalesce(p.quota_running_jobs, $2) = 0 or running.jobs < coalesce(p.quota_running_jobs, $2))
             order by running.jobs, p.claimed_at nulls first, first.id
         ),
         candidate as (
@@ -95,45 +99,40 @@ pub async fn claim(db: &Db, worker: WorkerId, host: &str, lease: Duration, most_
                 select id from jobs where id = turns.id and status = 'queued' for update skip locked
             ) unheld
             limit 1
-        ),
-        claimed as (
-            update jobs
-            set status = 'running', attempt = attempt + 1, worker_id = $1, lease_token = $2,
-                lease_until = clock_timestamp() + $3, phase = 'loading', step = 0, total_steps = 0
-            where id in (select id from candidate)
-            returning id, project_id, attempt, training_file_id
-        ),
-        turned as (
-            update projects set claimed_at = clock_timestamp() where id in (select project_id from claimed)
-        ),
-        placed as (
-            update slots set job_id = claimed.id, attempt = claimed.attempt
-            from claimed where slots.worker_id = $1 and slots.slot = (select slot from free)
-            returning slots.slot
-        ),
-        recorded as (
-            insert into attempts (job_id, attempt, worker_id, host, lease_token)
-            select id, attempt, $1, $4, $2 from claimed
         )
-        select claimed.id, claimed.attempt, claimed.training_file_id is not null as "is_training!", placed.slot
-        from claimed, placed
+        select candidate.id, free.slot from candidate, free
         "#,
         worker.0,
-        token.0,
-        interval(lease),
-        host,
         signed(most_running)
     )
-    .fetch_optional(&mut *tx.connection())
+    .fetch_optional(db)
     .await?;
-    tx.commit().await?;
-    Ok(row.map(|row| Claim {
-        job: JobId(row.id),
-        attempt: row.attempt.unsigned_abs(),
-        token,
-        slot: row.slot,
-        kind: JobKind::of(row.is_training),
-    }))
+    Ok(row.map(|row| (JobId(row.id), row.slot)))
+}
+
+/// Records an attempt that has begun: in its slot, as its project's turn, and in the list of attempts.
+async fn place(db: &mut PgConnection, claim: &Claim, worker: WorkerId, host: &str) -> Result<()> {
+    sqlx::query!(
+        r#"
+        with turned as (
+            update projects set claimed_at = clock_timestamp()
+            where id = (select project_id from jobs where jobs.id = $1)
+        ),
+        placed as (
+            update slots set job_id = $1, attempt = $2 where worker_id = $3 and slot = $4
+        )
+        insert into attempts (job_id, attempt, worker_id, host, lease_token) values ($1, $2, $3, $5, $6)
+        "#,
+        claim.job.0,
+        claim.attempt.cast_signed(),
+        worker.0,
+        claim.slot,
+        host,
+        claim.token.0
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Up to `limit` jobs that have waited in the queue for `patience` while no worker with room for them was there, each once,
@@ -245,76 +244,6 @@ pub async fn settle(db: &mut PgConnection, claim: &Claim, prepared: &Prepared) -
     Ok(())
 }
 
-/// What a succeeded job has to show.
-pub struct Success<'a> {
-    /// Of a training.
-    pub model: Option<ModelId>,
-    pub result_file: FileId,
-    /// Of an evaluation.
-    pub report_file: Option<FileId>,
-    pub trained_tokens: u64,
-    pub evaluation: &'a serde_json::Value,
-}
-
-/// Ends the held job well.
-pub async fn succeed(db: &mut PgConnection, claim: &Claim, success: &Success<'_>) -> Result<()> {
-    sqlx::query!(
-        r#"
-        update jobs
-        set status = 'succeeded', finished_at = now(), fine_tuned_model_id = $2, result_file_id = $3,
-            trained_tokens = $4, evaluation = $5, report_file_id = $6, phase = null, estimated_finish = null, pause_requested = false,
-            lease_token = null, lease_until = null, worker_id = null
-        where id = $1
-        "#,
-        claim.job.0,
-        success.model.map(|id| id.0),
-        success.result_file.0,
-        signed(success.trained_tokens),
-        storable_json(success.evaluation.clone()),
-        success.report_file.map(|id| id.0)
-    )
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-/// Ends the held job badly.
-pub async fn fail(db: &mut PgConnection, job: JobId, error: &JobError) -> Result<()> {
-    sqlx::query!(
-        r#"
-        update jobs
-        set status = 'failed', finished_at = now(), error = $2, phase = null, estimated_finish = null,
-            pause_requested = false, lease_token = null, lease_until = null, worker_id = null
-        where id = $1
-        "#,
-        job.0,
-        to_json(error)?
-    )
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-/// Puts the held job back into the queue, to be taken after `delay`, or to rest if its owner asked for that. Returns
-/// the status it has now.
-pub async fn put_back(db: &mut PgConnection, job: JobId, delay: Duration) -> Result<JobStatus> {
-    let row = sqlx::query!(
-        r#"
-        update jobs
-        set status = case when pause_requested then 'paused' else 'queued' end, pause_requested = false,
-            run_after = now() + $2, phase = null, estimated_finish = null,
-            lease_token = null, lease_until = null, worker_id = null
-        where id = $1
-        returning status
-        "#,
-        job.0,
-        interval(delay)
-    )
-    .fetch_one(db)
-    .await?;
-    row.status.parse().map_err(|()| unknown("job status", &row.status))
-}
-
 /// Frees the slot of an attempt whose trainer is gone.
 pub async fn free_slot(db: impl PgExecutor<'_>, worker: WorkerId, claim: &Claim) -> Result<()> {
     sqlx::query!(
@@ -339,10 +268,10 @@ pub async fn free_slots_of(db: impl PgExecutor<'_>, job: JobId) -> Result<()> {
 }
 
 /// Locks one running job whose lease has ended, or, given a worker, one that the worker's earlier life left behind.
-pub async fn next_orphan(db: &mut PgConnection, left_by: Option<WorkerId>) -> Result<Option<(JobId, JobKind, u32)>> {
+pub async fn next_orphan(db: &mut PgConnection, left_by: Option<WorkerId>) -> Result<Option<(JobId, u32)>> {
     let row = sqlx::query!(
         r#"
-        select id, training_file_id is not null as "is_training!", attempt from jobs
+        select id, attempt from jobs
         where status = 'running'
           and case when $1::uuid is null then lease_until < clock_timestamp() else worker_id = $1 end
         order by id limit 1 for update skip locked
@@ -351,5 +280,5 @@ pub async fn next_orphan(db: &mut PgConnection, left_by: Option<WorkerId>) -> Re
     )
     .fetch_optional(db)
     .await?;
-    Ok(row.map(|row| (JobId(row.id), JobKind::of(row.is_training), row.attempt.unsigned_abs())))
+    Ok(row.map(|row| (JobId(row.id), row.attempt.unsigned_abs())))
 }

@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use sqlx::PgExecutor;
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-use super::queue::{choose_in_turn, interval};
-use super::{Db, signed, to_json};
+use super::queue::choose_in_turn;
+use super::{Db, interval};
 use crate::domain::error::Result;
 use crate::domain::id::JobId;
-use crate::domain::job::{JobError, Prepared};
-use crate::domain::report::DataReport;
 
 /// The right to validate a job's files, as long as it is renewed.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +16,7 @@ pub struct Taken {
     pub job: JobId,
     /// How often the job was taken by readers that came to no end, this time included.
     pub tries: u32,
-    token: Uuid,
+    pub(super) token: Uuid,
 }
 
 /// Takes the next job whose files are to be validated, for as long as `lease`. Of each project one job is validated at a
@@ -83,6 +81,18 @@ pub async fn renew(db: impl PgExecutor<'_>, taken: &Taken, lease: Duration) -> R
     Ok(done.rows_affected() > 0)
 }
 
+/// Locks the job until the transaction ends; false if it was cancelled or is another's.
+pub async fn hold(db: &mut PgConnection, taken: &Taken) -> Result<bool> {
+    let row = sqlx::query!(
+        "select id from jobs where id = $1 and validation_token = $2 for no key update",
+        taken.job.0,
+        taken.token
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.is_some())
+}
+
 /// Gives a job back, to be taken again after `delay`. Where it `counts`, this was one of its tries.
 pub async fn give_back(db: impl PgExecutor<'_>, taken: &Taken, delay: Duration, counts: bool) -> Result<()> {
     sqlx::query!(
@@ -100,47 +110,4 @@ pub async fn give_back(db: impl PgExecutor<'_>, taken: &Taken, delay: Duration, 
     .execute(db)
     .await?;
     Ok(())
-}
-
-/// Moves a validated job into the queue; false if it was cancelled or is another's.
-pub async fn queue(db: impl PgExecutor<'_>, taken: &Taken, prepared: &Prepared) -> Result<bool> {
-    let done = sqlx::query!(
-        r#"
-        update jobs
-        set status = 'queued', prepared = $3, run_after = now(), needed_memory = $4, needed_disk = $5,
-            validation_token = null
-        where id = $1 and validation_token = $2
-        "#,
-        taken.job.0,
-        taken.token,
-        to_json(prepared)?,
-        prepared.estimate.as_ref().and_then(|estimate| estimate.peak_memory_bytes).map(signed),
-        prepared.estimate.as_ref().map(|estimate| signed(estimate.disk_bytes))
-    )
-    .execute(db)
-    .await?;
-    Ok(done.rows_affected() > 0)
-}
-
-/// Fails a job whose files did not pass; false if it was cancelled or is another's.
-pub async fn refuse(
-    db: impl PgExecutor<'_>,
-    taken: &Taken,
-    error: &JobError,
-    report: Option<&DataReport>,
-) -> Result<bool> {
-    let done = sqlx::query!(
-        r#"
-        update jobs
-        set status = 'failed', error = $3, report = $4, finished_at = now(), validation_token = null
-        where id = $1 and validation_token = $2
-        "#,
-        taken.job.0,
-        taken.token,
-        to_json(error)?,
-        report.map(to_json).transpose()?
-    )
-    .execute(db)
-    .await?;
-    Ok(done.rows_affected() > 0)
 }

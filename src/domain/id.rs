@@ -13,7 +13,7 @@ pub struct InvalidId {
     prefix: &'static str,
 }
 
-fn parse(prefix: &'static str, text: &str) -> Result<Uuid, InvalidId> {
+pub(super) fn parse(prefix: &'static str, text: &str) -> Result<Uuid, InvalidId> {
     text.strip_prefix(prefix)
         .filter(|rest| rest.len() == 32 && rest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
         .and_then(|rest| Uuid::try_parse(rest).ok())

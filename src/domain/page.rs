@@ -22,6 +22,11 @@ impl<After> PageRequest<After> {
     pub fn rows(&self) -> i64 {
         i64::from(self.limit) + 1
     }
+
+    /// The same page, by another kind of identifier.
+    pub fn map<Other>(self, other: impl FnOnce(After) -> Other) -> PageRequest<Other> {
+        PageRequest { after: self.after.map(other), limit: self.limit, order: self.order }
+    }
 }
 
 /// One page as found.

@@ -8,16 +8,15 @@ use super::Worker;
 use super::lease::Lease;
 use super::memory::cause_of_death;
 use super::publisher;
-use crate::app::jobs::{Move, told};
+use crate::app::jobs::told;
 use crate::db::attempts::Spent;
 use crate::db::queue::Claim;
-use crate::db::{self, Connection, attempts, events, queue};
+use crate::db::{self, Connection, attempts, moves, queue};
 use crate::domain::attempt::{Cause, Outcome, ProcessEnd};
 use crate::domain::error::{ErrorKind, Result};
 use crate::domain::estimate::gib;
-use crate::domain::event::NewEvent;
 use crate::domain::id::JobId;
-use crate::domain::job::{JobError, JobStatus};
+use crate::domain::job::{JobError, JobStatus, Move, Moved, Why};
 use crate::telemetry;
 
 /// The end of an attempt.
@@ -167,7 +166,7 @@ pub(super) async fn record(worker: &Worker, claim: &Claim, ending: &Ending) -> R
         }
     };
     if let Some(made) = made {
-        told(&worker.app, claim.kind, claim.job, made, Some(claim.attempt), Some(&ending.detail)).await;
+        told(&worker.app, &made, Some(&ending.detail)).await;
     }
     Ok(())
 }
@@ -192,7 +191,7 @@ pub(super) async fn free_slot(worker: &Worker, claim: &Claim) {
 }
 
 /// Returns the move that the job made by it.
-async fn settle(worker: &Worker, claim: &Claim, ending: &Ending) -> Result<Option<Move>> {
+async fn settle(worker: &Worker, claim: &Claim, ending: &Ending) -> Result<Option<Moved>> {
     let mut tx = worker.app.db.begin().await?;
     let held = queue::hold(tx.connection(), claim).await?;
     let end = attempts::End {
@@ -206,51 +205,35 @@ async fn settle(worker: &Worker, claim: &Claim, ending: &Ending) -> Result<Optio
         Some(cause) if held => move_on(tx.connection(), claim, cause, ending).await?,
         Some(_) => None,
         // Recorded together with what the run made.
-        None => Some(Move::Succeeded),
+        None => Some(succeeded(claim)),
     };
     // The trainer is gone, so the slot is free in the moment in which another worker may take the job.
     queue::free_slot(&mut *tx.connection(), worker.identity.id, claim).await?;
-    queue::hint(&mut *tx.connection()).await?;
+    db::hint(&mut *tx.connection(), Some(claim.job)).await?;
     worker.app.failpoints.hit("ending.commit", claim.attempt.into());
     tx.commit().await?;
     Ok(made)
 }
 
-async fn move_on(db: &mut Connection, claim: &Claim, cause: Cause, ending: &Ending) -> Result<Option<Move>> {
+/// The move that was made when the results were stored.
+fn succeeded(claim: &Claim) -> Moved {
+    let status = JobStatus::Succeeded;
+    Moved { job: claim.job, kind: claim.kind, status, attempt: claim.attempt, word: status.as_str() }
+}
+
+async fn move_on(db: &mut Connection, claim: &Claim, cause: Cause, ending: &Ending) -> Result<Option<Moved>> {
+    let put_back = |why| Move::PutBack { delay: Duration::ZERO, why };
+    let error = || ending.error.clone().unwrap_or_else(|| JobError::new("training_failed", &ending.detail));
     match cause.outcome() {
-        Outcome::Failed => {
-            let error = ending.error.clone().unwrap_or_else(|| JobError::new("training_failed", &ending.detail));
-            fail(db, claim.job, &error).await.map(Some)
-        }
+        Outcome::Failed => moves::make(db, claim.job, &Move::Fail(&error())).await.map(Some),
         Outcome::Crashed | Outcome::Lost => {
             retry_or_fail(db, claim.job, claim.attempt, cause, &ending.detail).await.map(Some)
         }
-        Outcome::ShutDown | Outcome::Paused => {
-            let status = queue::put_back(db, claim.job, Duration::ZERO).await?;
-            let message = match (status, cause.outcome()) {
-                (JobStatus::Paused, _) => "Fine-tuning job paused",
-                (_, Outcome::Paused) => "The job is queued again and will go on",
-                _ => "The worker shut down; the job is queued again and will go on",
-            };
-            events::insert(db, claim.job, &[NewEvent::info(message)]).await?;
-            Ok(Some(at_rest(status)))
-        }
+        Outcome::ShutDown => moves::make(db, claim.job, &put_back(Why::ShutDown)).await.map(Some),
+        Outcome::Paused => moves::make(db, claim.job, &put_back(Why::Asked)).await.map(Some),
         // Already recorded together with the model, or by whoever cancelled.
         Outcome::Succeeded | Outcome::Cancelled => Ok(None),
     }
-}
-
-/// The move of a job that was given back and has this status.
-fn at_rest(status: JobStatus) -> Move {
-    if status == JobStatus::Paused { Move::Paused } else { Move::PutBack }
-}
-
-/// Fails a job, with the event that says so.
-async fn fail(db: &mut Connection, job: JobId, error: &JobError) -> Result<Move> {
-    queue::fail(db, job, error).await?;
-    let data = serde_json::json!({"error_code": error.code, "error_param": error.param});
-    events::insert(db, job, &[NewEvent::error(error.message.clone()).data(data)]).await?;
-    Ok(Move::Failed)
 }
 
 /// Queues a job again after an attempt that did not come to an end of its own, or fails it once such attempts have
@@ -261,7 +244,7 @@ pub(super) async fn retry_or_fail(
     attempt: u32,
     cause: Cause,
     detail: &str,
-) -> Result<Move> {
+) -> Result<Moved> {
     let mut count = 0;
     // An attempt that counted as lost when the job went on may be known as a crash by now.
     for outcome in [Outcome::Crashed, Outcome::Lost] {
@@ -270,17 +253,14 @@ pub(super) async fn retry_or_fail(
         if let (true, Some(last)) = (outcome.budget().is_some_and(|budget| number >= budget), spent.last()) {
             let code = last.cause.unwrap_or(cause).job_error_code();
             let message = format!("Gave up after {number} attempts: {}.", listed(&spent));
-            return fail(db, job, &JobError::new(code, message)).await;
+            return moves::make(db, job, &Move::Fail(&JobError::new(code, message))).await;
         }
         if outcome == cause.outcome() {
             count = number;
         }
     }
-    let status = queue::put_back(&mut *db, job, backoff(cause.outcome(), count)).await?;
-    let next = if status == JobStatus::Paused { "paused" } else { "queued again and will go on" };
-    let message = format!("Attempt {attempt} ended early: {detail}. The job is {next}.");
-    events::insert(db, job, &[NewEvent::warn(message)]).await?;
-    Ok(at_rest(status))
+    let why = Why::Ended { number: attempt, detail };
+    moves::make(db, job, &Move::PutBack { delay: backoff(cause.outcome(), count), why }).await
 }
 
 /// The last few attempts, each with what ended it.

@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::child::Commands;
 use crate::app::App;
+use crate::app::hints::JobHints;
 use crate::clock::boot_time;
 use crate::db::LeaseLine;
 use crate::db::queue::Claim;
@@ -48,12 +49,12 @@ impl Drop for Keeper {
 }
 
 impl Keeper {
-    /// Starts renewing; hints make it look at once.
-    pub(super) fn start(app: &App, claim: Claim, hints: watch::Receiver<u64>) -> Self {
+    /// Starts renewing; hints about the job make it look at once.
+    pub(super) fn start(app: &App, claim: Claim) -> Self {
         let (sender, state) = watch::channel(Lease::Held);
         let (pause, pausing) = watch::channel(false);
         let (guarded, guards) = watch::channel(None);
-        let (line, lease) = (app.db.lease_line(), app.config.lease);
+        let (line, lease, hints) = (app.db.lease_line(), app.config.lease, app.hints.of(claim.job));
         let task = tokio::spawn(async move {
             let held = OneMore::of(telemetry::LEASES, claim.kind.as_str());
             let end = keep(line, &claim, lease, hints, &pause, guards.clone()).await;
@@ -135,7 +136,7 @@ async fn keep(
     mut line: LeaseLine,
     claim: &Claim,
     lease: Duration,
-    mut hints: watch::Receiver<u64>,
+    mut hints: JobHints,
     pause: &watch::Sender<bool>,
     mut guards: watch::Receiver<Option<Guarded>>,
 ) -> Lease {
@@ -144,7 +145,7 @@ async fn keep(
     loop {
         tokio::select! {
             () = tokio::time::sleep(rest) => {}
-            Ok(()) = hints.changed() => {}
+            () = hints.changed() => {}
             Ok(()) = guards.changed() => {
                 prolong(&guards, deadline);
                 continue;

@@ -22,17 +22,17 @@ mod watchdog;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use identity::{Identity, IdentityError};
 
-use crate::app::App;
+use crate::app::{App, hints};
 use crate::db::queue::{self, Claim};
 use crate::db::{self, workers};
 use crate::domain::attempt::Outcome;
-use crate::domain::error::{Error, Result};
+use crate::domain::error::Result;
+use crate::domain::job::Moved;
 use crate::process::Place;
 
 /// How long a worker sleeps at most before it looks at the queue again. Hints wake it earlier.
@@ -49,23 +49,20 @@ pub(crate) struct Worker {
     place: Arc<Place>,
     /// CPU threads of one run.
     threads: usize,
-    hints: watch::Receiver<u64>,
     shutdown: CancellationToken,
 }
 
 /// Hints from other processes, and upkeep: what each process does in the background once, whether it runs jobs or not.
 struct Background {
-    hints: watch::Receiver<u64>,
     upkeep: JoinHandle<()>,
     listening: JoinHandle<()>,
 }
 
 impl Background {
     fn start(app: &App, shutdown: &CancellationToken) -> Self {
-        let (hint, hints) = watch::channel(0);
-        let upkeep = tokio::spawn(upkeep::run(app.clone(), hints.clone(), shutdown.clone()));
-        let listening = tokio::spawn(listen(app.clone(), hint, shutdown.clone()));
-        Self { hints, upkeep, listening }
+        let upkeep = tokio::spawn(upkeep::run(app.clone(), shutdown.clone()));
+        let listening = tokio::spawn(hints::listen(app.clone(), shutdown.clone()));
+        Self { upkeep, listening }
     }
 
     /// Waits until it has ended, which it does on shutdown.
@@ -93,9 +90,8 @@ pub async fn run(app: App, identity: Identity, shutdown: CancellationToken) -> R
         () = shutdown.cancelled() => return Ok(0),
     };
     let slots = app.config.slots.unwrap_or_else(|| u32::try_from(place.devices.cuda).unwrap_or(u32::MAX).max(1));
-    let hints = background.hints.clone();
     let threads = machine::threads(slots, &app.config);
-    let worker = Worker { app, identity: Arc::new(identity), place, threads, hints, shutdown: shutdown.clone() };
+    let worker = Worker { app, identity: Arc::new(identity), place, threads, shutdown: shutdown.clone() };
     worker.register(slots).await?;
     let showing = tokio::spawn(worker.clone().show_machine(slots));
     tracing::info!(worker = %worker.identity.id, slots, threads, gpus = worker.place.devices.cuda, "worker ready");
@@ -119,7 +115,7 @@ impl Worker {
     /// the end of it left unfinished.
     async fn claim_until(&self, shutdown: &CancellationToken) -> usize {
         let mut runs: JoinSet<Outcome> = JoinSet::new();
-        let mut hints = self.hints.clone();
+        let mut hints = self.app.hints.any();
         let mut had_room = true;
         while !shutdown.is_cancelled() {
             let room = self.app.check_room_for_runs();
@@ -130,9 +126,9 @@ impl Worker {
             }
             had_room = room.is_ok();
             match if had_room { self.claim().await } else { Ok(None) } {
-                Ok(Some(claim)) => {
+                Ok(Some((claim, started))) => {
                     let (worker, shutdown) = (self.clone(), shutdown.clone());
-                    runs.spawn(async move { supervise::supervise(&worker, claim, shutdown).await });
+                    runs.spawn(async move { supervise::supervise(&worker, claim, started, shutdown).await });
                     continue;
                 }
                 Ok(None) => {}
@@ -156,7 +152,7 @@ impl Worker {
         unfinished
     }
 
-    async fn claim(&self) -> Result<Option<Claim>> {
+    async fn claim(&self) -> Result<Option<(Claim, Moved)>> {
         let Identity { id, host, .. } = &*self.identity;
         let config = &self.app.config;
         let claimed = queue::claim(&self.app.db, *id, host, config.lease, config.quotas.running_jobs);
@@ -172,25 +168,5 @@ async fn find_place(app: &App) -> Arc<Place> {
             Err(error) => tracing::error!(error, "the trainer does not run, so no job can; trying again"),
         }
         tokio::time::sleep(Duration::from_secs(10)).await;
-    }
-}
-
-/// Counts hints from other processes up, for everyone who waits.
-async fn listen(app: App, hint: watch::Sender<u64>, shutdown: CancellationToken) {
-    while !shutdown.is_cancelled() {
-        let heard = async {
-            let mut listener = app.db.listen().await?;
-            loop {
-                listener.hint().await?;
-                hint.send_modify(|count| *count += 1);
-            }
-            #[expect(unreachable_code, reason = "gives the block its type")]
-            Ok::<(), Error>(())
-        };
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            Err(error) = heard => tracing::debug!(error = error.chain(), "not listening for hints; polling goes on"),
-        }
-        tokio::time::sleep(POLL).await;
     }
 }

@@ -70,7 +70,7 @@ async fn fill(
     let [training, validation, test] = files;
     let run = RunSpec {
         version: VERSION,
-        job: spec.kind().public_id(job.id),
+        job: spec.kind.public_id(job.id),
         method: spec.method,
         family: base.family,
         model: PathBuf::from("model"),
@@ -121,7 +121,7 @@ async fn resume_point(
             Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::OutOfStorage) => return Err(error),
             Err(error) => {
                 tracing::warn!(
-                    job = job.spec.kind().public_id(job.id),
+                    job = job.spec.kind.public_id(job.id),
                     step,
                     error = error.chain(),
                     "a checkpoint cannot be used"

@@ -66,7 +66,7 @@ impl Reports {
             app,
             claim,
             prepared,
-            kind: job.spec.kind(),
+            kind: job.spec.kind,
             rows: BTreeMap::new(),
             values: 0,
             events: Vec::new(),
@@ -120,11 +120,10 @@ impl Reports {
         self.prepared.hyperparameters.precision = started.precision;
         self.step = started.step;
         self.total_steps = started.total_steps;
-        let noun = self.kind.noun();
-        self.events.push(NewEvent::info(match started.step {
-            0 => format!("{noun} started"),
-            step => format!("{noun} goes on from step {step} (attempt {})", self.claim.attempt),
-        }));
+        if started.step > 0 {
+            let (noun, step, attempt) = (self.kind.noun(), started.step, self.claim.attempt);
+            self.events.push(NewEvent::info(format!("{noun} goes on from step {step} (attempt {attempt})")));
+        }
         let precision = json!(started.precision);
         let where_to = format!("{} on {}", precision.as_str().unwrap_or_default(), started.device);
         let Started { parameters, training_examples, mean_tokens, total_steps, .. } = &started;

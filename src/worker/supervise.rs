@@ -13,23 +13,24 @@ use super::lease::{Keeper, Lease};
 use super::prepare::prepare;
 use super::reports::Reports;
 use super::run::Run;
-use crate::app::jobs::{Move, told};
+use crate::app::jobs::told;
 use crate::db::jobs;
 use crate::db::queue::Claim;
 use crate::domain::attempt::{Cause, Outcome};
 use crate::domain::error::{Error, ErrorKind, Result, is_storage_full};
+use crate::domain::job::Moved;
 use crate::store::out_of_storage;
 use crate::telemetry::{self, OneMore};
 
 /// Runs a claimed job, records how the attempt ended, and returns it. The slot is free again on return, and a panic on the
 /// way costs the attempt alone.
-pub(super) async fn supervise(worker: &Worker, claim: Claim, shutdown: CancellationToken) -> Outcome {
+pub(super) async fn supervise(worker: &Worker, claim: Claim, started: Moved, shutdown: CancellationToken) -> Outcome {
     let app = &worker.app;
     let _running = OneMore::of(telemetry::RUNNING, claim.kind.as_str());
     app.failpoints.hit("worker.claimed", claim.attempt.into());
     let folder = app.runs().join(format!("{}-{}", claim.job.0.simple(), claim.attempt));
-    let mut keeper = Keeper::start(app, claim, worker.hints.clone());
-    told(app, claim.kind, claim.job, Move::Running, Some(claim.attempt), None).await;
+    let mut keeper = Keeper::start(app, claim);
+    told(app, &started, None).await;
     let tried = Box::pin(attempt(worker, &claim, &folder, &mut keeper, shutdown));
     let tried = AssertUnwindSafe(tried).catch_unwind().await;
     let ending = match tried {

@@ -4,7 +4,7 @@ use finetuned::domain::job::JobStatus;
 use serde_json::json;
 
 use super::support::data;
-use super::support::service::Service;
+use super::support::service::{Service, eventually};
 
 /// Puts a job into a status by force, with the columns that the schema wants for it.
 async fn place(service: &Service, id: uuid::Uuid, status: JobStatus) {
@@ -79,4 +79,32 @@ async fn the_schema_refuses_halves_of_a_state() {
             sqlx::query(sqlx::AssertSqlSafe(format!("update jobs {half}"))).execute(service.app.db.pool()).await;
         assert!(result.is_err(), "{half}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_move_is_an_event_of_its_kind_in_the_order_of_the_moves() {
+    let service = Service::with_worker().await;
+    service.import_tiny_model().await;
+    let client = service.client();
+    let file = client.upload("data.csv", data::csv(30)).await;
+    let kinds = async |id: &str| -> Vec<String> {
+        let id = uuid::Uuid::parse_str(id.rsplit('-').next().unwrap()).unwrap();
+        let kinds = "select kind from events where job_id = $1 and kind not in ('message', 'metrics') order by seq";
+        sqlx::query_scalar(kinds).bind(id).fetch_all(service.app.db.pool()).await.unwrap()
+    };
+    let id = client.create_job(&file, json!({"n_epochs": 1})).await;
+    let model = client.wait_for_end(&id).await["fine_tuned_model"].as_str().unwrap().to_owned();
+    let begins = ["job.validating_files", "job.queued", "job.running"];
+    assert_eq!(kinds(&id).await, [&begins[..], &["checkpoint.created", "job.succeeded"]].concat());
+
+    let body = json!({"model": model, "test_file": file});
+    let id = client.post_json("/v1/evaluations", &body).await.good()["id"].as_str().unwrap().to_owned();
+    let ended =
+        async || (client.get(&format!("/v1/evaluations/{id}")).await.good()["finished_at"].is_i64()).then_some(());
+    eventually("the evaluation to end", 60, ended).await;
+    assert_eq!(kinds(&id).await, [&begins[..], &["job.succeeded"]].concat());
+
+    // OpenAI's clients know two types.
+    let events = client.get(&format!("/v1/evaluations/{id}/events?limit=100")).await.good();
+    assert!(events["data"].as_array().unwrap().iter().all(|event| event["type"] == "message"), "{events}");
 }

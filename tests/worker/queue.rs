@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use finetuned::app::{App, validation};
 use finetuned::db::attempts::{self, End};
+use finetuned::db::moves;
 use finetuned::db::queue::{self, Claim};
 use finetuned::db::workers;
 use finetuned::domain::attempt::{Cause, ProcessEnd};
 use finetuned::domain::estimate::{Device, Machine};
 use finetuned::domain::id::{JobId, WorkerId};
-use finetuned::domain::job::JobError;
+use finetuned::domain::job::{JobError, Move};
 use finetuned::worker::upkeep::rescue;
 use serde_json::json;
 
@@ -42,7 +43,7 @@ pub async fn worker(app: &App, slots: i32) -> WorkerId {
 }
 
 pub async fn claim(app: &App, worker: WorkerId, lease: Duration) -> Option<Claim> {
-    queue::claim(&app.db, worker, "test", lease, 0).await.unwrap()
+    queue::claim(&app.db, worker, "test", lease, 0).await.unwrap().map(|(claim, _)| claim)
 }
 
 /// Whether the claim still holds its job.
@@ -210,7 +211,7 @@ async fn zombies_and_a_reaper_lose_nothing_and_do_nothing_twice() {
                 tokio::time::sleep(Duration::from_millis(if sleeps { 250 } else { 5 })).await;
                 let mut tx = app.db.begin().await.unwrap();
                 if queue::hold(tx.connection(), &held).await.unwrap() {
-                    queue::fail(tx.connection(), held.job, &JobError::new("test", "ended")).await.unwrap();
+                    moves::make(tx.connection(), held.job, &Move::Fail(&JobError::new("test", "ended"))).await.unwrap();
                     tx.commit().await.unwrap();
                     ended += 1;
                     all_ended.fetch_add(1, Ordering::AcqRel);

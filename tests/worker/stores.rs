@@ -4,12 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use finetuned::app::App;
+use finetuned::app::ownership;
 use finetuned::config::StoreLocation;
 use finetuned::db::objects;
 use finetuned::disk::Reserve;
 use finetuned::domain::error::ErrorKind;
 use finetuned::store::{ID_KEY, Store, StoreError, Stored};
-use finetuned::worker::upkeep::{orphans, ownership};
+use finetuned::worker::upkeep::orphans;
 use futures_util::TryStreamExt;
 
 use super::support::data;

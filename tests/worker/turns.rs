@@ -133,8 +133,9 @@ async fn whoever_lost_a_validation_writes_nothing_and_only_readers_that_died_cou
     let heir = db::validation::take(&app.db, LEASE).await.unwrap().unwrap();
     assert_eq!((dead.tries, heir.tries, heir.job), (1, 2, id));
     assert!(!db::validation::renew(app.db.pool(), &dead, LEASE).await.unwrap());
-    let error = finetuned::domain::job::JobError::new("test", "too late");
-    assert!(!db::validation::refuse(app.db.pool(), &dead, &error, None).await.unwrap());
+    let mut tx = app.db.begin().await.unwrap();
+    assert!(!db::validation::hold(tx.connection(), &dead).await.unwrap(), "too late to refuse it");
+    drop(tx);
     assert!(db::validation::renew(app.db.pool(), &heir, LEASE).await.unwrap());
 
     // A process that is told to stop gives the job back.

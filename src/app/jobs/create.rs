@@ -12,7 +12,7 @@ use crate::app::{App, models, quotas};
 use crate::domain::error::{Error, Result};
 use crate::domain::hyperparameters::{DataFacts, Requested, Subject, resolve};
 use crate::domain::id::ProjectId;
-use crate::domain::job::{DatasetOptions, Job, JobSpec, Prepared, SUFFIX_CHARS, is_suffix};
+use crate::domain::job::{DatasetOptions, Job, JobKind, JobSpec, Prepared, SUFFIX_CHARS, is_suffix};
 use crate::domain::method::Method;
 use crate::domain::model::Model;
 
@@ -39,11 +39,11 @@ pub struct CreateJob {
 /// Something in the request is not allowed or does not exist; the error names the field.
 pub async fn create(app: &App, project: ProjectId, request: CreateJob, identity: RequestIdentity) -> Result<Job> {
     if let Some(existing) = find_repeated(app, project, &identity).await? {
-        return get(app, project, &existing.to_string()).await;
+        return get(app, project, JobKind::Training, &existing.to_string()).await;
     }
     let spec = check(app, project, request).await?;
     let id = insert(app, project, &spec, &identity).await?;
-    get(app, project, &id.to_string()).await
+    get(app, project, JobKind::Training, &id.to_string()).await
 }
 
 /// What a job would be.
@@ -89,6 +89,7 @@ async fn check(app: &App, project: ProjectId, request: CreateJob) -> Result<JobS
     let test_file = optional("test_file", &request.test_file).await?;
     check_against_model(&hyperparameters, method, &model, examples, path)?;
     Ok(JobSpec {
+        kind: JobKind::Training,
         model: model.name,
         base_model: model.id,
         training_file: Some(training_file),

@@ -7,7 +7,7 @@ use crate::app::objects::Object;
 use crate::app::{App, models};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::id::ProjectId;
-use crate::domain::job::JobStatus;
+use crate::domain::job::{JobKind, JobStatus};
 
 /// The folder of a model that holds its evaluations.
 const FOLDER: &str = "evaluation/";
@@ -38,7 +38,7 @@ pub struct Part {
 /// # Errors
 /// There is no such job, it has not succeeded, or its model was deleted.
 pub async fn evaluation(app: &App, project: ProjectId, id: &str) -> Result<Evaluation> {
-    let job = get(app, project, id).await?;
+    let job = get(app, project, JobKind::Training, id).await?;
     let Some(model) = job.fine_tuned_model.filter(|_| job.status == JobStatus::Succeeded) else {
         let message = format!("The job has no evaluation: it is {}, and has no model.", job.status);
         return Err(Error::new(ErrorKind::NotFound, message).param("fine_tune_id").code("evaluation_not_found"));

@@ -1,4 +1,4 @@
-//! Jobs: creating, reading, and the moves their owners make.
+//! Jobs of all kinds: creating, reading, and the moves their owners make.
 
 mod create;
 mod evaluation;
@@ -9,8 +9,7 @@ mod request;
 pub use create::{CreateJob, DryRun, create, dry_run};
 pub(in crate::app) use evaluation::read_report;
 pub use evaluation::{Evaluation, Part, evaluation};
-pub use moved::{Move, told};
-pub(in crate::app) use moves::cancel_any;
+pub use moved::told;
 pub use moves::{cancel, pause, resume};
 pub use request::RequestIdentity;
 pub(in crate::app) use request::{check_metadata, data_file, find_repeated, insert, seed_or_random};
@@ -19,8 +18,7 @@ use super::App;
 use crate::db::jobs::{self, Filter};
 use crate::db::{events, metrics};
 use crate::domain::checkpoint::MetricRow;
-use crate::domain::clip::clipped;
-use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::error::Result;
 use crate::domain::event::Event;
 use crate::domain::id::{EventId, JobId, ProjectId};
 use crate::domain::job::{Job, JobKind};
@@ -30,40 +28,44 @@ use crate::domain::page::{Page, PageRequest};
 ///
 /// # Errors
 /// There is none of that id.
-pub async fn get(app: &App, project: ProjectId, id: &str) -> Result<Job> {
-    let parsed = id.parse().map_err(|_| not_found(id))?;
+pub async fn get(app: &App, project: ProjectId, kind: JobKind, id: &str) -> Result<Job> {
     let mut connection = app.db.connection().await?;
-    jobs::find(&mut connection, project, JobKind::Training, parsed).await?.ok_or_else(|| not_found(id))
-}
-
-/// No such fine-tuning job.
-pub fn not_found(id: &str) -> Error {
-    Error::new(ErrorKind::NotFound, format!("Could not find fine tune: {}", clipped(id)))
-        .param("fine_tune_id")
-        .code("fine_tune_not_found")
+    jobs::find(&mut connection, project, kind, kind.job(id)?).await?.ok_or_else(|| kind.not_found(id))
 }
 
 /// The id of a project's job.
 ///
 /// # Errors
 /// There is none of that id.
-pub async fn require(app: &App, project: ProjectId, id: &str) -> Result<JobId> {
-    let parsed = id.parse().map_err(|_| not_found(id))?;
-    if jobs::exists(app.db.pool(), project, JobKind::Training, parsed).await? { Ok(parsed) } else { Err(not_found(id)) }
+pub async fn require(app: &App, project: ProjectId, kind: JobKind, id: &str) -> Result<JobId> {
+    let job = kind.job(id)?;
+    if jobs::exists(app.db.pool(), project, kind, job).await? { Ok(job) } else { Err(kind.not_found(id)) }
 }
 
-/// One page of a project's jobs, without the reports on their files.
-pub async fn list(app: &App, project: ProjectId, filter: &Filter, page: PageRequest<JobId>) -> Result<Page<Job>> {
+/// One page of a project's jobs of that kind, without the reports on their files.
+pub async fn list(
+    app: &App,
+    project: ProjectId,
+    kind: JobKind,
+    filter: &Filter,
+    page: PageRequest<JobId>,
+) -> Result<Page<Job>> {
     let mut connection = app.db.connection().await?;
-    jobs::list(&mut connection, project, JobKind::Training, filter, page).await
+    jobs::list(&mut connection, project, kind, filter, page).await
 }
 
 /// One page of a job's events.
 ///
 /// # Errors
 /// The project has no such job.
-pub async fn list_events(app: &App, project: ProjectId, id: &str, page: PageRequest<EventId>) -> Result<Page<Event>> {
-    let job = require(app, project, id).await?;
+pub async fn list_events(
+    app: &App,
+    project: ProjectId,
+    kind: JobKind,
+    id: &str,
+    page: PageRequest<EventId>,
+) -> Result<Page<Event>> {
+    let job = require(app, project, kind, id).await?;
     events::list(app.db.pool(), job, page).await
 }
 
@@ -72,6 +74,6 @@ pub async fn list_events(app: &App, project: ProjectId, id: &str, page: PageRequ
 /// # Errors
 /// The project has no such job.
 pub async fn list_metrics(app: &App, project: ProjectId, id: &str, page: PageRequest<u64>) -> Result<Page<MetricRow>> {
-    let job = require(app, project, id).await?;
+    let job = require(app, project, JobKind::Training, id).await?;
     metrics::list(app.db.pool(), job, page).await
 }

@@ -2,51 +2,26 @@
 
 use std::time::Duration;
 
-use super::moved::{Move, told};
-use super::{get, not_found, require};
+use super::get;
+use super::moved::told;
 use crate::app::App;
-use crate::db::moves::{self, Moved};
-use crate::db::{self, Connection, Tx, events, jobs, queue};
+use crate::db::moves::{self, Applied};
+use crate::db::{self, jobs};
 use crate::domain::error::{Error, Result};
-use crate::domain::event::NewEvent;
-use crate::domain::id::{JobId, ProjectId};
-use crate::domain::job::{Job, JobKind, JobStatus, Phase};
+use crate::domain::id::ProjectId;
+use crate::domain::job::{Job, JobKind, JobStatus, Move, Phase};
 
 /// How long a request to pause waits for the checkpoint; the job comes to rest later if that takes longer.
 const REST: Duration = Duration::from_secs(10);
-const LOOK: Duration = Duration::from_millis(100);
+/// How often it looks where no hint comes.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Ends a job at once. Its trainer, if it has one, is stopped by the worker as soon as that learns of it.
 ///
 /// # Errors
 /// There is none of that id, or it has ended otherwise.
-pub async fn cancel(app: &App, project: ProjectId, id: &str) -> Result<Job> {
-    let job = require(app, project, id).await?;
-    cancel_any(app, project, JobKind::Training, job).await
-}
-
-/// The same for a job of any kind, which exists.
-///
-/// # Errors
-/// It has ended otherwise.
-pub(in crate::app) async fn cancel_any(app: &App, project: ProjectId, kind: JobKind, job: JobId) -> Result<Job> {
-    db::retrying(|| cancel_once(app, project, kind, job)).await
-}
-
-async fn cancel_once(app: &App, project: ProjectId, kind: JobKind, job: JobId) -> Result<Job> {
-    let id = kind.public_id(job);
-    let mut tx = app.db.begin().await?;
-    let moved = moves::cancel(tx.connection(), project, job).await?.ok_or_else(|| not_found(&id))?;
-    if moved.changed {
-        record(tx.connection(), job, &format!("{} cancelled", kind.noun())).await?;
-    } else if moved.status != JobStatus::Cancelled {
-        return Err(wrong_state(kind, &id, moved.status, "cancelled"));
-    }
-    let cancelled = finish(tx, project, kind, job).await?;
-    if moved.changed {
-        told(app, kind, job, Move::Cancelled, None, None).await;
-    }
-    Ok(cancelled)
+pub async fn cancel(app: &App, project: ProjectId, kind: JobKind, id: &str) -> Result<Job> {
+    db::retrying(|| make(app, project, kind, id, (&Move::Cancel, "cancelled"))).await
 }
 
 /// Pauses a job. One that runs saves a checkpoint first, which this waits for; if it takes long, the job is still
@@ -54,75 +29,52 @@ async fn cancel_once(app: &App, project: ProjectId, kind: JobKind, job: JobId) -
 ///
 /// # Errors
 /// There is none of that id, its files are still being checked, or it has ended.
-pub async fn pause(app: &App, project: ProjectId, id: &str) -> Result<Job> {
-    db::retrying(|| ask_to_pause(app, project, id)).await?;
-    rest(app, project, id).await
-}
-
-async fn ask_to_pause(app: &App, project: ProjectId, id: &str) -> Result<()> {
-    let job = require(app, project, id).await?;
-    let mut tx = app.db.begin().await?;
-    let moved = moves::pause(tx.connection(), project, job).await?.ok_or_else(|| not_found(id))?;
-    let (made, message) = match moved {
-        Moved { status: JobStatus::Paused, changed: true } => (Move::Paused, "Fine-tuning job paused"),
-        Moved { status: JobStatus::Running, changed: true } => {
-            (Move::Pausing, "Pausing after the current step; a checkpoint is saved first")
-        }
-        Moved { status: JobStatus::Paused | JobStatus::Running, changed: false } => return tx.commit().await,
-        Moved { status, .. } => return Err(wrong_state(JobKind::Training, id, status, "paused")),
-    };
-    record(tx.connection(), job, message).await?;
-    tx.commit().await?;
-    told(app, JobKind::Training, job, made, None, None).await;
-    Ok(())
-}
-
-async fn rest(app: &App, project: ProjectId, id: &str) -> Result<Job> {
+pub async fn pause(app: &App, project: ProjectId, kind: JobKind, id: &str) -> Result<Job> {
+    let mut hints = app.hints.of(kind.job(id)?);
+    let mut job = db::retrying(|| make(app, project, kind, id, (&Move::Pause, "paused"))).await?;
     let deadline = tokio::time::Instant::now() + REST;
-    loop {
-        let job = get(app, project, id).await?;
-        let pausing = job.progress.is_some_and(|progress| progress.phase == Phase::Pausing);
-        if !pausing || tokio::time::Instant::now() > deadline {
-            return Ok(job);
+    while is_pausing(&job) && tokio::time::Instant::now() < deadline {
+        tokio::select! {
+            () = hints.changed() => {}
+            () = tokio::time::sleep(LOOK) => {}
         }
-        tokio::time::sleep(LOOK).await;
+        job = get(app, project, kind, id).await?;
     }
+    Ok(job)
+}
+
+fn is_pausing(job: &Job) -> bool {
+    job.progress.is_some_and(|progress| progress.phase == Phase::Pausing)
 }
 
 /// Queues a paused job again; it goes on from its latest checkpoint. A job that is still pausing goes on, too.
 ///
 /// # Errors
 /// There is none of that id, or it has ended.
-pub async fn resume(app: &App, project: ProjectId, id: &str) -> Result<Job> {
-    db::retrying(|| resume_once(app, project, id)).await
+pub async fn resume(app: &App, project: ProjectId, kind: JobKind, id: &str) -> Result<Job> {
+    db::retrying(|| make(app, project, kind, id, (&Move::Resume, "resumed"))).await
 }
 
-async fn resume_once(app: &App, project: ProjectId, id: &str) -> Result<Job> {
-    let job = require(app, project, id).await?;
+/// Makes a move of the job's owner. Returns the job as the move leaves it, before a worker can take it up.
+async fn make(app: &App, project: ProjectId, kind: JobKind, id: &str, wanted: (&Move<'_>, &str)) -> Result<Job> {
+    let job = kind.job(id)?;
     let mut tx = app.db.begin().await?;
-    let moved = moves::resume(tx.connection(), project, job).await?.ok_or_else(|| not_found(id))?;
-    if moved.changed {
-        record(tx.connection(), job, "Fine-tuning job resumed").await?;
-    } else if moved.status.is_terminal() {
-        return Err(wrong_state(JobKind::Training, id, moved.status, "resumed"));
+    if !jobs::exists(&mut *tx.connection(), project, kind, job).await? {
+        return Err(kind.not_found(id));
     }
-    let resumed = finish(tx, project, JobKind::Training, job).await?;
-    if moved.changed {
-        told(app, JobKind::Training, job, Move::Resumed, None, None).await;
+    let (made, word) = wanted;
+    let applied = moves::apply(tx.connection(), job, made).await?;
+    match applied {
+        Applied::Impossible(status) => return Err(wrong_state(kind, id, status, word)),
+        Applied::Gone => return Err(kind.not_found(id)),
+        Applied::Moved(_) | Applied::Already(_) => {}
     }
-    Ok(resumed)
-}
-
-/// The job as the move leaves it, before a worker can take it up.
-async fn finish(mut tx: Tx, project: ProjectId, kind: JobKind, id: JobId) -> Result<Job> {
-    let job = jobs::find(tx.connection(), project, kind, id).await?.ok_or_else(|| not_found(&id.to_string()))?;
+    let left = jobs::find(tx.connection(), project, kind, job).await?.ok_or_else(|| kind.not_found(id))?;
     tx.commit().await?;
-    Ok(job)
-}
-
-async fn record(db: &mut Connection, job: JobId, message: &str) -> Result<()> {
-    events::insert(&mut *db, job, &[NewEvent::info(message)]).await?;
-    queue::hint(db).await
+    if let Applied::Moved(moved) = applied {
+        told(app, &moved, None).await;
+    }
+    Ok(left)
 }
 
 fn wrong_state(kind: JobKind, id: &str, status: JobStatus, wanted: &str) -> Error {

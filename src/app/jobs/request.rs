@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::moved::{Move, told};
+use super::moved::told;
 use crate::app::{App, quotas};
 use crate::auth;
-use crate::db::{events, files, jobs, projects, queue};
+use crate::db::{files, jobs, moves, projects};
 use crate::domain::clip::clipped;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::NewEvent;
@@ -56,7 +56,7 @@ pub(in crate::app) async fn insert(
     spec: &JobSpec,
     identity: &RequestIdentity,
 ) -> Result<JobId> {
-    let (id, kind) = (JobId::new(), spec.kind());
+    let (id, kind) = (JobId::new(), spec.kind);
     let new = jobs::NewJob {
         id,
         project,
@@ -73,16 +73,13 @@ pub(in crate::app) async fn insert(
         return find_repeated(app, project, identity).await?.ok_or_else(|| Error::internal("job vanished"));
     }
     quotas::admit_job(tx.connection(), &limits, project, kind).await?;
-    let public = kind.public_id(id);
-    let created = match (spec.training_file, spec.test_file) {
-        (Some(file), _) => [format!("Created fine-tuning job: {public}"), format!("Validating training file: {file}")],
-        (None, Some(file)) => [format!("Created evaluation: {public}"), format!("Validating test file: {file}")],
-        (None, None) => return Err(Error::internal("a job without files")),
-    };
-    events::insert(&mut *tx.connection(), id, &created.map(NewEvent::info)).await?;
-    queue::hint(&mut *tx.connection()).await?;
+    let mut created = vec![NewEvent::info(format!("{}: {}", kind.created(), kind.public_id(id)))];
+    if let Some((field, file)) = spec.files().into_iter().find_map(|(field, file)| Some((field, file?))) {
+        created.push(NewEvent::info(format!("Validating {}: {file}", field.replace('_', " "))));
+    }
+    let moved = moves::created(tx.connection(), id, kind, created).await?;
     tx.commit().await?;
-    told(app, kind, id, Move::Created, Some(0), None).await;
+    told(app, &moved, None).await;
     Ok(id)
 }
 

@@ -7,8 +7,7 @@ use serde_json::{Map, Value};
 
 use super::facts::MAX_CONFIG;
 use super::folder::read_small;
-use super::import::unusable;
-use crate::domain::error::Result;
+use crate::domain::error::{Error, Result};
 use crate::domain::model::{FAMILIES, Family, ModelFacts};
 
 /// The numbers that are allowed: beyond any model that is built, and small enough for every product of them.
@@ -159,6 +158,10 @@ fn check_heads(config: &Fields, name: &str, width_name: &str, width: u32) -> Rea
         return Ok(());
     }
     Err(format!("config.json has {name} {heads}, which is no divisor of its {width_name} {width}"))
+}
+
+pub(super) fn unusable(directory: &Path, why: impl std::fmt::Display) -> Error {
+    Error::invalid("directory", format!("{} is no usable model: {why}", directory.display()))
 }
 
 #[cfg(test)]

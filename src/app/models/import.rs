@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::IgnoredAny;
 
-use super::config;
+use super::config::{self, unusable};
 use super::folder::{Folder, open};
 use crate::app::App;
 use crate::db::models;
@@ -91,10 +91,6 @@ async fn imported_before(app: &App, name: &str, taken: &[(String, PathBuf)]) -> 
     }
     let message = format!("a model called {name} exists with other files; choose another name");
     Err(Error::new(ErrorKind::Conflict, message).param("name"))
-}
-
-pub(super) fn unusable(directory: &Path, why: impl std::fmt::Display) -> Error {
-    Error::invalid("directory", format!("{} is no usable model: {why}", directory.display()))
 }
 
 /// Checks that a tokenizer is one, as far as that can be seen without the library that reads it.

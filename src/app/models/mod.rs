@@ -12,7 +12,7 @@ pub use import::{Imported, check_safetensors, import};
 
 use super::App;
 use super::objects::Object;
-use crate::db::{models, queue};
+use crate::db::{self, models};
 use crate::domain::clip::clipped_to;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::id::ProjectId;
@@ -78,7 +78,7 @@ pub async fn delete(app: &App, project: ProjectId, role: Role, name: &str) -> Re
     let mut tx = app.db.begin().await?;
     models::delete(&mut *tx.connection(), model.id).await?;
     // So that its bytes go soon.
-    queue::hint(&mut *tx.connection()).await?;
+    db::hint(&mut *tx.connection(), None).await?;
     tx.commit().await?;
     Ok(model)
 }

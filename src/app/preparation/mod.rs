@@ -47,7 +47,7 @@ pub async fn prepare(app: &App, project: ProjectId, spec: &JobSpec) -> Result<st
             return Ok(Err(Refusal::of(JobError::new("invalid_model", message).param("model"))));
         }
         models::check_sizes(app, &model, &files).await?;
-        match spec.kind() {
+        match spec.kind {
             JobKind::Training => training::prepare(app, project, spec, &model).await,
             JobKind::Evaluation => evaluation::prepare(app, project, spec, &model).await,
         }

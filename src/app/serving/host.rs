@@ -1,46 +1,42 @@
 //! The keeper of one model at work: prepares its folder, starts its process, hands it one slice of a request after
 //! the other, and ends it.
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use super::pool::{Next, Pool};
-use super::question::{Question, Servable, SliceSize};
-use super::served::{Failure, Served};
-use crate::app::{App, models};
-use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::serving::{Input, Refusal};
+use super::pool::{Next, Work};
+use super::question::{Question, SliceSize};
+use super::served::{Failure, REQUEST, START, Served};
+use crate::app::models;
+use crate::domain::error::{Error, Result};
+use crate::domain::serving::Input;
 use crate::private;
 
-/// How long a model may take to start, fetching and all.
-pub(super) const START: Duration = Duration::from_mins(2);
+/// Puts a model to work, in a task of its own.
+pub(super) fn start(work: Work) {
+    tokio::spawn(Host(work).run());
+}
 
-/// How long one slice of a request may take once it is its turn.
-pub(super) const REQUEST: Duration = Duration::from_mins(1);
+struct Host(Work);
 
-/// What a host works with.
-pub(super) struct Host {
-    pub(super) app: App,
-    pub(super) pool: Pool,
-    /// Tells this life of the model from its others.
-    pub(super) number: u64,
-    pub(super) servable: Arc<Servable>,
-    /// Told when there may be something else to do.
-    pub(super) wake: Arc<Notify>,
-    pub(super) stop: CancellationToken,
+impl Deref for Host {
+    type Target = Work;
+
+    fn deref(&self) -> &Work {
+        &self.0
+    }
 }
 
 impl Host {
-    /// Serves until it is stopped, idle for too long, gives way, or is broken. `places` bounds how many processes there are.
-    pub(super) async fn run(self, places: Arc<Semaphore>) {
+    /// Serves until it is stopped, idle for too long, gives way, or is broken.
+    async fn run(self) {
         let folder = self.app.served().join(format!("{}-{}", self.servable.model.id.0.simple(), self.number));
         let started = tokio::select! {
-            started = tokio::time::timeout(START, self.start(places, &folder)) => {
+            started = tokio::time::timeout(START, self.start(&folder)) => {
                 started.unwrap_or_else(|_| Err(Failure::Broken(format!("not ready within {} s", START.as_secs()))))
             }
             () = self.stop.cancelled() => Err(Failure::Broken("stopped".to_owned())),
@@ -61,13 +57,10 @@ impl Host {
         }
     }
 
-    async fn start(
-        &self,
-        places: Arc<Semaphore>,
-        folder: &Path,
-    ) -> std::result::Result<(Served, OwnedSemaphorePermit), Failure> {
+    async fn start(&self, folder: &Path) -> std::result::Result<(Served, OwnedSemaphorePermit), Failure> {
         // The process before may still be ending.
-        let place = places.acquire_owned().await.map_err(|error| Failure::Broken(error.to_string()))?;
+        let place =
+            Arc::clone(&self.places).acquire_owned().await.map_err(|error| Failure::Broken(error.to_string()))?;
         let prepared = self.prepare(folder).await.map_err(Failure::of)?;
         let served = Served::start(&self.app, folder, prepared).await?;
         tracing::info!(model = %self.servable.model.id, "serving a model");
@@ -137,14 +130,5 @@ impl Host {
 async fn remove(folder: &PathBuf) {
     if let Err(error) = tokio::fs::remove_dir_all(folder).await {
         tracing::debug!(%error, "the folder of a model at work stays");
-    }
-}
-
-/// The error of a request whose process failed it.
-pub(super) fn error_of(failure: Failure) -> Error {
-    match failure {
-        Failure::Refused(Refusal { param, message }) => Error::invalid(param.unwrap_or_default(), message),
-        Failure::Damaged(code, message) => Error::new(ErrorKind::Damaged, message).code(code).param("model"),
-        Failure::Broken(why) => Error::unavailable(why),
     }
 }

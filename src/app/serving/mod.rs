@@ -20,6 +20,11 @@ use crate::domain::model::{Model, ModelFile};
 use crate::domain::serving::{DEFAULT_TOP_K, Input, MAX_TOP_K, Prediction};
 use crate::process;
 
+/// Models at work, at most so many at once.
+pub fn pool(most: usize) -> Pool {
+    Pool::new(most, host::start)
+}
+
 /// A request to classify, but for its inputs.
 #[derive(Debug)]
 pub struct Classify {

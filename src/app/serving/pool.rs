@@ -7,9 +7,8 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::host::{self, Host};
 use super::question::{Question, Servable};
-use super::served::Failure;
+use super::served::{Failure, REQUEST, START};
 use super::waiting::Waiting;
 use super::{busy, check_classifier};
 use crate::app::App;
@@ -38,6 +37,21 @@ struct Inner {
     /// One for each process that there may be; held until its process is gone.
     places: Arc<Semaphore>,
     most: usize,
+    start: fn(Work),
+}
+
+/// What a model is put to work with.
+pub(super) struct Work {
+    pub(super) app: App,
+    pub(super) pool: Pool,
+    /// Tells this life of the model from its others.
+    pub(super) number: u64,
+    pub(super) servable: Arc<Servable>,
+    /// Told when there may be something else to do.
+    pub(super) wake: Arc<Notify>,
+    pub(super) stop: CancellationToken,
+    /// How many processes there may be; one is held until the model's is gone.
+    pub(super) places: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -105,9 +119,9 @@ impl State {
 }
 
 impl Pool {
-    /// For at most `most` processes at once.
-    pub fn new(most: usize) -> Self {
-        Self(Arc::new(Inner { state: Mutex::default(), places: Arc::new(Semaphore::new(most)), most }))
+    /// For at most `most` processes at once, each kept by what `start` starts.
+    pub(super) fn new(most: usize, start: fn(Work)) -> Self {
+        Self(Arc::new(Inner { state: Mutex::default(), places: Arc::new(Semaphore::new(most)), most, start }))
     }
 
     /// Nothing is left half done under the lock, so a panic there spoils nothing.
@@ -137,7 +151,7 @@ impl Pool {
         };
         let (question, pending) = Question::new(project, servable, Asked { id: 0, input, top_k });
         self.queue(app, question)?;
-        pending.answer(host::START + host::REQUEST).await
+        pending.answer(START + REQUEST).await
     }
 
     fn queue(&self, app: &App, question: Question) -> Result<()> {
@@ -165,16 +179,17 @@ impl Pool {
         state.last_number += 1;
         let number = state.last_number;
         let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
-        let host = Host {
+        let work = Work {
             app: app.clone(),
             pool: self.clone(),
             number,
             servable: Arc::clone(&servable),
             wake: Arc::clone(&wake),
             stop: stop.clone(),
+            places: Arc::clone(&self.0.places),
         };
         state.entries.push(Entry { number, servable, ready: None, is_busy: false, used: Instant::now(), wake, stop });
-        tokio::spawn(host.run(Arc::clone(&self.0.places)));
+        (self.0.start)(work);
     }
 
     /// A model can answer from now on.

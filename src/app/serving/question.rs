@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::busy;
 use super::served::Failure;
-use super::{busy, host};
 use crate::domain::error::{Error, Result};
 use crate::domain::id::{ModelId, ProjectId};
 use crate::domain::model::{Model, ModelFile};
@@ -110,7 +110,7 @@ impl Pending {
         let mut before = 0;
         loop {
             match tokio::time::timeout(patience, &mut self.receiver).await {
-                Ok(Ok(answer)) => return answer?.map_err(host::error_of),
+                Ok(Ok(answer)) => return answer?.map_err(Error::from),
                 Ok(Err(_)) => return Err(Error::unavailable("the serving process ended before it answered")),
                 Err(_) => {
                     let done = self.progress.load(Ordering::Relaxed);

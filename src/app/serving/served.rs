@@ -31,6 +31,22 @@ pub(super) enum Failure {
     Broken(String),
 }
 
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused(Refusal { param, message }) => Self::invalid(param.unwrap_or_default(), message),
+            Failure::Damaged(code, message) => Self::new(ErrorKind::Damaged, message).code(code).param("model"),
+            Failure::Broken(why) => Self::unavailable(why),
+        }
+    }
+}
+
+/// How long a model may take to start, fetching and all.
+pub(super) const START: Duration = Duration::from_mins(2);
+
+/// How long one slice of a request may take once it is its turn.
+pub(super) const REQUEST: Duration = Duration::from_mins(1);
+
 /// A running process.
 pub(super) struct Served {
     process: Process,

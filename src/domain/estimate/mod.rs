@@ -13,7 +13,7 @@ pub use images::{OTHER_PIXELS, TRAINING_PIXELS};
 pub use outputs::{EVALUATION_LOGITS, LISTED_LOGITS, MOST_LISTED_LABELS};
 
 use super::hyperparameters::{Freeze, Hyperparameters, Interval, Precision};
-use super::job::JobError;
+use super::job::error::JobError;
 use super::method::Method;
 use super::model::ModelFacts;
 use super::report::{DataReport, ExamplesReport, Lengths};

@@ -4,11 +4,10 @@ use std::path::Path;
 
 use super::{Done, OUTPUT, ended_already, result_file, tree};
 use crate::app::App;
-use crate::db::queue::{self, Claim, Success};
-use crate::db::{attempts, events, files};
+use crate::db::queue::Claim;
+use crate::db::{attempts, files, moves};
 use crate::domain::error::Result;
-use crate::domain::event::NewEvent;
-use crate::domain::job::Job;
+use crate::domain::job::{Job, Move, Success};
 
 /// As [`results`](super::results), for an evaluation.
 pub(super) async fn publish(app: &App, claim: &Claim, job: &Job, done: &Done<'_>) -> Result<bool> {
@@ -35,9 +34,7 @@ pub(super) async fn publish(app: &App, claim: &Claim, job: &Job, done: &Done<'_>
     }
     let end = attempts::End { cause: None, detail: "the report was stored", process: done.process, stderr_tail: None };
     attempts::end(&mut *connection, job.id, claim.attempt, &end).await?;
-    queue::succeed(connection, claim, &success).await?;
-    let last = NewEvent::info("The evaluation has successfully completed");
-    events::insert(&mut *connection, job.id, &[last]).await?;
+    moves::make(connection, job.id, &Move::Succeed(success)).await?;
     tx.commit().await?;
     Ok(true)
 }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use super::reports::with_openai_names;
 use crate::app::App;
-use crate::db::queue::{self, Claim, Success};
-use crate::db::{Connection, attempts, checkpoints, events, files, keys, metrics, models};
+use crate::db::queue::{self, Claim};
+use crate::db::{Connection, attempts, checkpoints, events, files, keys, metrics, models, moves};
 use crate::domain::Timestamp;
 use crate::domain::attempt::ProcessEnd;
 use crate::domain::checkpoint::{Checkpoint, MetricRow, Metrics};
@@ -18,7 +18,7 @@ use crate::domain::error::{Error, Result};
 use crate::domain::event::NewEvent;
 use crate::domain::file::{File, FilePurpose};
 use crate::domain::id::{CheckpointId, FileId, ModelId};
-use crate::domain::job::{Job, JobKind};
+use crate::domain::job::{Job, JobKind, Move, Success};
 use crate::domain::model::{Model, ModelFile, ModelKind, checkpoint_name, fine_tuned_name, root_of};
 use crate::domain::run::Finished;
 
@@ -67,7 +67,7 @@ pub(super) async fn checkpoint(app: &App, claim: &Claim, job: &Job, made: &Made)
     models::insert(connection, &model, &stored).await?;
     checkpoints::insert(&mut *connection, &checkpoint, model.id, claim.attempt).await?;
     retain(connection, job, KEPT_WHILE_RUNNING).await?;
-    let event = NewEvent::info(format!("Checkpoint created at step {}", made.step));
+    let event = NewEvent::checkpoint(format!("Checkpoint created at step {}", made.step));
     events::insert(&mut *connection, job.id, &[event]).await?;
     app.failpoints.hit("checkpoint.commit", made.step);
     tx.commit().await
@@ -85,7 +85,7 @@ pub(super) struct Done<'a> {
 /// Stores what a run that is done leaves behind, and ends the job well, all at once; false if the lease is no longer the
 /// claim's, so that nothing of it counts. May be tried again after any error.
 pub(super) async fn results(app: &App, claim: &Claim, job: &Job, done: &Done<'_>) -> Result<bool> {
-    match job.spec.kind() {
+    match job.spec.kind {
         JobKind::Training => model(app, claim, job, done).await,
         JobKind::Evaluation => evaluation::publish(app, claim, job, done).await,
     }
@@ -116,12 +116,9 @@ async fn model(app: &App, claim: &Claim, job: &Job, done: &Done<'_>) -> Result<b
     retain(connection, job, 0).await?;
     let end = attempts::End { cause: None, detail: "the model was stored", process: done.process, stderr_tail: None };
     attempts::end(&mut *connection, job.id, claim.attempt, &end).await?;
-    queue::succeed(connection, claim, &success).await?;
-    let last = [
-        NewEvent::info(format!("New fine-tuned model created: {}", model.name)),
-        NewEvent::info("The job has successfully completed"),
-    ];
-    events::insert(&mut *connection, job.id, &last).await?;
+    let made = NewEvent::info(format!("New fine-tuned model created: {}", model.name));
+    events::insert(&mut *connection, job.id, &[made]).await?;
+    moves::make(connection, job.id, &Move::Succeed(success)).await?;
     app.failpoints.hit("model.commit", claim.attempt.into());
     tx.commit().await?;
     Ok(true)

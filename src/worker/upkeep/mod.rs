@@ -2,7 +2,6 @@
 //! processes at once, and lose nothing when they die.
 
 pub mod orphans;
-pub mod ownership;
 pub mod rescue;
 pub mod sweep;
 pub mod unattended;
@@ -25,13 +24,13 @@ use crate::telemetry;
 const VALIDATIONS: usize = 2;
 
 /// Runs all reconcilers until `shutdown`.
-pub(super) async fn run(app: App, hints: watch::Receiver<u64>, shutdown: CancellationToken) {
+pub(super) async fn run(app: App, shutdown: CancellationToken) {
     let repeat = |name, seconds, limit| Repeat {
         name,
         pause: Duration::from_secs(seconds),
         limit: Duration::from_secs(limit),
         app: app.clone(),
-        hints: hints.clone(),
+        hints: app.hints.any(),
         shutdown: shutdown.clone(),
     };
     let mut tasks = JoinSet::new();

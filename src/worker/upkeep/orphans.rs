@@ -4,16 +4,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::ownership;
 use crate::app::App;
+use crate::app::ownership::{self, PREFIXES};
 use crate::db::objects;
 use crate::domain::error::{ErrorKind, Result};
 use crate::telemetry;
 
 /// How old an object without a row must be.
 pub const AGE: Duration = Duration::from_hours(24);
-/// Where objects are.
-pub(super) const PREFIXES: [&str; 3] = ["files/", "jobs/", "models/"];
 /// How many keys are looked up at a time.
 const BATCH: usize = 1000;
 /// So many may go whatever share of all they are.

@@ -32,7 +32,7 @@ pub async fn run_once(app: &App, left_by: Option<WorkerId>) -> Result<bool> {
 
 async fn rescue(app: &App, left_by: Option<WorkerId>) -> Result<bool> {
     let mut tx = app.db.begin().await?;
-    let Some((job, kind, attempt)) = queue::next_orphan(tx.connection(), left_by).await? else { return Ok(false) };
+    let Some((job, attempt)) = queue::next_orphan(tx.connection(), left_by).await? else { return Ok(false) };
     let (cause, detail) = if left_by.is_some() {
         (Cause::WorkerRestarted, "its worker was restarted")
     } else {
@@ -40,10 +40,9 @@ async fn rescue(app: &App, left_by: Option<WorkerId>) -> Result<bool> {
     };
     let end = attempts::End { cause: Some(cause), detail, process: ProcessEnd::default(), stderr_tail: None };
     attempts::end(&mut *tx.connection(), job, attempt, &end).await?;
-    let made = retry_or_fail(tx.connection(), job, attempt, cause, detail).await?;
+    let moved = retry_or_fail(tx.connection(), job, attempt, cause, detail).await?;
     queue::free_slots_of(&mut *tx.connection(), job).await?;
-    queue::hint(&mut *tx.connection()).await?;
     tx.commit().await?;
-    told(app, kind, job, made, Some(attempt), Some(detail)).await;
+    told(app, &moved, Some(detail)).await;
     Ok(true)
 }

@@ -3,12 +3,13 @@
 
 use uuid::Uuid;
 
-use super::orphans::PREFIXES;
-use crate::app::App;
+use super::App;
 use crate::db::objects;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::store::ID_KEY;
 
+/// Where objects are.
+pub const PREFIXES: [&str; 3] = ["files/", "jobs/", "models/"];
 /// How many objects of a store are looked up to see whether the database knows them.
 const SAMPLE: usize = 1000;
 
