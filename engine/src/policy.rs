@@ -87,10 +87,8 @@ impl Policy {
 
     /// The adapter that the layer called `module` gets: layers of the backbone alone.
     pub fn adapter_of(&self, module: &str) -> Option<&Lora> {
-        let matches = |target: &String| {
-            module.strip_suffix(target.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        };
-        self.lora.as_ref().filter(|_| self.depth(module) != Depth::Head && self.targets.iter().any(matches))
+        let is_target = |target: &String| ends_with_name(module, target);
+        self.lora.as_ref().filter(|_| self.depth(module) != Depth::Head && self.targets.iter().any(is_target))
     }
 
     /// Checks that every target is the name of one of `modules`.
@@ -99,7 +97,7 @@ impl Policy {
             return Ok(());
         }
         let modules: Vec<&str> = modules.collect();
-        match self.targets.iter().find(|target| !modules.iter().any(|module| module.ends_with(target.as_str()))) {
+        match self.targets.iter().find(|target| !modules.iter().any(|module| ends_with_name(module, target))) {
             None => Ok(()),
             Some(target) => Err(EngineError::Hyperparameter {
                 name: "adapter.target_modules",
@@ -122,6 +120,11 @@ impl Policy {
     pub fn lora(&self) -> Option<&Lora> {
         self.lora.as_ref()
     }
+}
+
+/// Whether `name` is the last part of the module's name, or its last parts.
+fn ends_with_name(module: &str, name: &str) -> bool {
+    module.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 #[cfg(test)]
@@ -174,5 +177,9 @@ mod tests {
         assert!(policy.of("bert.encoder.layer.0.attention.self.query.lora_A.weight").0);
         let error = policy.check_adapters(std::iter::once("a.query")).unwrap_err();
         assert!(error.to_string().contains("output.dense"), "{error}");
+        // Part of a name is none.
+        let policy = Policy { targets: vec!["query".to_owned(), "uery".to_owned()], ..policy };
+        let error = policy.check_adapters(std::iter::once("a.query")).unwrap_err();
+        assert!(error.to_string().contains("\"uery\""), "{error}");
     }
 }

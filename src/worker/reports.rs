@@ -126,12 +126,13 @@ impl Reports {
         }
         let precision = json!(started.precision);
         let where_to = format!("{} on {}", precision.as_str().unwrap_or_default(), started.device);
-        let Started { parameters, training_examples, mean_tokens, total_steps, .. } = &started;
+        let Started { parameters, training_examples, total_steps, .. } = &started;
+        let tokens = tokens_in_words(started.mean_tokens);
         self.events.push(NewEvent::info(match self.kind {
             JobKind::Evaluation => format!("Evaluating {parameters} parameters in {where_to}"),
             JobKind::Training => format!(
-                "Training {parameters} parameters in {where_to}: {training_examples} examples of {mean_tokens:.1} \
-                 tokens on average, {total_steps} steps"
+                "Training {parameters} parameters in {where_to}: {training_examples} examples{tokens}, {total_steps} \
+                 steps"
             ),
         }));
         self.started = Some(started);
@@ -236,6 +237,11 @@ impl Reports {
     }
 }
 
+/// How long examples are; nothing of those that have no tokens, as images.
+fn tokens_in_words(mean: f64) -> String {
+    if mean > 0.0 { format!(" of {mean:.1} tokens on average") } else { String::new() }
+}
+
 /// So many seconds from now; None where the calendar has no such day.
 fn finish_after(seconds: f64) -> Option<Timestamp> {
     Timestamp::now_utc().checked_add(time::Duration::checked_seconds_f64(seconds)?)
@@ -275,7 +281,9 @@ fn in_words(metrics: &Metrics) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{LONGEST_MESSAGE, MOST_NOTICES, Metrics, finish_after, in_words, notice, with_openai_names};
+    use super::{
+        LONGEST_MESSAGE, MOST_NOTICES, Metrics, finish_after, in_words, notice, tokens_in_words, with_openai_names,
+    };
 
     fn metrics(pairs: &[(&str, f64)]) -> Metrics {
         pairs.iter().map(|&(name, value)| (name.to_owned(), value)).collect()
@@ -285,6 +293,11 @@ mod tests {
     fn an_event_reads_like_openais() {
         let words = in_words(&metrics(&[("train_loss", 0.15), ("train_accuracy", 0.95), ("learning_rate", 1e-4)]));
         assert_eq!(words, "training loss=0.1500, training accuracy=0.9500");
+    }
+
+    #[test]
+    fn only_what_has_tokens_is_said_to_have_some() {
+        assert_eq!((&*tokens_in_words(7.25), &*tokens_in_words(0.0)), (" of 7.2 tokens on average", ""));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::error::{EngineError, Result};
 use crate::weights::{self, Weights};
 
 /// Files of a base model that go with every model made from it.
-const COMPANIONS: [&str; 9] = [
+const COMPANIONS: [&str; 12] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -30,7 +30,10 @@ const COMPANIONS: [&str; 9] = [
     "vocab.json",
     "merges.txt",
     "sentencepiece.bpe.model",
+    "chat_template.jinja",
+    "chat_template.json",
     "LICENSE",
+    "NOTICE",
 ];
 
 /// What every directory of a run's model holds besides the weights.

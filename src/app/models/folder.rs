@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 
 /// Endings of the files that belong to a model. Weights in pickles are never taken: reading them runs code.
-const TAKEN: [&str; 5] = ["json", "safetensors", "txt", "model", "md"];
+const TAKEN: [&str; 6] = ["json", "jinja", "safetensors", "txt", "model", "md"];
+/// Files without an ending that are taken as well: what a model may be used for goes with it.
+const TERMS: [&str; 2] = ["LICENSE", "NOTICE"];
 
 /// Why a file with such an ending is not taken.
 const BROKEN: &str = "a link to nothing";
@@ -38,7 +40,7 @@ impl Folder {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
-            if name.starts_with('.') || !TAKEN.contains(&ending) {
+            if name.starts_with('.') || !TAKEN.contains(&ending) && !TERMS.contains(&name.as_str()) {
                 left.push((name, None));
                 continue;
             }
@@ -156,10 +158,12 @@ mod tests {
         symlink("/dev/zero", folder.join("model.safetensors")).unwrap();
         mkfifo(&folder.join("tokenizer.json"), Mode::S_IRWXU).unwrap();
         fs::write(folder.join("pytorch_model.bin"), "").unwrap();
+        fs::write(folder.join("chat_template.jinja"), "{{ messages }}").unwrap();
+        fs::write(folder.join("LICENSE"), "").unwrap();
 
         let found = Folder::read(&folder).unwrap();
         let names: Vec<&str> = found.taken.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["config.json", "real.json"]);
+        assert_eq!(names, ["LICENSE", "chat_template.jinja", "config.json", "real.json"]);
         assert!(found.needed("config.json").unwrap().ends_with("real.json"));
         let outside = "is a link to a place outside of the folder";
         assert_eq!(found.needed("shadow.txt").unwrap_err(), format!("shadow.txt {outside}"));

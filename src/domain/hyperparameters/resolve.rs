@@ -160,7 +160,7 @@ pub fn resolve(requested: &Requested, subject: Subject<'_>, data: DataFacts, pat
         let rate = base_rate * number(&values, "learning_rate_multiplier");
         values.insert("learning_rate".to_owned(), rate.into());
     } else {
-        let multiplier = number(&values, "learning_rate") / base_rate;
+        let multiplier = rounded(number(&values, "learning_rate") / base_rate);
         values.insert("learning_rate_multiplier".to_owned(), multiplier.into());
     }
     let resolved: Hyperparameters = serde_json::from_value(Value::Object(values)).map_err(Error::internal)?;
@@ -211,6 +211,11 @@ fn misfit(h: &Hyperparameters, subject: Subject<'_>) -> Option<(&'static str, St
 
 fn number(values: &Map<String, Value>, name: &str) -> f64 {
     values.get(name).and_then(Value::as_f64).unwrap_or(1.0)
+}
+
+/// A number without what a division leaves behind its twelfth digit: 1.5, not 1.4999999999999998.
+fn rounded(number: f64) -> f64 {
+    format!("{number:.11e}").parse().unwrap_or(number)
 }
 
 /// The peak rate at which a model fine-tunes well: for transformers 5e-5 at BERT-base's width of 768 and more for
@@ -277,7 +282,7 @@ mod tests {
     fn values_given_are_used_and_the_rest_follows_from_them() {
         let h = resolved(json!({"learning_rate": 3e-4, "batch_size": 4, "eval_interval": 7}), 384, 100).unwrap();
         assert_eq!(h.learning_rate, 3e-4);
-        assert!((h.learning_rate_multiplier - 1.5).abs() < 1e-12);
+        assert_eq!(h.learning_rate_multiplier, 1.5);
         assert_eq!((h.batch_size, h.eval_interval, h.checkpoint_interval), (4, Interval::Steps(7), Interval::Epoch));
         assert_eq!((h.lr_schedule, h.precision), (LrSchedule::Linear, Precision::Auto));
         let doubled = resolved(json!({"learning_rate_multiplier": 2}), 768, 100).unwrap();
