@@ -18,7 +18,7 @@ pub struct Conv2d {
 impl Conv2d {
     /// The layer at `path`.
     pub fn new(path: &Builder<'_, '_>, input: i64, output: i64, kernel: i64, stride: i64) -> Result<Self> {
-        let weight = path.matrix(&["weight"], &[output, input, kernel, kernel], Init::Required)?;
+        let weight = path.matrix("weight", &[output, input, kernel, kernel], Init::Required)?;
         Ok(Self { weight, stride, padding: kernel / 2 })
     }
 

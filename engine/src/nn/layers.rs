@@ -11,8 +11,8 @@ use crate::params::{Builder, Init, LoraPair};
 pub struct Linear {
     weight: Tensor,
     bias: Option<Tensor>,
-    /// One for each part of a fused layer; empty where no part has one.
-    adapters: Vec<Option<LoraPair>>,
+    /// One for each part of a fused layer, with the width of its output; empty where no part has one.
+    adapters: Vec<(i64, Option<LoraPair>)>,
 }
 
 impl Linear {
@@ -29,46 +29,44 @@ impl Linear {
             other => other,
         };
         Ok(Self {
-            weight: path.matrix(&["weight"], &[output, input], init)?,
-            bias: Some(path.matrix(&["bias"], &[output], bias)?),
-            adapters: adapters(path, &[""], input, output)?,
+            weight: path.matrix("weight", &[output, input], init)?,
+            bias: Some(path.matrix("bias", &[output], bias)?),
+            adapters: adapters(path, &[("", output)], input)?,
         })
     }
 
     /// [`with_init`](Self::with_init) of a layer without bias.
     pub fn without_bias(path: &Builder<'_, '_>, input: i64, output: i64, init: Init) -> Result<Self> {
-        let weight = path.matrix(&["weight"], &[output, input], init)?;
-        Ok(Self { weight, bias: None, adapters: adapters(path, &[""], input, output)? })
+        let weight = path.matrix("weight", &[output, input], init)?;
+        Ok(Self { weight, bias: None, adapters: adapters(path, &[("", output)], input)? })
     }
 
-    /// Three layers over the same input, computed as one: their outputs follow each other in the last dimension.
-    pub fn fused(path: &Builder<'_, '_>, names: [&str; 3], input: i64, output: i64) -> Result<Self> {
-        let [weights, biases] = ["weight", "bias"].map(|kind| names.map(|name| format!("{name}.{kind}")));
-        let weights = weights.each_ref().map(String::as_str);
-        let biases = biases.each_ref().map(String::as_str);
+    /// Several layers over the same input, computed as one: `parts` are their names and the widths of their outputs, which
+    /// follow each other in the last dimension.
+    pub fn fused(path: &Builder<'_, '_>, parts: &[(&str, i64)], input: i64, has_bias: bool) -> Result<Self> {
+        let named =
+            |kind: &str| parts.iter().map(|(name, width)| (format!("{name}.{kind}"), *width)).collect::<Vec<_>>();
+        let stacked = |kind: &str, rest: &[i64]| {
+            let named = named(kind);
+            let named: Vec<(&str, i64)> = named.iter().map(|(name, width)| (name.as_str(), *width)).collect();
+            path.stacked(&named, rest, Init::Required)
+        };
         Ok(Self {
-            weight: path.matrix(&weights, &[output, input], Init::Required)?,
-            bias: Some(path.matrix(&biases, &[output], Init::Required)?),
-            adapters: adapters(path, &names, input, output)?,
+            weight: stacked("weight", &[input])?,
+            bias: has_bias.then(|| stacked("bias", &[])).transpose()?,
+            adapters: adapters(path, parts, input)?,
         })
-    }
-
-    /// [`fused`](Self::fused) of layers without bias.
-    pub fn fused_without_bias(path: &Builder<'_, '_>, names: [&str; 3], input: i64, output: i64) -> Result<Self> {
-        let weights = names.map(|name| format!("{name}.weight"));
-        let weights = weights.each_ref().map(String::as_str);
-        let weight = path.matrix(&weights, &[output, input], Init::Required)?;
-        Ok(Self { weight, bias: None, adapters: adapters(path, &names, input, output)? })
     }
 
     /// `x` `[.., in]` to `[.., out]`.
     pub fn forward(&self, x: &Tensor, mode: &Mode) -> Result<Tensor> {
         let y = x.f_linear(&self.weight, self.bias.as_ref())?;
-        if self.adapters.is_empty() {
+        if self.adapters.is_empty() || !mode.has_adapters() {
             return Ok(y);
         }
-        let parts = y.f_chunk(self.adapters.len() as i64, -1)?;
-        let adapted = self.adapters.iter().zip(parts).map(|(adapter, part)| match adapter {
+        let widths: Vec<i64> = self.adapters.iter().map(|(width, _)| *width).collect();
+        let parts = y.f_split_with_sizes(&widths, -1)?;
+        let adapted = self.adapters.iter().zip(parts).map(|((_, adapter), part)| match adapter {
             None => Ok(part),
             Some(LoraPair { a, b, scaling, dropout }) => {
                 let x = functional::dropout(x, *dropout, mode)?;
@@ -80,10 +78,11 @@ impl Linear {
     }
 }
 
-/// The adapters of the layers called `names` at `path`; none at all where none is wanted.
-fn adapters(path: &Builder<'_, '_>, names: &[&str], input: i64, output: i64) -> Result<Vec<Option<LoraPair>>> {
-    let found = names.iter().map(|name| path.adapter(name, input, output)).collect::<Result<Vec<_>>>()?;
-    Ok(if found.iter().all(Option::is_none) { Vec::new() } else { found })
+/// The adapters of the layers called as in `parts` at `path`; none at all where none is wanted.
+fn adapters(path: &Builder<'_, '_>, parts: &[(&str, i64)], input: i64) -> Result<Vec<(i64, Option<LoraPair>)>> {
+    let of = |&(name, width): &(&str, i64)| Ok((width, path.adapter(name, input, width)?));
+    let found = parts.iter().map(of).collect::<Result<Vec<_>>>()?;
+    Ok(if found.iter().all(|(_, adapter)| adapter.is_none()) { Vec::new() } else { found })
 }
 
 /// `torch.nn.LayerNorm` over the last dimension, in float32.

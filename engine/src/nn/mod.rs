@@ -20,24 +20,36 @@ pub use sequences::Sequences;
 use crate::error::Result;
 use finetuned::domain::random::mix;
 
-/// How a forward pass runs: with dropout and batch statistics, or without.
+/// How a forward pass runs: with dropout and batch statistics, or without; and whether adapters count.
 ///
 /// Dropout masks are functions of a key that counts up from `seed`, one per dropout layer, so a step's masks depend
 /// on its seed alone and a resumed run draws the same ones.
 #[derive(Debug)]
 pub struct Mode {
     next_key: Option<Cell<u64>>,
+    has_adapters: bool,
 }
 
 impl Mode {
     /// No dropout.
     pub fn eval() -> Self {
-        Self { next_key: None }
+        Self { next_key: None, has_adapters: true }
     }
 
     /// Dropout with masks drawn from `seed`.
     pub fn train(seed: u64) -> Self {
-        Self { next_key: Some(Cell::new(seed)) }
+        Self { next_key: Some(Cell::new(seed)), has_adapters: true }
+    }
+
+    /// The same as if there were no low-rank adapters: what a run started from, but for a head that is trained beside them.
+    #[must_use]
+    pub fn without_adapters(self) -> Self {
+        Self { has_adapters: false, ..self }
+    }
+
+    /// Whether adapters count.
+    pub fn has_adapters(&self) -> bool {
+        self.has_adapters
     }
 
     /// Whether this is a step of training: batch norms then use the batch's statistics and keep running ones.

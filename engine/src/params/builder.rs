@@ -65,16 +65,21 @@ impl Builder<'_, '_> {
         self.state.borrow().compute
     }
 
-    /// A parameter of matrix products, given out in the compute type. `names` are stacked along the first dimension,
-    /// each of `shape`.
-    pub fn matrix(&self, names: &[&str], shape: &[i64], init: Init) -> Result<Tensor> {
+    /// A parameter of matrix products of `shape`, given out in the compute type.
+    pub fn matrix(&self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
+        self.stacked(&[(name, shape[0])], &shape[1..], init)
+    }
+
+    /// Several such parameters as one, by name and rows: they are stacked along the first dimension, and `rest` are the
+    /// other dimensions of each.
+    pub fn stacked(&self, parts: &[(&str, i64)], rest: &[i64], init: Init) -> Result<Tensor> {
         let compute = self.state.borrow().compute;
-        self.add(names, shape, init, compute)
+        self.add(parts, rest, init, compute)
     }
 
     /// A parameter that is used in float32 whatever the precision: embeddings and norms.
     pub fn float(&self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
-        self.add(&[name], shape, init, Kind::Float)
+        self.add(&[(name, shape[0])], &shape[1..], init, Kind::Float)
     }
 
     /// A float32 tensor that the layer itself keeps up to date; it must be in the checkpoint.
@@ -111,21 +116,22 @@ impl Builder<'_, '_> {
         // As PEFT: a linear layer's own initialisation, and zeros, so that training starts from the base model.
         let bound = 1.0 / (input as f64).sqrt();
         let r = i64::from(lora.r);
-        let a = root.add(&[&format!("{module}.lora_A.weight")], &[r, input], Init::Uniform(bound), compute)?;
-        let b = root.add(&[&format!("{module}.lora_B.weight")], &[output, r], Init::Fresh(0.0), compute)?;
+        let a = root.add(&[(&format!("{module}.lora_A.weight"), r)], &[input], Init::Uniform(bound), compute)?;
+        let b = root.add(&[(&format!("{module}.lora_B.weight"), output)], &[r], Init::Fresh(0.0), compute)?;
         let mut state = self.state.borrow_mut();
         let place = state.params.len();
         state.adapters.push(Adapter { module, a: place - 2, b: place - 1, scaling: lora.scaling() });
         Ok(Some(LoraPair { a, b, scaling: lora.scaling(), dropout: lora.dropout }))
     }
 
-    fn add(&self, names: &[&str], shape: &[i64], init: Init, compute: Kind) -> Result<Tensor> {
+    fn add(&self, named: &[(&str, i64)], rest: &[i64], init: Init, compute: Kind) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let mut state = self.state.borrow_mut();
-        let mut values = Vec::with_capacity(names.len());
-        let mut parts = Vec::with_capacity(names.len());
-        for name in names {
+        let mut values = Vec::with_capacity(named.len());
+        let mut parts = Vec::with_capacity(named.len());
+        for &(name, rows) in named {
             let full = self.join(name);
+            let shape = &*[&[rows], rest].concat();
             let fresh = matches!(init, Init::Fresh(_) | Init::Uniform(_)) || !state.weights.contains(&full);
             if fresh {
                 state.initialised.push(full.clone());
@@ -142,11 +148,11 @@ impl Builder<'_, '_> {
                 Init::Ones if fresh => Tensor::f_ones(shape, (Kind::Float, Device::Cpu))?,
                 _ => state.weights.load(&full, shape)?,
             });
-            parts.push((full, shape[0]));
+            parts.push((full, rows));
         }
         let master = Tensor::f_cat(&values, 0)?.f_to_device(state.device)?.f_contiguous()?;
         // Biases and norms have one dimension, everything else has more (Transformers' rule, by shape).
-        let decays = shape.len() > 1;
+        let decays = !rest.is_empty();
         let low = if compute == Kind::Float { master.shallow_clone() } else { master.f_to_kind(compute)? };
         let (trained, rate) = state.policy.of(&parts[0].0);
         let compute = low.f_set_requires_grad(trained)?;

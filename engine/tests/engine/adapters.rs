@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use finetuned::domain::hyperparameters::{Hyperparameters, LrSchedule};
 use finetuned_engine::models::text::{TextClassifier, TextConfig};
-use finetuned_engine::nn::Mode;
+use finetuned_engine::nn::{Linear, Mode};
 use finetuned_engine::optim::{AdamW, AdamWConfig, Schedule};
 use finetuned_engine::params::{self, Init, ParamTable, Placement};
 use finetuned_engine::policy::Policy;
@@ -84,6 +84,13 @@ fn adapters_learn_as_those_of_peft_and_merge_as_they_do() {
         let names = |kind: &str| format!("{case}.{kind}.{WRAPPED}");
         table.restore(&weights_of(&golden, &names("start"))).unwrap();
 
+        // Without them it is the base model again.
+        let tokens = || packed(&golden[&format!("{case}.input_ids")], &golden[&format!("{case}.lengths")]);
+        let features = |model: &TextClassifier, mode| tch::no_grad(|| model.features(&tokens(), &mode).unwrap());
+        let base = features(&build(&golden, &self::policy(json!({}))).0, Mode::eval());
+        assert_eq!(features(&model, Mode::eval().without_adapters()), base);
+        assert!(difference(&features(&model, Mode::eval()), &base) > 1e-3);
+
         let (logits, loss) = forward(&model, &golden, &format!("{case}."), &Mode::eval());
         assert_close(&logits, &golden[&format!("{case}.logits")], FP32.logits, &format!("logits of {case}"));
         assert_close(&loss.reshape([1]), &golden[&format!("{case}.loss")], FP32.losses, &format!("loss of {case}"));
@@ -138,4 +145,42 @@ fn rates_by_layer_and_frozen_layers_are_parameter_groups_of_pytorch() {
             assert_eq!(is_same, stays, "{case} {name}");
         }
     }
+}
+
+/// Projections of unequal widths, as those of models with fewer heads for keys and values than for queries.
+#[test]
+fn a_fused_layer_is_its_parts_side_by_side_whatever_their_widths() {
+    const PARTS: [(&str, i64); 3] = [("query", 6), ("key", 2), ("value", 3)];
+    tch::manual_seed(1);
+    let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
+    let mut weights = Golden::new();
+    for (name, width) in PARTS {
+        weights.insert(format!("bert.{name}.weight"), random(&[width, 4]));
+        weights.insert(format!("bert.{name}.bias"), random(&[width]));
+    }
+    let lora = json!({"type": "lora", "r": 2, "alpha": 6, "target_modules": ["query", "value"]});
+    let policy = policy(json!({"adapter": lora}));
+    let placement = Placement { device: Device::Cpu, compute: Kind::Float, seed: 0, policy: &policy };
+    let new = |root: &params::Builder<'_, '_>| Linear::fused(&root.at("bert"), &PARTS, 4, true);
+    let (fused, mut table, _) = params::build(&weights_of(&weights, ""), placement, new).unwrap();
+    let mut trained = table.trained().unwrap();
+    for (name, value) in &mut trained {
+        *value = random(&value.size());
+        weights.insert(name.clone(), value.shallow_clone());
+    }
+    table.put_back(&trained).unwrap();
+
+    let x = random(&[5, 4]);
+    let part =
+        |name: &str| x.linear(&weights[&format!("bert.{name}.weight")], Some(&weights[&format!("bert.{name}.bias")]));
+    let delta = |name: &str| {
+        let [a, b] = ["A", "B"].map(|matrix| weights[&format!("bert.{name}.lora_{matrix}.weight")].shallow_clone());
+        x.matmul(&a.tr()).matmul(&b.tr()) * 3.0
+    };
+    let plain = Tensor::cat(&PARTS.map(|(name, _)| part(name)), -1);
+    let adapted = Tensor::cat(&[part("query") + delta("query"), part("key"), part("value") + delta("value")], -1);
+    let forward = |mode: &Mode| tch::no_grad(|| fused.forward(&x, mode).unwrap());
+    assert_within(difference(&forward(&Mode::eval().without_adapters()), &plain), 1e-6, "without adapters");
+    assert_within(difference(&forward(&Mode::eval()), &adapted), 1e-5, "with adapters");
+    assert_eq!(table.named().unwrap()["bert.key.weight"], weights["bert.key.weight"]);
 }

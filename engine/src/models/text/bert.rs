@@ -147,7 +147,7 @@ fn layer(path: &Builder<'_, '_>, config: &BertConfig) -> Result<Layer> {
         (attention.at("self"), ["query", "key", "value"], output.at("dense"), output.at("LayerNorm"))
     };
     Ok(Layer {
-        query_key_value: Linear::fused(&inputs, names, width, width)?,
+        query_key_value: Linear::fused(&inputs, &names.map(|name| (name, width)), width, true)?,
         attention_output: Linear::new(&output, width, width)?,
         attention_norm: LayerNorm::new(&norm, width, eps)?,
         intermediate: Linear::new(&path.at("intermediate").at("dense"), width, inner)?,

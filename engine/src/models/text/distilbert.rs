@@ -75,7 +75,12 @@ fn layer(path: &Builder<'_, '_>, config: &DistilBertConfig) -> Result<Layer> {
     let (width, inner) = (config.dim, config.hidden_dim);
     let (attention, network) = (path.at("attention"), path.at("ffn"));
     Ok(Layer {
-        query_key_value: Linear::fused(&attention, ["q_lin", "k_lin", "v_lin"], width, width)?,
+        query_key_value: Linear::fused(
+            &attention,
+            &["q_lin", "k_lin", "v_lin"].map(|name| (name, width)),
+            width,
+            true,
+        )?,
         attention_output: Linear::new(&attention.at("out_lin"), width, width)?,
         attention_norm: LayerNorm::new(&path.at("sa_layer_norm"), width, NORM_EPS)?,
         intermediate: Linear::new(&network.at("lin1"), width, inner)?,

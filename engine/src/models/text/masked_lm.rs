@@ -33,7 +33,7 @@ impl MaskedLm {
         let encoder = TextEncoder::new(root, config)?;
         let linear = |path: &Builder<'_, '_>| Linear::with_init(path, width, width, fresh);
         let norm = |path: &Builder<'_, '_>, eps| LayerNorm::with_init(path, width, eps, Init::Ones, true);
-        let bias = |path: &Builder<'_, '_>| path.matrix(&["bias"], &[config.vocab_size()], Init::Zeros).map(Some);
+        let bias = |path: &Builder<'_, '_>| path.matrix("bias", &[config.vocab_size()], Init::Zeros).map(Some);
         let compute = root.compute();
         match config {
             TextConfig::Bert(config @ BertConfig { model_type: BertFamily::Bert, .. }) => {

@@ -137,8 +137,8 @@ impl Embeddings {
         let first = names.iter().map(|name| path.float(name, &[1, 1, width], Init::Required));
         let tokens = side * side + names.len() as i64;
         Ok(Self {
-            weight: projection.matrix(&["weight"], &[width, config.num_channels, patch, patch], Init::Required)?,
-            bias: projection.matrix(&["bias"], &[width], Init::Required)?,
+            weight: projection.matrix("weight", &[width, config.num_channels, patch, patch], Init::Required)?,
+            bias: projection.matrix("bias", &[width], Init::Required)?,
             first: first.collect::<Result<_>>()?,
             positions: path.float("position_embeddings", &[1, tokens, width], Init::Required)?,
             side,
@@ -188,10 +188,10 @@ impl Layer {
     fn new(path: &Builder<'_, '_>, config: &VitConfig) -> Result<Self> {
         let (width, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
         let attention = path.at("attention");
-        let fused = if config.qkv_bias { Linear::fused } else { Linear::fused_without_bias };
+        let parts = ["query", "key", "value"].map(|name| (name, width));
         Ok(Self {
             norm_before: LayerNorm::new(&path.at("layernorm_before"), width, eps)?,
-            query_key_value: fused(&attention.at("attention"), ["query", "key", "value"], width, width)?,
+            query_key_value: Linear::fused(&attention.at("attention"), &parts, width, config.qkv_bias)?,
             attention_output: Linear::new(&attention.at("output").at("dense"), width, width)?,
             norm_after: LayerNorm::new(&path.at("layernorm_after"), width, eps)?,
             intermediate: Linear::new(&path.at("intermediate").at("dense"), width, inner)?,
