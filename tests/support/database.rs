@@ -34,6 +34,20 @@ pub async fn fresh() -> String {
     named(&server, &name)
 }
 
+/// A database with what a dump says, and nothing else.
+pub async fn restored(dump: &str) -> String {
+    let server = std::env::var("FINETUNED_TEST_DATABASE_URL").unwrap();
+    let mut admin = PgConnection::connect(&server).await.unwrap();
+    let name = format!("test_{}", uuid::Uuid::new_v4().simple());
+    execute(&mut admin, format!("create database {name} template template0")).await;
+    admin.close().await.unwrap();
+    let url = named(&server, &name);
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(dump.to_owned())).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    url
+}
+
 /// A fresh database behind a proxy: the URL through it, and the one around it.
 pub async fn behind_proxy() -> (String, String, Proxy) {
     let direct = fresh().await;

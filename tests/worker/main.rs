@@ -39,4 +39,5 @@ mod serving;
 mod stores;
 mod tasks;
 mod turns;
+mod upgrade;
 mod watchdog;
