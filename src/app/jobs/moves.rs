@@ -64,10 +64,15 @@ async fn make(app: &App, project: ProjectId, kind: JobKind, id: &str, wanted: (&
     }
     let (made, word) = wanted;
     let applied = moves::apply(tx.connection(), job, made).await?;
-    match applied {
-        Applied::Impossible(status) => return Err(wrong_state(kind, id, status, word)),
-        Applied::Gone => return Err(kind.not_found(id)),
-        Applied::Moved(_) | Applied::Already(_) => {}
+    let refused = match applied {
+        Applied::Impossible(status) => Some(wrong_state(kind, id, status, word)),
+        Applied::Gone => Some(kind.not_found(id)),
+        Applied::Moved(_) | Applied::Already(_) => None,
+    };
+    if let Some(error) = refused {
+        // Ended before the answer: whoever looks for work passes over a job that is still locked.
+        tx.commit().await?;
+        return Err(error);
     }
     let left = jobs::find(tx.connection(), project, kind, job).await?.ok_or_else(|| kind.not_found(id))?;
     tx.commit().await?;
