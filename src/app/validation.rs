@@ -13,7 +13,7 @@ use crate::db::validation::{self, Taken};
 use crate::db::{self, events, jobs};
 use crate::domain::error::{ErrorKind, Result};
 use crate::domain::event::NewEvent;
-use crate::domain::job::{Job, JobError, Move, Prepared};
+use crate::domain::job::{Job, JobError, JobKind, Move, Prepared};
 
 /// How often the files of a job are taken up before they are given up.
 const MOST_TRIES: u32 = 5;
@@ -92,8 +92,8 @@ async fn lost(app: &App, taken: &Taken, public_id: &str) {
 
 async fn accept(app: &App, job: &Job, taken: &Taken, prepared: &Prepared) -> Result<()> {
     let report = &prepared.report;
-    let (name, examples) = match (job.spec.training_file, &report.test) {
-        (None, Some(test)) => ("Test", test.examples),
+    let (name, examples) = match (job.spec.kind, &report.test) {
+        (JobKind::Evaluation, Some(test)) => ("Test", test.examples),
         _ => ("Training", report.training.examples),
     };
     let mut recorded = vec![NewEvent::info(match prepared.labels.len() {

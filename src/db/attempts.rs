@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
-use super::{signed, storable, unknown, unsigned};
+use super::{known, signed, storable, unsigned};
 use crate::domain::attempt::{Attempt, Cause, Outcome, ProcessEnd};
 use crate::domain::error::Result;
 use crate::domain::id::JobId;
@@ -25,7 +25,7 @@ pub async fn of_jobs(db: impl PgExecutor<'_>, jobs: &[JobId]) -> Result<HashMap<
     .await?;
     let mut found: HashMap<JobId, Vec<Attempt>> = HashMap::new();
     for row in rows {
-        let outcome = row.outcome.map(|word| word.parse().map_err(|()| unknown("outcome", &word))).transpose()?;
+        let outcome = row.outcome.map(|word| known("outcome", &word)).transpose()?;
         found.entry(JobId(row.job_id)).or_default().push(Attempt {
             number: row.attempt.unsigned_abs(),
             worker: row.host,

@@ -3,7 +3,7 @@
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
-use super::{pages, storable, storable_json, unknown};
+use super::{known, pages, storable, storable_json};
 use crate::domain::error::Result;
 use crate::domain::event::{Event, NewEvent};
 use crate::domain::id::{EventId, JobId};
@@ -66,8 +66,8 @@ pub async fn list(db: impl PgExecutor<'_>, job: JobId, page: PageRequest<EventId
             Ok(Event {
                 id: EventId(row.id),
                 created_at: row.created_at,
-                level: row.level.parse().map_err(|()| unknown("level", &row.level))?,
-                kind: row.kind.parse().map_err(|()| unknown("kind of event", &row.kind))?,
+                level: known("level", &row.level)?,
+                kind: known("kind of event", &row.kind)?,
                 message: row.message,
                 data: row.data,
             })

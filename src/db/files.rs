@@ -5,7 +5,7 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{hash32, pages, signed, to_json, unknown, unsigned};
+use super::{hash32, known, pages, signed, to_json, unsigned};
 use crate::domain::error::{Error, Result};
 use crate::domain::file::{File, FilePurpose};
 use crate::domain::id::{FileId, ProjectId};
@@ -40,7 +40,7 @@ impl TryFrom<Row> for File {
         Ok(Self {
             id: FileId(row.id),
             project: ProjectId(row.project_id),
-            purpose: row.purpose.parse().map_err(|()| unknown("file purpose", &row.purpose))?,
+            purpose: known("file purpose", &row.purpose)?,
             filename: row.filename,
             bytes: unsigned(row.bytes),
             sha256: hash32(&row.sha256)?,

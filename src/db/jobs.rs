@@ -7,7 +7,7 @@ use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{attempts, from_json, pages, to_json, unknown, unsigned};
+use super::{attempts, from_json, known, pages, to_json, unsigned};
 use crate::domain::error::{Error, Result};
 use crate::domain::hyperparameters::Requested;
 use crate::domain::id::{FileId, JobId, ModelId, ProjectId};
@@ -67,9 +67,9 @@ impl TryFrom<Row> for Job {
             id: JobId(row.id),
             project: ProjectId(row.project_id),
             created_at: row.created_at,
-            status: row.status.parse().map_err(|()| unknown("job status", &row.status))?,
+            status: known("job status", &row.status)?,
             spec: JobSpec {
-                kind: kind(&row.kind)?,
+                kind: known("kind of job", &row.kind)?,
                 model: row.model,
                 base_model: ModelId(row.base_model_id),
                 training_file: row.training_file_id.map(FileId),
@@ -98,10 +98,6 @@ impl TryFrom<Row> for Job {
     }
 }
 
-fn kind(word: &str) -> Result<JobKind> {
-    word.parse().map_err(|()| unknown("kind of job", word))
-}
-
 /// A job to insert, with what only the database keeps.
 pub struct NewJob<'a> {
     pub id: JobId,
@@ -112,7 +108,8 @@ pub struct NewJob<'a> {
     pub idempotency_key: Option<&'a str>,
 }
 
-/// Inserts a job, which begins with its files being checked; false if the project has a job with the same idempotency key already.
+/// Inserts a job, which begins with its files being checked; false if the project has a job with the same idempotency key
+/// already.
 pub async fn insert(db: &mut PgConnection, job: &NewJob<'_>) -> Result<bool> {
     let spec = job.spec;
     let done = sqlx::query!(
@@ -366,8 +363,8 @@ pub async fn count(db: impl PgExecutor<'_>) -> Result<Vec<(JobKind, JobStatus, u
         sqlx::query!(r#"select kind, status, count(*) as "count!" from jobs group by 1, 2"#).fetch_all(db).await?;
     rows.into_iter()
         .map(|row| {
-            let status = row.status.parse().map_err(|()| unknown("job status", &row.status))?;
-            Ok((kind(&row.kind)?, status, unsigned(row.count)))
+            let status = known("job status", &row.status)?;
+            Ok((known("kind of job", &row.kind)?, status, unsigned(row.count)))
         })
         .collect()
 }
@@ -386,7 +383,7 @@ pub async fn longest_waits(db: impl PgExecutor<'_>) -> Result<Vec<(JobStatus, f6
     .await?;
     rows.into_iter()
         .map(|row| {
-            let status = row.status.parse().map_err(|()| unknown("job status", &row.status))?;
+            let status = known("job status", &row.status)?;
             Ok((status, row.seconds.max(0.0)))
         })
         .collect()

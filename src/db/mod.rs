@@ -7,7 +7,7 @@ mod connect;
 pub mod embedded;
 pub mod events;
 pub mod files;
-pub mod hints;
+mod hints;
 pub mod jobs;
 pub mod keys;
 pub mod metrics;
@@ -20,6 +20,7 @@ pub mod queue;
 pub mod validation;
 pub mod workers;
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::Postgres;
@@ -134,9 +135,11 @@ fn interval(duration: Duration) -> PgInterval {
     PgInterval { months: 0, days: 0, microseconds }
 }
 
-/// A word that the schema allows and the code does not know.
-fn unknown(what: &'static str, word: &str) -> Error {
-    Error::internal(format!("the database holds the {what} '{word}', which this version does not know"))
+/// Reads a word of the database; it may be one that the schema allows and this version does not know.
+fn known<T: FromStr<Err = ()>>(what: &'static str, word: &str) -> Result<T, Error> {
+    let unknown =
+        |()| Error::internal(format!("the database holds the {what} '{word}', which this version does not know"));
+    word.parse().map_err(unknown)
 }
 
 /// JSON that the database holds in a column whose type the code fixes.

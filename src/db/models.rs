@@ -5,7 +5,7 @@ use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{hash32, signed, to_json, unknown, unsigned};
+use super::{hash32, known, signed, to_json, unsigned};
 use crate::domain::error::{Error, Result};
 use crate::domain::id::{JobId, ModelId, ProjectId};
 use crate::domain::model::{Model, ModelFacts, ModelFile};
@@ -28,8 +28,8 @@ impl TryFrom<Row> for Model {
         Ok(Self {
             id: ModelId(row.id),
             project: row.project_id.map(ProjectId),
-            kind: row.kind.parse().map_err(|()| unknown("model kind", &row.kind))?,
-            family: row.family.parse().map_err(|()| unknown("model family", &row.family))?,
+            kind: known("model kind", &row.kind)?,
+            family: known("model family", &row.family)?,
             name: row.name,
             facts: row.facts.0,
             job: row.job_id.map(JobId),

@@ -8,7 +8,7 @@ use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
 
 use super::hints::hint;
-use super::{events, interval, signed, storable_json, to_json, unknown};
+use super::{events, interval, known, signed, storable_json, to_json};
 use crate::domain::error::{Error, Result};
 use crate::domain::event::{EventKind, NewEvent};
 use crate::domain::id::JobId;
@@ -83,8 +83,8 @@ async fn lock(db: &mut PgConnection, job: JobId) -> Result<Option<Stands>> {
             .await?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some(Stands {
-        status: row.status.parse().map_err(|()| unknown("job status", &row.status))?,
-        kind: row.kind.parse().map_err(|()| unknown("kind of job", &row.kind))?,
+        status: known("job status", &row.status)?,
+        kind: known("kind of job", &row.kind)?,
         pausing: row.pause_requested,
         attempt: row.attempt.unsigned_abs(),
     }))

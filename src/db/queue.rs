@@ -10,7 +10,7 @@ use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::moves;
-use super::{Db, interval, signed, to_json, unknown};
+use super::{Db, interval, known, signed, to_json};
 use crate::domain::Timestamp;
 use crate::domain::error::Result;
 use crate::domain::id::{JobId, LeaseToken, WorkerId};
@@ -212,7 +212,7 @@ pub async fn hold(db: &mut PgConnection, claim: &Claim) -> Result<bool> {
 /// The status of a job.
 pub async fn status(db: impl PgExecutor<'_>, job: JobId) -> Result<Option<JobStatus>> {
     let row = sqlx::query!("select status from jobs where id = $1", job.0).fetch_optional(db).await?;
-    row.map(|row| row.status.parse().map_err(|()| unknown("job status", &row.status))).transpose()
+    row.map(|row| known("job status", &row.status)).transpose()
 }
 
 /// How far a run is.

@@ -44,11 +44,10 @@ impl Linear {
     /// Several layers over the same input, computed as one: `parts` are their names and the widths of their outputs, which
     /// follow each other in the last dimension.
     pub fn fused(path: &Builder<'_, '_>, parts: &[(&str, i64)], input: i64, has_bias: bool) -> Result<Self> {
-        let named =
-            |kind: &str| parts.iter().map(|(name, width)| (format!("{name}.{kind}"), *width)).collect::<Vec<_>>();
         let stacked = |kind: &str, rest: &[i64]| {
-            let named = named(kind);
-            let named: Vec<(&str, i64)> = named.iter().map(|(name, width)| (name.as_str(), *width)).collect();
+            let names: Vec<String> = parts.iter().map(|(name, _)| format!("{name}.{kind}")).collect();
+            let widths = parts.iter().map(|(_, width)| *width);
+            let named: Vec<(&str, i64)> = names.iter().map(String::as_str).zip(widths).collect();
             path.stacked(&named, rest, Init::Required)
         };
         Ok(Self {

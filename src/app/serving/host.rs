@@ -1,7 +1,6 @@
 //! The keeper of one model at work: prepares its folder, starts its process, hands it one slice of a request after
 //! the other, and ends it.
 
-use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,20 +17,10 @@ use crate::private;
 
 /// Puts a model to work, in a task of its own.
 pub(super) fn start(work: Work) {
-    tokio::spawn(Host(work).run());
+    tokio::spawn(work.run());
 }
 
-struct Host(Work);
-
-impl Deref for Host {
-    type Target = Work;
-
-    fn deref(&self) -> &Work {
-        &self.0
-    }
-}
-
-impl Host {
+impl Work {
     /// Serves until it is stopped, idle for too long, gives way, or is broken.
     async fn run(self) {
         let folder = self.app.served().join(format!("{}-{}", self.servable.model.id.0.simple(), self.number));

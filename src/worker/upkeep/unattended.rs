@@ -12,7 +12,8 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// How many jobs are looked at in one transaction.
 const BATCH: i64 = 100;
 
-/// Tells the owners of jobs that have waited for `patience` while no worker with room for them was seen; true if there may be more.
+/// Tells the owners of jobs that have waited for `patience` while no worker with room for them was seen; true if there may
+/// be more.
 ///
 /// # Errors
 /// The database is away.
