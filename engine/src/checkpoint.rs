@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::error::{EngineError, Result};
 use crate::export::{self, FileHash, ModelFiles};
 use crate::fingerprint::Fingerprint;
 use crate::observer::Observer;
 use crate::optim::AdamW;
-use crate::params::ParamTable;
+use crate::params::{Export, ParamTable};
 use crate::training::{Checkpointer, Progress, State};
 use crate::weights::{self, Weights};
 use finetuned::disk::Reserve;
@@ -61,16 +61,17 @@ struct Writing {
     thread: JoinHandle<Result<PathBuf>>,
 }
 
-/// What is trained beside the weights of the model, in `training/`.
-const ADAPTED: &str = "adapted.safetensors";
+/// The trained values in float32, in `training/`: where the model's own files hold them merged, or rounded.
+const TRAINED: &str = "adapted.safetensors";
 /// The trained values of the best evaluation, in `training/`.
 const BEST: &str = "best.safetensors";
 
 /// A copy of everything a checkpoint holds that training changes, on the CPU.
 struct Snapshot {
-    weights: BTreeMap<String, Tensor>,
-    /// The adapters and the head, where there are adapters.
-    adapted: Option<BTreeMap<String, Tensor>>,
+    model: Export,
+    trained: BTreeMap<String, Tensor>,
+    /// Whether adapters are among them.
+    has_adapters: bool,
     /// The trained values of the best evaluation, where the run keeps them.
     best: Option<BTreeMap<String, Tensor>>,
     moments: BTreeMap<String, Tensor>,
@@ -80,9 +81,16 @@ struct Snapshot {
 impl Snapshot {
     /// Bytes of its tensors, which are nearly all that a checkpoint takes.
     fn bytes(&self) -> u64 {
-        let maps = [Some(&self.weights), self.adapted.as_ref(), self.best.as_ref(), Some(&self.moments)];
+        let trained = Some(&self.trained).filter(|_| self.keeps_trained());
+        let maps = [trained, self.best.as_ref(), Some(&self.moments)];
         let tensors = maps.into_iter().flatten().flat_map(BTreeMap::values);
-        tensors.map(|tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64).sum()
+        let beside: u64 = tensors.map(|tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64).sum();
+        self.model.bytes() + beside
+    }
+
+    /// Whether the model's own files do not hold what is trained as it is.
+    fn keeps_trained(&self) -> bool {
+        self.has_adapters || self.model.kind() != Kind::Float
     }
 }
 
@@ -103,9 +111,11 @@ impl Checkpointer for CheckpointWriter<'_> {
     fn save(&mut self, state: &State<'_>, progress: &Progress) -> Result<()> {
         self.settle(true);
         let State { table, optimizer, best } = state;
+        let trained = table.trained()?;
         let snapshot = Snapshot {
-            weights: copies(table.named()?)?,
-            adapted: table.adapted()?.map(copies).transpose()?,
+            model: table.export(&trained)?,
+            trained,
+            has_adapters: table.has_adapters(),
             // Never changed in place, so it needs no copy.
             best: best.map(|best| best.iter().map(|(name, value)| (name.clone(), value.shallow_clone())).collect()),
             moments: copies(optimizer.named_state(table)?)?,
@@ -113,7 +123,7 @@ impl Checkpointer for CheckpointWriter<'_> {
         };
         let target = Arc::clone(&self.target);
         let (step, metrics) = (progress.step, progress.metrics.clone());
-        self.writing = Some(Writing { step, metrics, thread: std::thread::spawn(move || target.write(&snapshot)) });
+        self.writing = Some(Writing { step, metrics, thread: std::thread::spawn(move || target.write(snapshot)) });
         Ok(())
     }
 
@@ -153,7 +163,7 @@ fn copies(tensors: BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>>
 }
 
 impl Target {
-    fn write(&self, snapshot: &Snapshot) -> Result<PathBuf> {
+    fn write(&self, snapshot: Snapshot) -> Result<PathBuf> {
         let step = snapshot.progress.step;
         let target = self.directory.join(format!("step-{step}"));
         let scratch = self.directory.join(format!(".step-{step}"));
@@ -174,17 +184,18 @@ impl Target {
         written.map(|()| target)
     }
 
-    fn fill(&self, scratch: &Path, snapshot: &Snapshot) -> Result<()> {
+    fn fill(&self, scratch: &Path, snapshot: Snapshot) -> Result<()> {
         let training = scratch.join(TRAINING_STATE_FOLDER);
         fs::create_dir_all(&training).map_err(EngineError::io(&training))?;
-        self.files.write(scratch, &snapshot.weights, snapshot.adapted.as_ref())?;
-        for (name, tensors) in [(ADAPTED, &snapshot.adapted), (BEST, &snapshot.best)] {
+        let keeps_trained = snapshot.keeps_trained();
+        let Snapshot { model, trained, has_adapters, best, moments, progress } = snapshot;
+        self.files.write(scratch, model, Some(&trained).filter(|_| has_adapters))?;
+        for (name, tensors) in [(TRAINED, Some(&trained).filter(|_| keeps_trained)), (BEST, best.as_ref())] {
             if let Some(tensors) = tensors {
                 weights::write(&training.join(name), tensors)?;
             }
         }
-        weights::write(&training.join("optimizer.safetensors"), &snapshot.moments)?;
-        let progress = snapshot.progress.clone();
+        weights::write(&training.join("optimizer.safetensors"), &moments)?;
         let state = SavedState { version: VERSION, fingerprint: self.fingerprint.as_str().to_owned(), progress };
         export::write_json(&training.join("state.json"), &state)?;
         let manifest = export::hashes_below(scratch)?;
@@ -237,9 +248,8 @@ pub fn resume(
     if !fingerprint.accepts(&state.fingerprint) {
         return Err(EngineError::checkpoint(directory, "was saved by a run with other data or hyperparameters"));
     }
-    let adapted = training.join(ADAPTED);
-    // Beside adapters the model's own weights are those of the base model, which the table has already.
-    let weights = if adapted.exists() { Weights::open_file(&adapted)? } else { Weights::open(directory, prefix)? };
+    let trained = training.join(TRAINED);
+    let weights = if trained.exists() { Weights::open_file(&trained)? } else { Weights::open(directory, prefix)? };
     table.restore(&weights)?;
     let moments = Weights::open_file(&training.join("optimizer.safetensors"))?;
     optimizer.restore(table, &moments, state.progress.step)?;

@@ -4,6 +4,7 @@
 //! [`models`] and [`nn`] the networks, [`params`] and [`optim`] what is trained and how, [`checkpoint`] and [`export`]
 //! what is written, [`native`] the C++ beside it. [`serving`] is a finished model at work.
 
+pub mod check;
 pub mod checkpoint;
 pub mod data;
 pub mod device;

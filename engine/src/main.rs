@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 
 use finetuned::clock::boot_time;
 use finetuned::domain::job::JobError;
+use finetuned::domain::model::Checked;
 use finetuned::domain::run::{ABANDONED, TrainerCommand, TrainerMessage};
 use finetuned::domain::serving::{Asked, Opened, Outcome, Refusal, Reply};
 use finetuned::failpoint::Failpoints;
 use finetuned_engine::error::EngineError;
 use finetuned_engine::serving::Classifier;
-use finetuned_engine::{device, native, observer::Observer, run, serving};
+use finetuned_engine::{check, device, native, observer::Observer, run, serving};
 
 /// For libtorch as well, whose tensors come and go every step: it takes a tenth less time than the C library's, and
 /// less memory. The worker sets `MALLOC_CONF`.
@@ -24,13 +25,18 @@ use finetuned_engine::{device, native, observer::Observer, run, serving};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const USAGE: &str = "usage: finetuned-trainer run SPEC [auto|cpu|cuda] | finetuned-trainer serve SPEC [auto|cpu|cuda] | \
-                     finetuned-trainer devices";
+                     finetuned-trainer check MODEL | finetuned-trainer devices";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["devices"] => {
             print_line(&device::available());
+            ExitCode::SUCCESS
+        }
+        ["check", model] => {
+            let checked = std::panic::catch_unwind(|| check::check(Path::new(model)));
+            print_line(&checked.unwrap_or_else(|_| Checked::Refused(told(None).message)));
             ExitCode::SUCCESS
         }
         ["run", spec] => train(Path::new(spec), "auto"),

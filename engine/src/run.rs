@@ -176,9 +176,10 @@ fn finish(spec: &RunSpec, loaded: &Loaded, progress: &Progress, observer: &dyn O
     }
     observer.report(TrainerMessage::Phase { phase: Phase::Saving });
     let evaluation = Value::Object(evaluation);
-    let bytes = size_of::<f32>() as u64 * loaded.table.count() as u64;
-    Reserve(spec.min_free_bytes).check(output, bytes).map_err(EngineError::io(output))?;
-    loaded.files.write(output, &loaded.table.named()?, loaded.table.adapted()?.as_ref())?;
+    let trained = loaded.table.trained()?;
+    let model = loaded.table.export(&trained)?;
+    Reserve(spec.min_free_bytes).check(output, model.bytes()).map_err(EngineError::io(output))?;
+    loaded.files.write(output, model, Some(&trained).filter(|_| loaded.table.has_adapters()))?;
     export::write_card_and_manifest(output, spec, &evaluation)?;
     Ok(Some(Finished { step: progress.step, trained_tokens: progress.trained_tokens, evaluation }))
 }

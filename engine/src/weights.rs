@@ -1,13 +1,19 @@
-//! Reading and writing `safetensors` files (the only weight format that is accepted).
+//! Reading `safetensors` files (the only weight format that is accepted).
+
+mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 use safetensors::SafeTensorError;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use tch::{Kind, Tensor};
+use safetensors::tensor::{Dtype, SafeTensors};
+use tch::{Device, Kind, Tensor};
+
+pub use write::{Described, Tensors, write, write_listed};
 
 use crate::error::{EngineError, Result};
 
@@ -15,10 +21,25 @@ use crate::error::{EngineError, Result};
 ///
 /// Base checkpoints omit the prefix that task models put before the encoder (`bert.`), and old ones say `gamma` and
 /// `beta` for a norm's weight and bias; both are found under the names in use today, as in Transformers.
+#[derive(Clone)]
 pub struct Weights {
-    files: Vec<(PathBuf, Mmap)>,
-    /// Name as asked for -> (file, name in the file).
-    names: BTreeMap<String, (usize, String)>,
+    files: Vec<Arc<Mmap>>,
+    /// By the names that are asked for.
+    stored: BTreeMap<String, Stored>,
+    /// Whether values are left out.
+    is_outline: bool,
+}
+
+/// A tensor as it lies in a file.
+#[derive(Clone)]
+struct Stored {
+    file: usize,
+    /// Its name there.
+    name: String,
+    dtype: Dtype,
+    shape: Vec<i64>,
+    /// Where its values are in the file, in bytes.
+    data: Range<usize>,
 }
 
 impl Weights {
@@ -37,75 +58,87 @@ impl Weights {
         prefix: &str,
         rename: impl Fn(&BTreeSet<String>, &str) -> String,
     ) -> Result<Self> {
-        let mut weights = Self { files: Vec::new(), names: BTreeMap::new() };
+        let mut weights = Self { files: Vec::new(), stored: BTreeMap::new(), is_outline: false };
         for path in weight_files(directory)? {
-            weights.add_file(path)?;
+            weights.add_file(&path)?;
         }
-        let all: BTreeSet<String> = weights.names.keys().cloned().collect();
-        weights.names =
-            std::mem::take(&mut weights.names).into_iter().map(|(name, place)| (rename(&all, &name), place)).collect();
+        let all: BTreeSet<String> = weights.stored.keys().cloned().collect();
+        weights.rename(|name| rename(&all, name));
         weights.normalise(prefix);
         Ok(weights)
     }
 
+    fn rename(&mut self, rename: impl Fn(&str) -> String) {
+        let stored = std::mem::take(&mut self.stored);
+        self.stored = stored.into_iter().map(|(name, stored)| (rename(&name), stored)).collect();
+    }
+
     /// Opens one file, with its names as they are.
     pub fn open_file(path: &Path) -> Result<Self> {
-        let mut weights = Self { files: Vec::new(), names: BTreeMap::new() };
-        weights.add_file(path.to_owned())?;
+        let mut weights = Self { files: Vec::new(), stored: BTreeMap::new(), is_outline: false };
+        weights.add_file(path)?;
         Ok(weights)
     }
 
-    fn add_file(&mut self, path: PathBuf) -> Result<()> {
-        let file = File::open(&path).map_err(EngineError::io(&path))?;
+    /// The same tensors without their values: names, shapes and types are checked as ever, and nothing is read.
+    #[must_use]
+    pub fn outline(self) -> Self {
+        Self { is_outline: true, ..self }
+    }
+
+    /// Whether values are left out.
+    pub fn is_outline(&self) -> bool {
+        self.is_outline
+    }
+
+    /// The number of values in all tensors.
+    pub fn values(&self) -> u64 {
+        let count = |shape: &[i64]| shape.iter().map(|size| size.unsigned_abs()).product::<u64>();
+        self.stored.values().map(|stored| count(&stored.shape)).sum()
+    }
+
+    fn add_file(&mut self, path: &Path) -> Result<()> {
+        let file = File::open(path).map_err(EngineError::io(path))?;
         // SAFETY: the files lie in the run's own directory, which nothing else writes to.
-        let map = unsafe { Mmap::map(&file) }.map_err(EngineError::io(&path))?;
-        let tensors = parse(&path, &map)?;
-        for name in tensors.names() {
-            self.names.insert(name.to_owned(), (self.files.len(), name.to_owned()));
+        let map = unsafe { Mmap::map(&file) }.map_err(EngineError::io(path))?;
+        let tensors = SafeTensors::deserialize(&map).map_err(|error| malformed(path, &error))?;
+        for (name, view) in tensors.iter() {
+            let start = view.data().as_ptr() as usize - map.as_ptr() as usize;
+            let stored = Stored {
+                file: self.files.len(),
+                name: name.to_owned(),
+                dtype: view.dtype(),
+                shape: view.shape().iter().map(|&size| size as i64).collect(),
+                data: start..start + view.data().len(),
+            };
+            self.stored.insert(name.to_owned(), stored);
         }
-        self.files.push((path, map));
+        self.files.push(Arc::new(map));
         Ok(())
     }
 
     fn normalise(&mut self, prefix: &str) {
         let dotted = format!("{prefix}.");
-        let prefixed = self.names.keys().any(|name| name.starts_with(&dotted));
-        self.names = std::mem::take(&mut self.names)
-            .into_iter()
-            .map(|(name, place)| {
-                let name = if prefixed { name } else { format!("{dotted}{name}") };
-                let name = match name.rsplit_once('.') {
-                    Some((layer, "gamma")) => format!("{layer}.weight"),
-                    Some((layer, "beta")) => format!("{layer}.bias"),
-                    _ => name,
-                };
-                (name, place)
-            })
-            .collect();
+        let is_prefixed = self.stored.keys().any(|name| name.starts_with(&dotted));
+        self.rename(|name| {
+            let name = if is_prefixed { name.to_owned() } else { format!("{dotted}{name}") };
+            match name.rsplit_once('.') {
+                Some((layer, "gamma")) => format!("{layer}.weight"),
+                Some((layer, "beta")) => format!("{layer}.bias"),
+                _ => name,
+            }
+        });
     }
 
     /// Whether a tensor of this name is there.
     pub fn contains(&self, name: &str) -> bool {
-        self.names.contains_key(name)
+        self.stored.contains_key(name)
     }
 
     /// The names that are not in `known` (sorted).
     pub fn names_other_than(&self, known: &[&str]) -> Vec<String> {
         let known: BTreeSet<&str> = known.iter().copied().collect();
-        self.names.keys().filter(|name| !known.contains(name.as_str())).cloned().collect()
-    }
-
-    /// The tensor called `name` in float32 on the CPU, whatever its shape.
-    ///
-    /// # Errors
-    /// It is missing, or of a type other than float32, float16 and bfloat16.
-    pub fn load_any(&self, name: &str) -> Result<Tensor> {
-        let (file, stored) =
-            self.names.get(name).ok_or_else(|| EngineError::model(format!("the model has no tensor {name}")))?;
-        let (path, map) = &self.files[*file];
-        let view = parse(path, map)?.tensor(stored).map_err(|error| malformed(path, &error))?;
-        let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
-        self.load(name, &shape)
+        self.stored.keys().filter(|name| !known.contains(name.as_str())).cloned().collect()
     }
 
     /// The tensor called `name` in float32 on the CPU.
@@ -121,23 +154,71 @@ impl Weights {
     /// # Errors
     /// It is missing, has another shape than `shape`, or is of another type.
     pub fn load_as(&self, name: &str, shape: &[i64], kind: Kind) -> Result<Tensor> {
-        let (file, stored) =
-            self.names.get(name).ok_or_else(|| EngineError::model(format!("the model has no tensor {name}")))?;
-        let (path, map) = &self.files[*file];
-        let tensors = parse(path, map)?;
-        let view = tensors.tensor(stored).map_err(|error| malformed(path, &error))?;
-        let found: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
-        if found != shape {
-            return Err(EngineError::model(format!("tensor {name} has shape {found:?} where {shape:?} is expected")));
+        let found = self.find(name)?;
+        if found.shape != shape {
+            let message = format!("tensor {name} has shape {:?} where {shape:?} is expected", found.shape);
+            return Err(EngineError::model(message));
         }
         let (stored, allowed) = match kind {
-            Kind::Int64 => ((view.dtype() == Dtype::I64).then_some(Kind::Int64), "int64"),
-            _ => (kind_of(view.dtype()), "float32, float16 or bfloat16"),
+            Kind::Int64 => ((found.dtype == Dtype::I64).then_some(Kind::Int64), "int64"),
+            _ => (kind_of(found.dtype), "float32, float16 or bfloat16"),
         };
-        let stored = stored
-            .ok_or_else(|| EngineError::model(format!("tensor {name} has type {:?}; use {allowed}", view.dtype())))?;
-        // The crate has checked that the data's length is that of shape and type.
-        Ok(Tensor::f_from_data_size(view.data(), shape, stored)?.f_to_kind(kind)?)
+        let stored = stored.ok_or_else(|| {
+            let message = format!("tensor {name} has type {:?}; use {allowed}", found.dtype);
+            EngineError::model(message)
+        })?;
+        if self.is_outline {
+            return Ok(Tensor::f_empty(shape, (kind, Device::Cpu))?);
+        }
+        let map = &self.files[found.file];
+        // The library has checked that the data's length is that of shape and type.
+        let tensor = Tensor::f_from_data_size(&map[found.data.clone()], shape, stored)?.f_to_kind(kind)?;
+        // What was read of the file would count as this process's memory.
+        // SAFETY: the map is of a file that nothing writes to, so its pages come back as they were.
+        let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, found.data.start, found.data.len()) };
+        Ok(tensor)
+    }
+
+    /// The type of the tensor called `name`, if it is one of floats.
+    pub fn kind_of(&self, name: &str) -> Option<Kind> {
+        self.stored.get(name).and_then(|stored| kind_of(stored.dtype))
+    }
+
+    /// The shape of the tensor called `name`.
+    ///
+    /// # Errors
+    /// It is missing.
+    pub fn shape(&self, name: &str) -> Result<Vec<i64>> {
+        Ok(self.find(name)?.shape.clone())
+    }
+
+    /// The type that all its floats have; float32 where they have several.
+    pub fn kind(&self) -> Kind {
+        let mut kinds = self.stored.values().filter_map(|stored| kind_of(stored.dtype));
+        let first = kinds.next().unwrap_or(Kind::Float);
+        if kinds.all(|kind| kind == first) { first } else { Kind::Float }
+    }
+
+    fn find(&self, name: &str) -> Result<&Stored> {
+        self.stored.get(name).ok_or_else(|| self.missing(name))
+    }
+
+    /// The error for a tensor that is not there. Wrappers put a name of their own before all others; where one did, it is
+    /// named.
+    fn missing(&self, name: &str) -> EngineError {
+        let bare = name.split_once('.').map_or(name, |(_, rest)| rest);
+        let of = |stored: &str| {
+            let prefix = stored.strip_suffix(name).or_else(|| stored.strip_suffix(bare))?;
+            prefix.ends_with('.').then(|| prefix.to_owned())
+        };
+        let wrapped = self.stored.values().find_map(|stored| Some((&stored.name, of(&stored.name)?)));
+        EngineError::model(match wrapped {
+            Some((stored, prefix)) => format!(
+                "the model has no tensor {name}, but {stored}: a wrapper put \"{prefix}\" before its names. Save the model \
+                 that is wrapped, as with model.module.save_pretrained, or take the prefix away"
+            ),
+            None => format!("the model has no tensor {name}"),
+        })
     }
 }
 
@@ -154,18 +235,20 @@ fn weight_files(directory: &Path) -> Result<Vec<PathBuf>> {
     }
     let index = directory.join("model.safetensors.index.json");
     let text = std::fs::read_to_string(&index)
-        .map_err(|_| EngineError::model("the model has neither model.safetensors nor model.safetensors.index.json"))?;
+        .map_err(|_| EngineError::model("the model has no weights in .safetensors files: model.safetensors, or model.safetensors.index.json and what it \
+             names. Pickles are never read; Transformers saves without them"))?;
     let index: ShardIndex = serde_json::from_str(&text)
         .map_err(|error| EngineError::model(format!("model.safetensors.index.json: {error}")))?;
     let shards: BTreeSet<String> = index.weight_map.into_values().collect();
+    if let Some(gone) = shards.iter().find(|shard| !directory.join(shard).is_file()) {
+        let message =
+            format!("model.safetensors.index.json names the shard {gone}, which is not there; fetch it again");
+        return Err(EngineError::model(message));
+    }
     if let Some(odd) = shards.iter().find(|shard| shard.contains('/') || !shard.ends_with(".safetensors")) {
         return Err(EngineError::model(format!("model.safetensors.index.json names the shard {odd:?}")));
     }
     Ok(shards.into_iter().map(|shard| directory.join(shard)).collect())
-}
-
-fn parse<'a>(path: &Path, map: &'a Mmap) -> Result<SafeTensors<'a>> {
-    SafeTensors::deserialize(map).map_err(|error| malformed(path, &error))
 }
 
 fn malformed(path: &Path, error: &SafeTensorError) -> EngineError {
@@ -180,34 +263,4 @@ fn kind_of(dtype: Dtype) -> Option<Kind> {
         Dtype::BF16 => Some(Kind::BFloat16),
         _ => None,
     }
-}
-
-/// Writes tensors to `path`, int64 as they are and all others in float32, with the metadata that Transformers expects
-/// (`format: pt`).
-pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
-    let mut buffers = Vec::with_capacity(tensors.len());
-    for (name, tensor) in tensors {
-        let (kind, dtype) =
-            if tensor.kind() == Kind::Int64 { (Kind::Int64, Dtype::I64) } else { (Kind::Float, Dtype::F32) };
-        let tensor = tensor.f_detach()?.f_to_device(tch::Device::Cpu)?.f_to_kind(kind)?.f_contiguous()?;
-        let shape: Vec<usize> = tensor.size().iter().map(|&size| size.unsigned_abs() as usize).collect();
-        buffers.push((name.as_str(), shape, dtype, tensor));
-    }
-    let mut views = Vec::with_capacity(buffers.len());
-    for (name, shape, dtype, tensor) in &buffers {
-        let length = tensor.numel() * tensor.kind().elt_size_in_bytes();
-        // SAFETY: a contiguous CPU tensor of so many bytes that lives in `buffers` until the file is written.
-        let bytes = unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<u8>(), length) };
-        let view = TensorView::new(*dtype, shape.clone(), bytes).map_err(|error| malformed(path, &error))?;
-        views.push((*name, view));
-    }
-    let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    // It makes paths absolute, and a trainer may not be allowed through the folders above its own. That of a process's
-    // folder leads there all the same (`proc_pid_cwd(5)`).
-    let passable = Path::new("/proc/self/cwd").join(path);
-    safetensors::serialize_to_file(views, Some(metadata), &passable).map_err(|error| match error {
-        SafeTensorError::IoError(error) => EngineError::io(path)(error),
-        other => malformed(path, &other),
-    })?;
-    File::open(path).and_then(|file| file.sync_all()).map_err(EngineError::io(path))
 }

@@ -90,7 +90,7 @@ async fn create_classification(
 ) -> Answer<Json<Classifications>> {
     let JsonBody { value, bytes, held: _held } = body;
     let chosen = serving::choose(&state.app, caller.0.id, value.into_request()?).await?;
-    let is_vision = chosen.model.family.is_vision();
+    let is_vision = chosen.model.facts.backbone.is_vision();
     let input = body::aside(bytes.len(), move || serving::read_inputs(&bytes, is_vision)).await??;
     let (model, predictions) = serving::classify(&state.app, chosen, input).await?;
     let tokens = predictions.iter().map(|prediction| prediction.tokens).sum();

@@ -41,7 +41,7 @@ struct ModelView {
     owned_by: String,
     shutdown_date: Option<i64>,
     kind: &'static str,
-    family: &'static str,
+    family: String,
     root: String,
     fine_tuning_job_id: Option<String>,
 }
@@ -54,7 +54,7 @@ impl ModelView {
             owned_by: if model.project.is_some() { project.name.clone() } else { "system".to_owned() },
             shutdown_date: None,
             kind: model.kind.as_str(),
-            family: model.family.as_str(),
+            family: model.family,
             root: root_of(&model.name).to_owned(),
             fine_tuning_job_id: model.job.map(|id| id.to_string()),
             id: model.name,

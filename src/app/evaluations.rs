@@ -54,10 +54,7 @@ async fn check(app: &App, project: ProjectId, request: CreateEvaluation) -> Resu
     let model = models::get(app, project, &request.model).await?;
     let (made_for, head) = models::purpose(app, &model).await?;
     let method = request.method.or(made_for).ok_or_else(|| no_method(&model))?;
-    if !method.supports(model.family) {
-        let message = format!("A {} model cannot be evaluated with the method '{method}'.", model.family);
-        return Err(Error::invalid("method.type", message));
-    }
+    models::check_method(&model, method, "evaluated")?;
     if method.is_classification()
         && let Err(why) = head
     {
@@ -66,7 +63,7 @@ async fn check(app: &App, project: ProjectId, request: CreateEvaluation) -> Resu
     let path = &request.hyperparameters_path;
     let hyperparameters = Requested::parse(method, request.hyperparameters, path)?;
     hyperparameters.check_evaluates(path)?;
-    let subject = Subject { method, family: model.family, facts: &model.facts };
+    let subject = Subject { method, facts: &model.facts };
     let data = DataFacts { training_examples: 0, problem: ProblemType::default() };
     resolve(&hyperparameters, subject, data, path)?;
     let (test_file, _) = data_file(app, project, "test_file", &request.test_file).await?;

@@ -29,7 +29,7 @@ impl TryFrom<Row> for Model {
             id: ModelId(row.id),
             project: row.project_id.map(ProjectId),
             kind: known("model kind", &row.kind)?,
-            family: known("model family", &row.family)?,
+            family: row.family,
             name: row.name,
             facts: row.facts.0,
             job: row.job_id.map(JobId),
@@ -49,7 +49,7 @@ pub async fn insert(db: &mut PgConnection, model: &Model, files: &[ModelFile]) -
         model.project.map(|id| id.0),
         model.name,
         model.kind.as_str(),
-        model.family.as_str(),
+        model.family,
         to_json(&model.facts)?,
         model.job.map(|id| id.0),
         model.created_at

@@ -4,13 +4,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::backbone::Backbone;
 use super::clip::clipped;
 use super::error::{Error, Result};
 use super::metric::{self, ACCURACY, LOSS, Metric};
-use super::model::Family;
 
 /// How a job trains.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
     /// One or several labels, or a value, for each text or pair of texts.
@@ -62,13 +62,13 @@ impl Method {
     }
 
     /// The method for jobs that name none.
-    pub fn default_for(family: Family) -> Self {
-        if family.is_vision() { Self::ImageClassification } else { Self::TextClassification }
+    pub fn default_for(backbone: Backbone) -> Self {
+        if backbone.is_vision() { Self::ImageClassification } else { Self::TextClassification }
     }
 
-    /// Whether models of this family can be trained this way.
-    pub fn supports(self, family: Family) -> bool {
-        family.is_vision() == (self == Self::ImageClassification)
+    /// Whether models with such a backbone can be trained this way.
+    pub fn supports(self, backbone: Backbone) -> bool {
+        backbone.is_vision() == (self == Self::ImageClassification)
     }
 
     /// What an evaluation of its models measures.

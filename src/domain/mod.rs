@@ -1,6 +1,7 @@
 //! The words of the service: values and rules without I/O, async or any framework.
 
 pub mod attempt;
+pub mod backbone;
 pub mod checkpoint;
 pub mod clip;
 pub mod error;

@@ -1,84 +1,14 @@
 //! Base models, fine-tuned models, and how they are called.
 
-use std::fmt;
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
+use super::backbone::Backbone;
 use super::id::{JobId, ModelId, ProjectId};
-
-/// A model architecture that the engine has; the word is `model_type` of `config.json`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Family {
-    #[serde(rename = "bert")]
-    Bert,
-    #[serde(rename = "roberta")]
-    Roberta,
-    #[serde(rename = "xlm-roberta")]
-    XlmRoberta,
-    #[serde(rename = "mpnet")]
-    Mpnet,
-    #[serde(rename = "distilbert")]
-    DistilBert,
-    #[serde(rename = "modernbert")]
-    ModernBert,
-    #[serde(rename = "resnet")]
-    ResNet,
-    #[serde(rename = "vit")]
-    Vit,
-    #[serde(rename = "deit")]
-    Deit,
-}
-
-/// All families.
-pub const FAMILIES: [Family; 9] = [
-    Family::Bert,
-    Family::Roberta,
-    Family::XlmRoberta,
-    Family::Mpnet,
-    Family::DistilBert,
-    Family::ModernBert,
-    Family::ResNet,
-    Family::Vit,
-    Family::Deit,
-];
-
-impl Family {
-    /// The word in `config.json` and in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Bert => "bert",
-            Self::Roberta => "roberta",
-            Self::XlmRoberta => "xlm-roberta",
-            Self::Mpnet => "mpnet",
-            Self::DistilBert => "distilbert",
-            Self::ModernBert => "modernbert",
-            Self::ResNet => "resnet",
-            Self::Vit => "vit",
-            Self::Deit => "deit",
-        }
-    }
-
-    /// Whether it looks at images, not at texts.
-    pub fn is_vision(self) -> bool {
-        matches!(self, Self::ResNet | Self::Vit | Self::Deit)
-    }
-}
-
-impl FromStr for Family {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        FAMILIES.into_iter().find(|family| family.as_str() == text).ok_or(())
-    }
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+use super::method::Method;
 
 /// What a model is, besides its weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,9 +40,11 @@ impl FromStr for ModelKind {
     }
 }
 
-/// What job creation needs to know of a model, read from its `config.json` on import.
+/// What job creation needs to know of a model, as the trainer found it on import.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelFacts {
+    #[serde(default)]
+    pub backbone: Backbone,
     pub hidden_size: u32,
     /// Tokens of the longest sequence it takes; 0 for models of images.
     pub max_positions: u32,
@@ -133,6 +65,23 @@ pub struct ModelFacts {
     /// Values that training keeps of one image until backward has used them.
     #[serde(default)]
     pub values_per_image: u64,
+    /// The methods that its backbone takes and this model does not, with the reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unfit: BTreeMap<Method, String>,
+}
+
+/// What the trainer says of a model's folder, as one line of JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Checked {
+    /// At least one method can train it.
+    Trainable {
+        /// `model_type` of its `config.json`.
+        family: String,
+        facts: ModelFacts,
+    },
+    /// None can: why.
+    Refused(String),
 }
 
 /// A model.
@@ -143,7 +92,8 @@ pub struct Model {
     pub project: Option<ProjectId>,
     pub name: String,
     pub kind: ModelKind,
-    pub family: Family,
+    /// `model_type` of its `config.json`.
+    pub family: String,
     pub facts: ModelFacts,
     /// The job that made it.
     pub job: Option<JobId>,
@@ -162,6 +112,11 @@ pub struct ModelFile {
 
 /// Files under this folder of a checkpoint serve resuming alone and are not part of the model.
 pub const TRAINING_STATE_FOLDER: &str = "training/";
+
+/// A text file's bytes without the byte order mark that editors on Windows put before them.
+pub fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes)
+}
 
 /// Whether `name` can be a base model's: one or two path-like segments, as on model hubs.
 pub fn is_base_model_name(name: &str) -> bool {

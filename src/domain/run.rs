@@ -9,7 +9,6 @@ use super::checkpoint::Metrics;
 use super::hyperparameters::{Hyperparameters, Precision};
 use super::job::{JobError, Phase};
 use super::method::Method;
-use super::model::Family;
 use super::report::DataFormat;
 
 /// The version of this contract. A trainer refuses a spec of another version.
@@ -22,7 +21,6 @@ pub struct RunSpec {
     /// For logs and the model card.
     pub job: String,
     pub method: Method,
-    pub family: Family,
     /// The directory of the base model.
     pub model: PathBuf,
     /// Name of the base model, for the model card.

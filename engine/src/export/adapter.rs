@@ -67,7 +67,7 @@ impl AdapterFiles {
         write_json(&folder.join("adapter_config.json"), &config)?;
         let named =
             adapted.iter().map(|(key, tensor)| (format!("base_model.model.{}", name(key)), tensor.shallow_clone()));
-        weights::write(&folder.join("adapter_model.safetensors"), &named.collect())
+        weights::write(&folder.join("adapter_model.safetensors"), &named.collect::<BTreeMap<_, _>>())
     }
 }
 

@@ -4,21 +4,24 @@ mod adapter;
 mod card;
 mod files;
 mod markdown;
+mod shards;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 pub use adapter::AdapterFiles;
 pub use card::write_card_and_manifest;
 pub use files::{FileHash, hash_file, hashes_below, sync_directory, sync_tree, write_json};
+pub use shards::{SHARD_BYTES, write_model};
 
 use crate::error::{EngineError, Result};
-use crate::weights::{self, Weights};
+use crate::params::Export;
+use crate::weights::Weights;
+use finetuned::domain::model::without_mark;
 
 /// Files of a base model that go with every model made from it.
 const COMPANIONS: [&str; 12] = [
@@ -54,25 +57,14 @@ struct SentenceTransformer {
     prefix: String,
     /// Files by path.
     files: BTreeMap<String, Value>,
-    /// Tensors of the base model that are no part of the embedder, such as its pooler, by the names they had there.
-    carried: Arc<BTreeMap<String, Carried>>,
+    /// Tensors of the base model that are no part of the embedder, such as its pooler.
+    carried: Vec<String>,
 }
 
 impl SentenceTransformer {
     fn bare_name(&self, name: &str) -> String {
         name.strip_prefix(&self.prefix).unwrap_or(name).to_owned()
     }
-
-    /// The same tensors by the names that they have in the encoder alone.
-    fn bare(&self, tensors: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
-        tensors.iter().map(|(name, tensor)| (self.bare_name(name), tensor.shallow_clone())).collect()
-    }
-}
-
-/// A tensor as shape and values, which threads can share.
-struct Carried {
-    shape: Vec<i64>,
-    values: Vec<f32>,
 }
 
 impl ModelFiles {
@@ -83,13 +75,12 @@ impl ModelFiles {
     pub fn new(base: &Path, architecture: &str) -> Result<Self> {
         let path = base.join("config.json");
         let text = fs::read(&path).map_err(EngineError::io(&path))?;
-        let mut config: Map<String, Value> =
-            serde_json::from_slice(&text).map_err(|error| EngineError::model(format!("config.json: {error}")))?;
+        let mut config: Map<String, Value> = serde_json::from_slice(without_mark(&text))
+            .map_err(|error| EngineError::model(format!("config.json: {error}")))?;
         for absent in ["_name_or_path", "torch_dtype", "num_labels"] {
             config.remove(absent);
         }
         config.insert("architectures".to_owned(), json!([architecture]));
-        config.insert("dtype".to_owned(), json!("float32"));
         Ok(Self { base: base.to_owned(), config, more: BTreeMap::new(), adapter: None, sentence_transformer: None })
     }
 
@@ -119,16 +110,8 @@ impl ModelFiles {
     }
 
     /// As sentence-transformers loads it: mean pooling over the encoder called `prefix`, `width` wide, then normalisation.
-    ///
-    /// # Errors
-    /// A tensor of the base model cannot be read.
-    pub fn as_sentence_transformer(
-        mut self,
-        prefix: &str,
-        width: i64,
-        max_tokens: u32,
-        weights: &Weights,
-    ) -> Result<Self> {
+    #[must_use]
+    pub fn as_sentence_transformer(mut self, prefix: &str, width: i64, max_tokens: u32, weights: &Weights) -> Self {
         let module = |number: usize, path: &str, class: &str| {
             let kind = format!("sentence_transformers.models.{class}");
             json!({"idx": number, "name": number.to_string(), "path": path, "type": kind})
@@ -143,58 +126,41 @@ impl ModelFiles {
             ("sentence_bert_config.json", json!({"max_seq_length": max_tokens, "do_lower_case": false})),
             ("config_sentence_transformers.json", json!({"similarity_fn_name": "cosine"})),
         ];
-        let mut carried = BTreeMap::new();
-        for name in weights.names_other_than(&[]).iter().filter(|name| name.contains(".pooler.")) {
-            let tensor = weights.load_any(name)?;
-            carried.insert(
-                name.clone(),
-                Carried { shape: tensor.size(), values: Vec::try_from(tensor.f_flatten(0, -1)?)? },
-            );
-        }
+        let is_carried = |name: &String| name.contains(".pooler.");
         self.sentence_transformer = Some(SentenceTransformer {
             prefix: format!("{prefix}."),
             files: files.into_iter().map(|(path, value)| (path.to_owned(), value)).collect(),
-            carried: Arc::new(carried),
+            carried: weights.names_other_than(&[]).into_iter().filter(is_carried).collect(),
         });
-        Ok(self)
+        self
     }
 
-    /// Writes weights, `config.json` and the base model's companions into `directory`, which exists; `adapted` is what
-    /// [`ParamTable::adapted`](crate::params::ParamTable::adapted) gives.
-    pub fn write(
-        &self,
-        directory: &Path,
-        weights: &BTreeMap<String, Tensor>,
-        adapted: Option<&BTreeMap<String, Tensor>>,
-    ) -> Result<()> {
-        let path = directory.join("model.safetensors");
-        match &self.sentence_transformer {
-            None => weights::write(&path, weights)?,
-            Some(sentence) => {
-                let mut all = sentence.bare(weights);
-                for (name, Carried { shape, values }) in sentence.carried.iter() {
-                    let tensor = Tensor::f_from_slice(values)?.f_view(shape.as_slice())?;
-                    all.insert(sentence.bare_name(name), tensor);
-                }
-                weights::write(&path, &all)?;
-                for (path, value) in &sentence.files {
-                    let path = directory.join(path);
-                    if let Some(folder) = path.parent() {
-                        fs::create_dir_all(folder).map_err(EngineError::io(folder))?;
-                    }
-                    write_json(&path, value)?;
-                }
+    /// Writes weights, `config.json` and the base model's companions into `directory`, which exists; `adapted` are the
+    /// trained values (see [`ParamTable::trained`](crate::params::ParamTable::trained)) where there are adapters.
+    ///
+    /// # Errors
+    /// A file cannot be written, or the base model cannot be read any more.
+    pub fn write(&self, directory: &Path, model: Export, adapted: Option<&BTreeMap<String, Tensor>>) -> Result<()> {
+        let mut config = self.config.clone();
+        config.insert("dtype".to_owned(), json!(dtype(model.kind())));
+        let bare_name = |name: &str| match &self.sentence_transformer {
+            None => name.to_owned(),
+            Some(sentence) => sentence.bare_name(name),
+        };
+        let carried = self.sentence_transformer.as_ref().map_or(&[][..], |sentence| &sentence.carried);
+        write_model(directory, &model.renamed(carried, bare_name)?, SHARD_BYTES)?;
+        write_json(&directory.join("config.json"), &config)?;
+        let of_sentence = self.sentence_transformer.as_ref().map(|sentence| &sentence.files);
+        for (path, contents) in self.more.iter().chain(of_sentence.into_iter().flatten()) {
+            let path = directory.join(path);
+            if let Some(folder) = path.parent() {
+                fs::create_dir_all(folder).map_err(EngineError::io(folder))?;
             }
-        }
-        write_json(&directory.join("config.json"), &self.config)?;
-        for (name, contents) in &self.more {
-            write_json(&directory.join(name), contents)?;
+            write_json(&path, contents)?;
         }
         if let (Some(adapter), Some(adapted)) = (&self.adapter, adapted) {
-            match &self.sentence_transformer {
-                None => adapter.write(directory, adapted)?,
-                Some(sentence) => adapter.write(directory, &sentence.bare(adapted))?,
-            }
+            let named = adapted.iter().map(|(name, tensor)| (bare_name(name), tensor.shallow_clone()));
+            adapter.write(directory, &named.collect())?;
         }
         for name in COMPANIONS {
             let source = self.base.join(name);
@@ -204,5 +170,14 @@ impl ModelFiles {
             }
         }
         Ok(())
+    }
+}
+
+/// A type by the name that `config.json` has for it.
+fn dtype(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Half => "float16",
+        Kind::BFloat16 => "bfloat16",
+        _ => "float32",
     }
 }

@@ -1,6 +1,6 @@
 //! The layers every encoder is made of.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::{Mode, functional};
 use crate::error::Result;
@@ -116,7 +116,7 @@ impl LayerNorm {
     }
 }
 
-/// `torch.nn.Embedding`: a table `[rows, width]` in float32.
+/// `torch.nn.Embedding`: a table `[rows, width]` in float32, or, where it is frozen, in the type of the checkpoint.
 pub struct Embedding {
     table: Tensor,
 }
@@ -124,13 +124,14 @@ pub struct Embedding {
 impl Embedding {
     /// The table at `path`.
     pub fn new(path: &Builder<'_, '_>, rows: i64, width: i64) -> Result<Self> {
-        Ok(Self { table: path.float("weight", &[rows, width], Init::Required)? })
+        Ok(Self { table: path.table("weight", &[rows, width], Init::Required)? })
     }
 
-    /// Rows at `ids` (int64 `[T]`): `[T, width]`.
+    /// Rows at `ids` (int64 `[T]`): `[T, width]` in float32.
     pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
-        Ok(Tensor::f_embedding(&self.table, ids, -1, false, false)?)
+        Ok(Tensor::f_embedding(&self.table, ids, -1, false, false)?.f_to_kind(Kind::Float)?)
     }
+
     /// The table as the weight of an output layer tied to it: `x` `[.., width]` to `[.., rows]`, in the type of `x`.
     pub fn decode(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         Ok(x.f_linear(&self.table.f_to_kind(x.kind())?, bias)?)

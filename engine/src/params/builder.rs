@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Adapter, Buffer, Param, ParamTable};
+use super::{Adapter, Buffer, Frozen, Param, ParamTable};
 use crate::error::{EngineError, Result};
 use crate::policy::{EVERYTHING, Policy};
 use crate::weights::Weights;
@@ -38,6 +38,7 @@ struct BuilderState<'w> {
     compute: Kind,
     policy: &'w Policy,
     params: Vec<Param>,
+    frozen: Vec<Frozen>,
     buffers: Vec<Buffer>,
     adapters: Vec<Adapter>,
     initialised: Vec<String>,
@@ -82,6 +83,14 @@ impl Builder<'_, '_> {
         self.add(&[(name, shape[0])], &shape[1..], init, Kind::Float)
     }
 
+    /// A parameter that is looked up and then used in float32: a table of embeddings. Where it is frozen it is given out in
+    /// the type that the checkpoint has it in.
+    pub fn table(&self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
+        let stored = self.state.borrow().weights.kind_of(&self.join(name)).unwrap_or(Kind::Float);
+        let is_trained = self.state.borrow().policy.of(&self.join(name)).0;
+        self.add(&[(name, shape[0])], &shape[1..], init, if is_trained { Kind::Float } else { stored })
+    }
+
     /// A float32 tensor that the layer itself keeps up to date; it must be in the checkpoint.
     pub fn buffer(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
         let mut state = self.state.borrow_mut();
@@ -118,47 +127,70 @@ impl Builder<'_, '_> {
         let r = i64::from(lora.r);
         let a = root.add(&[(&format!("{module}.lora_A.weight"), r)], &[input], Init::Uniform(bound), compute)?;
         let b = root.add(&[(&format!("{module}.lora_B.weight"), output)], &[r], Init::Fresh(0.0), compute)?;
-        let mut state = self.state.borrow_mut();
-        let place = state.params.len();
-        state.adapters.push(Adapter { module, a: place - 2, b: place - 1, scaling: lora.scaling() });
+        self.state.borrow_mut().adapters.push(Adapter { module, scaling: lora.scaling() });
         Ok(Some(LoraPair { a, b, scaling: lora.scaling(), dropout: lora.dropout }))
     }
 
     fn add(&self, named: &[(&str, i64)], rest: &[i64], init: Init, compute: Kind) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let mut state = self.state.borrow_mut();
+        let state = &mut *state;
         let mut values = Vec::with_capacity(named.len());
         let mut parts = Vec::with_capacity(named.len());
         for &(name, rows) in named {
-            let full = self.join(name);
-            let shape = &*[&[rows], rest].concat();
-            let fresh = matches!(init, Init::Fresh(_) | Init::Uniform(_)) || !state.weights.contains(&full);
-            if fresh {
+            let (full, shape) = (self.join(name), [&[rows], rest].concat());
+            let is_fresh = matches!(init, Init::Fresh(_) | Init::Uniform(_)) || !state.weights.contains(&full);
+            if is_fresh {
                 state.initialised.push(full.clone());
             }
-            values.push(match init {
-                Init::Normal(std) | Init::Fresh(std) if fresh => {
-                    Tensor::f_randn(shape, (Kind::Float, Device::Cpu))?.f_mul_scalar(std)?
-                }
-                Init::Uniform(bound) => {
-                    let mut values = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
-                    values.f_uniform_(-bound, bound)?
-                }
-                Init::Zeros if fresh => Tensor::f_zeros(shape, (Kind::Float, Device::Cpu))?,
-                Init::Ones if fresh => Tensor::f_ones(shape, (Kind::Float, Device::Cpu))?,
-                _ => state.weights.load(&full, shape)?,
+            let fresh = if is_fresh && !state.weights.is_outline() { init.values(&shape)? } else { None };
+            values.push(match &fresh {
+                Some(fresh) => fresh.shallow_clone(),
+                None if is_fresh && init != Init::Required => Tensor::f_empty(&shape, (Kind::Float, Device::Cpu))?,
+                None => state.weights.load(&full, &shape)?,
             });
-            parts.push((full, rows));
+            parts.push((full, shape, fresh));
         }
-        let master = Tensor::f_cat(&values, 0)?.f_to_device(state.device)?.f_contiguous()?;
+        let whole = match values.as_slice() {
+            [one] => one.shallow_clone(),
+            // Of an outline nothing is to be read, not even what is not there.
+            _ if state.weights.is_outline() => {
+                let rows: i64 = named.iter().map(|(_, rows)| rows).sum();
+                Tensor::f_empty([&[rows], rest].concat(), (Kind::Float, Device::Cpu))?
+            }
+            several => Tensor::f_cat(several, 0)?,
+        };
+        drop(values);
+        let (is_trained, rate) = state.policy.of(&parts[0].0);
+        if !is_trained {
+            let values = whole.numel();
+            let compute = whole.f_to_kind(compute)?.f_to_device(state.device)?.f_contiguous()?;
+            state.frozen.push(Frozen { parts, values });
+            return Ok(compute);
+        }
+        let master = whole.f_to_device(state.device)?.f_contiguous()?;
         // Biases and norms have one dimension, everything else has more (Transformers' rule, by shape).
         let decays = !rest.is_empty();
         let low = if compute == Kind::Float { master.shallow_clone() } else { master.f_to_kind(compute)? };
-        let (trained, rate) = state.policy.of(&parts[0].0);
-        let compute = low.f_set_requires_grad(trained)?;
+        let compute = low.f_set_requires_grad(true)?;
         let handle = compute.shallow_clone();
-        state.params.push(Param { parts, master, compute, decays, trained, rate, accumulated: None });
+        let parts = parts.into_iter().map(|(name, shape, _)| (name, shape[0])).collect();
+        state.params.push(Param { parts, master, compute, decays, rate, accumulated: None });
         Ok(handle)
+    }
+}
+
+impl Init {
+    /// New float32 values on the CPU; None where they must be in the checkpoint.
+    fn values(self, shape: &[i64]) -> Result<Option<Tensor>> {
+        let kind = (Kind::Float, Device::Cpu);
+        Ok(match self {
+            Self::Required => None,
+            Self::Normal(std) | Self::Fresh(std) => Some(Tensor::f_randn(shape, kind)?.f_mul_scalar(std)?),
+            Self::Uniform(bound) => Some(Tensor::f_empty(shape, kind)?.f_uniform_(-bound, bound)?),
+            Self::Zeros => Some(Tensor::f_zeros(shape, kind)?),
+            Self::Ones => Some(Tensor::f_ones(shape, kind)?),
+        })
     }
 }
 
@@ -201,11 +233,22 @@ pub fn build<M>(
 ) -> Result<(M, ParamTable, LoadReport)> {
     let Placement { device, compute, seed, policy } = placement;
     tch::manual_seed(seed);
-    let (params, buffers, adapters, initialised) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let state = RefCell::new(BuilderState { weights, device, compute, policy, params, buffers, adapters, initialised });
+    let state = RefCell::new(BuilderState {
+        weights,
+        device,
+        compute,
+        policy,
+        params: Vec::new(),
+        frozen: Vec::new(),
+        buffers: Vec::new(),
+        adapters: Vec::new(),
+        initialised: Vec::new(),
+    });
     let model = model(&Builder { state: &state, path: String::new() })?;
-    let BuilderState { params, buffers, adapters, initialised, .. } = state.into_inner();
-    let mut names: Vec<&str> = params.iter().flat_map(|p| p.parts.iter().map(|part| part.0.as_str())).collect();
+    let BuilderState { params, frozen, buffers, adapters, initialised, .. } = state.into_inner();
+    let trained = params.iter().flat_map(|param| param.parts.iter().map(|(name, _)| name));
+    let fixed = frozen.iter().flat_map(|frozen| frozen.parts.iter().map(|(name, ..)| name));
+    let mut names: Vec<&str> = trained.chain(fixed).map(String::as_str).collect();
     names.extend(buffers.iter().map(|buffer| buffer.name.as_str()));
     names.sort_unstable();
     if let Some(twice) = names.windows(2).find_map(|pair| (pair[0] == pair[1]).then_some(pair[0])) {
@@ -214,5 +257,6 @@ pub fn build<M>(
     policy.check_adapters(adapters.iter().map(|adapter| adapter.module.as_str()))?;
     let unused = weights.names_other_than(&names);
     let initialised = initialised.into_iter().filter(|name| !name.contains(".lora_")).collect();
-    Ok((model, ParamTable { params, buffers, adapters }, LoadReport { initialised, unused }))
+    let table = ParamTable { params, frozen, buffers, adapters, base: weights.clone() };
+    Ok((model, table, LoadReport { initialised, unused }))
 }

@@ -2,19 +2,21 @@
 //! checkpoints and export.
 
 mod builder;
+mod export;
 
 use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
 pub use builder::{Builder, Init, LoadReport, LoraPair, Placement, build};
+pub use export::Export;
 
 use crate::error::{EngineError, Result};
 use crate::native;
 use crate::weights::Weights;
 
-/// One tensor. Where a layer computes with several Hugging Face tensors as one (query, key and value), they
-/// are `parts` stacked along the first dimension.
+/// A parameter that is trained. Where a layer computes with several Hugging Face tensors as one (query, key and value),
+/// they are `parts` stacked along the first dimension.
 pub struct Param {
     /// Name and number of rows of each part, in order.
     pub parts: Vec<(String, i64)>,
@@ -24,11 +26,17 @@ pub struct Param {
     pub compute: Tensor,
     /// Whether AdamW decays it: matrices yes, biases and norms no.
     pub decays: bool,
-    /// Whether it is trained; what is frozen has no gradient.
-    pub trained: bool,
     /// What its learning rate is multiplied by.
     pub rate: f64,
     accumulated: Option<Tensor>,
+}
+
+/// A parameter that is not trained: the values that forward reads, in the type that it computes in, and no others. What
+/// is saved of it is read from the base model again.
+struct Frozen {
+    /// Name, shape, and float32 values of each part; these where the base model has none.
+    parts: Vec<(String, Vec<i64>, Option<Tensor>)>,
+    values: usize,
 }
 
 impl Param {
@@ -65,36 +73,36 @@ struct Buffer {
     value: Tensor,
 }
 
-/// A low-rank adapter of a linear layer, by the places of its two matrices in the table.
+/// A low-rank adapter of a linear layer.
 struct Adapter {
     /// The full name of the layer.
     module: String,
-    a: usize,
-    b: usize,
     scaling: f64,
 }
 
 /// All parameters and buffers of a model, in the order in which the model was built.
 pub struct ParamTable {
     params: Vec<Param>,
+    frozen: Vec<Frozen>,
     buffers: Vec<Buffer>,
     adapters: Vec<Adapter>,
+    base: Weights,
 }
 
 impl ParamTable {
     /// The parameters that are trained.
     pub fn iter(&self) -> impl Iterator<Item = &Param> {
-        self.params.iter().filter(|param| param.trained)
+        self.params.iter()
     }
 
     /// The number of scalar parameters.
     pub fn count(&self) -> usize {
-        self.params.iter().map(|param| param.master.numel()).sum()
+        self.trained_count() + self.frozen.iter().map(|frozen| frozen.values).sum::<usize>()
     }
 
     /// The number of scalar parameters that are trained.
     pub fn trained_count(&self) -> usize {
-        self.iter().map(|param| param.master.numel()).sum()
+        self.params.iter().map(|param| param.master.numel()).sum()
     }
 
     /// Adds the gradients of the backward pass just done to float32 sums and clears them, so that several
@@ -125,26 +133,24 @@ impl ParamTable {
         native::clear_grads(&self.params.iter().map(|param| &param.compute).collect::<Vec<_>>())
     }
 
-    /// The values of parameters (float32) and buffers by Hugging Face name, adapters merged into the layers that they
-    /// belong to.
-    pub fn named(&self) -> Result<BTreeMap<String, Tensor>> {
-        let _guard = tch::no_grad_guard();
-        let mut named = self.values(|place, _| !self.is_adapter(place))?;
-        named.extend(self.buffers.iter().map(|buffer| (buffer.name.clone(), buffer.value.shallow_clone())));
-        for adapter in &self.adapters {
-            let (a, b) = (&self.params[adapter.a].master, &self.params[adapter.b].master);
-            let product = b.f_matmul(a)?.f_mul_scalar(adapter.scaling)?;
-            if let Some(weight) = named.get_mut(&format!("{}.weight", adapter.module)) {
-                *weight = weight.f_add(&product)?;
-            }
-        }
-        Ok(named)
+    /// The whole model as it is saved, with what training changed from `trained` (see [`trained`](Self::trained)): adapters
+    /// merged into the layers that they belong to.
+    ///
+    /// # Errors
+    /// A value is missing in `trained`.
+    pub fn export(&self, trained: &BTreeMap<String, Tensor>) -> Result<Export> {
+        Export::new(self, trained)
     }
 
-    /// Everything that is trained where there are adapters, by name: their matrices as `{layer}.lora_A.weight` `[r, in]`
-    /// and `{layer}.lora_B.weight` `[out, r]`, and the head. None where there are none.
-    pub fn adapted(&self) -> Result<Option<BTreeMap<String, Tensor>>> {
-        if self.adapters.is_empty() { Ok(None) } else { self.values(|_, param| param.trained).map(Some) }
+    /// The values of all parameters (float32) and buffers by Hugging Face name, adapters merged into the layers that they
+    /// belong to.
+    pub fn named(&self) -> Result<BTreeMap<String, Tensor>> {
+        self.export(&self.trained()?)?.all()
+    }
+
+    /// Whether low-rank adapters are trained beside layers.
+    pub fn has_adapters(&self) -> bool {
+        !self.adapters.is_empty()
     }
 
     /// The full names of the layers that have adapters.
@@ -152,28 +158,20 @@ impl ParamTable {
         self.adapters.iter().map(|adapter| adapter.module.as_str())
     }
 
-    fn is_adapter(&self, place: usize) -> bool {
-        self.adapters.iter().any(|adapter| adapter.a == place || adapter.b == place)
-    }
-
-    fn values(&self, wanted: impl Fn(usize, &Param) -> bool) -> Result<BTreeMap<String, Tensor>> {
-        let mut named = BTreeMap::new();
-        for (_, param) in self.params.iter().enumerate().filter(|(place, param)| wanted(*place, param)) {
-            for (name, part) in param.split(&param.master)? {
-                named.insert(name.to_owned(), part);
-            }
-        }
-        Ok(named)
-    }
-
     /// Everything that training changes: the float32 values of what is trained, and buffers.
     fn state(&self) -> Result<BTreeMap<String, Tensor>> {
-        let mut state = self.values(|_, param| param.trained)?;
+        let mut state = BTreeMap::new();
+        for param in &self.params {
+            for (name, part) in param.split(&param.master)? {
+                state.insert(name.to_owned(), part);
+            }
+        }
         state.extend(self.buffers.iter().map(|buffer| (buffer.name.clone(), buffer.value.shallow_clone())));
         Ok(state)
     }
 
-    /// Copies of everything that training changes, on the CPU.
+    /// Copies of everything that training changes, on the CPU: of adapters their matrices as `{layer}.lora_A.weight`
+    /// `[r, in]` and `{layer}.lora_B.weight` `[out, r]`.
     pub fn trained(&self) -> Result<BTreeMap<String, Tensor>> {
         let _guard = tch::no_grad_guard();
         let copy = |(name, value): (String, Tensor)| -> Result<(String, Tensor)> {
@@ -208,7 +206,7 @@ impl ParamTable {
             value
                 .f_copy_(earlier.ok_or_else(|| EngineError::native(format!("there is no earlier value of {name}")))?)?;
         }
-        for param in self.params.iter().filter(|param| param.trained) {
+        for param in &self.params {
             if let Some(low) = param.low() {
                 low.shallow_clone().f_copy_(&param.master)?;
             }

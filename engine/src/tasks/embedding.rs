@@ -1,9 +1,12 @@
 //! Sentence embeddings from pairs or triplets by the multiple-negatives ranking loss (Henderson et al. 2017,
 //! arXiv:1705.00652), as in sentence-transformers' `MultipleNegativesRankingLoss` over mean-pooled tokens.
 
+use std::path::Path;
+
 use serde_json::json;
 use tch::{Device, Kind, Reduction, Tensor};
 
+use super::base::TextBase;
 use super::splits::{Dataset, Splits};
 use super::{DataSummary, Forward, Loaded, Recipe};
 use crate::data::examples::{Pending, partition};
@@ -11,13 +14,12 @@ use crate::data::texts::{Change, Texts, TokenNoise};
 use crate::device::ComputeDevice;
 use crate::error::{EngineError, Result};
 use crate::export::{AdapterFiles, ModelFiles};
-use crate::models::text::{TextConfig, TextEmbedder, TextTask};
+use crate::models::text::{TextEmbedder, TextTask};
 use crate::nn::Mode;
 use crate::observer::Observer;
-use crate::params::{self, Placement};
+use crate::params::Placement;
 use crate::score::{Evaluation, Lines};
 use crate::text::TextTokenizer;
-use crate::weights::Weights;
 use finetuned::dataset::Input;
 use finetuned::dataset::pairs;
 use finetuned::domain::metric::guesses::{Guesses, NEAREST};
@@ -54,15 +56,13 @@ struct EmbeddingTask {
 /// The model or a data file cannot be used.
 pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observer: &dyn Observer) -> Result<Loaded> {
     let h = &spec.hyperparameters;
-    let config = TextConfig::parse(&super::read_config(&spec.model)?)?;
-    config.check_length(h.max_sequence_length)?;
-    let tokenizer = TextTokenizer::open(&spec.model, h.max_sequence_length as usize, config.vocab_size())?;
-    let load = |file: &DataFile, param| Tuples::load(file, param, &tokenizer, observer);
+    let base = TextBase::open(spec)?;
+    let config = &base.config;
+    let load = |file: &DataFile, param| Tuples::load(file, param, &base.tokenizer, observer);
     let Splits { training, validation, test } = Splits::load(spec, Tuples::default(), load)?;
-    let weights = Weights::open(&spec.model, config.base_prefix())?;
-    let policy = super::text_policy(spec, &config);
+    let policy = base.policy(spec);
     let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
-    let (model, table, report) = params::build(&weights, placement, |root| TextEmbedder::new(root, &config))?;
+    let (model, table, report) = base.build(placement, TextEmbedder::new)?;
     let data = DataSummary {
         training: training.lines.len(),
         validation: validation.lines.len(),
@@ -70,12 +70,20 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
         truncated_test: test.as_ref().map_or(0, |tuples: &Tuples| tuples.texts.truncated()),
         tokens: training.texts.tokens(),
     };
-    let noise = TokenNoise::wanted(h, spec.seed, &tokenizer)?;
+    let noise = TokenNoise::wanted(h, spec.seed, &base.tokenizer)?;
     let recipe = EmbeddingTask { model, device: device.device, training, validation, test, scale: h.scale, noise };
     let files = ModelFiles::new(&spec.model, &config.architecture(TextTask::Embedding))?
         .with_adapter(AdapterFiles::new(&policy, &spec.model_name, Some("FEATURE_EXTRACTION")))
-        .as_sentence_transformer(config.base_prefix(), config.hidden_size(), h.max_sequence_length, &weights)?;
+        .as_sentence_transformer(config.base_prefix(), config.hidden_size(), h.max_sequence_length, &base.weights);
     Ok(Loaded { recipe: Box::new(recipe), table, policy, report, data, files })
+}
+
+/// Whether the model in `directory` can be trained.
+///
+/// # Errors
+/// It cannot; the error says what it lacks.
+pub(super) fn check(directory: &Path) -> Result<()> {
+    TextBase::outline(directory)?.check(TextEmbedder::new)
 }
 
 impl Tuples {

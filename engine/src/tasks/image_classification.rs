@@ -2,6 +2,7 @@
 //! of their own.
 
 use std::cell::RefCell;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::json;
@@ -16,10 +17,11 @@ use crate::data::images::{ImageSet, Images, batch_tensor};
 use crate::device::ComputeDevice;
 use crate::error::{EngineError, Result};
 use crate::export::{AdapterFiles, ModelFiles};
+use crate::models::read_config;
 use crate::models::vision::{ImageClassifier, VisionConfig};
 use crate::nn::Mode;
 use crate::observer::Observer;
-use crate::params::{Init, Placement};
+use crate::params::{self, Builder, Init, Placement};
 use crate::policy::Policy;
 use crate::score::Evaluation;
 use crate::vision::loader::BatchLoader;
@@ -92,9 +94,9 @@ struct Batch {
 /// The model or a data file cannot be used.
 pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observer: &dyn Observer) -> Result<Loaded> {
     let h = &spec.hyperparameters;
-    let json = super::read_config(&spec.model)?;
+    let json = read_config(&spec.model)?;
     let config = VisionConfig::parse(&json)?;
-    let processor = ImageProcessor::open(&spec.model, config.usual_side())?;
+    let processor = processor(&spec.model, &config)?;
     let folder = spec.output.parent().unwrap_or(&spec.output);
     let load = |file: &DataFile, param| Images::load(file, param, &spec.labels, folder, observer).map(Arc::new);
     let part = |images: &Arc<Images>, members: Vec<usize>, augmentation: Augmentation, budget| {
@@ -155,6 +157,30 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
         .with_adapter(adapter.map(|adapter| adapter.with_module_names(config.module_name())));
     files.add("preprocessor_config.json", processor.config().clone());
     Ok(Loaded { recipe: Box::new(recipe), table, policy, report, data, files })
+}
+
+/// What makes of images what the model takes.
+fn processor(model: &Path, config: &VisionConfig) -> Result<ImageProcessor> {
+    let processor = ImageProcessor::open(model, config.usual_side())?;
+    let (width, height) = processor.size();
+    match config.image_size() {
+        Some(side) if (i64::from(width), i64::from(height)) != (side, side) => Err(EngineError::model(format!(
+            "preprocessor_config.json gives images of {width} by {height} pixels, and config.json's image_size is {side}"
+        ))),
+        _ => Ok(processor),
+    }
+}
+
+/// Whether the model in `directory` can be trained.
+///
+/// # Errors
+/// It cannot; the error says what it lacks.
+pub(super) fn check(directory: &Path) -> Result<()> {
+    let config = VisionConfig::parse(&read_config(directory)?)?;
+    processor(directory, &config)?;
+    let placement = Placement::new(Device::Cpu, Kind::Float, 0);
+    let model = |root: &Builder<'_, '_>| ImageClassifier::new(root, &config, 1, Init::Fresh(0.0));
+    params::build(&config.open_weights(directory)?.outline(), placement, model).map(drop)
 }
 
 impl ImageClassification {

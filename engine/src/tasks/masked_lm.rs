@@ -1,9 +1,12 @@
 //! Masked language modelling (Devlin et al. 2019) on plain texts, as in Transformers' `…ForMaskedLM` with its data collator:
 //! adapts a model to the language of a domain.
 
+use std::path::Path;
+
 use serde_json::json;
 use tch::{Device, Kind, Reduction, Tensor};
 
+use super::base::TextBase;
 use super::splits::{Dataset, Splits};
 use super::{DataSummary, Forward, Loaded, Recipe};
 use crate::data::examples::{Pending, partition};
@@ -12,13 +15,12 @@ use crate::data::texts::{Change, Texts, uniform};
 use crate::device::ComputeDevice;
 use crate::error::{EngineError, Result};
 use crate::export::{AdapterFiles, ModelFiles};
-use crate::models::text::{MaskedLm, TextConfig, TextTask, Tokens};
+use crate::models::text::{MaskedLm, TextTask, Tokens};
 use crate::nn::Mode;
 use crate::observer::Observer;
-use crate::params::{self, Placement};
+use crate::params::Placement;
 use crate::score::{Evaluation, Lines};
 use crate::text::TextTokenizer;
-use crate::weights::Weights;
 use finetuned::dataset::Input;
 use finetuned::dataset::labelled::TEXT_COLUMN;
 use finetuned::dataset::texts;
@@ -125,17 +127,16 @@ struct Puzzle {
 /// The model or a data file cannot be used.
 pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observer: &dyn Observer) -> Result<Loaded> {
     let h = &spec.hyperparameters;
-    let config = TextConfig::parse(&super::read_config(&spec.model)?)?;
-    config.check_length(h.max_sequence_length)?;
-    let tokenizer = TextTokenizer::open(&spec.model, h.max_sequence_length as usize, config.vocab_size())?;
-    let tokenizer = if h.whole_word_masking { tokenizer.with_words() } else { tokenizer };
-    let mask = tokenizer.mask()?;
-    let load = |file: &DataFile, param| Corpus::load(file, param, &tokenizer, observer);
+    let mut base = TextBase::open(spec)?;
+    if h.whole_word_masking {
+        base.tokenizer = base.tokenizer.with_words();
+    }
+    let (config, mask) = (&base.config, base.tokenizer.mask()?);
+    let load = |file: &DataFile, param| Corpus::load(file, param, &base.tokenizer, observer);
     let Splits { training, validation, test } = Splits::load(spec, Corpus::default(), load)?;
-    let weights = Weights::open(&spec.model, config.base_prefix())?;
-    let policy = super::text_policy(spec, &config);
+    let policy = base.policy(spec);
     let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
-    let (model, table, report) = params::build(&weights, placement, |root| MaskedLm::new(root, &config))?;
+    let (model, table, report) = base.build(placement, MaskedLm::new)?;
     let data = DataSummary {
         training: training.lines.len(),
         validation: validation.lines.len(),
@@ -149,6 +150,16 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let files = ModelFiles::new(&spec.model, &config.architecture(TextTask::MaskedLm))?
         .with_adapter(AdapterFiles::new(&policy, &spec.model_name, None));
     Ok(Loaded { recipe: Box::new(recipe), table, policy, report, data, files })
+}
+
+/// Whether the model in `directory` can be trained.
+///
+/// # Errors
+/// It cannot; the error says what it lacks.
+pub(super) fn check(directory: &Path) -> Result<()> {
+    let base = TextBase::outline(directory)?;
+    base.tokenizer.mask()?;
+    base.check(MaskedLm::new)
 }
 
 impl Corpus {

@@ -1,5 +1,6 @@
 //! What training needs to know of a task, and the tasks: one recipe each.
 
+mod base;
 mod classifying;
 mod embedding;
 mod image_classification;
@@ -18,9 +19,8 @@ use std::path::Path;
 use tch::{Kind, Tensor};
 
 use crate::device::ComputeDevice;
-use crate::error::{EngineError, Result};
+use crate::error::Result;
 use crate::export::ModelFiles;
-use crate::models::text::TextConfig;
 use crate::nn::Mode;
 use crate::observer::Observer;
 use crate::params::{LoadReport, ParamTable};
@@ -91,23 +91,36 @@ pub struct Loaded {
     pub files: ModelFiles,
 }
 
+/// A task as the registry has it.
+struct Task {
+    load: fn(&RunSpec, ComputeDevice, Kind, &dyn Observer) -> Result<Loaded>,
+    check: fn(&Path) -> Result<()>,
+}
+
+/// The task of a method: the one place that tells methods apart.
+fn task(method: Method) -> Task {
+    match method {
+        Method::TextClassification => Task { load: text_classification::load, check: text_classification::check },
+        Method::MaskedLm => Task { load: masked_lm::load, check: masked_lm::check },
+        Method::Embedding => Task { load: embedding::load, check: embedding::check },
+        Method::ImageClassification => Task { load: image_classification::load, check: image_classification::check },
+    }
+}
+
 /// Loads the model and the data that `spec` names, computing matrix products in `compute`.
 ///
 /// # Errors
 /// The model or a data file cannot be used.
 pub fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observer: &dyn Observer) -> Result<Loaded> {
-    match spec.method {
-        Method::TextClassification => text_classification::load(spec, device, compute, observer),
-        Method::MaskedLm => masked_lm::load(spec, device, compute, observer),
-        Method::Embedding => embedding::load(spec, device, compute, observer),
-        Method::ImageClassification => image_classification::load(spec, device, compute, observer),
-    }
+    (task(spec.method).load)(spec, device, compute, observer)
 }
 
-/// The text of a model's `config.json`.
-pub(crate) fn read_config(model: &Path) -> Result<String> {
-    let path = model.join("config.json");
-    std::fs::read_to_string(&path).map_err(EngineError::io(&path))
+/// Whether a method can train the model in `directory`, of whose weights no value is read.
+///
+/// # Errors
+/// It cannot; the error says what the model lacks.
+pub fn check(method: Method, directory: &Path) -> Result<()> {
+    (task(method).check)(directory)
 }
 
 /// Whether a `config.json` has these labels in this order, or, of a regression, one output.
@@ -128,9 +141,4 @@ fn has_labels(config_json: &str, labels: &[String], regression: bool) -> bool {
     regression
         || stored.id2label.len() == labels.len()
             && labels.iter().enumerate().all(|(class, label)| stored.id2label.get(&class.to_string()) == Some(label))
-}
-
-/// What is trained of a text model: adapters go to query and value, as PEFT puts them.
-fn text_policy(spec: &RunSpec, config: &TextConfig) -> Policy {
-    Policy::new(&spec.hyperparameters, config.base_prefix(), config.layers(), config.adapted_layers())
 }

@@ -1,8 +1,11 @@
 //! Text classification and regression, as in Transformers' `…ForSequenceClassification`.
 
+use std::path::Path;
+
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
+use super::base::TextBase;
 use super::classifying::{self, Places};
 use super::loss::Loss;
 use super::outputs::{Outputs, most_rows};
@@ -19,7 +22,6 @@ use crate::nn::Mode;
 use crate::observer::Observer;
 use crate::params::{Init, Placement};
 use crate::score::Evaluation;
-use crate::text::TextTokenizer;
 use finetuned::domain::method::ProblemType;
 use finetuned::domain::run::{DataFile, RunSpec};
 
@@ -62,20 +64,19 @@ impl Part {
 /// The model or a data file cannot be used.
 pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observer: &dyn Observer) -> Result<Loaded> {
     let h = &spec.hyperparameters;
-    let json = super::read_config(&spec.model)?;
-    let config = TextConfig::parse(&json)?;
-    config.check_length(h.max_sequence_length)?;
-    let tokenizer = TextTokenizer::open(&spec.model, h.max_sequence_length as usize, config.vocab_size())?;
-    let load = |file: &DataFile, param| Examples::load(file, param, h.problem_type, &spec.labels, &tokenizer, observer);
+    let base = TextBase::open(spec)?;
+    let (config, tokenizer) = (&base.config, &base.tokenizer);
+    let load = |file: &DataFile, param| Examples::load(file, param, h.problem_type, &spec.labels, tokenizer, observer);
     let Splits { training, validation, test } = Splits::load(spec, Examples::none(h.problem_type), load)?;
     let outputs = spec.labels.len().max(1);
-    let policy = super::text_policy(spec, &config);
+    let policy = base.policy(spec);
     let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
-    let head = head_init(&json, spec, &config);
-    let (model, table, report) = TextClassifier::open(&spec.model, &config, outputs, head, placement)?;
+    let head = head_init(&base.json, spec, config);
+    let (model, table, report) =
+        base.build(placement, |root, config| TextClassifier::new(root, config, outputs as i64, head))?;
     let targets = &training.targets;
     let loss = Loss::new(h.class_weights, h.label_smoothing, outputs, targets, device.device)?;
-    let noise = TokenNoise::wanted(h, spec.seed, &tokenizer)?;
+    let noise = TokenNoise::wanted(h, spec.seed, tokenizer)?;
     let mut recipe = TextClassification {
         model,
         device: device.device,
@@ -102,6 +103,14 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
         .with_labels(h.problem_type.as_str(), &spec.labels)
         .with_adapter(AdapterFiles::new(&policy, &spec.model_name, Some("SEQ_CLS")));
     Ok(Loaded { recipe: Box::new(recipe), table, policy, report, data, files })
+}
+
+/// Whether the model in `directory` can be trained.
+///
+/// # Errors
+/// It cannot; the error says what it lacks.
+pub(super) fn check(directory: &Path) -> Result<()> {
+    TextBase::outline(directory)?.check(|root, config| TextClassifier::new(root, config, 1, Init::Fresh(0.0)))
 }
 
 /// The classifier's last layer is taken over only from a checkpoint with the same labels in the same order.

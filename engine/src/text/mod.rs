@@ -52,14 +52,18 @@ impl TextTokenizer {
     pub fn open(directory: &Path, max_tokens: usize, vocab_size: i64) -> Result<Self> {
         let path = directory.join("tokenizer.json");
         if !path.is_file() {
-            return Err(EngineError::model("the model has no tokenizer.json"));
+            return Err(EngineError::model(
+                "the model has no tokenizer.json; Transformers writes one: \
+                 AutoTokenizer.from_pretrained(FOLDER, use_fast=True).save_pretrained(FOLDER)",
+            ));
         }
         let mut inner =
             Tokenizer::from_file(&path).map_err(|error| EngineError::model(format!("tokenizer.json: {error}")))?;
         let largest = inner.get_vocab(true).into_values().max().unwrap_or(0);
         if i64::from(largest) >= vocab_size {
             return Err(EngineError::model(format!(
-                "tokenizer.json has token id {largest}, but config.json's vocab_size is {vocab_size}"
+                "tokenizer.json has token id {largest}, but config.json's vocab_size is {vocab_size}; after adding tokens, \
+                 call model.resize_token_embeddings(len(tokenizer)) and save the model again"
             )));
         }
         inner.with_padding(None);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use finetuned::domain::hyperparameters::{Hyperparameters, LrSchedule};
+use finetuned::domain::hyperparameters::LrSchedule;
 use finetuned_engine::models::text::{TextClassifier, TextConfig};
 use finetuned_engine::nn::{Linear, Mode};
 use finetuned_engine::optim::{AdamW, AdamWConfig, Schedule};
@@ -12,22 +12,14 @@ use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 use super::support::{
-    CLASSES, FP32, assert_close, assert_within, difference, golden, golden_path, loss, packed, test_device, weights_of,
+    CLASSES, FP32, assert_close, assert_within, difference, golden, golden_path, loss, packed, policy, test_device,
+    weights_of,
 };
 
 type Golden = HashMap<String, Tensor>;
 
 /// PEFT's name for what it wraps.
 const WRAPPED: &str = "base_model.model.";
-
-/// A policy for the golden model, from hyperparameters as a client writes them.
-fn policy(more: Value) -> Policy {
-    let spec: Value = serde_json::from_str(include_str!("../../../tests/fixtures/run_spec_v1.json")).unwrap();
-    let mut h = spec["hyperparameters"].clone();
-    h.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    let h: Hyperparameters = serde_json::from_value(h).unwrap();
-    Policy::new(&h, "bert", 2, &["query", "value"])
-}
 
 fn build(golden: &Golden, policy: &Policy) -> (TextClassifier, ParamTable) {
     let configs: Value = serde_json::from_slice(&std::fs::read(golden_path("text_configs.json")).unwrap()).unwrap();
@@ -116,7 +108,8 @@ fn adapters_learn_as_those_of_peft_and_merge_as_they_do() {
             }
         }
         assert_within(furthest, FP32.losses, &format!("losses and norms of {case}"));
-        let adapted = table.adapted().unwrap().unwrap();
+        assert!(table.has_adapters());
+        let adapted = table.trained().unwrap();
         assert_within(worst(&adapted, &golden, &names("final")), 1e-4, &format!("trained adapters of {case}"));
         let merged = worst(&table.named().unwrap(), &golden, &format!("{case}.merged."));
         assert_within(merged, 1e-4, &format!("merged weights of {case}"));

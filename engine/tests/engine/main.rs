@@ -18,6 +18,9 @@
 )]
 
 mod adapters;
+mod checks;
+mod configs;
+mod exports;
 mod images;
 mod kernels;
 mod model;

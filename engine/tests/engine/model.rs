@@ -69,7 +69,7 @@ fn a_config_that_asks_for_what_is_not_built_is_refused_by_name() {
         config[field] = value;
         TextConfig::parse(&config.to_string()).unwrap_err().to_string()
     };
-    assert!(refused("hidden_act", "swish".into()).contains("hidden_act is swish"));
+    assert!(refused("hidden_act", "mish".into()).contains("hidden_act is mish"));
     assert!(refused("position_embedding_type", "relative_key".into()).contains("position_embedding_type"));
     assert!(refused("is_decoder", true.into()).contains("is_decoder"));
     assert!(refused("num_attention_heads", 5.into()).contains("num_attention_heads"));

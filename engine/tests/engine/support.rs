@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
+use finetuned::domain::hyperparameters::Hyperparameters;
 use finetuned_engine::device;
 use finetuned_engine::models::text::{TextClassifier, TextConfig, Tokens};
 use finetuned_engine::nn::Sequences;
 use finetuned_engine::params::{self, Init, ParamTable};
+use finetuned_engine::policy::Policy;
 use finetuned_engine::weights::{self, Weights};
+use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
 /// The folder of the golden values. Cargo names the crate's folder when it runs tests, and so may others.
@@ -82,7 +85,7 @@ pub const CLASSES: i64 = 5;
 
 pub fn tiny_config(activation: &str) -> TextConfig {
     let json = std::fs::read_to_string(golden_path("tiny-bert/config.json")).unwrap();
-    let mut config: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let mut config: Value = serde_json::from_str(&json).unwrap();
     config["hidden_act"] = activation.into();
     config["hidden_dropout_prob"] = 0.0.into();
     config["attention_probs_dropout_prob"] = 0.0.into();
@@ -123,4 +126,13 @@ pub fn packed(ids: &Tensor, lengths: &Tensor) -> Tokens {
 pub fn loss(logits: &Tensor, classes: &Tensor) -> Tensor {
     let classes = classes.to_kind(Kind::Int64).to_device(logits.device());
     logits.cross_entropy_loss(&classes, None::<Tensor>, tch::Reduction::Mean, -100, 0.0)
+}
+
+/// A policy for the golden model, from hyperparameters as a client writes them.
+pub fn policy(more: Value) -> Policy {
+    let spec: Value = serde_json::from_str(include_str!("../../../tests/fixtures/run_spec_v1.json")).unwrap();
+    let mut h = spec["hyperparameters"].clone();
+    h.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let h: Hyperparameters = serde_json::from_value(h).unwrap();
+    Policy::new(&h, "bert", 2, &["query", "value"])
 }

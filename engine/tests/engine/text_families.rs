@@ -1,6 +1,6 @@
 //! The text encoder families against Transformers: classifiers, masked language models and embeddings.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use finetuned::domain::hyperparameters::LrSchedule;
 use finetuned_engine::models::text::{MaskedLm, TextClassifier, TextConfig, TextEmbedder, TextTask, Tokens};
@@ -45,7 +45,7 @@ fn build<M>(
     let named = golden
         .iter()
         .filter_map(|(name, tensor)| Some((name.strip_prefix("weight.")?.to_owned(), tensor.shallow_clone())))
-        .collect();
+        .collect::<BTreeMap<_, _>>();
     let folder = tempfile::tempdir().unwrap();
     weights::write(&folder.path().join("model.safetensors"), &named).unwrap();
     let weights = Weights::open(folder.path(), config.base_prefix()).unwrap();
@@ -421,17 +421,22 @@ fn what_is_not_built_is_refused_by_its_field() {
         let text = refused(family, field, value);
         assert!(text.contains(message), "{family} {field}: {text}");
     };
-    named("roberta", "hidden_act", "swish".into(), "hidden_act is swish; supported: gelu, gelu_new, relu");
+    named(
+        "roberta",
+        "hidden_act",
+        "mish".into(),
+        "hidden_act is mish; supported: gelu, gelu_new, gelu_pytorch_tanh, relu, silu",
+    );
     named("roberta", "position_embedding_type", "relative_key".into(), "position_embedding_type is relative_key");
     named("roberta", "pad_token_id", 39.into(), "pad_token_id is 39");
     named("xlm-roberta", "is_decoder", true.into(), "is_decoder");
     named("mpnet", "relative_attention_num_buckets", 64.into(), "relative_attention_num_buckets is 64; supported: 32");
-    named("bert", "num_hidden_layers", 0.into(), "num_hidden_layers is 0; supported: 1 and more");
+    named("bert", "num_hidden_layers", 0.into(), "num_hidden_layers is 0; supported: 1 to 1000");
     named("bert", "type_vocab_size", 0.into(), "type_vocab_size is 0");
-    named("distilbert", "activation", "silu".into(), "activation is silu");
+    named("distilbert", "activation", "mish".into(), "activation is mish");
     named("distilbert", "n_heads", 3.into(), "n_heads is 3; supported: a divisor of dim");
     named("distilbert", "dim", "wide".into(), "dim");
-    named("modernbert", "hidden_activation", "silu".into(), "hidden_activation is silu");
+    named("modernbert", "hidden_activation", "mish".into(), "hidden_activation is mish");
     named("modernbert", "classifier_activation", "tanh".into(), "classifier_activation is tanh");
     named(
         "modernbert",

@@ -26,7 +26,11 @@ fn config_json(name: &str) -> serde_json::Value {
 }
 
 fn config(name: &str) -> VisionConfig {
-    VisionConfig::parse(&config_json(name).to_string()).unwrap().without_dropout()
+    let mut json = config_json(name);
+    for dropout in ["hidden_dropout_prob", "attention_probs_dropout_prob"] {
+        json[dropout] = 0.0.into();
+    }
+    VisionConfig::parse(&json.to_string()).unwrap()
 }
 
 /// The noise of `vision_models.py`: `[B, 3, H, W]`.
@@ -458,7 +462,7 @@ fn a_config_that_asks_for_what_is_not_built_is_refused_by_name() {
         ("resnet_basic", "hidden_act", "silu".into(), "hidden_act is silu; supported: relu"),
         ("resnet_basic", "hidden_sizes", serde_json::json!([16]), "hidden_sizes is [16]"),
         ("resnet_basic", "depths", serde_json::json!([1, 0]), "depths"),
-        ("resnet_bottleneck", "hidden_sizes", serde_json::json!([2, 32]), "hidden_sizes is 2; supported: 4 or more"),
+        ("resnet_bottleneck", "hidden_sizes", serde_json::json!([2, 32]), "hidden_sizes is 2; supported: 4 to 65536"),
         ("resnet_basic", "embedding_size", 0.into(), "embedding_size is 0"),
     ] {
         let mut json = config_json(name);

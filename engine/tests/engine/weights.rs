@@ -116,7 +116,7 @@ fn lying_files_are_refused() {
         assert!(error.contains("model.safetensors"), "{error}");
     }
     std::fs::remove_file(&path).unwrap();
-    assert!(Weights::open(folder.path(), "bert").err().unwrap().to_string().contains("neither"));
+    assert!(Weights::open(folder.path(), "bert").err().unwrap().to_string().contains("has no weights in .safetensors"));
 }
 
 #[test]

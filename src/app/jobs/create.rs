@@ -73,11 +73,8 @@ async fn check(app: &App, project: ProjectId, request: CreateJob) -> Result<JobS
     check_words(&request)?;
     let seed = seed_or_random(request.seed)?;
     let model = models::get(app, project, &request.model).await?;
-    let method = request.method.unwrap_or_else(|| Method::default_for(model.family));
-    if !method.supports(model.family) {
-        let message = format!("A {} model cannot be fine-tuned with the method '{method}'.", model.family);
-        return Err(Error::invalid("method.type", message));
-    }
+    let method = request.method.unwrap_or_else(|| Method::default_for(model.facts.backbone));
+    models::check_method(&model, method, "fine-tuned")?;
     let path = &request.hyperparameters_path;
     let hyperparameters = Requested::parse(method, request.hyperparameters, path)?;
     let (training_file, examples) = data_file(app, project, "training_file", &request.training_file).await?;
@@ -112,7 +109,7 @@ fn check_against_model(
     training_examples: u64,
     path: &str,
 ) -> Result<()> {
-    let subject = Subject { method, family: model.family, facts: &model.facts };
+    let subject = Subject { method, facts: &model.facts };
     let problem = requested.problem_type().unwrap_or_default();
     resolve(requested, subject, DataFacts { training_examples, problem }, path).map(drop)
 }

@@ -3,7 +3,7 @@
 //! no link leads the import to anything else.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -54,28 +54,26 @@ impl Folder {
         Ok(Self { taken, left })
     }
 
-    /// Where a file is that every model needs.
+    /// Checks that a file is there which every model needs, and that it has at most so many bytes.
     ///
     /// # Errors
     /// It is not there, or not to be taken.
-    pub(super) fn needed(&self, name: &str) -> Result<&Path, String> {
-        let found = self.taken.iter().find(|(taken, _)| taken == name);
-        found.map(|(_, path)| path.as_path()).ok_or_else(|| self.why_not(|left| left == name, name))
+    pub(super) fn needed(&self, name: &str, most: u64) -> Result<(), String> {
+        let Some((_, path)) = self.taken.iter().find(|(taken, _)| taken == name) else {
+            return Err(self.why_not(|left| left == name).unwrap_or_else(|| format!("it has no {name}")));
+        };
+        let bytes = open(path).and_then(|file| file.metadata()).map_err(|error| format!("{name}: {error}"))?.len();
+        if bytes > most { Err(format!("{name} has more than {most} bytes")) } else { Ok(()) }
     }
 
-    /// The files of the weights.
+    /// Checks that nothing which the trainer reads is left out.
     ///
     /// # Errors
-    /// There are none, or one is not to be taken.
-    pub(super) fn weights(&self) -> Result<Vec<&Path>, String> {
-        let is_weights = |name: &str| name.ends_with(".safetensors");
-        let found = self.taken.iter().filter(|(name, _)| is_weights(name));
-        let found: Vec<&Path> = found.map(|(_, path)| path.as_path()).collect();
-        let is_whole = !self.left.iter().any(|(name, why)| is_weights(name) && why.is_some());
-        if is_whole && !found.is_empty() {
-            return Ok(found);
-        }
-        Err(self.why_not(is_weights, "weights in .safetensors files"))
+    /// It is: why.
+    pub(super) fn whole(&self) -> Result<(), String> {
+        const READ: [&str; 3] = ["tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"];
+        let is_read = |name: &str| name.contains(".safetensors") || READ.contains(&name);
+        self.why_not(is_read).map_or(Ok(()), Err)
     }
 
     /// The files that are left, as they are listed.
@@ -87,9 +85,10 @@ impl Folder {
         self.left.iter().map(listed).collect()
     }
 
-    fn why_not(&self, is_meant: impl Fn(&str) -> bool, what: &str) -> String {
-        let left = self.left.iter().find_map(|(name, why)| Some((name, (*why)?)).filter(|(name, _)| is_meant(name)));
-        left.map_or_else(|| format!("it has no {what}"), |(name, why)| format!("{name} is {why}"))
+    /// Why the first file that `is_meant` is not taken, though its name is right.
+    fn why_not(&self, is_meant: impl Fn(&str) -> bool) -> Option<String> {
+        let mut left = self.left.iter().filter(|(name, _)| is_meant(name));
+        left.find_map(|(name, why)| why.map(|why| format!("{name} is {why}")))
     }
 }
 
@@ -120,19 +119,6 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other(SPECIAL)) }
 }
 
-/// Reads a file of at most so many bytes.
-///
-/// # Errors
-/// It cannot be read, or has more.
-pub(super) fn read_small(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open(path)?.take(most + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most {
-        return Err(io::Error::other(format!("it has more than {most} bytes")));
-    }
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -142,7 +128,7 @@ mod tests {
     use nix::sys::stat::Mode;
     use nix::unistd::mkfifo;
 
-    use super::{Folder, open, read_small};
+    use super::{Folder, open};
 
     #[test]
     fn only_links_within_the_folder_are_followed() {
@@ -164,13 +150,15 @@ mod tests {
         let found = Folder::read(&folder).unwrap();
         let names: Vec<&str> = found.taken.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["LICENSE", "chat_template.jinja", "config.json", "real.json"]);
-        assert!(found.needed("config.json").unwrap().ends_with("real.json"));
+        let needed = |name: &str| found.needed(name, 2);
+        assert_eq!(needed("config.json"), Ok(()));
+        assert_eq!(found.needed("config.json", 1).unwrap_err(), "config.json has more than 1 bytes");
         let outside = "is a link to a place outside of the folder";
-        assert_eq!(found.needed("shadow.txt").unwrap_err(), format!("shadow.txt {outside}"));
-        assert_eq!(found.weights().unwrap_err(), format!("model.safetensors {outside}"));
-        assert_eq!(found.needed("tokenizer.json").unwrap_err(), "tokenizer.json is no regular file");
-        assert_eq!(found.needed("vocab.txt").unwrap_err(), "vocab.txt is a link to nothing");
-        assert_eq!(found.needed("added.json").unwrap_err(), "it has no added.json");
+        assert_eq!(needed("shadow.txt").unwrap_err(), format!("shadow.txt {outside}"));
+        assert_eq!(found.whole().unwrap_err(), format!("model.safetensors {outside}"));
+        assert_eq!(needed("tokenizer.json").unwrap_err(), "tokenizer.json is no regular file");
+        assert_eq!(needed("vocab.txt").unwrap_err(), "vocab.txt is a link to nothing");
+        assert_eq!(needed("added.json").unwrap_err(), "it has no added.json");
         let skipped = found.skipped();
         assert!(skipped.contains(&"notes.md (a link to a place outside of the folder)".to_owned()), "{skipped:?}");
         assert!(skipped.contains(&"pytorch_model.bin".to_owned()), "{skipped:?}");
@@ -200,13 +188,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_a_file_of_a_usual_size_is_read() {
+    fn nothing_but_a_file_is_opened() {
         let top = tempfile::tempdir().unwrap();
-        let (file, pipe) = (top.path().join("file"), top.path().join("pipe"));
-        fs::write(&file, "12345").unwrap();
+        let pipe = top.path().join("pipe");
         mkfifo(&pipe, Mode::S_IRWXU).unwrap();
-        assert_eq!(read_small(&file, 5).unwrap(), b"12345");
-        assert!(read_small(&file, 4).unwrap_err().to_string().contains("more than 4 bytes"));
         for path in [pipe.as_path(), Path::new("/dev/zero")] {
             assert_eq!(open(path).unwrap_err().to_string(), "no regular file", "{}", path.display());
         }

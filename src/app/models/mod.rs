@@ -1,6 +1,6 @@
 //! Models: importing base models, reading and deleting.
 
-mod config;
+mod check;
 mod facts;
 mod folder;
 mod import;
@@ -8,7 +8,7 @@ mod import;
 use std::path::Path;
 
 pub use facts::{head_of, purpose, trained_length};
-pub use import::{Imported, check_safetensors, import};
+pub use import::{Imported, import};
 
 use super::App;
 use super::objects::Object;
@@ -16,6 +16,7 @@ use crate::db::{self, models};
 use crate::domain::clip::clipped_to;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::id::ProjectId;
+use crate::domain::method::{METHODS, Method};
 use crate::domain::model::{MODEL_NAME_CHARS, Model, ModelFile, ModelKind, TRAINING_STATE_FOLDER};
 use crate::domain::project::Role;
 use crate::store::StoreError;
@@ -43,6 +44,28 @@ pub async fn get(app: &App, project: ProjectId, name: &str) -> Result<Model> {
         Some(model) => Ok(model),
         None => Err(not_found(name, &list_base(app).await?)),
     }
+}
+
+/// Refuses a method that cannot train or score the model: what is not to be `done` with it.
+///
+/// # Errors
+/// Its backbone is another one, or the model lacks what the method needs.
+pub fn check_method(model: &Model, method: Method, done: &str) -> Result<()> {
+    let (backbone, name) = (model.facts.backbone, clipped_to(&model.name, NAME));
+    let message = if !method.supports(backbone) {
+        let fitting: Vec<&str> =
+            METHODS.into_iter().filter(|method| method.supports(backbone)).map(Method::as_str).collect();
+        format!(
+            "The model '{name}' is a {} and cannot be {done} with the method '{method}'. Methods for it: {}.",
+            backbone.noun(),
+            fitting.join(", ")
+        )
+    } else if let Some(why) = model.facts.unfit.get(&method) {
+        format!("The model '{name}' cannot be {done} with the method '{method}': {why}.")
+    } else {
+        return Ok(());
+    };
+    Err(Error::invalid("method.type", message))
 }
 
 /// What a message quotes of a model's name or a path, in characters.

@@ -60,7 +60,7 @@ pub async fn prepare(app: &App, project: ProjectId, spec: &JobSpec) -> Result<st
 
 /// The hyperparameters in force, or what of them does not fit.
 fn settle(spec: &JobSpec, model: &Model, data: DataFacts) -> std::result::Result<Hyperparameters, JobError> {
-    let subject = Subject { method: spec.method, family: model.family, facts: &model.facts };
+    let subject = Subject { method: spec.method, facts: &model.facts };
     resolve(&spec.hyperparameters, subject, data, "hyperparameters").map_err(|error| {
         let refused = JobError::new("invalid_hyperparameter", error.message);
         JobError { param: error.param, ..refused }

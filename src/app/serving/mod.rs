@@ -78,8 +78,8 @@ async fn check_classifier(app: &App, model: &Model, files: &[ModelFile]) -> Resu
         Err(Error::invalid("model", message))
     };
     match models::head_of(app, model, files).await? {
-        Ok(head) if head.method.supports(model.family) => Ok(()),
-        Ok(_) => refuse("its config.json is of another family"),
+        Ok(head) if head.method.supports(model.facts.backbone) => Ok(()),
+        Ok(_) => refuse("its config.json is of another kind of model"),
         Err(why) => refuse(&why),
     }
 }

@@ -167,7 +167,7 @@ pub(super) mod tests {
     use crate::domain::Timestamp;
     use crate::domain::error::ErrorKind;
     use crate::domain::id::{ModelId, ProjectId};
-    use crate::domain::model::{Family, Model, ModelFacts, ModelKind};
+    use crate::domain::model::{Model, ModelFacts, ModelKind};
     use crate::domain::serving::{Asked, Input, Prediction, Refusal};
 
     pub(in crate::app::serving) fn servable() -> Arc<Servable> {
@@ -176,7 +176,7 @@ pub(super) mod tests {
             project: None,
             name: "a".to_owned(),
             kind: ModelKind::Base,
-            family: Family::Bert,
+            family: "bert".to_owned(),
             facts: ModelFacts::default(),
             job: None,
             created_at: Timestamp::now_utc(),

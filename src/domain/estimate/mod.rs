@@ -329,7 +329,7 @@ mod tests {
     use super::{Device, Estimate, MIB, Machine, estimate, shortage};
     use crate::domain::hyperparameters::{DataFacts, Requested, Subject, resolve};
     use crate::domain::method::{Method, ProblemType};
-    use crate::domain::model::{Family, ModelFacts};
+    use crate::domain::model::ModelFacts;
     use crate::domain::report::DataReport;
     use serde_json::{Value, json};
 
@@ -356,7 +356,7 @@ mod tests {
         }
         let Value::Object(values) = values else { panic!("an object") };
         let requested = Requested::parse(Method::TextClassification, values, "h").unwrap();
-        let subject = Subject { method: Method::TextClassification, family: Family::Bert, facts: &facts };
+        let subject = Subject { method: Method::TextClassification, facts: &facts };
         let problem = ProblemType::SingleLabelClassification;
         let h = resolve(&requested, subject, DataFacts { training_examples: 9000, problem }, "h").unwrap();
         estimate(&facts, &h, &data, labels, device)

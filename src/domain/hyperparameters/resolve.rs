@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::super::backbone::Backbone;
 use super::super::error::{Error, Result};
 use super::super::method::{Method, ProblemType};
 use super::super::metric::{self, Metric};
-use super::super::model::{Family, ModelFacts};
+use super::super::model::ModelFacts;
 use super::augmentation::Augmentation;
 use super::objects::{Adapter, EarlyStopping, Freeze};
 use super::{DEFINITIONS, Requested};
@@ -121,7 +122,6 @@ pub enum ClassWeights {
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     pub method: Method,
-    pub family: Family,
     pub facts: &'a ModelFacts,
 }
 
@@ -175,7 +175,7 @@ pub fn resolve(requested: &Requested, subject: Subject<'_>, data: DataFacts, pat
 /// The first value that does not fit the model or the task, and why.
 fn misfit(h: &Hyperparameters, subject: Subject<'_>) -> Option<(&'static str, String)> {
     let model = subject.facts;
-    if !subject.family.is_vision() && h.max_sequence_length > model.max_positions {
+    if !model.backbone.is_vision() && h.max_sequence_length > model.max_positions {
         let why = format!("{}. The model takes at most {} tokens.", h.max_sequence_length, model.max_positions);
         return Some(("max_sequence_length", why));
     }
@@ -189,8 +189,8 @@ fn misfit(h: &Hyperparameters, subject: Subject<'_>) -> Option<(&'static str, St
         return Some(("freeze", format!("\"backbone\". {} trains the backbone itself.", subject.method)));
     }
     if h.adapter.lora().is_some() {
-        if subject.family == Family::ResNet {
-            return Some(("adapter", "LoRA is not built for ResNet, whose layers are convolutions.".to_owned()));
+        if !model.backbone.takes_adapters() {
+            return Some(("adapter", "LoRA is not built for models whose layers are convolutions.".to_owned()));
         }
         if h.freeze != Freeze::default() {
             return Some((
@@ -222,7 +222,7 @@ fn rounded(number: f64) -> f64 {
 /// narrower ones, in inverse proportion to the square of the width; for residual networks 1e-3. Adapters take ten times
 /// as much, a head alone twenty times.
 fn base_learning_rate(subject: Subject<'_>, values: &Map<String, Value>) -> f64 {
-    let whole = if subject.family == Family::ResNet {
+    let whole = if subject.facts.backbone == Backbone::Convolutional {
         1e-3
     } else {
         let ratio = 768.0 / f64::from(subject.facts.hidden_size.max(1));
@@ -257,13 +257,13 @@ mod tests {
     use crate::domain::error::Result;
     use crate::domain::hyperparameters::Requested;
     use crate::domain::method::Method;
-    use crate::domain::model::{Family, ModelFacts};
+    use crate::domain::model::ModelFacts;
 
     fn resolved(values: Value, hidden_size: u32, training_examples: u64) -> Result<Hyperparameters> {
         let Value::Object(values) = values else { panic!("an object") };
         let requested = Requested::parse(Method::TextClassification, values, "h")?;
         let facts = ModelFacts { hidden_size, max_positions: 512, layers: 6, ..ModelFacts::default() };
-        let subject = Subject { method: Method::TextClassification, family: Family::Bert, facts: &facts };
+        let subject = Subject { method: Method::TextClassification, facts: &facts };
         let problem = ProblemType::SingleLabelClassification;
         resolve(&requested, subject, DataFacts { training_examples, problem }, "h")
     }

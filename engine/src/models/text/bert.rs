@@ -8,7 +8,12 @@
 
 use serde::Deserialize;
 
-use super::config::{activation, check_heads, check_positive, default, read, refuse};
+use super::super::config::{
+    FEW, INNER_WIDTH, LAYERS, POSITIONS, WIDTH, WORDS, activation, check_dropouts, check_heads, check_numbers, default,
+    gelu, read, refuse, tanh,
+};
+use super::super::heads::Step;
+use super::architecture::{ClassificationHead, Pooling, TextConfig, WordHead};
 use super::post_norm::{Embeddings, Layer, PostNormEncoder};
 use super::relative::{BUCKETS, RelativeBias};
 use crate::error::{EngineError, Result};
@@ -18,7 +23,7 @@ use crate::params::Builder;
 /// Which of them.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
-pub enum BertFamily {
+enum BertFamily {
     Bert,
     Roberta,
     XlmRoberta,
@@ -26,54 +31,87 @@ pub enum BertFamily {
 }
 
 /// The fields of `config.json` that the encoder and its heads read.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-pub struct BertConfig {
-    pub model_type: BertFamily,
-    pub vocab_size: i64,
-    pub hidden_size: i64,
-    pub num_hidden_layers: i64,
-    pub num_attention_heads: i64,
-    pub intermediate_size: i64,
+#[derive(Clone, Debug, Deserialize)]
+struct BertConfig {
+    model_type: BertFamily,
+    vocab_size: i64,
+    hidden_size: i64,
+    num_hidden_layers: i64,
+    num_attention_heads: i64,
+    intermediate_size: i64,
     #[serde(default = "default::gelu")]
-    pub hidden_act: String,
+    hidden_act: String,
     #[serde(default = "default::tenth")]
-    pub hidden_dropout_prob: f64,
+    hidden_dropout_prob: f64,
     #[serde(default = "default::tenth")]
-    pub attention_probs_dropout_prob: f64,
-    pub max_position_embeddings: i64,
-    #[serde(default = "two")]
-    pub type_vocab_size: i64,
+    attention_probs_dropout_prob: f64,
+    max_position_embeddings: i64,
+    #[serde(default = "default::two")]
+    type_vocab_size: i64,
     #[serde(default = "default::initializer_range")]
-    pub initializer_range: f64,
-    #[serde(default = "layer_norm_eps")]
-    pub layer_norm_eps: f64,
+    initializer_range: f64,
+    #[serde(default = "default::layer_norm_eps")]
+    layer_norm_eps: f64,
     #[serde(default = "absolute")]
-    pub position_embedding_type: String,
+    position_embedding_type: String,
     #[serde(default)]
-    pub is_decoder: bool,
+    is_decoder: bool,
     #[serde(default)]
-    pub add_cross_attention: bool,
-    pub classifier_dropout: Option<f64>,
-    pub pad_token_id: Option<i64>,
-    pub relative_attention_num_buckets: Option<i64>,
+    add_cross_attention: bool,
+    classifier_dropout: Option<f64>,
+    pad_token_id: Option<i64>,
+    relative_attention_num_buckets: Option<i64>,
     #[serde(default = "default::yes")]
-    pub tie_word_embeddings: bool,
+    tie_word_embeddings: bool,
 }
 
-fn two() -> i64 {
-    2
-}
-fn layer_norm_eps() -> f64 {
-    1e-12
-}
 fn absolute() -> String {
     "absolute".to_owned()
 }
 
+/// Reads a `config.json` of these families.
+pub(super) fn parse(json: &str) -> Result<TextConfig> {
+    let config = BertConfig::parse(json)?;
+    let (class, prefix) = match config.model_type {
+        BertFamily::Bert => ("Bert", "bert"),
+        BertFamily::Roberta => ("Roberta", "roberta"),
+        BertFamily::XlmRoberta => ("XLMRoberta", "roberta"),
+        BertFamily::Mpnet => ("MPNet", "mpnet"),
+    };
+    Ok(TextConfig {
+        class,
+        prefix,
+        vocab_size: config.vocab_size,
+        hidden_size: config.hidden_size,
+        intermediate_size: config.intermediate_size,
+        layers: config.num_hidden_layers,
+        max_tokens: config.max_position_embeddings - config.first_position(),
+        initializer_range: config.initializer_range,
+        adapted: if config.model_type == BertFamily::Mpnet { &["q", "v"] } else { &["query", "value"] },
+        has_token_types: config.type_vocab_size > 1,
+        has_tied_words: config.tie_word_embeddings,
+        classification: config.classification_head(),
+        words: config.word_head()?,
+        encoder: Box::new(move |path| Ok(Box::new(encoder(path, &config)?))),
+    })
+}
+
 impl BertConfig {
-    /// Reads and checks a `config.json` of these families.
-    pub(super) fn parse(json: &str) -> Result<Self> {
+    fn parse(json: &str) -> Result<Self> {
         let mut config: Self = read(json)?;
+        check_numbers(&[
+            ("vocab_size", config.vocab_size, &WORDS),
+            ("hidden_size", config.hidden_size, &WIDTH),
+            ("num_hidden_layers", config.num_hidden_layers, &LAYERS),
+            ("intermediate_size", config.intermediate_size, &INNER_WIDTH),
+            ("max_position_embeddings", config.max_position_embeddings, &POSITIONS),
+            ("type_vocab_size", config.type_vocab_size, &FEW),
+        ])?;
+        check_dropouts(&[
+            ("hidden_dropout_prob", config.hidden_dropout_prob),
+            ("attention_probs_dropout_prob", config.attention_probs_dropout_prob),
+            ("classifier_dropout", config.classifier_dropout.unwrap_or_default()),
+        ])?;
         activation("hidden_act", &config.hidden_act)?;
         if config.position_embedding_type != "absolute" {
             return refuse("position_embedding_type", &config.position_embedding_type, "absolute");
@@ -82,8 +120,6 @@ impl BertConfig {
             return refuse("is_decoder or add_cross_attention", true, "false");
         }
         check_heads("num_attention_heads", config.num_attention_heads, "hidden_size", config.hidden_size)?;
-        check_positive("num_hidden_layers", config.num_hidden_layers)?;
-        check_positive("type_vocab_size", config.type_vocab_size)?;
         if config.model_type == BertFamily::Mpnet {
             // Transformers' MPNet has no such fields, and its padding is 1 whatever the config says.
             (config.type_vocab_size, config.classifier_dropout, config.pad_token_id) = (1, None, Some(1));
@@ -91,27 +127,55 @@ impl BertConfig {
                 return refuse("relative_attention_num_buckets", other, "32");
             }
         }
-        let first = config.first_position();
-        if first < 0 || first >= config.max_position_embeddings {
-            return refuse("pad_token_id", first - 1, "at least 0, with room for positions after it");
+        let (first, rows) = (config.first_position(), config.max_position_embeddings);
+        if first < 0 || rows - first < *POSITIONS.start() {
+            let room = format!("0 and more, with room for {} positions after it", POSITIONS.start());
+            return refuse("pad_token_id", first - 1, &room);
         }
         Ok(config)
     }
 
     /// Row of the position table that the first token reads: all but BERT count from the one after the padding's.
-    pub(super) fn first_position(&self) -> i64 {
-        if self.model_type == BertFamily::Bert { 0 } else { self.pad_token_id.unwrap_or(1) + 1 }
+    fn first_position(&self) -> i64 {
+        if self.model_type == BertFamily::Bert { 0 } else { self.pad_token_id.unwrap_or(1).saturating_add(1) }
     }
 
-    /// Dropout before the classifier.
-    pub(super) fn classifier_dropout(&self) -> f64 {
-        self.classifier_dropout.unwrap_or(self.hidden_dropout_prob)
+    /// BERT's classifier has a pooler that belongs to the encoder's checkpoint; the others' have a layer of their own.
+    fn classification_head(&self) -> ClassificationHead {
+        let dropout = self.classifier_dropout.unwrap_or(self.hidden_dropout_prob);
+        let dense = |path| vec![Step::Linear { path, has_bias: true }, Step::Activation(tanh)];
+        let (pooler, steps, output) = if self.model_type == BertFamily::Bert {
+            (dense("bert.pooler.dense"), vec![Step::Dropout(dropout)], "classifier")
+        } else {
+            let mut steps = dense("classifier.dense");
+            steps.insert(0, Step::Dropout(dropout));
+            steps.push(Step::Dropout(dropout));
+            (Vec::new(), steps, "classifier.out_proj")
+        };
+        ClassificationHead { pooling: Pooling::Cls, pooler, steps, output }
+    }
+
+    /// RoBERTa's and MPNet's head has GELU whatever its encoder has.
+    fn word_head(&self) -> Result<WordHead> {
+        let (dense, norm, activation, bias) = if self.model_type == BertFamily::Bert {
+            let activation = activation("hidden_act", &self.hidden_act)?;
+            let dense = "cls.predictions.transform.dense";
+            (dense, "cls.predictions.transform.LayerNorm", activation, "cls.predictions.bias")
+        } else {
+            ("lm_head.dense", "lm_head.layer_norm", gelu as _, "lm_head.bias")
+        };
+        let steps = vec![
+            Step::Linear { path: dense, has_bias: true },
+            Step::Activation(activation),
+            Step::Norm { path: norm, eps: self.layer_norm_eps, has_bias: true },
+        ];
+        Ok(WordHead { steps, bias: Some(bias) })
     }
 }
 
 /// The encoder at `path` (in checkpoints of task models: `bert`, `roberta` or `mpnet`), without the pooler, which
 /// belongs to BERT's classifier.
-pub(super) fn encoder(path: &Builder<'_, '_>, config: &BertConfig) -> Result<PostNormEncoder> {
+fn encoder(path: &Builder<'_, '_>, config: &BertConfig) -> Result<PostNormEncoder> {
     let layer = |i| layer(&path.at("encoder").at("layer").at(i), config);
     let is_mpnet = config.model_type == BertFamily::Mpnet;
     let bias = path.at("encoder").at("relative_attention_bias");

@@ -3,56 +3,98 @@
 
 use serde::Deserialize;
 
-use super::config::{activation, check_heads, check_positive, default, read};
+use super::super::config::{
+    INNER_WIDTH, LAYERS, POSITIONS, WIDTH, WORDS, activation, check_dropouts, check_heads, check_numbers, default,
+    read, relu,
+};
+use super::super::heads::Step;
+use super::architecture::{ClassificationHead, Pooling, TextConfig, WordHead};
 use super::post_norm::{Embeddings, Layer, PostNormEncoder};
 use crate::error::Result;
 use crate::nn::{Embedding, LayerNorm, Linear};
 use crate::params::Builder;
 
 /// The epsilon of every norm, which its config cannot change.
-pub(super) const NORM_EPS: f64 = 1e-12;
+const NORM_EPS: f64 = 1e-12;
 
 /// The fields of `config.json` that the encoder and its heads read. Position tables filled with sines
 /// (`sinusoidal_pos_embds`) are saved like learned ones.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-pub struct DistilBertConfig {
-    pub vocab_size: i64,
-    pub dim: i64,
-    pub n_layers: i64,
-    pub n_heads: i64,
-    pub hidden_dim: i64,
-    pub max_position_embeddings: i64,
+#[derive(Clone, Debug, Deserialize)]
+struct DistilBertConfig {
+    vocab_size: i64,
+    dim: i64,
+    n_layers: i64,
+    n_heads: i64,
+    hidden_dim: i64,
+    max_position_embeddings: i64,
     #[serde(default = "default::gelu")]
-    pub activation: String,
+    activation: String,
     #[serde(default = "default::tenth")]
-    pub dropout: f64,
+    dropout: f64,
     #[serde(default = "default::tenth")]
-    pub attention_dropout: f64,
+    attention_dropout: f64,
     #[serde(default = "fifth")]
-    pub seq_classif_dropout: f64,
+    seq_classif_dropout: f64,
     #[serde(default = "default::initializer_range")]
-    pub initializer_range: f64,
+    initializer_range: f64,
     #[serde(default = "default::yes")]
-    pub tie_word_embeddings: bool,
+    tie_word_embeddings: bool,
 }
 
 fn fifth() -> f64 {
     0.2
 }
 
-impl DistilBertConfig {
-    /// Reads and checks a `config.json`.
-    pub(super) fn parse(json: &str) -> Result<Self> {
-        let config: Self = read(json)?;
-        activation("activation", &config.activation)?;
-        check_heads("n_heads", config.n_heads, "dim", config.dim)?;
-        check_positive("n_layers", config.n_layers)?;
-        Ok(config)
-    }
+/// Reads a `config.json` of the family.
+pub(super) fn parse(json: &str) -> Result<TextConfig> {
+    let config: DistilBertConfig = read(json)?;
+    check_numbers(&[
+        ("vocab_size", config.vocab_size, &WORDS),
+        ("dim", config.dim, &WIDTH),
+        ("n_layers", config.n_layers, &LAYERS),
+        ("hidden_dim", config.hidden_dim, &INNER_WIDTH),
+        ("max_position_embeddings", config.max_position_embeddings, &POSITIONS),
+    ])?;
+    check_dropouts(&[
+        ("dropout", config.dropout),
+        ("attention_dropout", config.attention_dropout),
+        ("seq_classif_dropout", config.seq_classif_dropout),
+    ])?;
+    let function = activation("activation", &config.activation)?;
+    check_heads("n_heads", config.n_heads, "dim", config.dim)?;
+    let dense = |path| Step::Linear { path, has_bias: true };
+    Ok(TextConfig {
+        class: "DistilBert",
+        prefix: "distilbert",
+        vocab_size: config.vocab_size,
+        hidden_size: config.dim,
+        intermediate_size: config.hidden_dim,
+        layers: config.n_layers,
+        max_tokens: config.max_position_embeddings,
+        initializer_range: config.initializer_range,
+        adapted: &["q_lin", "v_lin"],
+        has_token_types: false,
+        has_tied_words: config.tie_word_embeddings,
+        classification: ClassificationHead {
+            pooling: Pooling::Cls,
+            pooler: Vec::new(),
+            steps: vec![dense("pre_classifier"), Step::Activation(relu), Step::Dropout(config.seq_classif_dropout)],
+            output: "classifier",
+        },
+        words: WordHead {
+            steps: vec![
+                dense("vocab_transform"),
+                Step::Activation(function),
+                Step::Norm { path: "vocab_layer_norm", eps: NORM_EPS, has_bias: true },
+            ],
+            bias: Some("vocab_projector.bias"),
+        },
+        encoder: Box::new(move |path| Ok(Box::new(encoder(path, &config)?))),
+    })
 }
 
 /// The encoder at `path` (in checkpoints of task models: `distilbert`).
-pub(super) fn encoder(path: &Builder<'_, '_>, config: &DistilBertConfig) -> Result<PostNormEncoder> {
+fn encoder(path: &Builder<'_, '_>, config: &DistilBertConfig) -> Result<PostNormEncoder> {
     let width = config.dim;
     let embeddings = path.at("embeddings");
     let layer = |i| layer(&path.at("transformer").at("layer").at(i), config);

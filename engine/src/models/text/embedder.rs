@@ -9,13 +9,16 @@ use crate::params::Builder;
 
 /// An encoder whose output is one vector per text. A pooler of the base model is no part of it, nor of what is saved.
 pub struct TextEmbedder {
-    encoder: TextEncoder,
+    encoder: Box<dyn TextEncoder>,
 }
 
 impl TextEmbedder {
     /// The embedder at the root of a checkpoint.
+    ///
+    /// # Errors
+    /// A tensor is missing or has another shape.
     pub fn new(root: &Builder<'_, '_>, config: &TextConfig) -> Result<Self> {
-        Ok(Self { encoder: TextEncoder::new(root, config)? })
+        Ok(Self { encoder: config.encoder(root)? })
     }
 
     /// Embeddings `[S, D]` in float32, not normalised.

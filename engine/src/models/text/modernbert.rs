@@ -4,12 +4,45 @@
 
 use tch::{Kind, Tensor};
 
-use super::Tokens;
-use super::config::{Activation, activation};
+use super::super::config::{Activation, activation};
+use super::super::heads::Step;
+use super::architecture::{ClassificationHead, TextConfig, WordHead};
 use super::modernbert_config::{LayerType, ModernBertConfig};
+use super::{TextEncoder, Tokens};
 use crate::error::Result;
 use crate::nn::{Embedding, Hidden, LayerNorm, Linear, Mode, Rotary, Rotation, functional};
 use crate::params::{Builder, Init};
+
+/// Reads a `config.json` of the family.
+pub(super) fn parse(json: &str) -> Result<TextConfig> {
+    let config = ModernBertConfig::parse(json)?;
+    let transform = vec![
+        Step::Linear { path: "head.dense", has_bias: config.classifier_bias },
+        Step::Activation(activation("classifier_activation", &config.classifier_activation)?),
+        Step::Norm { path: "head.norm", eps: config.norm_eps, has_bias: config.norm_bias },
+    ];
+    Ok(TextConfig {
+        class: "ModernBert",
+        prefix: "model",
+        vocab_size: config.vocab_size,
+        hidden_size: config.hidden_size,
+        intermediate_size: config.intermediate_size,
+        layers: config.num_hidden_layers,
+        max_tokens: config.max_position_embeddings,
+        initializer_range: config.initializer_range,
+        adapted: &["Wqkv"],
+        has_token_types: false,
+        has_tied_words: config.tie_word_embeddings,
+        classification: ClassificationHead {
+            pooling: config.classifier_pooling,
+            pooler: Vec::new(),
+            steps: [transform.as_slice(), &[Step::Dropout(config.classifier_dropout)]].concat(),
+            output: "classifier",
+        },
+        words: WordHead { steps: transform, bias: config.decoder_bias.then_some("decoder.bias") },
+        encoder: Box::new(move |path| Ok(Box::new(ModernBert::new(path, &config)?))),
+    })
+}
 
 /// A linear layer of the encoder, with a bias where the config says so.
 fn linear(path: &Builder<'_, '_>, input: i64, output: i64, has_bias: bool) -> Result<Linear> {
@@ -117,14 +150,10 @@ impl ModernBert {
             compute: path.compute(),
         })
     }
+}
 
-    /// The table of the words.
-    pub(super) fn words(&self) -> &Embedding {
-        &self.words
-    }
-
-    /// See [`super::TextEncoder::hidden`].
-    pub(super) fn hidden(&self, tokens: &Tokens, rows: Option<&Tensor>, mode: &Mode) -> Result<Hidden> {
+impl TextEncoder for ModernBert {
+    fn hidden(&self, tokens: &Tokens, rows: Option<&Tensor>, mode: &Mode) -> Result<Hidden> {
         let (global, local) = (self.global.at(&tokens.positions)?, self.local.at(&tokens.positions)?);
         let embedded = self.norm.forward(&self.words.forward(&tokens.ids)?)?;
         let mut x = functional::dropout(&embedded, self.dropout, mode)?;
@@ -141,5 +170,9 @@ impl ModernBert {
             x = layer.transform(&x, &attended, mode)?;
         }
         Hidden::new(self.final_norm.forward(&x)?, self.compute)
+    }
+
+    fn words(&self) -> &Embedding {
+        &self.words
     }
 }

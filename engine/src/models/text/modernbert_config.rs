@@ -2,13 +2,17 @@
 
 use serde::Deserialize;
 
-use super::config::{activation, check_heads, check_positive, default, read, refuse};
+use super::super::config::{
+    INNER_WIDTH, LAYERS, POSITIONS, WIDTH, WORDS, activation, check_dropouts, check_heads, check_numbers, default,
+    read, refuse,
+};
+use super::architecture::Pooling;
 use crate::error::Result;
 
 /// The fields of `config.json` that the encoder and its heads read.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize)]
 #[allow(clippy::struct_excessive_bools, reason = "these are config.json's fields")]
-pub struct ModernBertConfig {
+pub(super) struct ModernBertConfig {
     pub vocab_size: i64,
     pub hidden_size: i64,
     pub intermediate_size: i64,
@@ -28,7 +32,7 @@ pub struct ModernBertConfig {
     #[serde(default)]
     pub attention_dropout: f64,
     /// Every so many layers one is global, from the first on; `layer_types`, where given, says it layer by layer.
-    #[serde(default = "three")]
+    #[serde(default = "default::three")]
     pub global_attn_every_n_layers: i64,
     pub layer_types: Option<Vec<LayerType>>,
     /// Tokens that a local layer sees: half of them to each side.
@@ -64,30 +68,19 @@ pub struct ModernBertConfig {
 /// How far a layer's attention reaches.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
-pub enum LayerType {
+pub(super) enum LayerType {
     FullAttention,
     SlidingAttention,
 }
 
-/// Which hidden state stands for a sequence.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-pub enum Pooling {
-    /// That of the first token.
-    #[default]
-    Cls,
-    /// The mean over its tokens.
-    Mean,
-}
-
 /// The rotary embeddings of each type of layer.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-pub struct RopeParameters {
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct RopeParameters {
     full_attention: Option<Rope>,
     sliding_attention: Option<Rope>,
 }
 
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize)]
 struct Rope {
     rope_type: Option<String>,
     rope_theta: Option<f64>,
@@ -95,9 +88,6 @@ struct Rope {
 
 fn norm_eps() -> f64 {
     1e-5
-}
-fn three() -> i64 {
-    3
 }
 fn local_attention() -> i64 {
     128
@@ -113,15 +103,27 @@ impl ModernBertConfig {
     /// Reads and checks a `config.json`.
     pub(super) fn parse(json: &str) -> Result<Self> {
         let config: Self = read(json)?;
+        check_numbers(&[
+            ("vocab_size", config.vocab_size, &WORDS),
+            ("hidden_size", config.hidden_size, &WIDTH),
+            ("num_hidden_layers", config.num_hidden_layers, &LAYERS),
+            ("intermediate_size", config.intermediate_size, &INNER_WIDTH),
+            ("max_position_embeddings", config.max_position_embeddings, &POSITIONS),
+            ("global_attn_every_n_layers", config.global_attn_every_n_layers, &LAYERS),
+            ("local_attention", config.local_attention, &(1..=*POSITIONS.end())),
+        ])?;
+        check_dropouts(&[
+            ("attention_dropout", config.attention_dropout),
+            ("embedding_dropout", config.embedding_dropout),
+            ("mlp_dropout", config.mlp_dropout),
+            ("classifier_dropout", config.classifier_dropout),
+        ])?;
         activation("hidden_activation", &config.hidden_activation)?;
         activation("classifier_activation", &config.classifier_activation)?;
         check_heads("num_attention_heads", config.num_attention_heads, "hidden_size", config.hidden_size)?;
         if config.head_size() % 2 != 0 {
             return refuse("num_attention_heads", config.num_attention_heads, "heads of an even size");
         }
-        check_positive("num_hidden_layers", config.num_hidden_layers)?;
-        check_positive("global_attn_every_n_layers", config.global_attn_every_n_layers)?;
-        check_positive("local_attention", config.local_attention)?;
         if let Some(types) = config.layer_types.as_ref().filter(|types| types.len() as i64 != config.num_hidden_layers)
         {
             return refuse("layer_types", format!("{} long", types.len()), "one for each of num_hidden_layers");

@@ -2,9 +2,9 @@
 
 use tch::{Kind, Tensor};
 
-use super::Tokens;
-use super::config::Activation;
+use super::super::config::Activation;
 use super::relative::RelativeBias;
+use super::{TextEncoder, Tokens};
 use crate::error::Result;
 use crate::nn::{Embedding, Hidden, LayerNorm, Linear, Mode, Sequences, functional};
 
@@ -82,9 +82,8 @@ pub(super) struct PostNormEncoder {
     pub compute: Kind,
 }
 
-impl PostNormEncoder {
-    /// See [`super::TextEncoder::hidden`].
-    pub(super) fn hidden(&self, tokens: &Tokens, rows: Option<&Tensor>, mode: &Mode) -> Result<Hidden> {
+impl TextEncoder for PostNormEncoder {
+    fn hidden(&self, tokens: &Tokens, rows: Option<&Tensor>, mode: &Mode) -> Result<Hidden> {
         let mut x = self.embeddings.forward(tokens, self.compute, mode)?;
         let bias = self.relative_bias.as_ref().map(|bias| bias.forward(&tokens.sequences)).transpose()?;
         for (i, layer) in self.layers.iter().enumerate() {
@@ -96,5 +95,9 @@ impl PostNormEncoder {
             x = layer.transform(&x, &attended, mode)?;
         }
         Ok(x)
+    }
+
+    fn words(&self) -> &Embedding {
+        &self.embeddings.words
     }
 }

@@ -6,74 +6,97 @@
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
-use super::refuse;
+use super::super::config::{COLOURS, INNER_WIDTH, LAYERS, WIDTH, check_numbers, default, read, refuse};
+use super::architecture::{USUAL_SIDE, VisionConfig, VisionEncoder};
+use super::torchvision::{is_torchvision, transformers_name};
 use crate::error::Result;
 use crate::nn::{BatchNorm2d, Conv2d, Mode, channels_last, global_average};
 use crate::params::Builder;
+use finetuned::domain::backbone::Backbone;
 
 /// By how much a bottleneck narrows.
 const REDUCTION: i64 = 4;
 
 /// The fields of `config.json` that the model reads.
 #[derive(Clone, Debug, Deserialize)]
-pub struct ResNetConfig {
-    #[serde(default = "three")]
-    pub num_channels: i64,
-    pub embedding_size: i64,
-    pub hidden_sizes: Vec<i64>,
-    pub depths: Vec<usize>,
-    pub layer_type: LayerType,
+struct ResNetConfig {
+    #[serde(default = "default::three")]
+    num_channels: i64,
+    embedding_size: i64,
+    hidden_sizes: Vec<i64>,
+    depths: Vec<i64>,
+    layer_type: LayerType,
     #[serde(default = "relu")]
-    pub hidden_act: String,
+    hidden_act: String,
     #[serde(default)]
-    pub downsample_in_first_stage: bool,
+    downsample_in_first_stage: bool,
     /// Whether a bottleneck's stride is in its first convolution (as in the paper) or in its second.
     #[serde(default)]
-    pub downsample_in_bottleneck: bool,
+    downsample_in_bottleneck: bool,
 }
 
 /// The block that the model repeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum LayerType {
+enum LayerType {
     /// Two convolutions of 3 by 3.
     Basic,
     /// 1 by 1 to fewer channels, 3 by 3, 1 by 1.
     Bottleneck,
 }
 
-fn three() -> i64 {
-    3
-}
 fn relu() -> String {
     "relu".to_owned()
 }
 
+/// Reads a `config.json` of the family.
+pub(super) fn parse(json: &str) -> Result<VisionConfig> {
+    let config: ResNetConfig = read(json)?;
+    config.check()?;
+    let hidden_size = config.hidden_sizes.last().copied().unwrap_or(config.embedding_size);
+    // Each block keeps what its convolutions, norms and activations give: about five times its output.
+    let kept = config.hidden_sizes.iter().zip(&config.depths).enumerate().map(|(stage, (&width, &depth))| {
+        let side = u64::from(USUAL_SIDE / 4) >> stage;
+        5 * side * side * width.unsigned_abs() * depth.unsigned_abs()
+    });
+    Ok(VisionConfig {
+        backbone: Backbone::Convolutional,
+        class: "ResNetForImageClassification",
+        prefix: "resnet",
+        hidden_size,
+        intermediate_size: 0,
+        layers: config.depths.len() as i64,
+        image_size: None,
+        channels: config.num_channels,
+        values_per_image: kept.sum(),
+        adapted: &[],
+        // Transformers leaves `torch.nn.Linear`'s own uniform distribution between ±1/√D; this is its deviation.
+        initializer_range: (3.0 * hidden_size as f64).sqrt().recip(),
+        classifier: "classifier.1",
+        saved_name: |all, name| if is_torchvision(all) { transformers_name(name) } else { name.to_owned() },
+        module_name: None,
+        encoder: Box::new(move |path| Ok(Box::new(ResNet::new(path, &config)?))),
+    })
+}
+
 impl ResNetConfig {
-    pub(super) fn check(&self) -> Result<()> {
+    fn check(&self) -> Result<()> {
+        const STAGES: usize = 16;
         if self.hidden_act != "relu" {
             return refuse("hidden_act", &self.hidden_act, "relu");
         }
-        if self.hidden_sizes.is_empty() || self.hidden_sizes.len() != self.depths.len() {
-            let found = format!("{:?}", self.hidden_sizes);
-            return refuse("hidden_sizes", &found, "one size for each of depths, at least one");
-        }
-        if self.depths.contains(&0) {
-            return refuse("depths", &format!("{:?}", self.depths), "1 or more for each stage");
+        let stages = self.hidden_sizes.len();
+        if !(1..=STAGES).contains(&stages) || stages != self.depths.len() {
+            let found = format!("{:?} for depths {:?}", self.hidden_sizes, self.depths);
+            return refuse("hidden_sizes", found, &format!("one size for each of 1 to {STAGES} depths"));
         }
         let narrowest = if self.layer_type == LayerType::Bottleneck { REDUCTION } else { 1 };
-        if let Some(size) = self.hidden_sizes.iter().find(|&&size| size < narrowest) {
-            return refuse("hidden_sizes", size, &format!("{narrowest} or more"));
-        }
-        if self.embedding_size < 1 {
-            return refuse("embedding_size", &self.embedding_size, "1 or more");
-        }
-        Ok(())
-    }
-
-    /// The width of the last stage.
-    pub fn hidden_size(&self) -> i64 {
-        self.hidden_sizes.last().copied().unwrap_or(self.embedding_size)
+        let widths = narrowest..=*WIDTH.end();
+        let sizes = self.hidden_sizes.iter().map(|&size| ("hidden_sizes", size, &widths));
+        let depths = self.depths.iter().map(|&depth| ("depths", depth, &LAYERS));
+        let others =
+            [("embedding_size", self.embedding_size, &INNER_WIDTH), ("num_channels", self.num_channels, &COLOURS)];
+        check_numbers(&sizes.chain(depths).chain(others).collect::<Vec<_>>())
     }
 }
 
@@ -142,7 +165,7 @@ impl Block {
 }
 
 /// Stem, stages of blocks, and the mean over the last feature map.
-pub(super) struct ResNet {
+struct ResNet {
     embedder: ConvNorm,
     blocks: Vec<Block>,
     compute: Kind,
@@ -150,7 +173,7 @@ pub(super) struct ResNet {
 
 impl ResNet {
     /// The model at `path` (in checkpoints of task models: `resnet`).
-    pub(super) fn new(path: &Builder<'_, '_>, config: &ResNetConfig) -> Result<Self> {
+    fn new(path: &Builder<'_, '_>, config: &ResNetConfig) -> Result<Self> {
         let embedder = path.at("embedder").at("embedder");
         let embedder = ConvNorm::new(&embedder, config.num_channels, config.embedding_size, 7, 2)?;
         let stages = path.at("encoder").at("stages");
@@ -166,9 +189,10 @@ impl ResNet {
         }
         Ok(Self { embedder, blocks, compute: path.compute() })
     }
+}
 
-    /// `pixels` `[B, channels, H, W]` in float32 to features `[B, D]` in float32.
-    pub(super) fn features(&self, pixels: &Tensor, mode: &Mode) -> Result<Tensor> {
+impl VisionEncoder for ResNet {
+    fn features(&self, pixels: &Tensor, mode: &Mode) -> Result<Tensor> {
         let pixels = channels_last(&pixels.f_to_kind(self.compute)?)?;
         let stem = self.embedder.forward(&pixels, mode)?.f_relu_()?;
         let mut x = stem.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)?;

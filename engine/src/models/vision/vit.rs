@@ -7,71 +7,99 @@
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
-use super::refuse;
+use super::super::config::{
+    Activation, COLOURS, INNER_WIDTH, LAYERS, PIXELS, WIDTH, activation, check_dropouts, check_heads, check_numbers,
+    default, read, refuse,
+};
+use super::architecture::{VisionConfig, VisionEncoder};
 use crate::error::Result;
 use crate::nn::{LayerNorm, Linear, Mode, Sequences, functional};
 use crate::params::{Builder, Init};
+use finetuned::domain::backbone::Backbone;
 
 /// The fields of `config.json` that the model reads.
 #[derive(Clone, Debug, Deserialize)]
-pub struct VitConfig {
-    pub hidden_size: i64,
-    pub num_hidden_layers: usize,
-    pub num_attention_heads: i64,
-    pub intermediate_size: i64,
-    #[serde(default = "gelu")]
-    pub hidden_act: String,
+struct VitConfig {
+    hidden_size: i64,
+    num_hidden_layers: i64,
+    num_attention_heads: i64,
+    intermediate_size: i64,
+    #[serde(default = "default::gelu")]
+    hidden_act: String,
     #[serde(default)]
-    pub hidden_dropout_prob: f64,
+    hidden_dropout_prob: f64,
     #[serde(default)]
-    pub attention_probs_dropout_prob: f64,
-    #[serde(default = "initializer_range")]
-    pub initializer_range: f64,
-    #[serde(default = "layer_norm_eps")]
-    pub layer_norm_eps: f64,
+    attention_probs_dropout_prob: f64,
+    #[serde(default = "default::initializer_range")]
+    initializer_range: f64,
+    #[serde(default = "default::layer_norm_eps")]
+    layer_norm_eps: f64,
     /// Height and width in pixels.
-    pub image_size: i64,
+    image_size: i64,
     /// Height and width of a patch in pixels.
-    pub patch_size: i64,
-    #[serde(default = "three")]
-    pub num_channels: i64,
-    #[serde(default = "yes")]
-    pub qkv_bias: bool,
+    patch_size: i64,
+    #[serde(default = "default::three")]
+    num_channels: i64,
+    #[serde(default = "default::yes")]
+    qkv_bias: bool,
 }
 
-fn gelu() -> String {
-    "gelu".to_owned()
+/// Reads a `config.json` of ViT.
+pub(super) fn parse_vit(json: &str) -> Result<VisionConfig> {
+    parse(json, "ViTForImageClassification", "vit", &["cls_token"])
 }
-fn initializer_range() -> f64 {
-    0.02
+
+/// Reads a `config.json` of DeiT, whose images have a second token of their own.
+pub(super) fn parse_deit(json: &str) -> Result<VisionConfig> {
+    parse(json, "DeiTForImageClassification", "deit", &["cls_token", "distillation_token"])
 }
-fn layer_norm_eps() -> f64 {
-    1e-12
-}
-fn three() -> i64 {
-    3
-}
-fn yes() -> bool {
-    true
+
+fn parse(
+    json: &str,
+    class: &'static str,
+    prefix: &'static str,
+    first: &'static [&'static str],
+) -> Result<VisionConfig> {
+    let config: VitConfig = read(json)?;
+    config.check()?;
+    let of_token = 8 * config.hidden_size.unsigned_abs() + 2 * config.intermediate_size.unsigned_abs();
+    let tokens = config.side().unsigned_abs().pow(2) + 1;
+    Ok(VisionConfig {
+        backbone: Backbone::VisionTransformer,
+        class,
+        prefix,
+        hidden_size: config.hidden_size,
+        intermediate_size: config.intermediate_size,
+        layers: config.num_hidden_layers,
+        image_size: Some(config.image_size),
+        channels: config.num_channels,
+        values_per_image: tokens * config.num_hidden_layers.unsigned_abs() * of_token,
+        adapted: &["query", "value"],
+        initializer_range: config.initializer_range,
+        classifier: "classifier",
+        saved_name: |_, name| saved_name(name),
+        module_name: Some(module_name),
+        encoder: Box::new(move |path| Ok(Box::new(Vit::new(path, &config, first)?))),
+    })
 }
 
 impl VitConfig {
-    pub(super) fn check(&self) -> Result<()> {
-        if !matches!(self.hidden_act.as_str(), "gelu" | "relu" | "gelu_new") {
-            return refuse("hidden_act", &self.hidden_act, "gelu, gelu_new, relu");
-        }
-        if self.hidden_size < 1 || self.intermediate_size < 1 || self.num_hidden_layers < 1 {
-            let found = format!("{}, {}, {}", self.hidden_size, self.intermediate_size, self.num_hidden_layers);
-            return refuse("hidden_size, intermediate_size, num_hidden_layers", &found, "1 or more each");
-        }
-        if self.num_attention_heads < 1 || self.hidden_size % self.num_attention_heads != 0 {
-            return refuse("num_attention_heads", &self.num_attention_heads, "a divisor of hidden_size");
-        }
-        if !(1..=4096).contains(&self.image_size) {
-            return refuse("image_size", &self.image_size, "1 to 4096");
-        }
+    fn check(&self) -> Result<()> {
+        check_numbers(&[
+            ("hidden_size", self.hidden_size, &WIDTH),
+            ("num_hidden_layers", self.num_hidden_layers, &LAYERS),
+            ("intermediate_size", self.intermediate_size, &INNER_WIDTH),
+            ("image_size", self.image_size, &PIXELS),
+            ("num_channels", self.num_channels, &COLOURS),
+        ])?;
+        check_dropouts(&[
+            ("hidden_dropout_prob", self.hidden_dropout_prob),
+            ("attention_probs_dropout_prob", self.attention_probs_dropout_prob),
+        ])?;
+        activation("hidden_act", &self.hidden_act)?;
+        check_heads("num_attention_heads", self.num_attention_heads, "hidden_size", self.hidden_size)?;
         if self.patch_size < 1 || self.image_size % self.patch_size != 0 {
-            return refuse("patch_size", &self.patch_size, "a divisor of image_size");
+            return refuse("patch_size", self.patch_size, "a divisor of image_size");
         }
         Ok(())
     }
@@ -94,7 +122,7 @@ const RENAMED: [(&str, &str); 6] = [
 ];
 
 /// The name in files for a name of Transformers' modules (`vit.layers.0.attention.q_proj` and so on).
-pub(super) fn saved_name(name: &str) -> String {
+fn saved_name(name: &str) -> String {
     let Some((prefix, rest)) =
         name.split_once("layers.").filter(|(prefix, _)| matches!(*prefix, "" | "vit." | "deit."))
     else {
@@ -105,7 +133,7 @@ pub(super) fn saved_name(name: &str) -> String {
 }
 
 /// The name in Transformers' modules for a name in files: the other way round.
-pub(super) fn module_name(name: &str) -> String {
+fn module_name(name: &str) -> String {
     let Some((prefix, rest)) = name.split_once("encoder.layer.") else { return name.to_owned() };
     let found = RENAMED.iter().find_map(|(new, old)| Some((new, rest.split_once(old)?)));
     match found {
@@ -130,12 +158,11 @@ struct Embeddings {
 }
 
 impl Embeddings {
-    fn new(path: &Builder<'_, '_>, config: &VitConfig, distilled: bool) -> Result<Self> {
+    fn new(path: &Builder<'_, '_>, config: &VitConfig, first: &[&str]) -> Result<Self> {
         let (width, patch, side) = (config.hidden_size, config.patch_size, config.side());
         let projection = path.at("patch_embeddings").at("projection");
-        let names: &[&str] = if distilled { &["cls_token", "distillation_token"] } else { &["cls_token"] };
-        let first = names.iter().map(|name| path.float(name, &[1, 1, width], Init::Required));
-        let tokens = side * side + names.len() as i64;
+        let tokens = side * side + first.len() as i64;
+        let first = first.iter().map(|name| path.float(name, &[1, 1, width], Init::Required));
         Ok(Self {
             weight: projection.matrix("weight", &[width, config.num_channels, patch, patch], Init::Required)?,
             bias: projection.matrix("bias", &[width], Init::Required)?,
@@ -177,7 +204,7 @@ struct Layer {
     norm_after: LayerNorm,
     intermediate: Linear,
     output: Linear,
-    activation: fn(&Tensor) -> Result<Tensor>,
+    activation: Activation,
     heads: i64,
     attention_dropout: f64,
     hidden_dropout: f64,
@@ -196,11 +223,7 @@ impl Layer {
             norm_after: LayerNorm::new(&path.at("layernorm_after"), width, eps)?,
             intermediate: Linear::new(&path.at("intermediate").at("dense"), width, inner)?,
             output: Linear::new(&path.at("output").at("dense"), inner, width)?,
-            activation: match config.hidden_act.as_str() {
-                "relu" => |x| Ok(x.f_relu()?),
-                "gelu_new" => |x| Ok(x.f_gelu("tanh")?),
-                _ => |x| Ok(x.f_gelu("none")?),
-            },
+            activation: activation("hidden_act", &config.hidden_act)?,
             heads: config.num_attention_heads,
             attention_dropout: config.attention_probs_dropout_prob,
             hidden_dropout: config.hidden_dropout_prob,
@@ -225,28 +248,30 @@ impl Layer {
 }
 
 /// Embeddings, encoder layers and the last norm.
-pub(super) struct Vit {
+struct Vit {
     embeddings: Embeddings,
     layers: Vec<Layer>,
     norm: LayerNorm,
 }
 
 impl Vit {
-    /// The model at `path` (in checkpoints of task models: `vit` or `deit`); DeiT is `distilled`.
-    pub(super) fn new(path: &Builder<'_, '_>, config: &VitConfig, distilled: bool) -> Result<Self> {
+    /// The model at `path` (in checkpoints of task models: `vit` or `deit`); `first` are the tokens before the patches.
+    fn new(path: &Builder<'_, '_>, config: &VitConfig, first: &[&str]) -> Result<Self> {
         let layer = |i| Layer::new(&path.at("encoder").at("layer").at(i), config);
         Ok(Self {
-            embeddings: Embeddings::new(&path.at("embeddings"), config, distilled)?,
+            embeddings: Embeddings::new(&path.at("embeddings"), config, first)?,
             layers: (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?,
             norm: LayerNorm::new(&path.at("layernorm"), config.hidden_size, config.layer_norm_eps)?,
         })
     }
+}
 
-    /// `pixels` `[B, channels, H, W]` in float32 to features `[B, D]` in float32: each image's first token.
+impl VisionEncoder for Vit {
+    /// The features are each image's first token.
     ///
     /// Nothing else leaves the encoder, so the last layer transforms first tokens alone; its attention still sees
     /// every token, and the result is the same.
-    pub(super) fn features(&self, pixels: &Tensor, mode: &Mode) -> Result<Tensor> {
+    fn features(&self, pixels: &Tensor, mode: &Mode) -> Result<Tensor> {
         let images = pixels.size4()?.0.unsigned_abs() as usize;
         let sequences = Sequences::from_lengths(vec![self.embeddings.tokens(); images], pixels.device())?;
         let mut x = self.embeddings.forward(pixels, mode)?;

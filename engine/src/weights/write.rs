@@ -1,0 +1,142 @@
+//! Writing `safetensors` files, tensor by tensor, so that no more than one is held besides those that are held anyway.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::path::Path;
+
+use safetensors::SafeTensorError;
+use safetensors::tensor::{Dtype, View};
+use tch::{Device, Kind, Tensor};
+
+use super::malformed;
+use crate::error::{EngineError, Result};
+
+/// A tensor without its values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    pub name: String,
+    pub shape: Vec<i64>,
+    /// The type that it is written in.
+    pub kind: Kind,
+}
+
+impl Described {
+    /// Bytes of its values.
+    pub fn bytes(&self) -> u64 {
+        let values: u64 = self.shape.iter().map(|size| size.unsigned_abs()).product();
+        values * self.kind.elt_size_in_bytes() as u64
+    }
+}
+
+/// Tensors that are made when their turn comes.
+pub trait Tensors {
+    /// All of them, in the order of their names.
+    fn list(&self) -> Vec<Described>;
+
+    /// The values of one, in any type and on any device.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    fn tensor(&self, name: &str) -> Result<Tensor>;
+}
+
+/// Int64 as they are, all others in float32.
+impl Tensors for BTreeMap<String, Tensor> {
+    fn list(&self) -> Vec<Described> {
+        let described = |(name, tensor): (&String, &Tensor)| {
+            let kind = if tensor.kind() == Kind::Int64 { Kind::Int64 } else { Kind::Float };
+            Described { name: name.clone(), shape: tensor.size(), kind }
+        };
+        self.iter().map(described).collect()
+    }
+
+    fn tensor(&self, name: &str) -> Result<Tensor> {
+        let missing = || EngineError::native(format!("there is no tensor {name}"));
+        self.get(name).map(Tensor::shallow_clone).ok_or_else(missing)
+    }
+}
+
+/// Writes tensors to one file, with the metadata that Transformers expects (`format: pt`), and syncs it.
+///
+/// # Errors
+/// A tensor cannot be made, or the file cannot be written.
+pub fn write(path: &Path, tensors: &impl Tensors) -> Result<()> {
+    write_listed(path, tensors, tensors.list())
+}
+
+/// A tensor as the format's library asks for it. That cannot be told of a failure, so the first one is left in `failed`,
+/// and what is written is worthless.
+struct Lazy<'a, T> {
+    tensors: &'a T,
+    described: Described,
+    shape: Vec<usize>,
+    failed: &'a RefCell<Option<EngineError>>,
+}
+
+impl<T: Tensors> Lazy<'_, T> {
+    fn bytes(&self) -> Result<Vec<u8>> {
+        let _guard = tch::no_grad_guard();
+        let tensor = self.tensors.tensor(&self.described.name)?.f_detach()?;
+        let tensor = tensor.f_to_kind(self.described.kind)?.f_to_device(Device::Cpu)?.f_contiguous()?;
+        let length = tensor.numel() * tensor.kind().elt_size_in_bytes();
+        // SAFETY: a contiguous CPU tensor of so many bytes, which lives until they are copied.
+        Ok(unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<u8>(), length) }.to_vec())
+    }
+}
+
+impl<T: Tensors> View for Lazy<'_, T> {
+    fn dtype(&self) -> Dtype {
+        match self.described.kind {
+            Kind::Int64 => Dtype::I64,
+            Kind::Half => Dtype::F16,
+            Kind::BFloat16 => Dtype::BF16,
+            _ => Dtype::F32,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        if self.failed.borrow().is_none() {
+            match self.bytes() {
+                Ok(bytes) => return Cow::Owned(bytes),
+                Err(error) => *self.failed.borrow_mut() = Some(error),
+            }
+        }
+        Cow::Borrowed(&[])
+    }
+
+    fn data_len(&self) -> usize {
+        usize::try_from(self.described.bytes()).unwrap_or(usize::MAX)
+    }
+}
+
+/// [`write`] of those that are `listed`.
+///
+/// # Errors
+/// See [`write`].
+pub fn write_listed(path: &Path, tensors: &impl Tensors, listed: Vec<Described>) -> Result<()> {
+    let failed = RefCell::new(None);
+    let view = |described: Described| {
+        let shape = described.shape.iter().map(|&size| size.unsigned_abs() as usize).collect();
+        (described.name.clone(), Lazy { tensors, described, shape, failed: &failed })
+    };
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    // It makes paths absolute, and a trainer may not be allowed through the folders above its own. That of a process's
+    // folder leads there all the same (`proc_pid_cwd(5)`).
+    let passable = Path::new("/proc/self/cwd").join(path);
+    let written = safetensors::serialize_to_file(listed.into_iter().map(view), Some(metadata), &passable);
+    if let Some(error) = failed.into_inner() {
+        let _ = std::fs::remove_file(path);
+        return Err(error);
+    }
+    written.map_err(|error| match error {
+        SafeTensorError::IoError(error) => EngineError::io(path)(error),
+        other => malformed(path, &other),
+    })?;
+    File::open(path).and_then(|file| file.sync_all()).map_err(EngineError::io(path))
+}

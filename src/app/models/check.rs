@@ -1,0 +1,116 @@
+//! Whether a folder is a model that can be trained: the trainer is asked, so that what is imported is what it takes.
+//!
+//! It runs as it does for jobs, confined, on a copy of the folder whose weights are holes behind their headers: names,
+//! shapes and types are all that it looks at.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use uuid::Uuid;
+
+use super::folder::{Folder, open};
+use crate::app::App;
+use crate::domain::error::{Error, Result};
+use crate::domain::model::Checked;
+use crate::{private, process};
+
+/// How long the trainer may take.
+const ANSWER: Duration = Duration::from_mins(5);
+
+/// The longest line that it may print.
+const LONGEST_LINE: usize = 1 << 20;
+
+/// The longest header of a safetensors file, as the format's own library has it.
+const LONGEST_HEADER: u64 = 100_000_000;
+
+/// What the trainer says of the model in `folder`.
+///
+/// # Errors
+/// The folder cannot be read, or the trainer does not answer.
+pub(super) async fn check(app: &App, folder: &Folder) -> Result<Checked> {
+    let place =
+        app.place().await.map_err(|why| Error::unavailable(format!("no trainer can check the model: {why}")))?;
+    let work = app.runs().join(Uuid::new_v4().simple().to_string());
+    let outlined = outline(folder, &work.join("model")).map_err(|error| Error::invalid("directory", error.to_string()));
+    let answered = match outlined {
+        Ok(()) => ask(app, &place, &work).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = fs::remove_dir_all(&work) {
+        tracing::debug!(%error, "the folder of an import stays");
+    }
+    answered
+}
+
+async fn ask(app: &App, place: &process::Place, work: &Path) -> Result<Checked> {
+    let mut command = process::command(&app.config, 1);
+    command.args(["check", "model"]);
+    let (child, stdin, mut lines) =
+        process::spawn(command, place, work, LONGEST_LINE).map_err(|error| Error::unavailable(error.to_string()))?;
+    drop(stdin);
+    let line = tokio::time::timeout(ANSWER, lines.next()).await;
+    child.group.signal(nix::sys::signal::Signal::SIGKILL);
+    let (end, words) = child.end().await;
+    let answer = line.ok().flatten().and_then(std::result::Result::ok);
+    match answer.as_deref().map(serde_json::from_str) {
+        Some(Ok(checked)) => Ok(checked),
+        _ => Err(Error::unavailable(format!("the trainer could not check the model ({end:?}): {}", words.trim()))),
+    }
+}
+
+/// Copies the folder's files to `target`, weights without their values.
+fn outline(folder: &Folder, target: &Path) -> io::Result<()> {
+    private::make_folder(target, private::FOLDER)?;
+    for (name, path) in &folder.taken {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{name} cannot be read: {error}"));
+        let mut source = open(path).map_err(named)?;
+        let mut copy = File::create(target.join(name))?;
+        let copied = if name.ends_with(".safetensors") {
+            outline_weights(&mut source, &mut copy)
+        } else {
+            io::copy(&mut source, &mut copy).map(drop)
+        };
+        copied.map_err(named)?;
+    }
+    Ok(())
+}
+
+/// The header of a safetensors file: its length in eight bytes (little-endian), and as many bytes of JSON. What follows
+/// becomes a hole, so that the copy has the length of the original.
+fn outline_weights(source: &mut File, copy: &mut File) -> io::Result<()> {
+    let bytes = source.metadata()?.len();
+    let mut length = [0; 8];
+    let read = source.take(8).read(&mut length)?;
+    copy.write_all(&length[..read])?;
+    io::copy(&mut source.take(u64::from_le_bytes(length).min(LONGEST_HEADER)), copy)?;
+    copy.set_len(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{Folder, outline};
+
+    #[test]
+    fn of_weights_the_header_alone_is_copied() {
+        let top = tempfile::tempdir().unwrap();
+        let (source, target) = (top.path().join("source"), top.path().join("target"));
+        fs::create_dir(&source).unwrap();
+        let header = br#"{"a":{"dtype":"U8","shape":[9],"data_offsets":[0,9]}}"#;
+        let file = [&(header.len() as u64).to_le_bytes()[..], header, b"ninebytes"].concat();
+        for (name, bytes) in
+            [("model.safetensors", file.as_slice()), ("short.safetensors", b"abc"), ("config.json", b"{}")]
+        {
+            fs::write(source.join(name), bytes).unwrap();
+        }
+        outline(&Folder::read(&source).unwrap(), &target).unwrap();
+        let expected = [&file[..file.len() - 9], &[0; 9]].concat();
+        assert_eq!(fs::read(target.join("model.safetensors")).unwrap(), expected);
+        assert_eq!(fs::read(target.join("short.safetensors")).unwrap(), b"abc");
+        assert_eq!(fs::read(target.join("config.json")).unwrap(), b"{}");
+    }
+}
