@@ -128,14 +128,15 @@ fn every_code_of_a_failed_job_is_described() {
 }
 
 #[test]
-fn the_readme_has_a_row_for_every_hyperparameter_and_setting() {
-    let readme = include_str!("../../README.md");
+fn the_manuals_have_a_row_for_every_hyperparameter_and_setting() {
+    let hyperparameters = include_str!("../../docs/hyperparameters.md");
     for definition in DEFINITIONS {
-        let row = readme.lines().find(|line| line.starts_with(&format!("| `{}` |", definition.name)));
+        let row = hyperparameters.lines().find(|line| line.starts_with(&format!("| `{}` |", definition.name)));
         assert!(row.is_some_and(|row| row.contains(definition.doc)), "{}: {row:?}", definition.name);
     }
+    let settings = include_str!("../../docs/settings.md");
     for setting in finetuned::config::SETTINGS {
-        let row = readme.lines().find(|line| line.starts_with(&format!("| `{}` |", setting.env)));
+        let row = settings.lines().find(|line| line.starts_with(&format!("| `{}` |", setting.env)));
         assert!(row.is_some_and(|row| row.contains(setting.doc)), "{}: {row:?}", setting.env);
     }
 }

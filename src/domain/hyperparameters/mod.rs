@@ -1,5 +1,5 @@
 //! Hyperparameters, each defined once: name, rule, default and meaning. The request parser, the API's echo, the
-//! check against openapi.yaml and the README's table all come from [`DEFINITIONS`].
+//! check against openapi.yaml and the table of docs/hyperparameters.md all come from [`DEFINITIONS`].
 
 mod augmentation;
 mod definitions;
