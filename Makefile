@@ -26,13 +26,14 @@ else
 RUN_TESTS := cargo test --workspace --no-fail-fast -- --test-threads=1
 endif
 
-.PHONY: help setup build demo demo-image serve test chaos lint interop golden sqlx bench-training bench-service bench-memory bench-neighbours bench-few-shot bench-domain bench-attacks bench-fairness deny gpu-check gpu-check-bundle clean-deps
+.PHONY: help setup build demo demo-image serve test snippets chaos lint interop golden sqlx bench-training bench-service bench-memory bench-neighbours bench-few-shot bench-domain bench-attacks bench-fairness deny gpu-check gpu-check-bundle clean-deps
 
 help:
 	@echo "make demo       fine-tune a text classifier on real data, from an empty state to a downloaded model"
 	@echo "make demo-image whether a ResNet that learned some digits learns others from fewer examples"
 	@echo "make serve      run the service with the demo's base model"
-	@echo "make test       all tests, with a real PostgreSQL and a real training"
+	@echo "make test       all tests, with a real PostgreSQL and real trainings, and make snippets"
+	@echo "make snippets   the snippets of README.md and docs/, as they are printed; a part of make test"
 	@echo "make chaos      kill everything again and again for SECONDS=60, and check that nothing was lost"
 	@echo "make lint       formatting, compiler and clippy warnings"
 	@echo "make interop    drive the service with the openai package, load its models with transformers, PEFT, sentence-transformers"
@@ -85,6 +86,12 @@ serve: build $(MODEL).done
 test: $(SETUP) $(DEPS)/venv-sdk.done
 	cargo build --workspace --tests --bins
 	FINETUNED_TEST_PYTHON=$(abspath $(DEPS)/venv-sdk/bin/python) $(PYTHON) scripts/with_postgres.py $(RUN_TESTS)
+	$(MAKE) snippets
+
+# What README.md and docs/ print for shells and Python, as it is printed.
+snippets: $(SETUP) $(MODEL).done $(DEPS)/venv-sdk.done
+	cargo build --workspace --tests --bins
+	$(PYTHON) scripts/run_snippets.py --service target/debug/finetuned --model $(MODEL) --python $(DEPS)/venv-sdk/bin/python
 
 # Kills and stops real processes and cuts their network for so long; the report is the last thing printed.
 SECONDS ?= 60
