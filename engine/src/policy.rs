@@ -24,19 +24,29 @@ pub struct Policy {
     lora: Option<Lora>,
     /// The last parts of the names of layers that get adapters.
     targets: Vec<String>,
+    /// Whether nothing at all is trained.
+    is_idle: bool,
 }
 
 /// All parameters, equally fast.
-pub static EVERYTHING: Policy = Policy {
-    backbone: String::new(),
-    freeze: Freeze::Off(NoneWord::None),
-    rate_decay: 1.0,
-    layers: 0,
-    lora: None,
-    targets: Vec::new(),
-};
+pub static EVERYTHING: Policy = Policy::uniform(false);
+
+/// No parameter: what a model at work needs.
+pub static NOTHING: Policy = Policy::uniform(true);
 
 impl Policy {
+    const fn uniform(is_idle: bool) -> Self {
+        Self {
+            backbone: String::new(),
+            freeze: Freeze::Off(NoneWord::None),
+            rate_decay: 1.0,
+            layers: 0,
+            lora: None,
+            targets: Vec::new(),
+            is_idle,
+        }
+    }
+
     /// As `h` asks, for a model whose backbone of `layers` layers is called `backbone`; `targets` get the adapters where
     /// `h` does not say which.
     pub fn new(h: &Hyperparameters, backbone: &str, layers: u32, targets: &[&str]) -> Self {
@@ -44,7 +54,13 @@ impl Policy {
         let named = lora.as_ref().and_then(|lora| lora.target_modules.clone());
         let targets = named.unwrap_or_else(|| targets.iter().map(|&name| name.to_owned()).collect());
         let backbone = backbone.to_owned();
-        Self { backbone, freeze: h.freeze, rate_decay: h.layerwise_lr_decay, layers, lora, targets }
+        Self { backbone, freeze: h.freeze, rate_decay: h.layerwise_lr_decay, layers, lora, targets, is_idle: false }
+    }
+
+    /// The same for a run that only looks at the model.
+    #[must_use]
+    pub fn idle(self) -> Self {
+        Self { is_idle: true, ..self }
     }
 
     /// Whether the parameter called `name` is trained, and what its learning rate is multiplied by.
@@ -57,6 +73,9 @@ impl Policy {
             Depth::Embeddings => self.layers + 1,
         };
         let rate = self.rate_decay.powi(below_head.cast_signed());
+        if self.is_idle {
+            return (false, rate);
+        }
         if self.lora.is_some() {
             return (depth == Depth::Head || name.contains(".lora_"), rate);
         }
@@ -129,7 +148,7 @@ fn ends_with_name(module: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{EVERYTHING, Policy};
+    use super::{EVERYTHING, NOTHING, Policy};
     use finetuned::domain::hyperparameters::{Adapter, Freeze, FrozenLayers};
 
     fn policy(freeze: Freeze, rate_decay: f64) -> Policy {
@@ -151,6 +170,12 @@ mod tests {
         assert_eq!(trained(Freeze::Layers(FrozenLayers { layers: 1 })), [false, false, true, true, true]);
         let backbone = serde_json::from_str("\"backbone\"").unwrap();
         assert_eq!(trained(backbone), [false, false, false, false, true]);
+    }
+
+    #[test]
+    fn a_run_that_only_looks_trains_nothing() {
+        assert_eq!(NAMES.map(|name| policy(Freeze::default(), 1.0).idle().of(name).0), [false; 5]);
+        assert_eq!(NAMES.map(|name| NOTHING.of(name).0), [false; 5]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::models::text::{TextClassifier, TextConfig};
 use crate::models::vision::{ImageClassifier, VisionConfig};
 use crate::nn::Mode;
 use crate::params::{Init, Placement};
+use crate::policy::NOTHING;
 use crate::score::softmax;
 use crate::tasks::{EVALUATION_BATCH, EVALUATION_TOKENS};
 use crate::text::TextTokenizer;
@@ -70,7 +71,7 @@ impl Classifier {
         let json = read_config(&spec.model)?;
         let head = Head::read(json.as_bytes()).map_err(EngineError::model)?;
         let (outputs, device) = (head.labels.len(), device.device);
-        let placement = Placement::new(device, Kind::Float, 0);
+        let placement = Placement { policy: &NOTHING, ..Placement::new(device, Kind::Float, 0) };
         let model = if head.method == Method::ImageClassification {
             let config = VisionConfig::parse(&json)?;
             let processor = ImageProcessor::open(&spec.model, config.usual_side())?;

@@ -3,7 +3,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Hidden, LayerNorm, Mode, Sequences};
+use super::{Heads, Hidden, LayerNorm, Mode, Seen, Sequences};
 use crate::error::Result;
 use crate::native;
 
@@ -35,38 +35,24 @@ pub fn dropout_add_norm(x: &Tensor, residual: &Tensor, norm: &LayerNorm, p: f64,
     Ok(Hidden { wide, low })
 }
 
-/// Softmax attention of every token over its own sequence, with dropout on the probabilities: `qkv` `[T, 3 N D]`
-/// (query, key, value; each `N` heads of `D`) to `[T, N D]`.
-pub fn attention(qkv: &Tensor, sequences: &Sequences, heads: i64, p: f64, mode: &Mode) -> Result<Tensor> {
+/// Softmax attention of every token over what it sees of its own sequence, with dropout on the probabilities: `qkv` `[T, W]`
+/// (query, key, value; see [`Heads::widths`]) to `[T, N D]` of the query heads.
+pub fn attention(qkv: &Tensor, sequences: &Sequences, heads: Heads, seen: Seen, p: f64, mode: &Mode) -> Result<Tensor> {
     let (p, key) = mode.dropout(p);
-    if on_cpu(qkv) && sequences.longest <= LONGEST_FUSED_ATTENTION {
-        native::attention(qkv, &sequences.offsets, sequences.longest, heads, p, key)
+    let seen = seen.within(sequences.longest);
+    let is_fused = on_cpu(qkv) && seen == Seen::All && heads.query == heads.key_value;
+    if is_fused && sequences.longest <= LONGEST_FUSED_ATTENTION {
+        native::attention(qkv, &sequences.offsets, sequences.longest, heads.query, p, key)
     } else {
-        reference::attention(qkv, sequences, heads, p, key)
+        reference::attention(qkv, sequences, heads, seen, p, key)
     }
-}
-
-/// [`attention`] of every token over the tokens of its own sequence that are at most `window` away.
-pub fn local_attention(
-    qkv: &Tensor,
-    sequences: &Sequences,
-    heads: i64,
-    window: i64,
-    p: f64,
-    mode: &Mode,
-) -> Result<Tensor> {
-    // Short texts lie within the window from end to end.
-    if sequences.longest <= window + 1 {
-        return attention(qkv, sequences, heads, p, mode);
-    }
-    let (p, key) = mode.dropout(p);
-    reference::local_attention(qkv, sequences, heads, window, p, key)
 }
 
 /// [`attention`] with `bias` `[N, L, L]` (float32, of the longest sequence's `L` tokens) added to the scores before
 /// softmax. In plain operators on every device: the bias learns, and fused kernels give no gradient of it.
 pub fn biased_attention(qkv: &Tensor, sequences: &Sequences, bias: &Tensor, p: f64, mode: &Mode) -> Result<Tensor> {
-    let (q, k, v) = reference::padded(qkv, sequences, bias.size()[0])?;
+    let heads = Heads::alike(bias.size()[0], qkv.size()[1] / 3);
+    let (q, k, v) = reference::padded(qkv, sequences, heads)?;
     let scale = (q.size()[3] as f64).sqrt();
     let scores = q.f_matmul(&k.f_transpose(2, 3)?)?.f_div_scalar(scale)?.f_add(bias)?;
     let absent = sequences.padding(qkv.device())?.mask.f_logical_not()?;
@@ -77,7 +63,7 @@ pub fn biased_attention(qkv: &Tensor, sequences: &Sequences, bias: &Tensor, p: f
 
 /// The same operators in plain libtorch. Dropout draws from libtorch's generator, seeded with the key.
 pub mod reference {
-    use super::{Hidden, LayerNorm, Result, Sequences, Tensor};
+    use super::{Heads, Hidden, LayerNorm, Result, Seen, Sequences, Tensor};
 
     fn seed(p: f64, key: u64) {
         if p > 0.0 {
@@ -97,45 +83,31 @@ pub mod reference {
         Hidden::new(norm.forward(&sum)?, x.kind())
     }
 
-    /// See [`super::attention`].
-    pub fn attention(qkv: &Tensor, sequences: &Sequences, heads: i64, p: f64, key: u64) -> Result<Tensor> {
-        padded_attention(qkv, sequences, heads, &sequences.padding(qkv.device())?.mask, p, key)
-    }
-
-    /// See [`super::local_attention`].
-    pub fn local_attention(
+    /// See [`super::attention`]. Sequences are padded for `scaled_dot_product_attention` and packed again.
+    pub fn attention(
         qkv: &Tensor,
         sequences: &Sequences,
-        heads: i64,
-        window: i64,
-        p: f64,
-        key: u64,
-    ) -> Result<Tensor> {
-        padded_attention(qkv, sequences, heads, &sequences.band(window, qkv.device())?, p, key)
-    }
-
-    /// Sequences are padded for `scaled_dot_product_attention` and packed again; `mask` says which keys count.
-    fn padded_attention(
-        qkv: &Tensor,
-        sequences: &Sequences,
-        heads: i64,
-        mask: &Tensor,
+        heads: Heads,
+        seen: Seen,
         p: f64,
         key: u64,
     ) -> Result<Tensor> {
         let (q, k, v) = padded(qkv, sequences, heads)?;
+        let mask = sequences.mask(seen, qkv.device())?;
         seed(p, key);
-        let out = Tensor::f_scaled_dot_product_attention(&q, &k, &v, Some(mask), p, false, None, false)?;
+        let is_grouped = heads.query != heads.key_value;
+        let out = Tensor::f_scaled_dot_product_attention(&q, &k, &v, Some(&mask), p, false, None, is_grouped)?;
         packed(&out, sequences)
     }
 
-    /// Queries, keys and values of packed `qkv`, each padded to `[S, N, L, D]`.
-    pub(super) fn padded(qkv: &Tensor, sequences: &Sequences, heads: i64) -> Result<(Tensor, Tensor, Tensor)> {
-        let size = qkv.size()[1] / 3 / heads;
+    /// Queries, keys and values of packed `qkv`, each padded to `[S, N, L, D]` of its own heads.
+    pub(super) fn padded(qkv: &Tensor, sequences: &Sequences, heads: Heads) -> Result<(Tensor, Tensor, Tensor)> {
         let padded = qkv.f_index_select(0, &sequences.padding(qkv.device())?.places)?;
-        let shape = [sequences.count(), sequences.longest, 3, heads, size];
-        let split = padded.f_view(shape)?.f_permute([2, 0, 3, 1, 4])?;
-        Ok((split.f_select(0, 0)?, split.f_select(0, 1)?, split.f_select(0, 2)?))
+        let shape = [sequences.count(), sequences.longest, heads.query + 2 * heads.key_value, heads.size];
+        let split = padded.f_view(shape)?.f_permute([0, 2, 1, 3])?;
+        let part = |start, count| split.f_narrow(1, start, count);
+        let after = heads.query + heads.key_value;
+        Ok((part(0, heads.query)?, part(heads.query, heads.key_value)?, part(after, heads.key_value)?))
     }
 
     /// What attention gives for padded queries, `[S, N, L, D]`, packed to `[T, N D]`.

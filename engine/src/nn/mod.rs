@@ -2,6 +2,7 @@
 //!
 //! Shape legend used throughout: `T` tokens of a packed batch, `S` sequences, `D` width, `N` heads, `C` classes.
 
+mod attention;
 mod convolution;
 pub mod functional;
 mod layers;
@@ -12,6 +13,7 @@ use std::cell::Cell;
 
 use tch::{Kind, Tensor};
 
+pub use attention::{Heads, Seen};
 pub use convolution::{BatchNorm2d, Conv2d, channels_last, global_average};
 pub use layers::{Embedding, LayerNorm, Linear};
 pub use rotary::{Rotary, Rotation};

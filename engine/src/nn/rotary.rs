@@ -3,6 +3,7 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::Heads;
 use crate::error::Result;
 
 /// How fast each pair of a head's dimensions turns.
@@ -13,7 +14,7 @@ pub struct Rotary {
 
 /// The angles of a packed batch, for all layers that turn alike.
 pub struct Rotation {
-    /// Float32 `[T, 1, 1, size / 2]`.
+    /// Float32 `[T, 1, size / 2]`.
     cos: Tensor,
     sin: Tensor,
 }
@@ -27,21 +28,22 @@ impl Rotary {
 
     /// The angles at `positions` (int64 `[T]`).
     pub fn at(&self, positions: &Tensor) -> Result<Rotation> {
-        let angles = positions.f_to_kind(Kind::Float)?.f_view([-1, 1, 1, 1])?.f_mul(&self.frequencies)?;
+        let angles = positions.f_to_kind(Kind::Float)?.f_view([-1, 1, 1])?.f_mul(&self.frequencies)?;
         Ok(Rotation { cos: angles.f_cos()?, sin: angles.f_sin()? })
     }
 }
 
 impl Rotation {
-    /// Turns queries and keys of `qkv` `[T, 3 N D]` (query, key, value; each `N` heads), in float32 whatever its type.
-    pub fn apply(&self, qkv: &Tensor, heads: i64) -> Result<Tensor> {
-        let (tokens, width) = qkv.size2()?;
-        let split = qkv.f_view([tokens, 3, heads, width / 3 / heads])?;
-        let halves = split.f_narrow(1, 0, 2)?.f_to_kind(Kind::Float)?.f_chunk(2, -1)?;
+    /// Turns queries and keys of `qkv` `[T, W]` (query, key, value; see [`Heads::widths`]), in float32 whatever its type.
+    pub fn apply(&self, qkv: &Tensor, heads: Heads) -> Result<Tensor> {
+        let [query, key, value] = heads.widths();
+        let turned = [qkv.size()[0], heads.query + heads.key_value, heads.size];
+        let halves = qkv.f_narrow(1, 0, query + key)?.f_view(turned)?.f_to_kind(Kind::Float)?.f_chunk(2, -1)?;
         let (a, b) = (&halves[0], &halves[1]);
         let first = a.f_mul(&self.cos)?.f_sub(&b.f_mul(&self.sin)?)?;
         let second = b.f_mul(&self.cos)?.f_add(&a.f_mul(&self.sin)?)?;
         let turned = Tensor::f_cat(&[first, second], -1)?.f_to_kind(qkv.kind())?;
-        Ok(Tensor::f_cat(&[turned, split.f_narrow(1, 2, 1)?], 1)?.f_view([tokens, width])?)
+        let turned = turned.f_view([-1, query + key])?;
+        Ok(Tensor::f_cat(&[turned, qkv.f_narrow(1, query + key, value)?], 1)?)
     }
 }

@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 
 use tch::{Device, Kind, Tensor};
 
+use super::Seen;
 use crate::error::{EngineError, Result};
 
 /// Sequences laid end to end: sequence `s` is tokens `offsets[s]..offsets[s + 1]`.
@@ -16,8 +17,8 @@ pub struct Sequences {
     pub first: Tensor,
     lengths: Vec<i64>,
     padding: OnceCell<Padding>,
-    /// The window and mask of [`band`](Self::band); a model has one window.
-    band: OnceCell<(i64, Tensor)>,
+    /// What [`mask`](Self::mask) made last; a model has one way to see besides seeing all.
+    mask: OnceCell<(Seen, Tensor)>,
 }
 
 /// How to pad the packed tokens to `[S, L]` and back.
@@ -51,7 +52,7 @@ impl Sequences {
             first: Tensor::f_from_slice(&first)?.f_to_device(device)?,
             lengths,
             padding: OnceCell::new(),
-            band: OnceCell::new(),
+            mask: OnceCell::new(),
         })
     }
 
@@ -69,20 +70,27 @@ impl Sequences {
         self.padding.get().ok_or_else(|| EngineError::native("padding was not made"))
     }
 
-    /// Bool `[S, 1, L, L]`: which keys each padded query attends to when it sees `window` tokens to each side. Queries
-    /// of padding see every real key: a row without any would be NaN in some kernels, and its gradient with it.
-    pub fn band(&self, window: i64, device: Device) -> Result<Tensor> {
-        if let Some((known, mask)) = self.band.get()
-            && *known == window
+    /// Which keys each padded query attends to: bool `[S, 1, L, L]`, or `[S, 1, 1, L]` where it sees all. Queries of padding
+    /// see every real key: a row without any would be NaN in some kernels, and its gradient with it.
+    pub fn mask(&self, seen: Seen, device: Device) -> Result<Tensor> {
+        let real = &self.padding(device)?.mask;
+        if let Some((known, mask)) = self.mask.get()
+            && *known == seen
         {
             return Ok(mask.shallow_clone());
         }
-        let real = &self.padding(device)?.mask;
         let column = Tensor::f_arange(self.longest, (Kind::Int64, device))?;
-        let distance = column.f_unsqueeze(0)?.f_sub(&column.f_unsqueeze(1)?)?.f_abs()?;
+        // How far before the query a key is.
+        let before = column.f_unsqueeze(1)?.f_sub(&column.f_unsqueeze(0)?)?;
+        let near = match seen {
+            Seen::All => return Ok(real.shallow_clone()),
+            Seen::Window(reach) => before.f_abs()?.f_le(reach)?,
+            Seen::Causal => before.f_ge(0)?,
+            Seen::CausalWindow(reach) => before.f_ge(0)?.f_logical_and(&before.f_le(reach)?)?,
+        };
         let is_padding = real.f_logical_not()?.f_transpose(2, 3)?;
-        let mask = distance.f_le(window)?.f_logical_or(&is_padding)?.f_logical_and(real)?;
-        let _ = self.band.set((window, mask.shallow_clone()));
+        let mask = near.f_logical_or(&is_padding)?.f_logical_and(real)?;
+        let _ = self.mask.set((seen, mask.shallow_clone()));
         Ok(mask)
     }
 

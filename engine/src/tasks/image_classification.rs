@@ -22,7 +22,6 @@ use crate::models::vision::{ImageClassifier, VisionConfig};
 use crate::nn::Mode;
 use crate::observer::Observer;
 use crate::params::{self, Builder, Init, Placement};
-use crate::policy::Policy;
 use crate::score::Evaluation;
 use crate::vision::loader::BatchLoader;
 use crate::vision::mix::Mix;
@@ -125,7 +124,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     };
     let training = part(&all, kept, h.augmentation.clone(), TRAINING_PIXELS);
     let test = test.map(|images| part(&images, everything(&images), Augmentation::default(), OTHER_PIXELS));
-    let policy = Policy::new(h, config.base_prefix(), config.layers(), config.adapted_layers());
+    let policy = super::policy(spec, config.base_prefix(), config.layers(), config.adapted_layers());
     let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
     let range = config.initializer_range();
     let head = if super::has_labels(&json, &spec.labels, false) { Init::Normal(range) } else { Init::Fresh(range) };

@@ -142,3 +142,10 @@ fn has_labels(config_json: &str, labels: &[String], regression: bool) -> bool {
         || stored.id2label.len() == labels.len()
             && labels.iter().enumerate().all(|(class, label)| stored.id2label.get(&class.to_string()) == Some(label))
 }
+
+/// What is trained of a model whose backbone of `layers` layers is called `prefix`; adapters go to layers called as in
+/// `adapted` where nothing else is asked for.
+fn policy(spec: &RunSpec, prefix: &str, layers: u32, adapted: &[&str]) -> Policy {
+    let policy = Policy::new(&spec.hyperparameters, prefix, layers, adapted);
+    if spec.training.is_some() { policy } else { policy.idle() }
+}

@@ -2,7 +2,7 @@
 
 use finetuned_engine::native;
 use finetuned_engine::nn::functional::{self, reference};
-use finetuned_engine::nn::{LayerNorm, Mode, Sequences};
+use finetuned_engine::nn::{Heads, LayerNorm, Mode, Rotary, Seen, Sequences};
 use tch::{Device, Kind, Tensor};
 
 use super::support::assert_close;
@@ -39,7 +39,8 @@ fn attention_agrees_with_scaled_dot_product_attention() {
             let out = native::attention(&fused, &sequences.offsets, sequences.longest, heads, 0.0, 0).unwrap();
             (out.to_kind(Kind::Float) * &weight).sum(Kind::Float).backward();
             let plain = leaf(&values.to_kind(kind), Kind::Float);
-            let expected = reference::attention(&plain, &sequences, heads, 0.0, 0).unwrap();
+            let expected =
+                reference::attention(&plain, &sequences, Heads::alike(heads, size * heads), Seen::All, 0.0, 0).unwrap();
             (&expected * &weight.to_kind(kind).to_kind(Kind::Float)).sum(Kind::Float).backward();
             let what = format!("{heads} heads of {size} in {kind:?}");
             assert_close(&out, &expected, tolerance(kind), &what);
@@ -48,37 +49,79 @@ fn attention_agrees_with_scaled_dot_product_attention() {
     });
 }
 
-#[test]
-fn local_attention_sees_a_window_to_each_side() {
-    tch::manual_seed(5);
-    let (heads, size, window) = (2, 8, 3);
-    let lengths = [9, 2, 1, 14];
-    let sequences = Sequences::from_lengths(lengths.to_vec(), Device::Cpu).unwrap();
-    let values = Tensor::randn([26, 3 * heads * size], CPU);
-    let weight = Tensor::randn([26, heads * size], CPU);
-    let local = leaf(&values, Kind::Float);
-    let out = functional::local_attention(&local, &sequences, heads, window, 0.0, &Mode::eval()).unwrap();
-    (&out * &weight).sum(Kind::Float).backward();
-    // One sequence at a time, each with its own band of scores.
-    let plain = leaf(&values, Kind::Float);
+/// Attention over one sequence at a time: scores of every pair, those that are not seen left out, softmax.
+fn plain_attention(qkv: &Tensor, lengths: &[i64], heads: Heads, sees: impl Fn(i64, i64) -> bool) -> Tensor {
+    let Heads { query, key_value, size } = heads;
     let (mut start, mut parts) = (0, Vec::new());
-    for length in lengths {
-        let qkv = plain.narrow(0, start, length).view([length, 3, heads, size]).permute([1, 2, 0, 3]);
-        let scores = qkv.select(0, 0).matmul(&qkv.select(0, 1).transpose(1, 2)) / 8.0_f64.sqrt();
-        let band = Tensor::ones([length, length], CPU).triu(-window).tril(window);
-        let scores = scores.masked_fill(&band.eq(0.0), f64::NEG_INFINITY);
-        let out = scores.softmax(-1, Kind::Float).matmul(&qkv.select(0, 2));
-        parts.push(out.transpose(0, 1).reshape([length, heads * size]));
+    for &length in lengths {
+        let split = qkv.narrow(0, start, length).view([length, query + 2 * key_value, size]).transpose(0, 1);
+        let q = split.narrow(0, 0, query);
+        let shared =
+            |first: i64| split.narrow(0, first, key_value).repeat_interleave_self_int(query / key_value, 0, None);
+        let (k, v) = (shared(query), shared(query + key_value));
+        let seen: Vec<bool> =
+            (0..length).flat_map(|i| (0..length).map(move |j| (i, j))).map(|(i, j)| sees(i, j)).collect();
+        let hidden = Tensor::from_slice(&seen).view([length, length]).logical_not();
+        let scores = (q.matmul(&k.transpose(1, 2)) / (size as f64).sqrt()).masked_fill(&hidden, f64::NEG_INFINITY);
+        parts.push(scores.softmax(-1, Kind::Float).matmul(&v).transpose(0, 1).reshape([length, query * size]));
         start += length;
     }
-    let expected = Tensor::cat(&parts, 0);
-    (&expected * &weight).sum(Kind::Float).backward();
-    assert_close(&out, &expected, 2e-5, "values");
-    assert_close(&local.grad(), &plain.grad(), 2e-5, "gradient");
+    Tensor::cat(&parts, 0)
+}
 
-    let wide = functional::local_attention(&values, &sequences, heads, 13, 0.0, &Mode::eval()).unwrap();
-    let full = functional::attention(&values, &sequences, heads, 0.0, &Mode::eval()).unwrap();
-    assert_eq!(wide, full, "a window over every sequence is none");
+#[test]
+fn attention_knows_its_heads_and_what_a_token_sees() {
+    tch::manual_seed(5);
+    let lengths = [9, 2, 1, 14];
+    let sequences = || Sequences::from_lengths(lengths.to_vec(), Device::Cpu).unwrap();
+    for (query, key_value) in [(2, 2), (4, 2), (6, 1)] {
+        let heads = Heads { query, key_value, size: 8 };
+        let values = Tensor::randn([26, heads.widths().iter().sum()], CPU);
+        let weight = Tensor::randn([26, query * 8], CPU);
+        let rules: [(Seen, fn(i64, i64) -> bool); 6] = [
+            (Seen::All, |_, _| true),
+            (Seen::Window(3), |i, j| (i - j).abs() <= 3),
+            (Seen::Window(13), |_, _| true),
+            (Seen::Causal, |i, j| j <= i),
+            (Seen::CausalWindow(3), |i, j| j <= i && i - j <= 3),
+            (Seen::CausalWindow(13), |i, j| j <= i),
+        ];
+        for (seen, sees) in rules {
+            let what = format!("{heads:?} {seen:?}");
+            let ours = leaf(&values, Kind::Float);
+            let out = functional::attention(&ours, &sequences(), heads, seen, 0.0, &Mode::eval()).unwrap();
+            (&out * &weight).sum(Kind::Float).backward();
+            let plain = leaf(&values, Kind::Float);
+            let expected = plain_attention(&plain, &lengths, heads, sees);
+            (&expected * &weight).sum(Kind::Float).backward();
+            assert_close(&out, &expected, 2e-5, &what);
+            assert_close(&ours.grad(), &plain.grad(), 2e-5, &format!("gradient, {what}"));
+        }
+    }
+    let [all, causal] = [Seen::All, Seen::Causal].map(|seen| {
+        let values = Tensor::ones([26, 3], CPU).cumsum(0, Kind::Float);
+        functional::attention(&values, &sequences(), Heads::alike(1, 1), seen, 0.0, &Mode::eval()).unwrap()
+    });
+    assert_ne!(all, causal);
+}
+
+#[test]
+fn queries_and_keys_turn_whatever_the_number_of_their_heads() {
+    tch::manual_seed(8);
+    let rotation = Rotary::new(8, 100.0, Device::Cpu).unwrap().at(&Tensor::from_slice(&[0_i64, 1, 5])).unwrap();
+    let heads = Heads { query: 4, key_value: 2, size: 8 };
+    let qkv = Tensor::randn([3, 64], CPU);
+    let turned = rotation.apply(&qkv, heads).unwrap();
+    // As three layers of two heads each, of which the first two are turned.
+    let pairs = Heads::alike(2, 16);
+    let grouped = |parts: [i64; 3]| {
+        let parts = parts.map(|start| qkv.narrow(1, start, 16));
+        rotation.apply(&Tensor::cat(&parts, 1), pairs).unwrap()
+    };
+    let (first, second) = (grouped([0, 16, 48]), grouped([32, 0, 48]));
+    assert_eq!(turned, Tensor::cat(&[first.narrow(1, 0, 32), second.narrow(1, 0, 16), qkv.narrow(1, 48, 16)], 1));
+    assert_eq!(turned.get(0), qkv.get(0), "nothing turns at the first place");
+    assert_ne!(turned.get(2), qkv.get(2));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use super::architecture::{ClassificationHead, Pooling, TextConfig, WordHead};
 use super::post_norm::{Embeddings, Layer, PostNormEncoder};
 use super::relative::{BUCKETS, RelativeBias};
 use crate::error::{EngineError, Result};
-use crate::nn::{Embedding, LayerNorm, Linear};
+use crate::nn::{Embedding, Heads, LayerNorm, Linear};
 use crate::params::Builder;
 
 /// Which of them.
@@ -218,7 +218,7 @@ fn layer(path: &Builder<'_, '_>, config: &BertConfig) -> Result<Layer> {
         output: Linear::new(&path.at("output").at("dense"), inner, width)?,
         output_norm: LayerNorm::new(&path.at("output").at("LayerNorm"), width, eps)?,
         activation: activation("hidden_act", &config.hidden_act)?,
-        heads: config.num_attention_heads,
+        heads: Heads::alike(config.num_attention_heads, width),
         attention_dropout: config.attention_probs_dropout_prob,
         attention_output_dropout: config.hidden_dropout_prob,
         output_dropout: config.hidden_dropout_prob,

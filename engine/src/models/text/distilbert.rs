@@ -11,7 +11,7 @@ use super::super::heads::Step;
 use super::architecture::{ClassificationHead, Pooling, TextConfig, WordHead};
 use super::post_norm::{Embeddings, Layer, PostNormEncoder};
 use crate::error::Result;
-use crate::nn::{Embedding, LayerNorm, Linear};
+use crate::nn::{Embedding, Heads, LayerNorm, Linear};
 use crate::params::Builder;
 
 /// The epsilon of every norm, which its config cannot change.
@@ -129,7 +129,7 @@ fn layer(path: &Builder<'_, '_>, config: &DistilBertConfig) -> Result<Layer> {
         output: Linear::new(&network.at("lin2"), inner, width)?,
         output_norm: LayerNorm::new(&path.at("output_layer_norm"), width, NORM_EPS)?,
         activation: activation("activation", &config.activation)?,
-        heads: config.n_heads,
+        heads: Heads::alike(config.n_heads, width),
         attention_dropout: config.attention_dropout,
         attention_output_dropout: 0.0,
         output_dropout: config.dropout,

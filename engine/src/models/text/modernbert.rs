@@ -10,7 +10,7 @@ use super::architecture::{ClassificationHead, TextConfig, WordHead};
 use super::modernbert_config::{LayerType, ModernBertConfig};
 use super::{TextEncoder, Tokens};
 use crate::error::Result;
-use crate::nn::{Embedding, Hidden, LayerNorm, Linear, Mode, Rotary, Rotation, functional};
+use crate::nn::{Embedding, Heads, Hidden, LayerNorm, Linear, Mode, Rotary, Rotation, Seen, functional};
 use crate::params::{Builder, Init};
 
 /// Reads a `config.json` of the family.
@@ -63,9 +63,9 @@ struct Layer {
     input_and_gate: Linear,
     output: Linear,
     activation: Activation,
-    heads: i64,
+    heads: Heads,
     kind: LayerType,
-    window: i64,
+    seen: Seen,
     attention_dropout: f64,
     network_dropout: f64,
     compute: Kind,
@@ -83,9 +83,12 @@ impl Layer {
             input_and_gate: linear(&network.at("Wi"), width, 2 * inner, config.mlp_bias)?,
             output: linear(&network.at("Wo"), inner, width, config.mlp_bias)?,
             activation: activation("hidden_activation", &config.hidden_activation)?,
-            heads: config.num_attention_heads,
+            heads: Heads::alike(config.num_attention_heads, width),
             kind: config.layer_type(i),
-            window: config.window(),
+            seen: match config.layer_type(i) {
+                LayerType::FullAttention => Seen::All,
+                LayerType::SlidingAttention => Seen::Window(config.window()),
+            },
             attention_dropout: config.attention_dropout,
             network_dropout: config.mlp_dropout,
             compute: path.compute(),
@@ -96,13 +99,7 @@ impl Layer {
         let normed = self.attention_norm.as_ref().map_or_else(|| Ok(x.shallow_clone()), |norm| norm.forward(x))?;
         let qkv = self.query_key_value.forward(&normed.f_to_kind(self.compute)?, mode)?;
         let qkv = rotation.apply(&qkv, self.heads)?;
-        let (heads, p) = (self.heads, self.attention_dropout);
-        match self.kind {
-            LayerType::FullAttention => functional::attention(&qkv, &tokens.sequences, heads, p, mode),
-            LayerType::SlidingAttention => {
-                functional::local_attention(&qkv, &tokens.sequences, heads, self.window, p, mode)
-            }
-        }
+        functional::attention(&qkv, &tokens.sequences, self.heads, self.seen, self.attention_dropout, mode)
     }
 
     /// Everything after attention, which looks at each token alone: `x` in float32.

@@ -6,7 +6,7 @@ use super::super::config::Activation;
 use super::relative::RelativeBias;
 use super::{TextEncoder, Tokens};
 use crate::error::Result;
-use crate::nn::{Embedding, Hidden, LayerNorm, Linear, Mode, Sequences, functional};
+use crate::nn::{Embedding, Heads, Hidden, LayerNorm, Linear, Mode, Seen, Sequences, functional};
 
 /// The sum of a token's embeddings, normed.
 pub(super) struct Embeddings {
@@ -46,7 +46,7 @@ pub(super) struct Layer {
     pub output: Linear,
     pub output_norm: LayerNorm,
     pub activation: Activation,
-    pub heads: i64,
+    pub heads: Heads,
     /// Dropout of attention's probabilities, of its output, and of the network's output.
     pub attention_dropout: f64,
     pub attention_output_dropout: f64,
@@ -58,7 +58,7 @@ impl Layer {
         let qkv = self.query_key_value.forward(&x.low, mode)?;
         match bias {
             Some(bias) => functional::biased_attention(&qkv, sequences, bias, self.attention_dropout, mode),
-            None => functional::attention(&qkv, sequences, self.heads, self.attention_dropout, mode),
+            None => functional::attention(&qkv, sequences, self.heads, Seen::All, self.attention_dropout, mode),
         }
     }
 

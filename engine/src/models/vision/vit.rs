@@ -13,7 +13,7 @@ use super::super::config::{
 };
 use super::architecture::{VisionConfig, VisionEncoder};
 use crate::error::Result;
-use crate::nn::{LayerNorm, Linear, Mode, Sequences, functional};
+use crate::nn::{Heads, LayerNorm, Linear, Mode, Seen, Sequences, functional};
 use crate::params::{Builder, Init};
 use finetuned::domain::backbone::Backbone;
 
@@ -205,7 +205,7 @@ struct Layer {
     intermediate: Linear,
     output: Linear,
     activation: Activation,
-    heads: i64,
+    heads: Heads,
     attention_dropout: f64,
     hidden_dropout: f64,
     compute: Kind,
@@ -224,7 +224,7 @@ impl Layer {
             intermediate: Linear::new(&path.at("intermediate").at("dense"), width, inner)?,
             output: Linear::new(&path.at("output").at("dense"), inner, width)?,
             activation: activation("hidden_act", &config.hidden_act)?,
-            heads: config.num_attention_heads,
+            heads: Heads::alike(config.num_attention_heads, width),
             attention_dropout: config.attention_probs_dropout_prob,
             hidden_dropout: config.hidden_dropout_prob,
             compute: path.compute(),
@@ -234,7 +234,7 @@ impl Layer {
     fn attend(&self, x: &Tensor, sequences: &Sequences, mode: &Mode) -> Result<Tensor> {
         let normed = self.norm_before.forward(x)?.f_to_kind(self.compute)?;
         let qkv = self.query_key_value.forward(&normed, mode)?;
-        functional::attention(&qkv, sequences, self.heads, self.attention_dropout, mode)
+        functional::attention(&qkv, sequences, self.heads, Seen::All, self.attention_dropout, mode)
     }
 
     /// Everything after attention, which looks at each token alone: `x` `[.., D]` in float32, as is the result.
