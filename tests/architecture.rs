@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use finetuned::domain::method::METHODS;
 use finetuned::domain::metric;
 
 /// A source file: its path from the repository's root, and its text.
@@ -22,6 +23,10 @@ type Breaches = Vec<String>;
 const ENGINE_MAY_USE: [&str; 5] = ["clock", "disk", "domain", "dataset", "failpoint"];
 
 const LONGEST_FILE: usize = 400;
+
+/// The families of models, by `model_type`.
+const FAMILIES: [&str; 9] =
+    ["bert", "roberta", "xlm-roberta", "mpnet", "distilbert", "modernbert", "resnet", "vit", "deit"];
 
 impl Source {
     fn new(path: &str, text: &str) -> Self {
@@ -257,6 +262,35 @@ fn metrics_are_named_in_their_table(sources: &[Source]) -> Breaches {
     for source in sources.iter().filter(|source| !source.path.starts_with("src/domain/metric/")) {
         for (line, text) in source.texts().filter(|(_, text)| names.contains(text)) {
             breaches.push(source.breach(line, &format!("the metric {text} is named outside src/domain/metric/")));
+        }
+    }
+    breaches
+}
+
+/// A method is told from others where it is at home and in the engine's registry of tasks, and nowhere else.
+fn methods_are_told_apart_at_home(sources: &[Source]) -> Breaches {
+    const HOMES: [&str; 2] = ["src/domain/method/", "engine/src/tasks/mod.rs"];
+    let variants = METHODS.map(|method| format!("Method::{method:?}"));
+    let mut breaches = Vec::new();
+    for source in sources.iter().filter(|source| !HOMES.iter().any(|home| source.path.starts_with(home))) {
+        for (line, code) in source.code() {
+            for variant in variants.iter().filter(|variant| code.contains(variant.as_str())) {
+                breaches.push(source.breach(line, &format!("{variant} is told from other methods; ask its card")));
+            }
+        }
+    }
+    breaches
+}
+
+/// The same of model families, which the registries of the engine's models name.
+fn families_are_told_apart_at_home(sources: &[Source]) -> Breaches {
+    let families = FAMILIES.map(|family| format!("\"{family}\""));
+    let mut breaches = Vec::new();
+    for source in sources.iter().filter(|source| !source.path.starts_with("engine/src/models/")) {
+        for (line, text) in source.texts() {
+            if families.contains(&format!("\"{text}\"")) {
+                breaches.push(source.breach(line, &format!("the family {text} is named outside engine/src/models/")));
+            }
         }
     }
     breaches
@@ -557,6 +591,37 @@ fn metrics_are_named_in_their_table_in_the_source() {
             ("src/domain/metric/mod.rs", "Metric::new(\"loss\", Better::Lower)"),
             ("src/worker/reports.rs", "/// \"loss\"\nlet loss = \"a loss\"; // \"loss\"\n#[cfg(test)]\nf(\"loss\")"),
         ],
+    );
+}
+
+#[test]
+fn methods_are_told_apart_at_home_in_the_source() {
+    check(methods_are_told_apart_at_home);
+    finds(
+        methods_are_told_apart_at_home,
+        &[
+            ("src/app/a.rs", "if method == Method::MaskedLm { 1 } else { 2 }"),
+            ("engine/src/tasks/loss.rs", "match method {\n    Method::Embedding => 1,\n    _ => 2,\n}"),
+        ],
+        &[
+            ("src/domain/method/mod.rs", "Self::MaskedLm | Method::MaskedLm => 1"),
+            ("src/app/a.rs", "let method = Method::default_for(backbone);"),
+            ("src/api/a.rs", "route(Method::GET)"),
+        ],
+    );
+}
+
+#[test]
+fn families_are_told_apart_at_home_in_the_source() {
+    check(families_are_told_apart_at_home);
+    let registries = sources().into_iter().filter(|source| source.path.starts_with("engine/src/models/"));
+    let named: BTreeSet<String> =
+        registries.flat_map(|source| source.texts().map(|(_, text)| text).collect::<Vec<_>>()).collect();
+    assert!(FAMILIES.iter().all(|family| named.contains(*family)), "{named:?}");
+    finds(
+        families_are_told_apart_at_home,
+        &[("src/app/a.rs", "if model.family == \"modernbert\" { 1 } else { 2 }")],
+        &[("engine/src/models/text/bert.rs", "\"bert\""), ("src/app/a.rs", "\"bert-base\" // \"bert\"")],
     );
 }
 

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use finetuned::domain::hex::hex;
-use finetuned::domain::hyperparameters::{Hyperparameters, Precision};
+use finetuned::domain::hyperparameters::{Augmentation, Hyperparameters, Precision};
 use finetuned::domain::run::RunSpec;
 
 /// Two runs with the same fingerprint can go on from each other's checkpoints.
@@ -79,8 +79,23 @@ const LEGACY: [&str; 27] = [
     "whole_word_masking",
 ];
 
+/// What version 0.1 wrote of these: those of all methods, where the run's own has none of them at their defaults.
 fn legacy(hyperparameters: &Hyperparameters) -> Map<String, Value> {
     let Ok(Value::Object(mut values)) = serde_json::to_value(hyperparameters) else { return Map::new() };
+    let defaults = [
+        ("augmentation", json!(Augmentation::default())),
+        ("class_weights", json!("none")),
+        ("label_smoothing", json!(0.0)),
+        ("mlm_probability", json!(0.15)),
+        ("problem_type", json!("single_label_classification")),
+        ("scale", json!(20.0)),
+        ("token_dropout", json!(0.0)),
+        ("token_masking", json!(0.0)),
+        ("whole_word_masking", json!(false)),
+    ];
+    for (name, default) in defaults {
+        values.entry(name).or_insert(default);
+    }
     values.retain(|name, _| LEGACY.contains(&name.as_str()));
     values
 }

@@ -50,11 +50,19 @@ impl Policy {
     /// As `h` asks, for a model whose backbone of `layers` layers is called `backbone`; `targets` get the adapters where
     /// `h` does not say which.
     pub fn new(h: &Hyperparameters, backbone: &str, layers: u32, targets: &[&str]) -> Self {
-        let lora = h.adapter.lora().cloned();
+        let lora = h.tuning.adapter.lora().cloned();
         let named = lora.as_ref().and_then(|lora| lora.target_modules.clone());
         let targets = named.unwrap_or_else(|| targets.iter().map(|&name| name.to_owned()).collect());
         let backbone = backbone.to_owned();
-        Self { backbone, freeze: h.freeze, rate_decay: h.layerwise_lr_decay, layers, lora, targets, is_idle: false }
+        Self {
+            backbone,
+            freeze: h.tuning.freeze,
+            rate_decay: h.tuning.layerwise_lr_decay,
+            layers,
+            lora,
+            targets,
+            is_idle: false,
+        }
     }
 
     /// The same for a run that only looks at the model.

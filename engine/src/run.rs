@@ -18,14 +18,14 @@ use finetuned::disk::Reserve;
 use finetuned::domain::hyperparameters::Precision;
 use finetuned::domain::job::Phase;
 use finetuned::domain::metric::LOSS;
-use finetuned::domain::run::{Finished, RunSpec, Started, TrainerMessage, VERSION};
+use finetuned::domain::run::{Finished, OLDEST_VERSION, RunSpec, Started, TrainerMessage, VERSION};
 
 /// Runs `spec` on `device`, reporting to `observer`; the last report is `Finished` or `Stopped`.
 ///
 /// # Errors
 /// Anything that ends the run early; nothing is reported for it.
 pub fn run(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Result<()> {
-    if spec.version != VERSION {
+    if !(OLDEST_VERSION..=VERSION).contains(&spec.version) {
         return Err(EngineError::native(format!("the spec has version {}, this trainer {VERSION}", spec.version)));
     }
     if spec.training.is_none() {
@@ -37,7 +37,8 @@ pub fn run(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Re
     let plan = Plan::new(&spec.hyperparameters, loaded.recipe.examples(), spec.seed);
     let fingerprint = Fingerprint::new(spec, precision, loaded.recipe.examples());
     let h = &spec.hyperparameters;
-    let mut optimizer = AdamW::new(&loaded.table, AdamWConfig::new(h.weight_decay, h.max_grad_norm))?;
+    let mut optimizer =
+        AdamW::new(&loaded.table, AdamWConfig::new(h.optimizer.weight_decay, h.optimizer.max_grad_norm))?;
     let (mut progress, mut best) = (Progress::default(), None);
     if let Some(directory) = &spec.resume {
         let prefix = loaded.policy.backbone();
@@ -52,7 +53,7 @@ pub fn run(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Re
     let end = Training {
         recipe: loaded.recipe.as_ref(),
         plan,
-        patience: h.early_stopping.patience().cloned(),
+        patience: h.course.early_stopping.patience().cloned(),
         table: &mut loaded.table,
         optimizer: &mut optimizer,
         best: best.take(),
@@ -130,7 +131,7 @@ fn report_start(
     }
     for (texts, cut) in [("training", data.truncated), ("test", data.truncated_test)] {
         if cut > 0 {
-            let longest = spec.hyperparameters.max_sequence_length;
+            let longest = spec.hyperparameters.course.max_sequence_length;
             notice(true, format!("{cut} {texts} texts were cut to {longest} tokens"));
         }
     }

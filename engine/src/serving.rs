@@ -10,9 +10,9 @@ use crate::data::sampler::by_length;
 use crate::data::texts::Texts;
 use crate::device::ComputeDevice;
 use crate::error::{EngineError, Result};
-use crate::models::read_config;
-use crate::models::text::{TextClassifier, TextConfig};
-use crate::models::vision::{ImageClassifier, VisionConfig};
+use crate::models::text::TextClassifier;
+use crate::models::vision::ImageClassifier;
+use crate::models::{ModelConfig, read_config};
 use crate::nn::Mode;
 use crate::params::{Init, Placement};
 use crate::policy::NOTHING;
@@ -21,7 +21,7 @@ use crate::tasks::{EVALUATION_BATCH, EVALUATION_TOKENS};
 use crate::text::TextTokenizer;
 use crate::vision::processor::ImageProcessor;
 use finetuned::dataset::images;
-use finetuned::domain::method::{Method, ProblemType};
+use finetuned::domain::method::ProblemType;
 use finetuned::domain::serving::{
     Asked, Head, Input, LabelScore, MAX_TOP_K, Outcome, Prediction, Refusal, Reply, ServingSpec, VERSION,
 };
@@ -72,18 +72,19 @@ impl Classifier {
         let head = Head::read(json.as_bytes()).map_err(EngineError::model)?;
         let (outputs, device) = (head.labels.len(), device.device);
         let placement = Placement { policy: &NOTHING, ..Placement::new(device, Kind::Float, 0) };
-        let model = if head.method == Method::ImageClassification {
-            let config = VisionConfig::parse(&json)?;
-            let processor = ImageProcessor::open(&spec.model, config.usual_side())?;
-            let (model, ..) = ImageClassifier::open(&spec.model, &config, outputs, Init::Required, placement)?;
-            Model::Image { model, processor }
-        } else {
-            let config = TextConfig::parse(&json)?;
-            let longest = u32::try_from(config.max_tokens()).unwrap_or(u32::MAX);
-            let kept = spec.max_tokens.map_or(longest, |tokens| tokens.min(longest)) as usize;
-            let tokenizer = TextTokenizer::open(&spec.model, kept, config.vocab_size())?;
-            let (model, ..) = TextClassifier::open(&spec.model, &config, outputs, Init::Required, placement)?;
-            Model::Text { model, tokenizer: Box::new(tokenizer) }
+        let model = match ModelConfig::parse(&json)? {
+            ModelConfig::Vision(config) => {
+                let processor = ImageProcessor::open(&spec.model, config.usual_side())?;
+                let (model, ..) = ImageClassifier::open(&spec.model, &config, outputs, Init::Required, placement)?;
+                Model::Image { model, processor }
+            }
+            ModelConfig::Text(config) => {
+                let longest = u32::try_from(config.max_tokens()).unwrap_or(u32::MAX);
+                let kept = spec.max_tokens.map_or(longest, |tokens| tokens.min(longest)) as usize;
+                let tokenizer = TextTokenizer::open(&spec.model, kept, config.vocab_size())?;
+                let (model, ..) = TextClassifier::open(&spec.model, &config, outputs, Init::Required, placement)?;
+                Model::Text { model, tokenizer: Box::new(tokenizer) }
+            }
         };
         Ok(Self { model, head, device })
     }

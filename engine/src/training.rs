@@ -36,9 +36,9 @@ pub struct Plan {
 impl Plan {
     /// The plan for `examples` training examples.
     pub fn new(hyperparameters: &Hyperparameters, examples: usize, seed: i64) -> Self {
-        let batch_size = hyperparameters.batch_size as usize;
-        let accumulation = hyperparameters.gradient_accumulation_steps as usize;
-        let epochs = u64::from(hyperparameters.n_epochs);
+        let batch_size = hyperparameters.course.batch_size as usize;
+        let accumulation = hyperparameters.course.gradient_accumulation_steps as usize;
+        let epochs = u64::from(hyperparameters.course.n_epochs);
         let total_steps = examples.div_ceil(batch_size * accumulation) as u64 * epochs;
         Self {
             seed,
@@ -47,8 +47,8 @@ impl Plan {
             accumulation,
             epochs,
             schedule: Schedule::new(hyperparameters, total_steps),
-            eval_interval: hyperparameters.eval_interval,
-            checkpoint_interval: hyperparameters.checkpoint_interval,
+            eval_interval: hyperparameters.course.eval_interval,
+            checkpoint_interval: hyperparameters.course.checkpoint_interval,
         }
     }
 

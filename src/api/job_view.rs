@@ -11,7 +11,7 @@ use crate::domain::attempt::Attempt;
 use crate::domain::checkpoint::{Checkpoint, MetricRow, Metrics};
 use crate::domain::estimate::Estimate;
 use crate::domain::event::Event;
-use crate::domain::hyperparameters::{EVALUATED, Hyperparameters, definitions};
+use crate::domain::hyperparameters::{Hyperparameters, definitions};
 use crate::domain::job::{DatasetOptions, Job, JobError, JobKind, JobSpec};
 use crate::domain::report::DataReport;
 
@@ -101,7 +101,7 @@ const TOP_LEVEL: [&str; 3] = ["n_epochs", "batch_size", "learning_rate_multiplie
 pub(super) fn method_view(spec: &JobSpec, effective: Option<&Hyperparameters>) -> (Value, Map<String, Value>) {
     let defined = || {
         let evaluates = spec.kind == JobKind::Evaluation;
-        definitions(spec.method).filter(move |definition| !evaluates || EVALUATED.contains(&definition.name))
+        definitions(spec.method).filter(move |definition| !evaluates || definition.evaluates)
     };
     let values = match effective.and_then(|effective| serde_json::to_value(effective).ok()) {
         Some(Value::Object(mut values)) => {

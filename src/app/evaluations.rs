@@ -62,7 +62,7 @@ async fn check(app: &App, project: ProjectId, request: CreateEvaluation) -> Resu
     }
     let path = &request.hyperparameters_path;
     let hyperparameters = Requested::parse(method, request.hyperparameters, path)?;
-    hyperparameters.check_evaluates(path)?;
+    hyperparameters.check_evaluates(method, path)?;
     let subject = Subject { method, facts: &model.facts };
     let data = DataFacts { training_examples: 0, problem: ProblemType::default() };
     resolve(&hyperparameters, subject, data, path)?;

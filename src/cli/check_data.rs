@@ -12,6 +12,7 @@ use super::output::{answer, remark};
 use crate::dataset::images::IMAGE_COLUMN;
 use crate::dataset::prepare::{self, Found, Inputs, Wanted};
 use crate::dataset::{Input, detect_format, rows};
+use crate::domain::backbone::Backbone;
 use crate::domain::job::DatasetOptions;
 use crate::domain::method::Method;
 use crate::domain::report::{DataFormat, ExamplesReport, ImageStatistics};
@@ -80,7 +81,7 @@ fn likely_method(training: &Input) -> anyhow::Result<Method> {
         }
         DataFormat::Csv | DataFormat::Text => false,
     };
-    Ok(if has_images { Method::ImageClassification } else { Method::TextClassification })
+    Ok(Method::default_for(if has_images { Backbone::VisionTransformer } else { Backbone::TextEncoder }))
 }
 
 fn show(lines: &mut String, name: &str, report: &ExamplesReport) -> std::fmt::Result {

@@ -51,10 +51,12 @@ pub fn prepare(inputs: &Inputs, wanted: &Wanted) -> io::Result<Found> {
     let columns = Columns { text: options.text_column.as_deref(), label: options.label_column.as_deref() };
     let problem = match wanted.problem {
         Some(problem) => problem,
-        None if wanted.method == Method::TextClassification => labelled::problem_type(&inputs.training, columns)?,
-        None => ProblemType::default(),
+        None => match wanted.method.data(ProblemType::default()) {
+            DataKind::Labelled(_) => labelled::problem_type(&inputs.training, columns)?,
+            _ => ProblemType::default(),
+        },
     };
-    let kind = DataKind::of(wanted.method, problem);
+    let kind = wanted.method.data(problem);
     let mut report = DataReport::default();
     let mut texts = HashSet::new();
     report.training = examples::report(&inputs.training, kind, columns, |example, _| {

@@ -11,8 +11,10 @@ use super::job::{JobError, Phase};
 use super::method::Method;
 use super::report::DataFormat;
 
-/// The version of this contract. A trainer refuses a spec of another version.
-pub const VERSION: u32 = 1;
+/// The version of this contract. Version 1 named the hyperparameters of all methods, and is still read; a trainer refuses any
+/// other.
+pub const VERSION: u32 = 2;
+pub const OLDEST_VERSION: u32 = 1;
 
 /// Everything one run needs to know. Relative paths are taken from the folder of the spec's file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -166,7 +168,8 @@ pub struct Devices {
 
 #[cfg(test)]
 mod tests {
-    use super::{RunSpec, TrainerCommand, TrainerMessage, VERSION};
+    use super::{OLDEST_VERSION, RunSpec, TrainerCommand, TrainerMessage, VERSION};
+    use crate::domain::method::{ProblemType, text_classification};
 
     /// A spec and messages as version 1 writes them: later versions must still read them.
     const SPEC_V1: &str = include_str!("../../tests/fixtures/run_spec_v1.json");
@@ -175,17 +178,21 @@ mod tests {
     #[test]
     fn a_spec_of_version_1_still_reads() {
         let spec: RunSpec = serde_json::from_str(SPEC_V1).unwrap();
-        assert_eq!(spec.version, VERSION);
+        assert!((OLDEST_VERSION..=VERSION).contains(&spec.version));
         let again = serde_json::to_value(&spec).unwrap();
         let first: serde_json::Value = serde_json::from_str(SPEC_V1).unwrap();
         // Hyperparameters that came later stand beside those of then.
         for (name, value) in first["hyperparameters"].as_object().unwrap() {
             assert_eq!(again["hyperparameters"][name], *value, "{name}");
         }
-        for (name, value) in first.as_object().unwrap().iter().filter(|(name, _)| *name != "hyperparameters") {
+        // Nothing reads the model's family, which it named.
+        let changed = |name: &str| ["hyperparameters", "family"].contains(&name);
+        for (name, value) in first.as_object().unwrap().iter().filter(|(name, _)| !changed(name)) {
             assert_eq!(again[name], *value, "{name}");
         }
-        assert_eq!(again.as_object().unwrap().len(), first.as_object().unwrap().len());
+        assert_eq!(again.as_object().unwrap().len(), first.as_object().unwrap().len() - 1);
+        let settings: text_classification::Settings = spec.method.settings(&spec.hyperparameters).unwrap();
+        assert_eq!((settings.problem_type, settings.token_masking), (ProblemType::SingleLabelClassification, 0.0));
     }
 
     #[test]

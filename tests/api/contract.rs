@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use finetuned::domain::hyperparameters::{DEFINITIONS, Rule};
+use finetuned::domain::hyperparameters::{Definition, Rule, definitions};
 use finetuned::domain::job::JOB_ERROR_CODES;
+use finetuned::domain::method::METHODS;
 use serde_json::{Value, json};
 
 use super::support::contract::document;
@@ -99,12 +100,24 @@ fn normal(value: &Value) -> Value {
     }
 }
 
+/// The hyperparameters of all methods, each once. What several methods have means the same in all of them.
+fn all_definitions() -> Vec<&'static Definition> {
+    let mut all: Vec<&Definition> = Vec::new();
+    for definition in METHODS.into_iter().flat_map(definitions) {
+        match all.iter().find(|known| known.name == definition.name) {
+            None => all.push(definition),
+            Some(known) => assert_eq!(known.doc, definition.doc, "{}", definition.name),
+        }
+    }
+    all
+}
+
 #[test]
 fn hyperparameters_are_described_as_they_are_defined() {
     let described = document()["components"]["schemas"]["RequestedHyperparameters"]["properties"].as_object().unwrap();
-    let names: Vec<&str> = DEFINITIONS.iter().map(|definition| definition.name).collect();
+    let names: Vec<&str> = all_definitions().iter().map(|definition| definition.name).collect();
     assert_eq!(described.keys().map(String::as_str).collect::<BTreeSet<_>>(), names.into_iter().collect());
-    for definition in DEFINITIONS {
+    for definition in all_definitions() {
         let mut schema = described[definition.name].as_object().unwrap().clone();
         let doc = schema.remove("description").unwrap();
         assert_eq!(doc.as_str().unwrap().trim_start_matches("**Extension.** "), definition.doc);
@@ -130,7 +143,7 @@ fn every_code_of_a_failed_job_is_described() {
 #[test]
 fn the_manuals_have_a_row_for_every_hyperparameter_and_setting() {
     let hyperparameters = include_str!("../../docs/hyperparameters.md");
-    for definition in DEFINITIONS {
+    for definition in all_definitions() {
         let row = hyperparameters.lines().find(|line| line.starts_with(&format!("| `{}` |", definition.name)));
         assert!(row.is_some_and(|row| row.contains(definition.doc)), "{}: {row:?}", definition.name);
     }

@@ -6,7 +6,6 @@ use crate::error::Result;
 use crate::models::text::Tokens;
 use crate::nn::Sequences;
 use crate::text::TextTokenizer;
-use finetuned::domain::hyperparameters::Hyperparameters;
 use finetuned::domain::random::mix_all;
 
 /// Texts as token ids: one flat vector, so a million short texts cost little more than their tokens.
@@ -140,8 +139,7 @@ impl TokenNoise {
     ///
     /// # Errors
     /// Tokens are to be masked, and the tokenizer has no mask token.
-    pub fn wanted(h: &Hyperparameters, seed: i64, tokenizer: &TextTokenizer) -> Result<Option<Self>> {
-        let (dropout, masking) = (h.token_dropout, h.token_masking);
+    pub fn wanted(dropout: f64, masking: f64, seed: i64, tokenizer: &TextTokenizer) -> Result<Option<Self>> {
         if dropout == 0.0 && masking == 0.0 {
             return Ok(None);
         }

@@ -10,7 +10,7 @@ use super::files::{hashes_below, sync_tree, write_json};
 use super::markdown::{block, code, yaml};
 use crate::error::{EngineError, Result};
 use finetuned::domain::hyperparameters::definitions;
-use finetuned::domain::method::Method;
+use finetuned::domain::method::Description;
 use finetuned::domain::run::RunSpec;
 
 /// Writes `README.md` (the model card) and, last of all, `manifest.json` with the hash of every other file.
@@ -44,29 +44,14 @@ fn data_hashes(spec: &RunSpec) -> Value {
 }
 
 fn model_card(spec: &RunSpec, evaluation: &Value) -> String {
-    let (library, pipeline, how) = match spec.method {
-        Method::TextClassification => (
-            "transformers",
-            "text-classification",
-            "`AutoModelForSequenceClassification.from_pretrained` and `AutoTokenizer.from_pretrained`",
-        ),
-        Method::ImageClassification => (
-            "transformers",
-            "image-classification",
-            "`AutoModelForImageClassification.from_pretrained` and `AutoImageProcessor.from_pretrained`",
-        ),
-        Method::MaskedLm => {
-            ("transformers", "fill-mask", "`AutoModelForMaskedLM.from_pretrained` and `AutoTokenizer.from_pretrained`")
-        }
-        Method::Embedding => ("sentence-transformers", "sentence-similarity", "`SentenceTransformer`"),
-    };
+    let Description { library, pipeline, loaders } = spec.method.card().description;
     let labels = if spec.labels.is_empty() {
         String::new()
     } else {
         let list: Vec<String> = spec.labels.iter().map(|label| format!("- {}", code(label))).collect();
         format!("## Labels\n\n{}\n\n", list.join("\n"))
     };
-    let adapter = if spec.hyperparameters.adapter.lora().is_some() {
+    let adapter = if spec.hyperparameters.tuning.adapter.lora().is_some() {
         "`adapter/` holds the adapter alone, for PEFT; it is merged into the weights here.\n\n"
     } else {
         ""
@@ -74,7 +59,7 @@ fn model_card(spec: &RunSpec, evaluation: &Value) -> String {
     format!(
         "---\nlibrary_name: {library}\npipeline_tag: {pipeline}\nbase_model: {yaml_base}\ntags:\n- finetuned\n---\n\n\
          # {method} model fine-tuned from {base}\n\n\
-         Made by finetuned {version}, job {job}. It loads with {how} on this directory.\n\n{adapter}{labels}\
+         Made by finetuned {version}, job {job}. It loads with {loaders} on this directory.\n\n{adapter}{labels}\
          ## Evaluation\n\n{evaluation}\n\n\
          `evaluation/` holds the whole reports and every prediction, on the test file where one was given, and on the \
          validation data.\n\n\

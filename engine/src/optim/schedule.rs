@@ -15,9 +15,9 @@ impl Schedule {
     /// The schedule of a run of `total_steps`; a fractional number of warm-up steps is rounded up.
     pub fn new(hyperparameters: &Hyperparameters, total_steps: u64) -> Self {
         Self {
-            kind: hyperparameters.lr_schedule,
-            peak: hyperparameters.learning_rate,
-            warmup_steps: (hyperparameters.warmup_ratio * total_steps as f64).ceil() as u64,
+            kind: hyperparameters.optimizer.lr_schedule,
+            peak: hyperparameters.optimizer.learning_rate,
+            warmup_steps: (hyperparameters.optimizer.warmup_ratio * total_steps as f64).ceil() as u64,
             total_steps,
         }
     }

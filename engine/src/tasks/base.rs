@@ -28,7 +28,7 @@ impl TextBase {
     /// # Errors
     /// A file is missing or malformed, or the model has fewer positions.
     pub(super) fn open(spec: &RunSpec) -> Result<Self> {
-        let longest = spec.hyperparameters.max_sequence_length;
+        let longest = spec.hyperparameters.course.max_sequence_length;
         let base = Self::read(&spec.model, |_| longest as usize)?;
         base.config.check_length(longest)?;
         Ok(base)

@@ -22,6 +22,7 @@ use crate::score::{Evaluation, Lines};
 use crate::text::TextTokenizer;
 use finetuned::dataset::Input;
 use finetuned::dataset::pairs;
+use finetuned::domain::method::embedding::Settings;
 use finetuned::domain::metric::guesses::{Guesses, NEAREST};
 use finetuned::domain::metric::{LOSS, scores};
 use finetuned::domain::report::Faults;
@@ -56,6 +57,7 @@ struct EmbeddingTask {
 /// The model or a data file cannot be used.
 pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observer: &dyn Observer) -> Result<Loaded> {
     let h = &spec.hyperparameters;
+    let own: Settings = super::settings(spec)?;
     let base = TextBase::open(spec)?;
     let config = &base.config;
     let load = |file: &DataFile, param| Tuples::load(file, param, &base.tokenizer, observer);
@@ -70,11 +72,16 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
         truncated_test: test.as_ref().map_or(0, |tuples: &Tuples| tuples.texts.truncated()),
         tokens: training.texts.tokens(),
     };
-    let noise = TokenNoise::wanted(h, spec.seed, &base.tokenizer)?;
-    let recipe = EmbeddingTask { model, device: device.device, training, validation, test, scale: h.scale, noise };
+    let noise = TokenNoise::wanted(own.token_dropout, own.token_masking, spec.seed, &base.tokenizer)?;
+    let recipe = EmbeddingTask { model, device: device.device, training, validation, test, scale: own.scale, noise };
     let files = ModelFiles::new(&spec.model, &config.architecture(TextTask::Embedding))?
         .with_adapter(AdapterFiles::new(&policy, &spec.model_name, Some("FEATURE_EXTRACTION")))
-        .as_sentence_transformer(config.base_prefix(), config.hidden_size(), h.max_sequence_length, &base.weights);
+        .as_sentence_transformer(
+            config.base_prefix(),
+            config.hidden_size(),
+            h.course.max_sequence_length,
+            &base.weights,
+        );
     Ok(Loaded { recipe: Box::new(recipe), table, policy, report, data, files })
 }
 

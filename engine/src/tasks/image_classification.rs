@@ -29,6 +29,7 @@ use crate::vision::processor::ImageProcessor;
 use finetuned::dataset::split::held_out;
 use finetuned::domain::estimate::{OTHER_PIXELS, TRAINING_PIXELS};
 use finetuned::domain::hyperparameters::Augmentation;
+use finetuned::domain::method::image_classification::Settings;
 use finetuned::domain::random::mix_all;
 use finetuned::domain::run::{DataFile, RunSpec};
 
@@ -92,7 +93,7 @@ struct Batch {
 /// # Errors
 /// The model or a data file cannot be used.
 pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observer: &dyn Observer) -> Result<Loaded> {
-    let h = &spec.hyperparameters;
+    let (h, own) = (&spec.hyperparameters, super::settings::<Settings>(spec)?);
     let json = read_config(&spec.model)?;
     let config = VisionConfig::parse(&json)?;
     let processor = processor(&spec.model, &config)?;
@@ -122,7 +123,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
         let (held, kept): (Vec<usize>, Vec<usize>) = chosen.into_iter().partition(|&index| held[index]);
         (kept, part(&all, held, Augmentation::default(), OTHER_PIXELS))
     };
-    let training = part(&all, kept, h.augmentation.clone(), TRAINING_PIXELS);
+    let training = part(&all, kept, own.augmentation.clone(), TRAINING_PIXELS);
     let test = test.map(|images| part(&images, everything(&images), Augmentation::default(), OTHER_PIXELS));
     let policy = super::policy(spec, config.base_prefix(), config.layers(), config.adapted_layers());
     let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
@@ -130,10 +131,10 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let head = if super::has_labels(&json, &spec.labels, false) { Init::Normal(range) } else { Init::Fresh(range) };
     let classes = spec.labels.len();
     let (model, table, report) = ImageClassifier::open(&spec.model, &config, classes, head, placement)?;
-    let loss = Loss::new(h.class_weights, h.label_smoothing, classes, &training.targets, device.device)?;
+    let loss = Loss::new(own.class_weights, own.label_smoothing, classes, &training.targets, device.device)?;
     let data =
         DataSummary { training: training.images.len(), validation: validation.images.len(), ..DataSummary::default() };
-    let frozen = h.freeze.is_backbone();
+    let frozen = h.tuning.freeze.is_backbone();
     let mut recipe = ImageClassification {
         model,
         device: device.device,
@@ -152,7 +153,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     }
     let adapter = AdapterFiles::new(&policy, &spec.model_name, None);
     let mut files = ModelFiles::new(&spec.model, config.architecture())?
-        .with_labels(h.problem_type.as_str(), &spec.labels)
+        .with_labels(h.problem_type().as_str(), &spec.labels)
         .with_adapter(adapter.map(|adapter| adapter.with_module_names(config.module_name())));
     files.add("preprocessor_config.json", processor.config().clone());
     Ok(Loaded { recipe: Box::new(recipe), table, policy, report, data, files })

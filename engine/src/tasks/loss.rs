@@ -4,7 +4,7 @@ use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::data::examples::Targets;
 use crate::error::Result;
-use finetuned::domain::hyperparameters::ClassWeights;
+use finetuned::domain::method::common::ClassWeights;
 
 /// The loss of a classifier or a regression.
 pub(super) struct Loss {
@@ -127,7 +127,7 @@ mod tests {
 
     use super::{Loss, balanced, positive_weights};
     use crate::data::examples::Targets;
-    use finetuned::domain::hyperparameters::ClassWeights;
+    use finetuned::domain::method::common::ClassWeights;
 
     #[test]
     fn losses_of_several_labels_and_of_values_are_those_of_pytorch() {

@@ -24,6 +24,7 @@ use crate::text::TextTokenizer;
 use finetuned::dataset::Input;
 use finetuned::dataset::labelled::TEXT_COLUMN;
 use finetuned::dataset::texts;
+use finetuned::domain::method::masked_lm::Settings;
 use finetuned::domain::metric::guesses::{Guesses, HIDDEN_WORDS};
 use finetuned::domain::metric::{LOSS, scores};
 use finetuned::domain::random::mix_all;
@@ -126,9 +127,9 @@ struct Puzzle {
 /// # Errors
 /// The model or a data file cannot be used.
 pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observer: &dyn Observer) -> Result<Loaded> {
-    let h = &spec.hyperparameters;
+    let own: Settings = super::settings(spec)?;
     let mut base = TextBase::open(spec)?;
-    if h.whole_word_masking {
+    if own.whole_word_masking {
         base.tokenizer = base.tokenizer.with_words();
     }
     let (config, mask) = (&base.config, base.tokenizer.mask()?);
@@ -145,7 +146,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
         tokens: training.texts.tokens(),
     };
     let vocabulary = u32::try_from(config.vocab_size()).unwrap_or(u32::MAX);
-    let masking = Masking { seed: spec.seed, probability: h.mlm_probability, mask, vocabulary };
+    let masking = Masking { seed: spec.seed, probability: own.mlm_probability, mask, vocabulary };
     let recipe = MaskedLmTask { model, device: device.device, training, validation, test, masking };
     let files = ModelFiles::new(&spec.model, &config.architecture(TextTask::MaskedLm))?
         .with_adapter(AdapterFiles::new(&policy, &spec.model_name, None));

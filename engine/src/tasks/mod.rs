@@ -19,7 +19,7 @@ use std::path::Path;
 use tch::{Kind, Tensor};
 
 use crate::device::ComputeDevice;
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::export::ModelFiles;
 use crate::nn::Mode;
 use crate::observer::Observer;
@@ -148,4 +148,10 @@ fn has_labels(config_json: &str, labels: &[String], regression: bool) -> bool {
 fn policy(spec: &RunSpec, prefix: &str, layers: u32, adapted: &[&str]) -> Policy {
     let policy = Policy::new(&spec.hyperparameters, prefix, layers, adapted);
     if spec.training.is_some() { policy } else { policy.idle() }
+}
+
+/// The method's own settings of a run.
+fn settings<T: serde::de::DeserializeOwned>(spec: &RunSpec) -> Result<T> {
+    let settings = spec.method.settings(&spec.hyperparameters);
+    settings.map_err(|error| EngineError::native(format!("the run spec is malformed: {}", error.chain())))
 }

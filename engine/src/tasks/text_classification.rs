@@ -23,6 +23,7 @@ use crate::observer::Observer;
 use crate::params::{Init, Placement};
 use crate::score::Evaluation;
 use finetuned::domain::method::ProblemType;
+use finetuned::domain::method::text_classification::Settings;
 use finetuned::domain::run::{DataFile, RunSpec};
 
 /// Tokens of one evaluation batch.
@@ -63,11 +64,12 @@ impl Part {
 /// # Errors
 /// The model or a data file cannot be used.
 pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observer: &dyn Observer) -> Result<Loaded> {
-    let h = &spec.hyperparameters;
+    let (h, own) = (&spec.hyperparameters, super::settings::<Settings>(spec)?);
     let base = TextBase::open(spec)?;
     let (config, tokenizer) = (&base.config, &base.tokenizer);
-    let load = |file: &DataFile, param| Examples::load(file, param, h.problem_type, &spec.labels, tokenizer, observer);
-    let Splits { training, validation, test } = Splits::load(spec, Examples::none(h.problem_type), load)?;
+    let load =
+        |file: &DataFile, param| Examples::load(file, param, own.problem_type, &spec.labels, tokenizer, observer);
+    let Splits { training, validation, test } = Splits::load(spec, Examples::none(own.problem_type), load)?;
     let outputs = spec.labels.len().max(1);
     let policy = base.policy(spec);
     let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
@@ -75,8 +77,8 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let (model, table, report) =
         base.build(placement, |root, config| TextClassifier::new(root, config, outputs as i64, head))?;
     let targets = &training.targets;
-    let loss = Loss::new(h.class_weights, h.label_smoothing, outputs, targets, device.device)?;
-    let noise = TokenNoise::wanted(h, spec.seed, tokenizer)?;
+    let loss = Loss::new(own.class_weights, own.label_smoothing, outputs, targets, device.device)?;
+    let noise = TokenNoise::wanted(own.token_dropout, own.token_masking, spec.seed, tokenizer)?;
     let mut recipe = TextClassification {
         model,
         device: device.device,
@@ -85,7 +87,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
         validation: Part::new(validation),
         test: test.map(Part::new),
         loss,
-        frozen: h.freeze.is_backbone(),
+        frozen: h.tuning.freeze.is_backbone(),
         noise,
     };
     if recipe.frozen {
@@ -100,7 +102,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
         tokens: texts.tokens(),
     };
     let files = ModelFiles::new(&spec.model, &config.architecture(TextTask::Classification))?
-        .with_labels(h.problem_type.as_str(), &spec.labels)
+        .with_labels(own.problem_type.as_str(), &spec.labels)
         .with_adapter(AdapterFiles::new(&policy, &spec.model_name, Some("SEQ_CLS")));
     Ok(Loaded { recipe: Box::new(recipe), table, policy, report, data, files })
 }
@@ -116,7 +118,7 @@ pub(super) fn check(directory: &Path) -> Result<()> {
 /// The classifier's last layer is taken over only from a checkpoint with the same labels in the same order.
 fn head_init(config_json: &str, spec: &RunSpec, config: &TextConfig) -> Init {
     let range = config.initializer_range();
-    let regression = spec.hyperparameters.problem_type == ProblemType::Regression;
+    let regression = spec.hyperparameters.problem_type() == ProblemType::Regression;
     if super::has_labels(config_json, &spec.labels, regression) { Init::Normal(range) } else { Init::Fresh(range) }
 }
 

@@ -94,12 +94,13 @@ fn estimate_all(facts: &ModelFacts) {
             let Value::Object(values) = values else { unreachable!() };
             let requested = Requested::parse(method, values, "h").unwrap();
             let known = DataFacts { training_examples: 9000, problem: ProblemType::default() };
-            let Ok(h) = resolve(&requested, Subject { method, facts }, known, "h") else { continue };
+            let subject = Subject { method, facts };
+            let Ok(h) = resolve(&requested, subject, known, "h") else { continue };
             for device in [Device { is_gpu: false, has_bf16: false }, Device { is_gpu: true, has_bf16: true }] {
                 for labels in [0, 10_000] {
-                    let run = estimate::estimate(facts, &h, &data, labels, device);
+                    let run = estimate::estimate(subject, &h, &data, labels, device);
                     assert!(run.disk_bytes >= facts.parameters.min(1 << 48), "{facts:?}");
-                    estimate::evaluation(facts, &h, &data, method, labels, device);
+                    estimate::evaluation(subject, &h, &data, labels, device);
                 }
             }
         }

@@ -78,9 +78,9 @@ fn schedules_are_those_of_transformers() {
     assert_eq!(cases.len(), 12);
     for case in cases {
         let mut hyperparameters = hyperparameters();
-        hyperparameters.lr_schedule = case.kind;
-        hyperparameters.warmup_ratio = case.warmup_ratio;
-        hyperparameters.learning_rate = case.peak;
+        hyperparameters.optimizer.lr_schedule = case.kind;
+        hyperparameters.optimizer.warmup_ratio = case.warmup_ratio;
+        hyperparameters.optimizer.learning_rate = case.peak;
         let schedule = Schedule::new(&hyperparameters, case.total);
         for (step, expected) in case.rates.iter().enumerate() {
             let rate = schedule.learning_rate(step as u64);

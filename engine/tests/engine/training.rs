@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use finetuned::domain::hyperparameters::{ClassWeights, Interval, Precision};
+use finetuned::domain::hyperparameters::{Interval, Precision};
 use finetuned::domain::job::Phase;
 use finetuned::domain::report::DataFormat;
 use finetuned::domain::run::{DataFile, Finished, RunSpec, Step, TrainerCommand, TrainerMessage};
@@ -108,10 +108,10 @@ fn spec(folder: &Path) -> RunSpec {
     spec.labels = TOPICS.map(|(label, _)| label.to_owned()).to_vec();
     spec.checkpoints = folder.join("checkpoints");
     spec.output = folder.join("output");
-    spec.hyperparameters.max_sequence_length = 64;
-    spec.hyperparameters.learning_rate = 5e-3;
+    spec.hyperparameters.course.max_sequence_length = 64;
+    spec.hyperparameters.optimizer.learning_rate = 5e-3;
     spec.hyperparameters.precision = Precision::Fp32;
-    spec.hyperparameters.checkpoint_interval = Interval::Epoch;
+    spec.hyperparameters.course.checkpoint_interval = Interval::Epoch;
     spec
 }
 
@@ -136,7 +136,7 @@ fn files(directory: &Path) -> Vec<String> {
 fn a_run_learns_and_leaves_a_model_directory() {
     let folder = tempfile::tempdir().unwrap();
     let mut spec = spec(folder.path());
-    spec.hyperparameters.n_epochs = 15;
+    spec.hyperparameters.course.n_epochs = 15;
     let recorder = train(&spec);
     let steps = recorder.steps();
     assert_eq!(steps.len(), 15 * 6, "42 kept examples in batches of 8");
@@ -252,7 +252,7 @@ fn a_checkpoint_of_another_run_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut spec = spec(folder.path());
     spec.resume = train(&spec).checkpoints().pop().map(|(_, directory)| directory);
-    spec.hyperparameters.learning_rate *= 2.0;
+    spec.hyperparameters.optimizer.learning_rate *= 2.0;
     let error = run::run(&spec, device(), &Recorder::default()).unwrap_err();
     assert!(matches!(error, EngineError::Checkpoint { .. }), "{error}");
     assert!(error.to_string().contains("other data or hyperparameters"));
@@ -284,10 +284,10 @@ fn accumulating_small_batches_is_the_same_as_one_large_batch() {
         let mut spec = spec(folder.path());
         spec.model = without_dropout(folder.path());
         spec.hyperparameters.precision = precision;
-        spec.hyperparameters.batch_size = batch_size;
-        spec.hyperparameters.gradient_accumulation_steps = accumulation;
-        spec.hyperparameters.class_weights = ClassWeights::Balanced;
-        spec.hyperparameters.label_smoothing = 0.1;
+        spec.hyperparameters.course.batch_size = batch_size;
+        spec.hyperparameters.course.gradient_accumulation_steps = accumulation;
+        let own = serde_json::json!({"class_weights": "balanced", "label_smoothing": 0.1});
+        spec.hyperparameters.own = serde_json::from_value(own).unwrap();
         let steps = train(&spec).steps();
         steps.into_iter().map(|step| step.metrics["train_loss"]).collect::<Vec<_>>()
     };
@@ -334,7 +334,7 @@ fn a_loss_that_is_no_number_ends_the_run_before_the_update() {
 fn a_model_goes_on_with_its_own_head_when_the_labels_are_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let mut first = spec(folder.path());
-    first.hyperparameters.n_epochs = 15;
+    first.hyperparameters.course.n_epochs = 15;
     let before = train(&first).finished().unwrap().evaluation["test"]["loss"].as_f64().unwrap();
     let second_folder = tempfile::tempdir().unwrap();
     let mut second = spec(second_folder.path());
@@ -354,7 +354,7 @@ fn a_model_goes_on_with_its_own_head_when_the_labels_are_the_same() {
 fn long_texts_are_cut_and_counted() {
     let folder = tempfile::tempdir().unwrap();
     let mut spec = spec(folder.path());
-    spec.hyperparameters.max_sequence_length = 8;
+    spec.hyperparameters.course.max_sequence_length = 8;
     let recorder = train(&spec);
     let messages = recorder.messages.borrow();
     let Some(TrainerMessage::Started(started)) = messages.iter().find(|m| matches!(m, TrainerMessage::Started(_)))
@@ -397,7 +397,7 @@ fn every_family_trains_and_is_exported_under_its_own_class() {
         let folder = tempfile::tempdir().unwrap();
         let mut spec = spec(folder.path());
         spec.model = golden_path(model);
-        spec.hyperparameters.n_epochs = 4;
+        spec.hyperparameters.course.n_epochs = 4;
         let recorder = train(&spec);
         let steps = recorder.steps();
         assert!(steps.last().unwrap().metrics["train_loss"] < steps[0].metrics["train_loss"], "{model} learns");
@@ -414,7 +414,7 @@ fn longer_sequences_than_a_model_has_positions_for_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut spec = spec(folder.path());
     spec.model = golden_path("tiny-roberta");
-    spec.hyperparameters.max_sequence_length = 65;
+    spec.hyperparameters.course.max_sequence_length = 65;
     let error = run::run(&spec, device(), &Recorder::default()).unwrap_err();
     // 66 rows of positions, of which RoBERTa leaves two to padding.
     assert_eq!(error.to_string(), "max_sequence_length is 65; the model takes at most 64 tokens");

@@ -45,5 +45,5 @@ async fn config(app: &App, model: &Model, files: &[ModelFile]) -> Result<Option<
 pub async fn trained_length(app: &App, model: &Model) -> Result<Option<u32>> {
     let Some(job) = model.job else { return Ok(None) };
     let job = db::jobs::find_any(&mut *app.db.connection().await?, job).await?;
-    Ok(job.and_then(|job| job.prepared).map(|prepared| prepared.hyperparameters.max_sequence_length))
+    Ok(job.and_then(|job| job.prepared).map(|prepared| prepared.hyperparameters.course.max_sequence_length))
 }

@@ -5,10 +5,10 @@ use crate::app::{App, models};
 use crate::dataset::evaluation::check;
 use crate::domain::error::{Error, Result};
 use crate::domain::estimate;
-use crate::domain::hyperparameters::DataFacts;
+use crate::domain::hyperparameters::{DataFacts, Subject};
 use crate::domain::id::ProjectId;
 use crate::domain::job::{JobError, JobSpec, Prepared};
-use crate::domain::method::{DataKind, ProblemType};
+use crate::domain::method::ProblemType;
 use crate::domain::model::Model;
 use crate::domain::report::DataReport;
 
@@ -39,7 +39,7 @@ pub(super) async fn prepare(
         let message = "The file was deleted before it was read.";
         return Ok(Err(Refusal::of(JobError::new("invalid_test_file", message).param("test_file"))));
     };
-    let (kind, options, known) = (DataKind::of(spec.method, problem), spec.dataset.clone(), labels.clone());
+    let (kind, options, known) = (spec.method.data(problem), spec.dataset.clone(), labels.clone());
     let reading = move || {
         let _opened = opened;
         check(&input, kind, &options, &known)
@@ -57,11 +57,11 @@ pub(super) async fn prepare(
     if spec.hyperparameters.is_auto("max_sequence_length")
         && let Some(trained) = models::trained_length(app, model).await?
     {
-        hyperparameters.max_sequence_length = trained;
+        hyperparameters.course.max_sequence_length = trained;
     }
     let (machines, device) = devices(app).await?;
-    let estimate =
-        estimate::evaluation(&model.facts, &hyperparameters, &report, spec.method, labels.len() as u64, device);
+    let subject = Subject { method: spec.method, facts: &model.facts };
+    let estimate = estimate::evaluation(subject, &hyperparameters, &report, labels.len() as u64, device);
     // Labels of a regression mean nothing, and the engine knows it by their absence.
     let labels = if problem == ProblemType::Regression { Vec::new() } else { labels };
     let prepared = Prepared { hyperparameters, labels, report, estimate: Some(estimate) };

@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::dataset::prepare::{self, Found, Inputs, Wanted};
 use crate::domain::error::{Error, Result};
 use crate::domain::estimate;
-use crate::domain::hyperparameters::DataFacts;
+use crate::domain::hyperparameters::{DataFacts, Subject};
 use crate::domain::id::ProjectId;
 use crate::domain::job::{JobError, JobSpec, Prepared};
 use crate::domain::model::Model;
@@ -34,7 +34,13 @@ pub(super) async fn prepare(
         Err(error) => return Ok(Err(Refusal { error, report: Some(Box::new(report)), prepared: None })),
     };
     let (machines, device) = devices(app).await?;
-    let estimate = estimate::estimate(&model.facts, &hyperparameters, &report, labels.len() as u64, device);
+    let estimate = estimate::estimate(
+        Subject { method: spec.method, facts: &model.facts },
+        &hyperparameters,
+        &report,
+        labels.len() as u64,
+        device,
+    );
     let prepared = Prepared { hyperparameters, labels, report, estimate: Some(estimate) };
     Ok(placed(prepared, &machines))
 }

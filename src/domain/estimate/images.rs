@@ -1,6 +1,5 @@
 //! Memory of the decoded images that a run keeps.
 
-use super::super::hyperparameters::Augmentation;
 use super::super::model::ModelFacts;
 use super::super::report::{DataReport, ExamplesReport};
 
@@ -11,13 +10,13 @@ pub const OTHER_PIXELS: u64 = 256 << 20;
 /// The shorter side of an image that is kept for varied training is at most so many times the model's.
 const KEPT_SIDE: f64 = 8.0 / 7.0;
 
-/// Bytes of decoded pixels that a run keeps; 0 for models of texts.
-pub(super) fn kept_pixels(model: &ModelFacts, augmentation: &Augmentation, data: &DataReport) -> u64 {
+/// Bytes of decoded pixels that a run keeps, whose training images are varied or not; 0 for models of texts.
+pub(super) fn kept_pixels(model: &ModelFacts, is_varied: bool, data: &DataReport) -> u64 {
     if model.image_size == 0 {
         return 0;
     }
     let seen = bytes(f64::from(model.image_size).powi(2));
-    let of_training = if augmentation.is_none() { seen } else { varied(model, &data.training) };
+    let of_training = if is_varied { varied(model, &data.training) } else { seen };
     let training = of_training * (data.training.examples - data.held_out) as f64;
     let others = [data.held_out, examples(data.validation.as_ref()), examples(data.test.as_ref())];
     let others = others.map(|count| (seen * count as f64).min(OTHER_PIXELS as f64));
@@ -44,7 +43,6 @@ fn varied(model: &ModelFacts, training: &ExamplesReport) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::{OTHER_PIXELS, TRAINING_PIXELS, kept_pixels};
-    use crate::domain::hyperparameters::Augmentation;
     use crate::domain::model::ModelFacts;
     use crate::domain::report::{DataReport, ImageStatistics, Range};
 
@@ -59,13 +57,12 @@ mod tests {
     #[test]
     fn small_sets_are_kept_whole_and_large_ones_up_to_the_budgets() {
         let model = ModelFacts { image_size: 224, ..ModelFacts::default() };
-        let (plain, varied) =
-            (Augmentation::default(), Augmentation { horizontal_flip: 0.5, ..Augmentation::default() });
-        assert_eq!(kept_pixels(&model, &plain, &data(100, 1000)), 100 * 224 * 224 * 3);
+        let (plain, varied) = (false, true);
+        assert_eq!(kept_pixels(&model, plain, &data(100, 1000)), 100 * 224 * 224 * 3);
         // Nine tenths at 256 pixels a side, the rest as an evaluation sees them.
-        assert_eq!(kept_pixels(&model, &varied, &data(100, 1000)), 90 * 256 * 256 * 3 + 10 * 224 * 224 * 3);
-        assert_eq!(kept_pixels(&model, &varied, &data(100, 100)), 90 * 100 * 100 * 3 + 10 * 224 * 224 * 3);
-        assert_eq!(kept_pixels(&model, &varied, &data(1_000_000, 1000)), TRAINING_PIXELS + OTHER_PIXELS);
-        assert_eq!(kept_pixels(&ModelFacts::default(), &varied, &data(100, 1000)), 0);
+        assert_eq!(kept_pixels(&model, varied, &data(100, 1000)), 90 * 256 * 256 * 3 + 10 * 224 * 224 * 3);
+        assert_eq!(kept_pixels(&model, varied, &data(100, 100)), 90 * 100 * 100 * 3 + 10 * 224 * 224 * 3);
+        assert_eq!(kept_pixels(&model, varied, &data(1_000_000, 1000)), TRAINING_PIXELS + OTHER_PIXELS);
+        assert_eq!(kept_pixels(&ModelFacts::default(), varied, &data(100, 1000)), 0);
     }
 }

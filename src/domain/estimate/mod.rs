@@ -12,9 +12,8 @@ use serde::{Deserialize, Serialize};
 pub use images::{OTHER_PIXELS, TRAINING_PIXELS};
 pub use outputs::{EVALUATION_LOGITS, LISTED_LOGITS, MOST_LISTED_LABELS};
 
-use super::hyperparameters::{Freeze, Hyperparameters, Interval, Precision};
+use super::hyperparameters::{Freeze, Hyperparameters, Interval, Precision, Subject};
 use super::job::error::JobError;
-use super::method::Method;
 use super::model::ModelFacts;
 use super::report::{DataReport, ExamplesReport, Lengths};
 
@@ -106,21 +105,20 @@ const TRAINED: u64 = 16;
 /// Bytes per parameter of the copy a checkpoint is written from, and of the checkpoint: master and moments.
 const SNAPSHOT: u64 = 12;
 const WEIGHTS: u64 = 4;
-/// Bytes per parameter that is not trained: float32 and the low-precision copy.
-const FROZEN: u64 = 6;
 /// Characters of a token, and tokens that every text gets besides, as English through `WordPiece` has them.
 const CHARACTERS_PER_TOKEN: f64 = 4.2;
 const SPECIAL_TOKENS: f64 = 2.0;
 
-/// Predicts what a run on `device` needs whose classifier has `labels` labels.
-pub fn estimate(model: &ModelFacts, h: &Hyperparameters, data: &DataReport, labels: u64, device: Device) -> Estimate {
-    let model = &bounded(model);
+/// Predicts what a run of `subject` on `device` needs whose classifier has `labels` labels.
+pub fn estimate(subject: Subject<'_>, h: &Hyperparameters, data: &DataReport, labels: u64, device: Device) -> Estimate {
+    let (method, model) = (subject.method.card(), &bounded(subject.facts));
+    let is_varied = (method.varies_inputs)(&h.own);
     let training_examples = data.training.examples - data.held_out;
     let validation_examples = data.validation.as_ref().map_or(data.held_out, |report| report.examples);
-    let per_step = u64::from(h.batch_size) * u64::from(h.gradient_accumulation_steps);
+    let per_step = u64::from(h.course.batch_size) * u64::from(h.course.gradient_accumulation_steps);
     let steps_per_epoch = training_examples.div_ceil(per_step.max(1));
-    let total_steps = steps_per_epoch * u64::from(h.n_epochs);
-    let tokens = tokens(&data.training.text_lengths, h.max_sequence_length);
+    let total_steps = steps_per_epoch * u64::from(h.course.n_epochs);
+    let tokens = tokens(&data.training.text_lengths, h.course.max_sequence_length);
     let bf16 = h.precision == Precision::Bf16 || (h.precision == Precision::Auto && device.has_bf16);
     let test_examples = data.test.as_ref().map_or(0, |report| report.examples);
     let evaluated = validation_examples.max(test_examples);
@@ -128,25 +126,27 @@ pub fn estimate(model: &ModelFacts, h: &Hyperparameters, data: &DataReport, labe
     let activations = training.max(layer(model, bf16) + outputs::of_evaluation(evaluated, labels));
     let (head, body) = (outputs::head(model, labels), trained_parameters(model, h));
     let trained = head + body;
-    // Of a frozen weight there are the weight and its low-precision copy.
-    let parameters = TRAINED * trained + FROZEN * (model.parameters - body);
-    let snapshot = SNAPSHOT * trained + WEIGHTS * (model.parameters - body);
+    let parameters = TRAINED * trained + frozen(model, model.parameters - body, bf16);
+    let snapshot = SNAPSHOT * trained + written(model);
     let kept = outputs::kept(h, evaluated, labels) + texts(data, h);
+    // Batches of texts of which everything below the head is made once.
+    let once = (h.tuning.freeze.is_backbone() && !is_varied)
+        .then(|| training_examples as f64 * tokens.mean / EVALUATION_TOKENS + 2.0);
     // The copy stands beside the activations of later steps, unless there are none.
-    let saves_early = match h.checkpoint_interval {
-        Interval::Epoch => h.n_epochs > 1,
+    let saves_early = match h.course.checkpoint_interval {
+        Interval::Epoch => h.course.n_epochs > 1,
         Interval::Steps(steps) => steps < total_steps,
     };
     let peak = if device.is_gpu {
         GPU_BASE + parameters + activations
     } else {
         let transient = if saves_early { snapshot + activations } else { snapshot.max(activations) };
-        let pixels = images::kept_pixels(model, &h.augmentation, data);
-        CPU_BASE + if bf16 { kept_products(model, h, tokens) } else { 0 } + parameters + transient + pixels + kept
+        let pixels = images::kept_pixels(model, is_varied, data);
+        CPU_BASE + if bf16 { kept_products(model, h, tokens, once) } else { 0 } + parameters + transient + pixels + kept
     };
     // In the run's folder: the base model, two checkpoints on their way and the model. In the store: kept models, two training
     // states.
-    let copies = u64::from(h.keep_checkpoints + 1) + 4;
+    let copies = u64::from(h.course.keep_checkpoints + 1) + 4;
     let disk_bytes = WEIGHTS * copies * (model.parameters + head)
         + 4 * (SNAPSHOT - WEIGHTS) * trained
         + LINE * (validation_examples + test_examples);
@@ -173,6 +173,8 @@ fn bounded(model: &ModelFacts) -> ModelFacts {
         hidden_size: model.hidden_size.min(MOST_WIDTH),
         intermediate_size: model.intermediate_size.min(MOST_WIDTH),
         layers: model.layers.min(1 << 12),
+        vocab_size: model.vocab_size.min(1 << 23),
+        max_positions: model.max_positions.min(1 << 21),
         parameters: model.parameters.min(MOST_VALUES),
         values_per_image: model.values_per_image.min(MOST_VALUES),
         ..model.clone()
@@ -183,31 +185,28 @@ fn bounded(model: &ModelFacts) -> ModelFacts {
 const EVALUATION_TOKENS: f64 = 8192.0;
 const EVALUATION_IMAGES: f64 = 32.0;
 
-/// Predicts what evaluating a model on `data.test` needs on `device`. Activations are kept of one layer at a time.
+/// Predicts what evaluating `subject` on `data.test` needs on `device`. Activations are kept of one layer at a time.
 pub fn evaluation(
-    model: &ModelFacts,
+    subject: Subject<'_>,
     h: &Hyperparameters,
     data: &DataReport,
-    method: Method,
     labels: u64,
     device: Device,
 ) -> Estimate {
-    let model = &bounded(model);
+    let (method, model) = (subject.method.card(), &bounded(subject.facts));
     let bf16 = h.precision == Precision::Bf16 || (h.precision == Precision::Auto && device.has_bf16);
     let examples = data.test.as_ref().map_or(0, |report| report.examples);
-    // Scores of every word for each hidden token, and their losses.
-    let words = if method == Method::MaskedLm {
-        (2.0 * 4.0 * EVALUATION_TOKENS * h.mlm_probability * f64::from(model.vocab_size)) as u64
-    } else {
-        outputs::of_evaluation(examples, labels)
-    };
+    // Scores of every word, and their losses.
+    let share = (method.scores_words)(&h.own);
+    let words = (2.0 * 4.0 * EVALUATION_TOKENS * share * f64::from(model.vocab_size)) as u64;
+    let words = words + outputs::of_evaluation(examples, labels);
     let base = if device.is_gpu {
         GPU_BASE
     } else {
         let kept = outputs::kept(h, examples, labels) + texts(data, h);
-        CPU_BASE + if bf16 { CPU_BF16 } else { 0 } + images::kept_pixels(model, &h.augmentation, data) + kept
+        CPU_BASE + if bf16 { CPU_BF16 } else { 0 } + images::kept_pixels(model, false, data) + kept
     };
-    let peak = base + FROZEN * model.parameters + layer(model, bf16) + words;
+    let peak = base + frozen(model, model.parameters, bf16) + layer(model, bf16) + words;
     Estimate {
         peak_memory_bytes: (model.parameters > 0).then_some(peak),
         // A copy of the model, and a line for each example.
@@ -218,6 +217,22 @@ pub fn evaluation(
 
 /// Bytes of an example's line in what an evaluation leaves behind: logits, above all.
 const LINE: u64 = 4 << 10;
+
+/// Values in the tables of words and positions.
+fn tables(model: &ModelFacts) -> u64 {
+    (u64::from(model.vocab_size) + u64::from(model.max_positions)).saturating_mul(u64::from(model.hidden_size))
+}
+
+/// Bytes of so many parameters that are not trained: matrices in the type that they compute in, tables as they are stored.
+fn frozen(model: &ModelFacts, parameters: u64, bf16: bool) -> u64 {
+    let tables = tables(model).min(parameters);
+    WEIGHTS * tables + if bf16 { 2 } else { 4 } * (parameters - tables)
+}
+
+/// Bytes of the largest tensor on its way to a file, twice.
+fn written(model: &ModelFacts) -> u64 {
+    2 * WEIGHTS * tables(model).min(model.parameters)
+}
 
 /// Bytes of what one layer makes of an evaluation batch.
 fn layer(model: &ModelFacts, bf16: bool) -> u64 {
@@ -238,7 +253,7 @@ const READ: u64 = 8;
 /// Bytes of the texts that a run keeps: their tokens, as many as the model is shown, and one row as it stands in its file.
 fn texts(data: &DataReport, h: &Hyperparameters) -> u64 {
     let of = |report: &ExamplesReport| {
-        let tokens = tokens(&report.text_lengths, h.max_sequence_length).mean * report.examples as f64;
+        let tokens = tokens(&report.text_lengths, h.course.max_sequence_length).mean * report.examples as f64;
         (TOKEN * tokens) as u64 + TEXT * report.examples
     };
     let files = [Some(&data.training), data.validation.as_ref(), data.test.as_ref()];
@@ -250,11 +265,11 @@ fn texts(data: &DataReport, h: &Hyperparameters) -> u64 {
 fn trained_parameters(model: &ModelFacts, h: &Hyperparameters) -> u64 {
     let (width, inner) = (u64::from(model.hidden_size), u64::from(model.intermediate_size));
     let layers = u64::from(model.layers);
-    if let Some(lora) = h.adapter.lora() {
+    if let Some(lora) = h.tuning.adapter.lora() {
         let targets = lora.target_modules.as_ref().map_or(2, Vec::len) as u64;
         return (2 * width * u64::from(lora.r) * targets * layers).min(model.parameters);
     }
-    match h.freeze {
+    match h.tuning.freeze {
         Freeze::Off(_) => model.parameters,
         Freeze::Backbone(_) => 0,
         Freeze::Layers(frozen) => {
@@ -268,11 +283,11 @@ fn trained_parameters(model: &ModelFacts, h: &Hyperparameters) -> u64 {
 /// Bytes of what a batch leaves behind until backward has used it. Below the lowest layer that is trained nothing is.
 fn activations(model: &ModelFacts, h: &Hyperparameters, tokens: Tokens, bf16: bool) -> u64 {
     let whole = if model.image_size > 0 {
-        f64::from(h.batch_size) * model.values_per_image as f64 * if bf16 { 3.0 } else { 4.0 }
+        f64::from(h.course.batch_size) * model.values_per_image as f64 * if bf16 { 3.0 } else { 4.0 }
     } else {
         largest_batch(tokens, h) * activation_bytes(model, bf16)
     };
-    let open = match h.freeze {
+    let open = match h.tuning.freeze {
         Freeze::Off(_) => 1.0,
         // One layer at a time, as in an evaluation.
         Freeze::Backbone(_) => 1.0 / f64::from(model.layers.max(1)),
@@ -303,15 +318,17 @@ fn tokens(lengths: &Lengths, longest: u32) -> Tokens {
 
 /// Bytes of what oneDNN keeps for bf16 products: as much as it may for batches of many sizes, less where the texts are of
 /// so even a length that their batches have few.
-fn kept_products(model: &ModelFacts, h: &Hyperparameters, tokens: Tokens) -> u64 {
+fn kept_products(model: &ModelFacts, h: &Hyperparameters, tokens: Tokens, once: Option<f64>) -> u64 {
     const MANY: f64 = 128.0;
-    let sizes = if model.image_size > 0 { MANY } else { 6.0 * f64::from(h.batch_size).sqrt() * tokens.deviation + 1.0 };
+    let sizes =
+        if model.image_size > 0 { MANY } else { 6.0 * f64::from(h.course.batch_size).sqrt() * tokens.deviation + 1.0 };
+    let sizes = once.map_or(sizes, |batches| sizes.min(batches));
     (CPU_BF16 as f64 * (sizes / MANY).min(1.0)) as u64
 }
 
 /// Tokens of the largest batch, which is hardly more than three deviations above the mean one.
 fn largest_batch(tokens: Tokens, h: &Hyperparameters) -> f64 {
-    let batch = f64::from(h.batch_size);
+    let batch = f64::from(h.course.batch_size);
     (batch * tokens.mean + 3.0 * batch.sqrt() * tokens.deviation).min(batch * tokens.most)
 }
 
@@ -359,7 +376,7 @@ mod tests {
         let subject = Subject { method: Method::TextClassification, facts: &facts };
         let problem = ProblemType::SingleLabelClassification;
         let h = resolve(&requested, subject, DataFacts { training_examples: 9000, problem }, "h").unwrap();
-        estimate(&facts, &h, &data, labels, device)
+        estimate(subject, &h, &data, labels, device)
     }
 
     #[test]

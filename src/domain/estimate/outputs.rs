@@ -26,7 +26,7 @@ pub(super) fn head(model: &ModelFacts, labels: u64) -> u64 {
 
 /// Bytes of the logits of a training batch.
 pub(super) fn of_training(h: &Hyperparameters, labels: u64) -> u64 {
-    LOGIT * u64::from(h.batch_size) * labels
+    LOGIT * u64::from(h.course.batch_size) * labels
 }
 
 /// Bytes of the logits of an evaluation batch.
@@ -37,6 +37,6 @@ pub(super) fn of_evaluation(examples: u64, labels: u64) -> u64 {
 /// Bytes of what an evaluation of `examples` examples keeps until it is written, and of the labels themselves.
 pub(super) fn kept(h: &Hyperparameters, examples: u64, labels: u64) -> u64 {
     let listed = if labels <= MOST_LISTED_LABELS as u64 { labels } else { LISTED_LOGITS as u64 };
-    let set = if h.problem_type == ProblemType::MultiLabelClassification { labels.div_ceil(8) } else { 0 };
+    let set = if h.problem_type() == ProblemType::MultiLabelClassification { labels.div_ceil(8) } else { 0 };
     examples * (EXAMPLE + LISTED * listed + set) + LABEL * labels
 }

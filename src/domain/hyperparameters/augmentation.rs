@@ -1,9 +1,9 @@
 //! How training images are varied. The names and defaults are torchvision's (`transforms` v1, mixup and `CutMix` of v2).
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::objects::{Refused, read};
+use super::objects::{NoneWord, Refused, read};
 
 /// Variations of training images; the default is none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -71,8 +71,25 @@ impl Default for RandAugment {
     }
 }
 
+/// Reads variations, or the word `none`.
+///
+/// # Errors
+/// It is neither.
+pub(in crate::domain) fn or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Augmentation, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Form {
+        Off(NoneWord),
+        On(Augmentation),
+    }
+    Ok(match Form::deserialize(deserializer)? {
+        Form::Off(NoneWord::None) => Augmentation::default(),
+        Form::On(augmentation) => augmentation,
+    })
+}
+
 impl Augmentation {
-    pub(super) fn fields() -> Value {
+    pub(in crate::domain) fn fields() -> Value {
         let all = Self {
             random_resized_crop: Some(RandomResizedCrop::default()),
             color_jitter: Some(ColorJitter::default()),
@@ -88,7 +105,7 @@ impl Augmentation {
     }
 
     /// Checks a value as a client sent it.
-    pub(super) fn check(value: &Value) -> Result<(), Refused> {
+    pub(in crate::domain) fn check(value: &Value) -> Result<(), Refused> {
         if value == "none" { Ok(()) } else { read::<Self>(value)?.check_ranges() }
     }
 

@@ -1,18 +1,25 @@
-//! Hyperparameters, each defined once: name, rule, default and meaning. The request parser, the API's echo, the
-//! check against openapi.yaml and the table of docs/hyperparameters.md all come from [`DEFINITIONS`].
+//! Hyperparameters, each defined once: name, rule, default and meaning, those of every method in [`SHARED`], a method's own in its
+//! file. The request parser, the API's echo, the check against openapi.yaml and the table of docs/hyperparameters.md come
+//! from them.
 
-mod augmentation;
-mod definitions;
+pub(super) mod augmentation;
+pub(super) mod definition;
 mod objects;
+pub(super) mod own;
 mod resolve;
+pub(super) mod settings;
 mod shape;
+mod shared;
 
 use serde_json::{Map, Value};
 
 pub use augmentation::{Augmentation, ColorJitter, RandAugment, RandomResizedCrop};
-pub use definitions::{DEFINITIONS, DefaultValue, Definition, Rule};
+pub use definition::{DefaultValue, Definition, Rule};
 pub use objects::{Adapter, EarlyStopping, Freeze, FrozenLayers, Lora, NoneWord, Patience};
-pub use resolve::{ClassWeights, DataFacts, Hyperparameters, Interval, LrSchedule, Precision, Subject, resolve};
+pub use own::Own;
+pub use resolve::{DataFacts, Subject, resolve};
+pub use settings::{Course, Hyperparameters, Interval, LrSchedule, Optimizer, Precision, Tuning};
+pub use shared::SHARED;
 
 use super::clip::{clipped, clipped_to};
 use super::error::{Error, Result};
@@ -66,9 +73,10 @@ impl Requested {
     ///
     /// # Errors
     /// Something is; the error names the JSON path.
-    pub fn check_evaluates(&self, path: &str) -> Result<()> {
-        let Some(name) = self.0.keys().find(|name| !EVALUATED.contains(&name.as_str())) else { return Ok(()) };
-        let message = format!("'{name}' matters to training alone. An evaluation takes: {}.", EVALUATED.join(", "));
+    pub fn check_evaluates(&self, method: Method, path: &str) -> Result<()> {
+        let known: Vec<&str> = evaluated(method).map(|definition| definition.name).collect();
+        let Some(name) = self.0.keys().find(|name| !known.contains(&name.as_str())) else { return Ok(()) };
+        let message = format!("'{name}' matters to training alone. An evaluation takes: {}.", known.join(", "));
         Err(Error::invalid(format!("{path}.{name}"), message))
     }
 
@@ -98,12 +106,14 @@ impl Requested {
     }
 }
 
-/// The hyperparameters that an evaluation depends on, too.
-pub const EVALUATED: [&str; 5] = ["max_sequence_length", "precision", "mlm_probability", "whole_word_masking", "scale"];
-
-/// The definitions that a method takes.
+/// The hyperparameters that a method takes: those of all, and its own.
 pub fn definitions(method: Method) -> impl Iterator<Item = &'static Definition> {
-    DEFINITIONS.iter().filter(move |definition| definition.methods.contains(&method))
+    SHARED.iter().chain(method.card().own)
+}
+
+/// Those of them that an evaluation depends on, too.
+pub fn evaluated(method: Method) -> impl Iterator<Item = &'static Definition> {
+    definitions(method).filter(|definition| definition.evaluates)
 }
 
 fn definition(method: Method, name: &str) -> Option<&'static Definition> {

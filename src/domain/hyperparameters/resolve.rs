@@ -1,122 +1,15 @@
 //! From requested to effective hyperparameters: every "auto" replaced by the value that will be used.
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::super::backbone::Backbone;
 use super::super::error::{Error, Result};
 use super::super::method::{Method, ProblemType};
-use super::super::metric::{self, Metric};
+use super::super::metric;
 use super::super::model::ModelFacts;
-use super::augmentation::Augmentation;
-use super::objects::{Adapter, EarlyStopping, Freeze};
-use super::{DEFINITIONS, Requested};
-
-/// How the learning rate falls after warm-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LrSchedule {
-    Linear,
-    Cosine,
-    Constant,
-}
-
-/// The type of matrix products.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Precision {
-    /// Decided by the trainer when it sees its device.
-    Auto,
-    Fp32,
-    Bf16,
-}
-
-/// How often something happens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Interval {
-    Epoch,
-    #[serde(untagged)]
-    Steps(u64),
-}
-
-impl Interval {
-    /// Whether it falls on `step` (from 1), given the steps of an epoch.
-    pub fn is_due(self, step: u64, steps_per_epoch: u64) -> bool {
-        match self {
-            Self::Epoch => step.is_multiple_of(steps_per_epoch.max(1)),
-            Self::Steps(steps) => step.is_multiple_of(steps.max(1)),
-        }
-    }
-}
-
-/// The values a run uses.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Hyperparameters {
-    pub n_epochs: u32,
-    pub batch_size: u32,
-    pub learning_rate_multiplier: f64,
-    pub learning_rate: f64,
-    pub lr_schedule: LrSchedule,
-    pub warmup_ratio: f64,
-    pub weight_decay: f64,
-    pub max_grad_norm: f64,
-    pub gradient_accumulation_steps: u32,
-    pub max_sequence_length: u32,
-    pub precision: Precision,
-    pub eval_interval: Interval,
-    pub checkpoint_interval: Interval,
-    pub keep_checkpoints: u32,
-    pub class_weights: ClassWeights,
-    pub label_smoothing: f64,
-    #[serde(default)]
-    pub early_stopping: EarlyStopping,
-    #[serde(default)]
-    pub freeze: Freeze,
-    #[serde(default = "one")]
-    pub layerwise_lr_decay: f64,
-    #[serde(default)]
-    pub adapter: Adapter,
-    #[serde(default)]
-    pub problem_type: ProblemType,
-    #[serde(default)]
-    pub augmentation: Augmentation,
-    #[serde(default)]
-    pub token_dropout: f64,
-    #[serde(default)]
-    pub token_masking: f64,
-    #[serde(default = "mlm_probability")]
-    pub mlm_probability: f64,
-    #[serde(default)]
-    pub whole_word_masking: bool,
-    #[serde(default = "scale")]
-    pub scale: f64,
-}
-
-impl Hyperparameters {
-    /// What the best of a run's models is the best by: what early stopping watches, or else the method's own objective.
-    pub fn objective(&self, method: Method) -> Metric {
-        self.early_stopping.patience().map_or_else(|| method.objective(self.problem_type), |rule| rule.metric)
-    }
-}
-
-fn one() -> f64 {
-    1.0
-}
-fn mlm_probability() -> f64 {
-    0.15
-}
-fn scale() -> f64 {
-    20.0
-}
-
-/// How classes weigh in the loss.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ClassWeights {
-    None,
-    Balanced,
-}
+use super::objects::Freeze;
+use super::settings::Hyperparameters;
+use super::{Requested, definitions};
 
 /// What is trained, and how.
 #[derive(Clone, Copy, Debug)]
@@ -140,7 +33,8 @@ pub struct DataFacts {
 pub fn resolve(requested: &Requested, subject: Subject<'_>, data: DataFacts, path: &str) -> Result<Hyperparameters> {
     let model = subject.facts;
     let batch_size = auto_batch_size(data.training_examples);
-    let mut values: Map<String, Value> = DEFINITIONS.iter().map(|d| (d.name.to_owned(), requested.value(d))).collect();
+    let mut values: Map<String, Value> =
+        definitions(subject.method).map(|d| (d.name.to_owned(), requested.value(d))).collect();
     let set_auto = |values: &mut Map<String, Value>, name: &str, value: Value| {
         if values.get(name).is_none_or(|old| old == "auto" || old.is_null()) {
             values.insert(name.to_owned(), value);
@@ -151,9 +45,6 @@ pub fn resolve(requested: &Requested, subject: Subject<'_>, data: DataFacts, pat
     set_auto(&mut values, "n_epochs", auto_epochs(data.training_examples, step).into());
     set_auto(&mut values, "max_sequence_length", model.max_positions.into());
     set_auto(&mut values, "problem_type", data.problem.as_str().into());
-    if values.get("augmentation").is_some_and(|value| value == "none") {
-        values.insert("augmentation".to_owned(), Value::Object(Map::new()));
-    }
     let base_rate = base_learning_rate(subject, &values);
     if values.get("learning_rate").is_none_or(Value::is_null) {
         set_auto(&mut values, "learning_rate_multiplier", 1.0.into());
@@ -163,7 +54,8 @@ pub fn resolve(requested: &Requested, subject: Subject<'_>, data: DataFacts, pat
         let multiplier = rounded(number(&values, "learning_rate") / base_rate);
         values.insert("learning_rate_multiplier".to_owned(), multiplier.into());
     }
-    let resolved: Hyperparameters = serde_json::from_value(Value::Object(values)).map_err(Error::internal)?;
+    let mut resolved: Hyperparameters = serde_json::from_value(Value::Object(values)).map_err(Error::internal)?;
+    resolved.own = (subject.method.card().settle)(resolved.own)?;
     match misfit(&resolved, subject) {
         None => Ok(resolved),
         Some((name, why)) => {
@@ -175,32 +67,32 @@ pub fn resolve(requested: &Requested, subject: Subject<'_>, data: DataFacts, pat
 /// The first value that does not fit the model or the task, and why.
 fn misfit(h: &Hyperparameters, subject: Subject<'_>) -> Option<(&'static str, String)> {
     let model = subject.facts;
-    if !model.backbone.is_vision() && h.max_sequence_length > model.max_positions {
-        let why = format!("{}. The model takes at most {} tokens.", h.max_sequence_length, model.max_positions);
+    if !model.backbone.is_vision() && h.course.max_sequence_length > model.max_positions {
+        let why = format!("{}. The model takes at most {} tokens.", h.course.max_sequence_length, model.max_positions);
         return Some(("max_sequence_length", why));
     }
-    if let Freeze::Layers(frozen) = h.freeze
+    if let Freeze::Layers(frozen) = h.tuning.freeze
         && model.layers > 0
         && frozen.layers > model.layers
     {
         return Some(("freeze.layers", format!("{}. The model has {} layers.", frozen.layers, model.layers)));
     }
-    if h.freeze.is_backbone() && !subject.method.is_classification() {
+    if h.tuning.freeze.is_backbone() && !subject.method.is_classification() {
         return Some(("freeze", format!("\"backbone\". {} trains the backbone itself.", subject.method)));
     }
-    if h.adapter.lora().is_some() {
+    if h.tuning.adapter.lora().is_some() {
         if !model.backbone.takes_adapters() {
             return Some(("adapter", "LoRA is not built for models whose layers are convolutions.".to_owned()));
         }
-        if h.freeze != Freeze::default() {
+        if h.tuning.freeze != Freeze::default() {
             return Some((
                 "freeze",
                 "an adapter freezes the whole base model already; leave one of them out.".to_owned(),
             ));
         }
     }
-    if let Some(rule) = h.early_stopping.patience() {
-        let known = subject.method.metrics(h.problem_type);
+    if let Some(rule) = h.course.early_stopping.patience() {
+        let known = subject.method.metrics(h.problem_type());
         if !known.contains(&rule.metric) {
             let why = format!("\"{}\". Measured here: {}.", rule.metric.name(), metric::names(&known));
             return Some(("early_stopping.metric", why));
@@ -253,9 +145,10 @@ fn auto_epochs(examples: u64, examples_per_step: f64) -> u64 {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{DataFacts, Hyperparameters, Interval, LrSchedule, Precision, ProblemType, Subject, resolve};
+    use super::{DataFacts, Hyperparameters, ProblemType, Subject, resolve};
     use crate::domain::error::Result;
     use crate::domain::hyperparameters::Requested;
+    use crate::domain::hyperparameters::{Interval, LrSchedule, Precision};
     use crate::domain::method::Method;
     use crate::domain::model::ModelFacts;
 
@@ -271,22 +164,25 @@ mod tests {
     #[test]
     fn auto_depends_on_the_data_and_the_width_of_the_model() {
         let large = resolved(json!({}), 768, 10_000).unwrap();
-        assert_eq!((large.n_epochs, large.batch_size, large.max_sequence_length), (4, 32, 512));
-        assert_eq!(large.learning_rate, 5e-5);
+        assert_eq!((large.course.n_epochs, large.course.batch_size, large.course.max_sequence_length), (4, 32, 512));
+        assert_eq!(large.optimizer.learning_rate, 5e-5);
         let small = resolved(json!({}), 384, 100).unwrap();
-        assert_eq!((small.n_epochs, small.batch_size), (20, 8));
-        assert_eq!(small.learning_rate, 2e-4);
+        assert_eq!((small.course.n_epochs, small.course.batch_size), (20, 8));
+        assert_eq!(small.optimizer.learning_rate, 2e-4);
     }
 
     #[test]
     fn values_given_are_used_and_the_rest_follows_from_them() {
         let h = resolved(json!({"learning_rate": 3e-4, "batch_size": 4, "eval_interval": 7}), 384, 100).unwrap();
-        assert_eq!(h.learning_rate, 3e-4);
-        assert_eq!(h.learning_rate_multiplier, 1.5);
-        assert_eq!((h.batch_size, h.eval_interval, h.checkpoint_interval), (4, Interval::Steps(7), Interval::Epoch));
-        assert_eq!((h.lr_schedule, h.precision), (LrSchedule::Linear, Precision::Auto));
+        assert_eq!(h.optimizer.learning_rate, 3e-4);
+        assert_eq!(h.optimizer.learning_rate_multiplier, 1.5);
+        assert_eq!(
+            (h.course.batch_size, h.course.eval_interval, h.course.checkpoint_interval),
+            (4, Interval::Steps(7), Interval::Epoch)
+        );
+        assert_eq!((h.optimizer.lr_schedule, h.precision), (LrSchedule::Linear, Precision::Auto));
         let doubled = resolved(json!({"learning_rate_multiplier": 2}), 768, 100).unwrap();
-        assert_eq!(doubled.learning_rate, 1e-4);
+        assert_eq!(doubled.optimizer.learning_rate, 1e-4);
     }
 
     #[test]
@@ -317,7 +213,7 @@ mod tests {
 
     #[test]
     fn adapters_and_heads_alone_learn_faster() {
-        let rate = |values| resolved(values, 768, 1000).unwrap().learning_rate;
+        let rate = |values| resolved(values, 768, 1000).unwrap().optimizer.learning_rate;
         assert_eq!(rate(json!({"adapter": {"type": "lora"}})), 5e-4);
         assert_eq!(rate(json!({"freeze": "backbone"})), 1e-3);
     }

@@ -143,8 +143,8 @@ async fn ended_already(app: &App, db: &mut Connection, claim: &Claim, keys: &[&s
 async fn retain(db: &mut Connection, job: &Job, least: u32) -> Result<()> {
     let Some(prepared) = &job.prepared else { return Ok(()) };
     let hyperparameters = &prepared.hyperparameters;
-    let objective = hyperparameters.objective(job.spec.method);
-    checkpoints::retain(db, job.id, hyperparameters.keep_checkpoints.max(least), objective).await
+    let objective = job.spec.method.watched(hyperparameters);
+    checkpoints::retain(db, job.id, hyperparameters.course.keep_checkpoints.max(least), objective).await
 }
 
 async fn model_name(app: &App, job: &Job) -> Result<String> {

@@ -1,0 +1,56 @@
+//! What shared code asks of a method.
+
+use super::super::backbone::Backbone;
+use super::super::error::Result;
+use super::super::hyperparameters::definition::Definition;
+use super::super::hyperparameters::own::Own;
+use super::super::metric::Metric;
+use super::problem::ProblemType;
+
+/// Everything that the rest of the service needs to know of a method.
+pub struct Card {
+    /// The word on the wire: `method.type`, and the key of its object.
+    pub name: &'static str,
+    /// The models that it trains.
+    pub backbones: &'static [Backbone],
+    /// What the class of its models in Transformers ends with, if that tells them from others.
+    pub class_ending: Option<&'static str>,
+    /// Whether its models have a head that learns labels.
+    pub learns_labels: bool,
+    /// The hyperparameters that it has besides the shared ones.
+    pub own: &'static [Definition],
+    /// Its values among those of a run, with defaults for what is missing.
+    pub settle: fn(Own) -> Result<Own>,
+    /// What an evaluation of its models measures.
+    pub metrics: fn(ProblemType) -> Vec<Metric>,
+    /// What its files are read as.
+    pub data: fn(ProblemType) -> DataKind,
+    /// The share of a batch's tokens for which it scores every word.
+    pub scores_words: fn(&Own) -> f64,
+    /// Whether it sees other inputs in each epoch, so that nothing of them can be computed once.
+    pub varies_inputs: fn(&Own) -> bool,
+    pub description: Description,
+}
+
+/// What the model card says of its models.
+#[derive(Clone, Copy, Debug)]
+pub struct Description {
+    /// `library_name` and `pipeline_tag` of Hugging Face's model cards.
+    pub library: &'static str,
+    pub pipeline: &'static str,
+    /// What loads them, in Markdown.
+    pub loaders: &'static str,
+}
+
+/// What the files of a job are read as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataKind {
+    /// Texts with labels or values.
+    Labelled(ProblemType),
+    /// Images with one label each.
+    Images,
+    /// Plain texts.
+    Texts,
+    /// Pairs or triplets of texts.
+    Pairs,
+}
