@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::method::ProblemType;
+use super::super::method::problem::ProblemType;
 use super::objects::{Adapter, EarlyStopping, Freeze};
 use super::own::Own;
 
