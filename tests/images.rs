@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use finetuned::dataset::images::{self, MAX_IMAGE_BYTES, decode};
 use finetuned::dataset::inspect::inspect;
+use finetuned::dataset::reading::good;
 use finetuned::dataset::{Bounds, Input};
 use finetuned::domain::report::{DataFormat, Fault, Faults};
 
@@ -247,8 +248,9 @@ fn tar_of(members: &[Vec<u8>]) -> Vec<u8> {
 fn read(bytes: &[u8], format: DataFormat) -> (Vec<String>, Vec<Fault>) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
-    let (mut labels, mut faults) = (Vec::new(), Faults::default());
-    images::read(&Input::new(file.path(), format), &mut faults, |example| labels.push(example.label)).unwrap();
+    let mut faults = Faults::default();
+    let images = good(images::read(&Input::new(file.path(), format)).unwrap(), &mut faults);
+    let labels = images.map(|image| image.unwrap().label).collect();
     (labels, faults.listed)
 }
 

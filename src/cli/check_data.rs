@@ -74,9 +74,8 @@ fn likely_method(training: &Input) -> anyhow::Result<Method> {
     let has_images = match training.format {
         DataFormat::Zip | DataFormat::Tar => true,
         DataFormat::Jsonl => {
-            let has_image = |row: rows::Row<'_>| row.get(IMAGE_COLUMN).map(drop);
-            let first = rows::of_first(training, has_image);
-            first.with_context(|| training.path.display().to_string())?.is_some()
+            let first = rows::first(training).with_context(|| training.path.display().to_string())?;
+            first.is_some_and(|row| row.get(IMAGE_COLUMN).is_some())
         }
         DataFormat::Csv | DataFormat::Text => false,
     };

@@ -23,9 +23,8 @@ pub fn check(
     options: &DatasetOptions,
     labels: &[String],
 ) -> io::Result<(ExamplesReport, Result<(), JobError>)> {
-    let columns = Columns { text: options.text_column.as_deref(), label: options.label_column.as_deref() };
     let known: HashSet<&str> = labels.iter().map(String::as_str).collect();
-    let report = examples::report(test, kind, columns, |example, faults| {
+    let report = examples::report(test, kind, &Columns::from(options), |example, faults| {
         for label in example.labels.iter().filter(|label| !known.contains(label.as_str())) {
             let message = format!("the label \"{}\" is none of the model's", clipped(label));
             faults.push_at(&example.place, Some("label"), message);

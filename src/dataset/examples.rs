@@ -3,6 +3,7 @@
 use std::io;
 
 use super::labelled::{self, Columns, Target};
+use super::reading::good;
 use super::{Input, MAX_LABELS, images, pairs, texts};
 use crate::domain::method::{DataKind, ProblemType};
 use crate::domain::report::{ExamplesReport, Faults, ImageReport, Place};
@@ -22,7 +23,7 @@ pub struct Seen<'a> {
 pub fn report(
     input: &Input,
     kind: DataKind,
-    columns: Columns<'_>,
+    columns: &Columns,
     mut on_example: impl FnMut(&Seen<'_>, &mut Faults),
 ) -> io::Result<ExamplesReport> {
     if kind == DataKind::Images {
@@ -37,27 +38,34 @@ pub fn report(
     let mut faults = Faults::default();
     match kind {
         DataKind::Labelled(problem) => {
-            labelled::read(input, columns, problem, &mut faults, |example| {
+            for example in good(labelled::read(input, columns.clone(), problem)?, &mut faults) {
+                let example = example?;
                 if let Target::Value(value) = example.target {
                     tally.value(value);
                 }
                 let whole = example.pair.as_ref().map(|pair| format!("{}\u{1f}{pair}", example.text));
                 tally.add(example.line, whole.as_deref().unwrap_or(&example.text), example.labels());
                 tally.lengths(std::iter::once(example.text.as_str()).chain(example.pair.as_deref()));
-            })?;
+            }
             if problem == ProblemType::Regression {
                 tally.report.values.get_or_insert_default();
             }
         }
         DataKind::Images => {}
-        DataKind::Texts => texts::read(input, columns.text(), &mut faults, |text| {
-            tally.add(text.line, &text.text, &[]);
-            tally.lengths([text.text.as_str()]);
-        })?,
-        DataKind::Pairs => pairs::read(input, &mut faults, |triplet| {
-            tally.add(triplet.line, &format!("{}\u{1f}{}", triplet.anchor, triplet.positive), &[]);
-            tally.lengths(triplet.texts());
-        })?,
+        DataKind::Texts => {
+            for text in good(texts::read(input, columns.text())?, &mut faults) {
+                let text = text?;
+                tally.add(text.line, &text.text, &[]);
+                tally.lengths([text.text.as_str()]);
+            }
+        }
+        DataKind::Pairs => {
+            for triplet in good(pairs::read(input)?, &mut faults) {
+                let triplet = triplet?;
+                tally.add(triplet.line, &format!("{}\u{1f}{}", triplet.anchor, triplet.positive), &[]);
+                tally.lengths(triplet.texts());
+            }
+        }
     }
     let Tally { mut report, late, .. } = tally;
     report.faults = faults.merged(late);
@@ -115,7 +123,7 @@ mod tests {
     fn read(bytes: &[u8], format: DataFormat, kind: DataKind) -> ExamplesReport {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        report(&Input::new(file.path(), format), kind, Columns::default(), |_, _| {}).unwrap()
+        report(&Input::new(file.path(), format), kind, &Columns::default(), |_, _| {}).unwrap()
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use super::images::{self, IMAGE_COLUMN};
 use super::labelled::{self, Columns, LABEL_COLUMNS};
-use super::rows::{self, Next};
+use super::reading::good;
 use super::uses::uses;
-use super::{Bounds, Input, detect_format, examples};
+use super::{Bounds, Input, detect_format, examples, rows};
 use crate::domain::method::DataKind;
 use crate::domain::report::{DataFormat, Faults, FileReport};
 
@@ -25,19 +25,19 @@ pub fn inspect(path: &Path, filename: &str, bounds: &Bounds) -> io::Result<FileR
     let mut faults = Faults::default();
     let mut rows = 0;
     let mut columns: Option<Vec<String>> = None;
-    rows::each(&input, &mut faults, |_, row, _| {
+    for row in good(rows::read(&input)?, &mut faults) {
+        let row = row?;
         rows += 1;
         columns.get_or_insert_with(|| row.names().into_iter().map(str::to_owned).collect());
-        Next::Go
-    })?;
+    }
     if rows == 0 && faults.is_empty() {
         faults.push(1, None, "the file holds no data");
     }
     let columns = columns.unwrap_or_default();
     let has = |name: &str| columns.iter().any(|column| column == name);
     let text_classification = if faults.is_empty() && labelled::looks_labelled(&columns) {
-        let kind = DataKind::Labelled(labelled::problem_type(&input, Columns::default())?);
-        Some(examples::report(&input, kind, Columns::default(), |_, _| {})?.capped())
+        let kind = DataKind::Labelled(labelled::problem_type(&input, &Columns::default())?);
+        Some(examples::report(&input, kind, &Columns::default(), |_, _| {})?.capped())
     } else {
         None
     };

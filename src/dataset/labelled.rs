@@ -4,10 +4,12 @@ use std::io;
 
 use serde_json::Value;
 
-use super::rows::{self, MISSING, Next, Row, kind, listed};
-use super::{Input, MAX_LABELS};
+use super::reading::{Entries, Entry, Step, further};
+use super::row::{MISSING, Row, kind, listed};
+use super::{Input, MAX_LABELS, rows};
+use crate::domain::job::DatasetOptions;
 use crate::domain::method::ProblemType;
-use crate::domain::report::{DataFormat, Faults};
+use crate::domain::report::Fault;
 
 /// Keys and columns that hold the label, unless the job names one; the first that is there counts.
 pub const LABEL_COLUMNS: [&str; 3] = ["label", "category", "class"];
@@ -55,45 +57,51 @@ impl Example {
 }
 
 /// Which keys or columns hold text and label; None means the usual ones.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Columns<'a> {
-    pub text: Option<&'a str>,
-    pub label: Option<&'a str>,
+#[derive(Clone, Debug, Default)]
+pub struct Columns {
+    pub text: Option<String>,
+    pub label: Option<String>,
 }
 
 /// The columns of a file, as its first row has them.
-struct Found {
+struct Names {
     text: String,
     pair: Option<String>,
     label: String,
 }
 
-impl Columns<'_> {
+impl From<&DatasetOptions> for Columns {
+    fn from(options: &DatasetOptions) -> Self {
+        Self { text: options.text_column.clone(), label: options.label_column.clone() }
+    }
+}
+
+impl Columns {
     /// The name of the text column.
     pub fn text(&self) -> &str {
-        self.text.unwrap_or(TEXT_COLUMN)
+        self.text.as_deref().unwrap_or(TEXT_COLUMN)
     }
 
-    fn find(&self, there: &[&str], problem: ProblemType) -> Result<Found, (&'static str, String)> {
+    fn find(&self, there: &[&str], problem: ProblemType) -> Result<Names, (&'static str, String)> {
         let text = self.text();
         if !there.contains(&text) {
             return Err(("text", no_text(text, there)));
         }
         let usual: &[&str] =
             if problem == ProblemType::MultiLabelClassification { &[LABELS_COLUMN] } else { &LABEL_COLUMNS };
-        let label = match self.label {
+        let label = match self.label.as_deref() {
             Some(name) => there.contains(&name).then_some(name),
             None => usual.iter().copied().find(|name| there.contains(name)),
         };
         let Some(label) = label else {
-            let wanted = self.label.map_or_else(|| listed(usual), |name| format!("\"{name}\""));
+            let wanted = self.label.as_ref().map_or_else(|| listed(usual), |name| format!("\"{name}\""));
             let found = listed(there);
             let message =
                 format!("there is no label column ({wanted}); found {found}; name it in dataset.label_column");
             return Err(("label", message));
         };
         let pair = there.contains(&PAIR_COLUMN).then(|| PAIR_COLUMN.to_owned());
-        Ok(Found { text: text.to_owned(), pair, label: label.to_owned() })
+        Ok(Names { text: text.to_owned(), pair, label: label.to_owned() })
     }
 }
 
@@ -116,10 +124,10 @@ pub(super) fn fits(there: &[&str]) -> Result<(), String> {
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn problem_type(input: &Input, columns: Columns<'_>) -> io::Result<ProblemType> {
-    let label = columns.label.unwrap_or(LABELS_COLUMN);
-    let is_list = |row: Row<'_>| matches!(row.get(label).as_deref(), Some(Value::Array(_))).then_some(());
-    let lists = rows::of_first(input, is_list)?.is_some();
+pub fn problem_type(input: &Input, columns: &Columns) -> io::Result<ProblemType> {
+    let label = columns.label.as_deref().unwrap_or(LABELS_COLUMN);
+    let is_list = |row: &Row| matches!(row.get(label).as_deref(), Some(Value::Array(_)));
+    let lists = rows::first(input)?.as_ref().is_some_and(is_list);
     Ok(if lists { ProblemType::MultiLabelClassification } else { ProblemType::SingleLabelClassification })
 }
 
@@ -129,72 +137,56 @@ pub fn looks_labelled(names: &[String]) -> bool {
     has(TEXT_COLUMN) && (LABEL_COLUMNS.into_iter().any(has) || has(LABELS_COLUMN))
 }
 
-/// Calls `on_example` for each good row of the file, in order, and records the faults of all others.
+/// The labelled texts of a file.
 ///
 /// # Errors
-/// The file cannot be read.
-pub fn read(
-    input: &Input,
-    columns: Columns<'_>,
-    problem: ProblemType,
-    faults: &mut Faults,
-    mut on_example: impl FnMut(Example),
-) -> io::Result<()> {
-    let mut found: Option<Found> = None;
-    rows::each(input, faults, |line, row, faults| {
-        if found.is_none() {
-            let there = row.names();
-            // A JSON object may lack in its first row what others have; a CSV header speaks for all rows.
-            let (at, next) = if input.format == DataFormat::Csv { (1, Next::Stop) } else { (line, Next::Go) };
-            match columns.find(&there, problem) {
-                Ok(names) => {
-                    let wanted = [Some(&names.text), names.pair.as_ref(), Some(&names.label)];
-                    let twice = |name: &&String| there.iter().filter(|other| *other == name).count() > 1;
-                    if let Some(name) = wanted.into_iter().flatten().find(twice) {
-                        faults.push(at, Some(name), "stands more than once in the header");
-                        return Next::Stop;
-                    }
-                    found = Some(names);
-                }
-                Err((field, message)) => {
-                    faults.push(at, Some(field), message);
-                    return next;
-                }
+/// The file cannot be opened.
+pub fn read(input: &Input, columns: Columns, problem: ProblemType) -> io::Result<Entries<Example>> {
+    let mut names = None;
+    Ok(further(rows::read(input)?, move |row| {
+        if names.is_none() {
+            match columns.find_in(&row, problem) {
+                Ok(found) => names = Some(found),
+                Err(step) => return Ok(step),
             }
         }
-        if let Some(names) = &found {
-            keep(line, row, names, problem, faults, &mut on_example);
-        }
-        Next::Go
-    })
+        Ok(names.as_ref().map_or(Step::PassOver, |names| Step::To(example(&row, names, problem))))
+    }))
 }
 
-/// Hands out an example, or records what is wrong with its parts.
-fn keep(
-    line: u64,
-    row: Row<'_>,
-    names: &Found,
-    problem: ProblemType,
-    faults: &mut Faults,
-    on_example: &mut impl FnMut(Example),
-) {
+impl Columns {
+    /// The names that the first row has, or what becomes of a row that does not say them.
+    fn find_in(&self, row: &Row, problem: ProblemType) -> Result<Names, Step<Example>> {
+        let there = row.names();
+        // A JSON object may lack in its first row what others have; a CSV header speaks for all rows.
+        let line = if row.has_header() { 1 } else { row.line };
+        let names = self.find(&there, problem).map_err(|(field, message)| {
+            let fault = Fault::new(line, Some(field), message);
+            if row.has_header() { Step::End(fault) } else { Step::faulty(fault) }
+        })?;
+        let twice = |name: &&String| there.iter().filter(|other| *other == name).count() > 1;
+        let wanted = [Some(&names.text), names.pair.as_ref(), Some(&names.label)];
+        let doubled = wanted.into_iter().flatten().find(twice).cloned();
+        let fault = |name: String| Fault::new(line, Some(&name), "stands more than once in the header");
+        doubled.map_or(Ok(names), |name| Err(Step::End(fault(name))))
+    }
+}
+
+/// The example that a row is, or what is wrong with its parts.
+fn example(row: &Row, names: &Names, problem: ProblemType) -> Entry<Example> {
     let text = row.text(&names.text);
     let pair = names.pair.as_ref().map(|name| row.text(name)).transpose();
     let target = target(row, &names.label, problem);
     match (text, pair, target) {
-        (Ok(text), Ok(pair), Ok(target)) => on_example(Example { line, text, pair, target }),
+        (Ok(text), Ok(pair), Ok(target)) => Entry::Good(Example { line: row.line, text, pair, target }),
         (text, pair, target) => {
             let parts = [("text", text.err()), (PAIR_COLUMN, pair.err()), ("label", target.err())];
-            for (field, message) in parts {
-                if let Some(message) = message {
-                    faults.push(line, Some(field), message);
-                }
-            }
+            Entry::Faulty(parts.into_iter().filter_map(|(field, why)| Some(row.fault(field, why?))).collect())
         }
     }
 }
 
-fn target(row: Row<'_>, name: &str, problem: ProblemType) -> Result<Target, String> {
+fn target(row: &Row, name: &str, problem: ProblemType) -> Result<Target, String> {
     let value = row.get(name).ok_or(MISSING)?;
     match problem {
         ProblemType::SingleLabelClassification => label(&value).map(Target::Class),
@@ -213,7 +205,7 @@ fn target(row: Row<'_>, name: &str, problem: ProblemType) -> Result<Target, Stri
         ProblemType::Regression => {
             let number = match &*value {
                 Value::Number(number) => number.as_f64(),
-                Value::String(text) if matches!(row, Row::Csv { .. }) => text.trim().parse().ok(),
+                Value::String(text) if row.has_header() => text.trim().parse().ok(),
                 other => return Err(format!("must be a number, not {}", kind(other))),
             };
             // In float32, as the model computes.
@@ -251,12 +243,13 @@ pub(super) fn checked_label(label: String) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::{Columns, Example, Input, Target, problem_type, read};
+    use crate::dataset::reading::good;
     use crate::domain::method::ProblemType;
     use crate::domain::report::{DataFormat, Faults};
 
     const SINGLE: ProblemType = ProblemType::SingleLabelClassification;
 
-    fn read_bytes(bytes: &[u8], format: DataFormat, columns: Columns<'_>) -> (Vec<Example>, Vec<String>) {
+    fn read_bytes(bytes: &[u8], format: DataFormat, columns: Columns) -> (Vec<Example>, Vec<String>) {
         read_as(SINGLE, bytes, format, columns)
     }
 
@@ -264,13 +257,13 @@ mod tests {
         problem: ProblemType,
         bytes: &[u8],
         format: DataFormat,
-        columns: Columns<'_>,
+        columns: Columns,
     ) -> (Vec<Example>, Vec<String>) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        let (mut examples, mut faults) = (Vec::new(), Faults::default());
-        read(&Input::new(file.path(), format), columns, problem, &mut faults, |example| examples.push(example))
-            .unwrap();
+        let mut faults = Faults::default();
+        let entries = read(&Input::new(file.path(), format), columns, problem).unwrap();
+        let examples = good(entries, &mut faults).map(Result::unwrap).collect();
         let faults = faults
             .listed
             .into_iter()
@@ -301,8 +294,8 @@ mod tests {
 
     #[test]
     fn columns_can_be_named() {
-        let columns = Columns { text: Some("body"), label: Some("topic") };
-        let (examples, _) = read_bytes(b"topic,body,label\nx,hello,no\n", DataFormat::Csv, columns);
+        let columns = Columns { text: Some("body".to_owned()), label: Some("topic".to_owned()) };
+        let (examples, _) = read_bytes(b"topic,body,label\nx,hello,no\n", DataFormat::Csv, columns.clone());
         assert_eq!(examples, [example(2, "hello", "x")]);
         let (_, faults) = read_bytes(b"topic,text\nx,hello\n", DataFormat::Csv, columns);
         assert_eq!(
@@ -403,7 +396,7 @@ mod tests {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), bytes).unwrap();
             assert_eq!(
-                problem_type(&Input::new(file.path(), DataFormat::Jsonl), Columns::default()).unwrap(),
+                problem_type(&Input::new(file.path(), DataFormat::Jsonl), &Columns::default()).unwrap(),
                 expected
             );
         }

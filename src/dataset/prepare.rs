@@ -48,7 +48,7 @@ pub struct Found {
 /// A file cannot be read.
 pub fn prepare(inputs: &Inputs, wanted: &Wanted) -> io::Result<Found> {
     let options = &wanted.options;
-    let columns = Columns { text: options.text_column.as_deref(), label: options.label_column.as_deref() };
+    let columns = &Columns::from(options);
     let problem = match wanted.problem {
         Some(problem) => problem,
         None if wanted.method == Method::TextClassification => labelled::problem_type(&inputs.training, columns)?,

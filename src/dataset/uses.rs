@@ -2,7 +2,8 @@
 
 use super::images::IMAGE_COLUMN;
 use super::labelled::{self, LABEL_COLUMNS};
-use super::rows::{ARCHIVE, listed};
+use super::row::listed;
+use super::rows::ARCHIVE;
 use super::{images, pairs, texts};
 use crate::domain::method::{METHODS, Method};
 use crate::domain::report::{DataFormat, FileReport, MethodUse};

@@ -76,6 +76,18 @@ pub struct Fault {
     pub message: String,
 }
 
+impl Fault {
+    /// What is wrong at a line.
+    pub fn new(line: u64, field: Option<&str>, message: impl Into<String>) -> Self {
+        Self { line, member: None, field: field.map(str::to_owned), message: message.into() }
+    }
+
+    /// What is wrong at a line or with a member.
+    pub fn at(place: &Place, field: Option<&str>, message: impl Into<String>) -> Self {
+        Self { member: place.member.clone(), ..Self::new(place.line, field, message) }
+    }
+}
+
 /// Faults up to [`LISTED_FAULTS`], and how many there are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Faults {
@@ -86,16 +98,12 @@ pub struct Faults {
 impl Faults {
     /// Adds one at a line.
     pub fn push(&mut self, line: u64, field: Option<&str>, message: impl Into<String>) {
-        self.push_at(&Place { line, member: None }, field, message);
+        self.extend([Fault::new(line, field, message)]);
     }
 
     /// Adds one at a line or a member.
     pub fn push_at(&mut self, place: &Place, field: Option<&str>, message: impl Into<String>) {
-        self.count += 1;
-        if self.listed.len() < LISTED_FAULTS {
-            let Place { line, member } = place.clone();
-            self.listed.push(Fault { line, member, field: field.map(str::to_owned), message: message.into() });
-        }
+        self.extend([Fault::at(place, field, message)]);
     }
 
     /// Both lists in the order of their lines.
@@ -128,6 +136,17 @@ impl Faults {
         let more = self.count.saturating_sub(shown.len() as u64);
         let tail = if more > 0 { format!("; and {more} more") } else { String::new() };
         format!("{}{tail}", shown.join("; "))
+    }
+}
+
+impl Extend<Fault> for Faults {
+    fn extend<I: IntoIterator<Item = Fault>>(&mut self, faults: I) {
+        for fault in faults {
+            self.count += 1;
+            if self.listed.len() < LISTED_FAULTS {
+                self.listed.push(fault);
+            }
+        }
     }
 }
 

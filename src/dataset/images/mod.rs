@@ -23,7 +23,8 @@ pub use sniff::ImageKind;
 pub use survey::{report, survey};
 
 use super::Input;
-use crate::domain::report::{DataFormat, Faults, Place};
+use super::reading::{Entries, nothing_but};
+use crate::domain::report::{DataFormat, Fault, Place};
 
 /// The key of a JSONL row that holds the image.
 pub const IMAGE_COLUMN: &str = "image";
@@ -45,20 +46,16 @@ pub struct ImageExample {
     pub bytes: Vec<u8>,
 }
 
-/// Calls `on_example` for each image of the file, in order, and records the faults of all others. The bytes are not
-/// decoded: see [`decode`].
+/// The images of a file. Their bytes are not decoded: see [`decode`].
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn read(input: &Input, faults: &mut Faults, on_example: impl FnMut(ImageExample)) -> io::Result<()> {
+pub fn read(input: &Input) -> io::Result<Entries<ImageExample>> {
     match input.format {
-        DataFormat::Zip => zip::read(input, faults, on_example),
-        DataFormat::Tar => tar::read(input, faults, on_example),
-        DataFormat::Jsonl => rows::read(input, faults, on_example),
-        DataFormat::Csv | DataFormat::Text => {
-            faults.push(1, None, NO_IMAGES);
-            Ok(())
-        }
+        DataFormat::Zip => zip::read(input),
+        DataFormat::Tar => tar::read(input),
+        DataFormat::Jsonl => rows::read(input),
+        DataFormat::Csv | DataFormat::Text => Ok(nothing_but(Fault::new(1, None, NO_IMAGES))),
     }
 }
 

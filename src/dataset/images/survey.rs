@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::decode::{Head, decode, head, room};
 use super::{ImageExample, read};
+use crate::dataset::reading::good;
 use crate::dataset::{Bounds, Input, MAX_LABELS, Room};
 use crate::domain::report::{Faults, ImageReport, Range};
 
@@ -52,31 +53,36 @@ fn examine(
     thread::scope(|scope| {
         let workers: Vec<_> = (0..cores).map(|_| scope.spawn(|| work(&waiting, stop, &check))).collect();
         let mut labels = HashSet::new();
-        let reading = read(input, &mut faults, |example| {
-            if labels.len() < MAX_LABELS {
-                labels.insert(example.label.clone());
-            } else if !labels.contains(&example.label) {
-                if !std::mem::replace(&mut too_many_labels, true) {
-                    let message = format!("there are more than {MAX_LABELS} different labels");
-                    late.push_at(&example.place, None, message);
+        let mut feed = || -> io::Result<()> {
+            for example in good(read(input)?, &mut faults) {
+                let example = example?;
+                if labels.len() < MAX_LABELS {
+                    labels.insert(example.label.clone());
+                } else if !labels.contains(&example.label) {
+                    if !std::mem::replace(&mut too_many_labels, true) {
+                        let message = format!("there are more than {MAX_LABELS} different labels");
+                        late.push_at(&example.place, None, message);
+                    }
+                    continue;
                 }
-                return;
+                on_example(&example, &mut late);
+                let bytes = example.bytes.len() as u64 + room(&example.bytes);
+                // Without room the reading has been stopped, and fails at the next image.
+                if let Some(room) = decoding.enter(*project, bytes, stop) {
+                    // It fails only when all workers are gone, which joining them tells.
+                    let _ = images.send((example, room));
+                }
             }
-            on_example(&example, &mut late);
-            let bytes = example.bytes.len() as u64 + room(&example.bytes);
-            // Without room the reading has been stopped, and fails at the next image.
-            if let Some(room) = decoding.enter(*project, bytes, stop) {
-                // It fails only when all workers are gone, which joining them tells.
-                let _ = images.send((example, room));
-            }
-        });
+            Ok(())
+        };
+        let fed = feed();
         drop(images);
         let mut report = ImageReport::default();
         for worker in workers {
             let part = worker.join().map_err(|_| io::Error::other("an image decoder failed"))?;
             merge(&mut report, part);
         }
-        reading?;
+        fed?;
         report.faults = report.faults.merged(faults).merged(late);
         Ok(report)
     })
