@@ -83,14 +83,14 @@ fn likely_method(training: &Input) -> anyhow::Result<Method> {
 }
 
 fn show(lines: &mut String, name: &str, report: &ExamplesReport) -> std::fmt::Result {
-    let content = if let Some(ImageStatistics { widths, heights, .. }) = &report.images {
+    let content = if let Some(ImageStatistics { widths, heights, .. }) = report.images() {
         format!("images of {}×{} to {}×{} pixels", widths.min, heights.min, widths.max, heights.max)
     } else {
-        let lengths = &report.text_lengths;
+        let lengths = report.text_lengths();
         format!("texts of {} to {} characters, {:.1} on average", lengths.min, lengths.max, lengths.mean)
     };
     writeln!(lines, "{name}: {} examples, {} labels; {content}", report.examples, report.label_count())?;
-    let mut labels: Vec<(&String, &u64)> = report.labels.iter().collect();
+    let mut labels: Vec<(&String, &u64)> = report.labels().iter().collect();
     labels.sort_by_key(|(label, count)| (std::cmp::Reverse(**count), label.as_str()));
     for (label, count) in labels.iter().take(SHOWN_LABELS) {
         writeln!(lines, "  {count:8}  {label}")?;

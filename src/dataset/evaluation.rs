@@ -3,10 +3,9 @@
 use std::collections::HashSet;
 use std::io;
 
-use super::Input;
-use super::examples;
-use super::labelled::Columns;
+use super::columns::Columns;
 use super::prepare::usable;
+use super::{Input, kinds};
 use crate::domain::clip::clipped;
 use crate::domain::job::{DatasetOptions, JobError};
 use crate::domain::method::DataKind;
@@ -24,7 +23,7 @@ pub fn check(
     labels: &[String],
 ) -> io::Result<(ExamplesReport, Result<(), JobError>)> {
     let known: HashSet<&str> = labels.iter().map(String::as_str).collect();
-    let report = examples::report(test, kind, &Columns::from(options), |example, faults| {
+    let report = kinds::of(kind).report(test, &Columns::from(options), &mut |example, faults| {
         for label in example.labels.iter().filter(|label| !known.contains(label.as_str())) {
             let message = format!("the label \"{}\" is none of the model's", clipped(label));
             faults.push_at(&example.place, Some("label"), message);

@@ -4,24 +4,15 @@ use std::io;
 
 use serde_json::Value;
 
-use super::reading::{Entries, Entry, Step, further};
+use super::columns::{Columns, LABEL_COLUMNS, LABELS_COLUMN, PAIR_COLUMN, TEXT_COLUMN, no_text};
+use super::kind::{Kind, OnExample, check_labels, held_out_of_each_label};
+use super::reading::{Entries, Entry, Step, further, good};
 use super::row::{MISSING, Row, kind, listed};
+use super::split::held_out_of;
+use super::tally::Tally;
 use super::{Input, MAX_LABELS, rows};
-use crate::domain::job::DatasetOptions;
 use crate::domain::method::ProblemType;
-use crate::domain::report::Fault;
-
-/// Keys and columns that hold the label, unless the job names one; the first that is there counts.
-pub const LABEL_COLUMNS: [&str; 3] = ["label", "category", "class"];
-
-/// The key that holds the list of labels, where an example may have several.
-pub const LABELS_COLUMN: &str = "labels";
-
-/// The key or column that holds the text, unless the job names one.
-pub const TEXT_COLUMN: &str = "text";
-
-/// The key or column that holds the second text of a pair, where there is one.
-pub const PAIR_COLUMN: &str = "text_pair";
+use crate::domain::report::{Contents, DataFormat, ExamplesReport, Fault, Faults, UploadKind, Values};
 
 /// The longest label, in characters.
 const LABEL_CHARS: usize = 256;
@@ -56,13 +47,6 @@ impl Example {
     }
 }
 
-/// Which keys or columns hold text and label; None means the usual ones.
-#[derive(Clone, Debug, Default)]
-pub struct Columns {
-    pub text: Option<String>,
-    pub label: Option<String>,
-}
-
 /// The columns of a file, as its first row has them.
 struct Names {
     text: String,
@@ -70,18 +54,94 @@ struct Names {
     label: String,
 }
 
-impl From<&DatasetOptions> for Columns {
-    fn from(options: &DatasetOptions) -> Self {
-        Self { text: options.text_column.clone(), label: options.label_column.clone() }
+/// What a file asks for, where the job does not say: several labels where the first row has a list of them, else one.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn problem_type(input: &Input, columns: &Columns) -> io::Result<ProblemType> {
+    let label = columns.label.as_deref().unwrap_or(LABELS_COLUMN);
+    let is_list = |row: &Row| matches!(row.get(label).as_deref(), Some(Value::Array(_)));
+    let lists = rows::first(input)?.as_ref().is_some_and(is_list);
+    Ok(if lists { ProblemType::MultiLabelClassification } else { ProblemType::SingleLabelClassification })
+}
+
+/// Texts with labels or values.
+pub struct LabelledTexts(pub ProblemType);
+
+impl Kind for LabelledTexts {
+    fn fits(&self, format: DataFormat, there: &[&str]) -> Result<(), String> {
+        rows::fit(format)?;
+        let find = |problem| Columns::default().find(there, problem).map_err(|(_, message)| message);
+        let one = find(ProblemType::SingleLabelClassification);
+        one.or_else(|why| find(ProblemType::MultiLabelClassification).map_err(|_| why)).map(drop)
+    }
+
+    fn report(&self, input: &Input, columns: &Columns, on_example: &mut OnExample<'_>) -> io::Result<ExamplesReport> {
+        let (mut tally, mut values, mut faults) = (Tally::new(on_example), Values::default(), Faults::default());
+        for example in good(read(input, columns.clone(), self.0)?, &mut faults) {
+            let example = example?;
+            let whole = example.pair.as_ref().map(|pair| format!("{}\u{1f}{pair}", example.text));
+            let texts = std::iter::once(example.text.as_str()).chain(example.pair.as_deref());
+            tally.add(example.line, whole.as_deref().unwrap_or(&example.text), example.labels(), texts);
+            if let Target::Value(value) = example.target {
+                values.add(value, tally.examples());
+            }
+        }
+        Ok(tally.report(faults, |labels, text_lengths| match self.0 {
+            ProblemType::Regression => Contents::Valued { values, text_lengths },
+            _ => Contents::Labelled { labels, text_lengths },
+        }))
+    }
+
+    fn upload_kind(&self) -> Option<UploadKind> {
+        Some(UploadKind::LabelledTexts)
+    }
+
+    fn inspect(&self, input: &Input, there: &[&str]) -> io::Result<Option<ExamplesReport>> {
+        let has = |name: &str| there.contains(&name);
+        if !has(TEXT_COLUMN) || !(LABEL_COLUMNS.into_iter().any(has) || has(LABELS_COLUMN)) {
+            return Ok(None);
+        }
+        let usual = Columns::default();
+        Self(problem_type(input, &usual)?).report(input, &usual, &mut |_, _| {}).map(Some)
+    }
+
+    fn check_training(&self, report: &ExamplesReport) -> Result<(), String> {
+        match self.0 {
+            ProblemType::SingleLabelClassification => check_labels(report),
+            ProblemType::MultiLabelClassification if report.labels().is_empty() => {
+                Err("No example of the training file has a label.".to_owned())
+            }
+            ProblemType::MultiLabelClassification | ProblemType::Regression => Ok(()),
+        }
+    }
+
+    fn held_out(&self, report: &ExamplesReport, fraction: f64) -> u64 {
+        match self.0 {
+            ProblemType::SingleLabelClassification => held_out_of_each_label(report, fraction),
+            ProblemType::MultiLabelClassification | ProblemType::Regression => held_out_of(report.examples, fraction),
+        }
     }
 }
 
-impl Columns {
-    /// The name of the text column.
-    pub fn text(&self) -> &str {
-        self.text.as_deref().unwrap_or(TEXT_COLUMN)
-    }
+/// The labelled texts of a file.
+///
+/// # Errors
+/// The file cannot be opened.
+pub fn read(input: &Input, columns: Columns, problem: ProblemType) -> io::Result<Entries<Example>> {
+    let mut names = None;
+    Ok(further(rows::read(input)?, move |row| {
+        if names.is_none() {
+            match columns.find_in(&row, problem) {
+                Ok(found) => names = Some(found),
+                Err(step) => return Ok(step),
+            }
+        }
+        Ok(names.as_ref().map_or(Step::PassOver, |names| Step::To(example(&row, names, problem))))
+    }))
+}
 
+impl Columns {
     fn find(&self, there: &[&str], problem: ProblemType) -> Result<Names, (&'static str, String)> {
         let text = self.text();
         if !there.contains(&text) {
@@ -103,58 +163,7 @@ impl Columns {
         let pair = there.contains(&PAIR_COLUMN).then(|| PAIR_COLUMN.to_owned());
         Ok(Names { text: text.to_owned(), pair, label: label.to_owned() })
     }
-}
 
-/// What is said where the column of the text is not among those that are there.
-pub(super) fn no_text(column: &str, there: &[&str]) -> String {
-    format!("there is no text column \"{column}\"; found {}; name it in dataset.text_column", listed(there))
-}
-
-/// Whether fields of these names can be labelled texts, of one label or of several.
-///
-/// # Errors
-/// What is missing.
-pub(super) fn fits(there: &[&str]) -> Result<(), String> {
-    let find = |problem| Columns::default().find(there, problem).map_err(|(_, message)| message);
-    let one = find(ProblemType::SingleLabelClassification);
-    one.or_else(|why| find(ProblemType::MultiLabelClassification).map_err(|_| why)).map(drop)
-}
-
-/// What a file asks for, where the job does not say: several labels where the first row has a list of them, else one.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn problem_type(input: &Input, columns: &Columns) -> io::Result<ProblemType> {
-    let label = columns.label.as_deref().unwrap_or(LABELS_COLUMN);
-    let is_list = |row: &Row| matches!(row.get(label).as_deref(), Some(Value::Array(_)));
-    let lists = rows::first(input)?.as_ref().is_some_and(is_list);
-    Ok(if lists { ProblemType::MultiLabelClassification } else { ProblemType::SingleLabelClassification })
-}
-
-/// Whether the names of a file's fields look like labelled texts.
-pub fn looks_labelled(names: &[String]) -> bool {
-    let has = |name: &str| names.iter().any(|other| other == name);
-    has(TEXT_COLUMN) && (LABEL_COLUMNS.into_iter().any(has) || has(LABELS_COLUMN))
-}
-
-/// The labelled texts of a file.
-///
-/// # Errors
-/// The file cannot be opened.
-pub fn read(input: &Input, columns: Columns, problem: ProblemType) -> io::Result<Entries<Example>> {
-    let mut names = None;
-    Ok(further(rows::read(input)?, move |row| {
-        if names.is_none() {
-            match columns.find_in(&row, problem) {
-                Ok(found) => names = Some(found),
-                Err(step) => return Ok(step),
-            }
-        }
-        Ok(names.as_ref().map_or(Step::PassOver, |names| Step::To(example(&row, names, problem))))
-    }))
-}
-
-impl Columns {
     /// The names that the first row has, or what becomes of a row that does not say them.
     fn find_in(&self, row: &Row, problem: ProblemType) -> Result<Names, Step<Example>> {
         let there = row.names();

@@ -1,11 +1,13 @@
 //! From bytes to examples: reading data files by streaming, and reporting every fault by line. No tensors here.
 
 mod bounds;
+pub mod columns;
 pub mod evaluation;
-pub mod examples;
 pub mod images;
 pub mod inspect;
 pub mod json;
+mod kind;
+mod kinds;
 pub mod labelled;
 mod lines;
 pub mod pairs;
@@ -15,8 +17,8 @@ mod records;
 pub mod row;
 pub mod rows;
 pub mod split;
+mod tally;
 pub mod texts;
-mod uses;
 
 use std::path::{Path, PathBuf};
 

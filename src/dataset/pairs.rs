@@ -2,9 +2,13 @@
 
 use std::io;
 
-use super::reading::{Entries, Entry, Step, further};
+use super::columns::Columns;
+use super::kind::{Kind, OnExample};
+use super::reading::{Entries, Entry, Step, further, good};
 use super::row::{Row, listed};
+use super::tally::Tally;
 use super::{Input, rows};
+use crate::domain::report::{Contents, DataFormat, ExamplesReport, Faults};
 
 /// The names of the texts, in order; the last is optional.
 pub const COLUMNS: [&str; 3] = ["anchor", "positive", "negative"];
@@ -69,18 +73,29 @@ fn find(there: &[&str]) -> Result<(), (&'static str, String)> {
     absent.map_or(Ok(()), |name| Err((*name, format!("there is no \"{name}\"; found {}", listed(there)))))
 }
 
-/// Whether fields of these names can be pairs.
-///
-/// # Errors
-/// What is missing.
-pub(super) fn fits(there: &[&str]) -> Result<(), String> {
-    find(there).map_err(|(_, message)| message)
+/// Pairs or triplets of texts.
+pub struct Pairs;
+
+impl Kind for Pairs {
+    fn fits(&self, format: DataFormat, there: &[&str]) -> Result<(), String> {
+        rows::fit(format)?;
+        find(there).map_err(|(_, message)| message)
+    }
+
+    fn report(&self, input: &Input, _columns: &Columns, on_example: &mut OnExample<'_>) -> io::Result<ExamplesReport> {
+        let (mut tally, mut faults) = (Tally::new(on_example), Faults::default());
+        for triplet in good(read(input)?, &mut faults) {
+            let triplet = triplet?;
+            let key = format!("{}\u{1f}{}", triplet.anchor, triplet.positive);
+            tally.add(triplet.line, &key, &[], triplet.texts());
+        }
+        Ok(tally.report(faults, |_, text_lengths| Contents::Texts { text_lengths }))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Input, Triplet, read};
-    use crate::dataset::reading::good;
+    use super::{Input, Triplet, good, read};
     use crate::domain::report::{DataFormat, Faults};
 
     fn read_bytes(bytes: &[u8], format: DataFormat) -> (Vec<Triplet>, Vec<String>) {

@@ -5,10 +5,9 @@ use std::io;
 
 use sha2::{Digest, Sha256};
 
-use super::examples::{self, Seen};
-use super::labelled::Columns;
-use super::split::held_out_of;
-use super::{Input, labelled};
+use super::columns::Columns;
+use super::kind::{Kind, Seen};
+use super::{Input, kinds, labelled};
 use crate::domain::clip::clipped;
 use crate::domain::job::{DEFAULT_VALIDATION_SPLIT, DatasetOptions, JobError, MIN_EXAMPLES};
 use crate::domain::method::{DataKind, Method, ProblemType};
@@ -54,23 +53,23 @@ pub fn prepare(inputs: &Inputs, wanted: &Wanted) -> io::Result<Found> {
         None if wanted.method == Method::TextClassification => labelled::problem_type(&inputs.training, columns)?,
         None => ProblemType::default(),
     };
-    let kind = DataKind::of(wanted.method, problem);
+    let kind = kinds::of(DataKind::of(wanted.method, problem));
     let mut report = DataReport::default();
     let mut texts = HashSet::new();
-    report.training = examples::report(&inputs.training, kind, columns, |example, _| {
+    report.training = kind.report(&inputs.training, columns, &mut |example, _| {
         if inputs.validation.is_some() {
             texts.insert(fingerprint(example.key));
         }
     })?;
     let training = &report.training;
     let check_labels = |example: &Seen<'_>, faults: &mut Faults| {
-        for label in example.labels.iter().filter(|label| !training.labels.contains_key(*label)) {
+        for label in example.labels.iter().filter(|label| !training.labels().contains_key(*label)) {
             faults.push_at(&example.place, Some("label"), unseen(label));
         }
     };
     let (mut overlap, mut overlap_lines) = (0, Vec::new());
     if let Some(input) = &inputs.validation {
-        report.validation = Some(examples::report(input, kind, columns, |example, faults| {
+        report.validation = Some(kind.report(input, columns, &mut |example, faults| {
             check_labels(example, faults);
             if texts.contains(&fingerprint(example.key)) {
                 overlap += 1;
@@ -80,37 +79,21 @@ pub fn prepare(inputs: &Inputs, wanted: &Wanted) -> io::Result<Found> {
             }
         })?);
     } else {
-        let fraction = options.validation_split.unwrap_or(DEFAULT_VALIDATION_SPLIT);
-        report.held_out = match kind {
-            DataKind::Images | DataKind::Labelled(ProblemType::SingleLabelClassification) => {
-                training.labels.values().map(|&count| held_out_of(count, fraction)).sum()
-            }
-            _ => held_out_of(training.examples, fraction),
-        };
+        report.held_out = kind.held_out(training, options.validation_split.unwrap_or(DEFAULT_VALIDATION_SPLIT));
     }
     if let Some(input) = &inputs.test {
-        report.test = Some(examples::report(input, kind, columns, check_labels)?);
+        report.test = Some(kind.report(input, columns, &mut |example, faults| check_labels(example, faults))?);
     }
     report.validation_overlap = overlap;
     report.validation_overlap_lines = overlap_lines;
-    let labels = verdict(&report, kind);
+    let labels = verdict(&report, kind.as_ref());
     Ok(Found { report: report.capped(), problem, labels })
 }
 
-fn verdict(report: &DataReport, kind: DataKind) -> Result<Vec<String>, JobError> {
+fn verdict(report: &DataReport, kind: &dyn Kind) -> Result<Vec<String>, JobError> {
     usable(&report.training, "training_file", "Training file")?;
-    let labels = &report.training.labels;
-    let refuse = |message: String| Err(JobError::new("invalid_training_file", message).param("training_file"));
-    match kind {
-        DataKind::Images | DataKind::Labelled(ProblemType::SingleLabelClassification) if labels.len() < 2 => {
-            let only = labels.keys().next().map(|label| clipped(label)).unwrap_or_default();
-            return refuse(format!("Training file has the one label \"{only}\"; classification needs at least two."));
-        }
-        DataKind::Labelled(ProblemType::MultiLabelClassification) if labels.is_empty() => {
-            return refuse("No example of the training file has a label.".to_owned());
-        }
-        _ => {}
-    }
+    let refuse = |message: String| JobError::new("invalid_training_file", message).param("training_file");
+    kind.check_training(&report.training).map_err(refuse)?;
     for (part, param, name) in
         [(&report.validation, "validation_file", "Validation file"), (&report.test, "test_file", "Test file")]
     {
@@ -118,7 +101,7 @@ fn verdict(report: &DataReport, kind: DataKind) -> Result<Vec<String>, JobError>
             usable(part, param, name)?;
         }
     }
-    Ok(in_class_order(labels.keys().cloned().collect()))
+    Ok(in_class_order(report.training.labels().keys().cloned().collect()))
 }
 
 pub(super) fn usable(report: &ExamplesReport, param: &str, name: &str) -> Result<(), JobError> {

@@ -13,7 +13,18 @@ use super::{Input, MAX_LINE_BYTES};
 use crate::domain::report::{DataFormat, Fault, Faults};
 
 /// What is said of an archive that is to hold texts.
-pub(super) const ARCHIVE: &str = "is an archive of images; texts are read from JSONL, CSV or plain text";
+const ARCHIVE: &str = "is an archive of images; texts are read from JSONL, CSV or plain text";
+
+/// Whether files of this format have rows.
+///
+/// # Errors
+/// They have none, in words for their owner.
+pub(super) fn fit(format: DataFormat) -> Result<(), String> {
+    match format {
+        DataFormat::Jsonl | DataFormat::Csv | DataFormat::Text => Ok(()),
+        DataFormat::Zip | DataFormat::Tar => Err(ARCHIVE.to_owned()),
+    }
+}
 
 /// The rows of a file.
 ///

@@ -2,11 +2,13 @@
 
 use std::io;
 
-use super::labelled::{TEXT_COLUMN, no_text};
-use super::reading::{Entries, Step, further};
+use super::columns::{Columns, TEXT_COLUMN, no_text};
+use super::kind::{Kind, OnExample};
+use super::reading::{Entries, Step, further, good};
 use super::row::LINE_FIELD;
+use super::tally::Tally;
 use super::{Input, rows};
-use crate::domain::report::{DataFormat, Fault};
+use crate::domain::report::{Contents, DataFormat, ExamplesReport, Fault, Faults};
 
 /// One text, and the line it stands on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,18 +35,28 @@ pub fn read(input: &Input, column: &str) -> io::Result<Entries<Text>> {
     }))
 }
 
-/// Whether one of these fields is the text.
-///
-/// # Errors
-/// None is.
-pub(super) fn fits(there: &[&str]) -> Result<(), String> {
-    if there.contains(&TEXT_COLUMN) { Ok(()) } else { Err(no_text(TEXT_COLUMN, there)) }
+/// Plain texts.
+pub struct Texts;
+
+impl Kind for Texts {
+    fn fits(&self, format: DataFormat, there: &[&str]) -> Result<(), String> {
+        rows::fit(format)?;
+        if there.contains(&TEXT_COLUMN) { Ok(()) } else { Err(no_text(TEXT_COLUMN, there)) }
+    }
+
+    fn report(&self, input: &Input, columns: &Columns, on_example: &mut OnExample<'_>) -> io::Result<ExamplesReport> {
+        let (mut tally, mut faults) = (Tally::new(on_example), Faults::default());
+        for text in good(read(input, columns.text())?, &mut faults) {
+            let Text { line, text } = text?;
+            tally.add(line, &text, &[], [text.as_str()]);
+        }
+        Ok(tally.report(faults, |_, text_lengths| Contents::Texts { text_lengths }))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Input, read};
-    use crate::dataset::reading::good;
+    use super::{Input, good, read};
     use crate::domain::report::{DataFormat, Faults};
 
     #[test]

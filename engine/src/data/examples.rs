@@ -7,7 +7,8 @@ use super::texts::{Texts, TextsBuilder};
 use crate::error::{EngineError, Result};
 use crate::observer::Observer;
 use crate::text::TextTokenizer;
-use finetuned::dataset::labelled::{self, Columns, Target};
+use finetuned::dataset::columns::Columns;
+use finetuned::dataset::labelled::{self, Target};
 use finetuned::domain::method::ProblemType;
 use finetuned::domain::run::DataFile;
 

@@ -20,7 +20,7 @@ use crate::params::{self, Placement};
 use crate::score::{Evaluation, Lines};
 use crate::text::TextTokenizer;
 use crate::weights::Weights;
-use finetuned::dataset::labelled::TEXT_COLUMN;
+use finetuned::dataset::columns::TEXT_COLUMN;
 use finetuned::dataset::texts;
 use finetuned::domain::metric::guesses::{Guesses, HIDDEN_WORDS};
 use finetuned::domain::metric::{LOSS, scores};

@@ -172,7 +172,7 @@ mod tests {
     use crate::domain::estimate::{self, Device};
     use crate::domain::hyperparameters::{DataFacts, Requested, Subject, resolve};
     use crate::domain::method::{METHODS, ProblemType};
-    use crate::domain::report::DataReport;
+    use crate::domain::report::{Contents, DataReport, Lengths};
 
     fn facts(config: &Value) -> Result<(Family, ModelFacts), String> {
         let folder = tempfile::tempdir().unwrap();
@@ -244,7 +244,9 @@ mod tests {
     fn estimate_all(family: Family, facts: &ModelFacts) {
         let mut data = DataReport::default();
         data.training.examples = 1 << 32;
-        data.training.text_lengths.add(1 << 20, 1);
+        let mut text_lengths = Lengths::default();
+        text_lengths.add(1 << 20, 1);
+        data.training.contents = Contents::Texts { text_lengths };
         data.test = Some(data.training.clone());
         for method in METHODS.into_iter().filter(|method| method.supports(family)) {
             for values in [json!({}), json!({"n_epochs": 50, "batch_size": 256, "keep_checkpoints": 100})] {

@@ -23,8 +23,10 @@ pub use sniff::ImageKind;
 pub use survey::{report, survey};
 
 use super::Input;
+use super::columns::Columns;
+use super::kind::{Kind, OnExample, Seen, check_labels, held_out_of_each_label};
 use super::reading::{Entries, nothing_but};
-use crate::domain::report::{DataFormat, Fault, Place};
+use crate::domain::report::{DataFormat, ExamplesReport, Fault, Place, UploadKind};
 
 /// The key of a JSONL row that holds the image.
 pub const IMAGE_COLUMN: &str = "image";
@@ -36,7 +38,7 @@ pub const MAX_IMAGE_BYTES: usize = 32 << 20;
 pub const MAX_MEMBERS: u64 = 1_000_000;
 
 /// What is said of a format that holds no images.
-pub(super) const NO_IMAGES: &str = "is no file of images, which are read from zip, tar or JSONL";
+const NO_IMAGES: &str = "is no file of images, which are read from zip, tar or JSONL";
 
 /// One labelled image, as it is written, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +58,42 @@ pub fn read(input: &Input) -> io::Result<Entries<ImageExample>> {
         DataFormat::Tar => tar::read(input),
         DataFormat::Jsonl => rows::read(input),
         DataFormat::Csv | DataFormat::Text => Ok(nothing_but(Fault::new(1, None, NO_IMAGES))),
+    }
+}
+
+/// Labelled images.
+pub struct LabelledImages;
+
+impl Kind for LabelledImages {
+    fn fits(&self, format: DataFormat, there: &[&str]) -> Result<(), String> {
+        match format {
+            DataFormat::Zip | DataFormat::Tar => Ok(()),
+            DataFormat::Jsonl => rows::fit(there),
+            DataFormat::Csv | DataFormat::Text => Err(NO_IMAGES.to_owned()),
+        }
+    }
+
+    fn report(&self, input: &Input, _columns: &Columns, on_example: &mut OnExample<'_>) -> io::Result<ExamplesReport> {
+        report(input, |image, faults| {
+            let labels = std::slice::from_ref(&image.label);
+            on_example(&Seen { place: image.place.clone(), key: &image.bytes, labels }, faults);
+        })
+    }
+
+    fn upload_kind(&self) -> Option<UploadKind> {
+        Some(UploadKind::LabelledImages)
+    }
+
+    fn inspect(&self, input: &Input, there: &[&str]) -> io::Result<Option<ExamplesReport>> {
+        if self.fits(input.format, there).is_ok() { survey(input).map(Some) } else { Ok(None) }
+    }
+
+    fn check_training(&self, report: &ExamplesReport) -> Result<(), String> {
+        check_labels(report)
+    }
+
+    fn held_out(&self, report: &ExamplesReport, fraction: f64) -> u64 {
+        held_out_of_each_label(report, fraction)
     }
 }
 

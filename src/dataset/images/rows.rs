@@ -6,7 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{IMAGE_COLUMN, ImageExample, MAX_IMAGE_BYTES};
-use crate::dataset::labelled::{LABEL_COLUMNS, label};
+use crate::dataset::columns::LABEL_COLUMNS;
+use crate::dataset::labelled::label;
 use crate::dataset::reading::{Entries, Entry, Step, further};
 use crate::dataset::row::{MISSING, Row, listed};
 use crate::dataset::{Input, rows};
@@ -23,6 +24,21 @@ pub(super) fn read(input: &Input) -> io::Result<Entries<ImageExample>> {
         }
         Ok(Step::To(label_key.map_or_else(|| no_label(&row), |key| example(&row, key))))
     }))
+}
+
+/// Whether rows with these fields can be images.
+///
+/// # Errors
+/// What is missing.
+pub(super) fn fit(there: &[&str]) -> Result<(), String> {
+    let missing = |what: &str| Err(format!("there is no {what}; found {}", listed(there)));
+    if !there.contains(&IMAGE_COLUMN) {
+        return missing(&format!("\"{IMAGE_COLUMN}\""));
+    }
+    if !LABEL_COLUMNS.into_iter().any(|name| there.contains(&name)) {
+        return missing(&format!("label column ({})", listed(&LABEL_COLUMNS)));
+    }
+    Ok(())
 }
 
 fn no_label(row: &Row) -> Entry<ImageExample> {
