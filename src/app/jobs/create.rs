@@ -64,7 +64,10 @@ pub async fn dry_run(app: &App, project: ProjectId, request: CreateJob) -> Resul
     let spec = check(app, project, request).await?;
     let counted = quotas::admit_dry_run(app, project).await?;
     let _place = app.reading.enter(project).await?;
-    let outcome = prepare(app, project, &spec).await?;
+    let outcome = match prepare(app, project, &spec).await {
+        Ok(prepared) => Ok(prepared),
+        Err(not_ready) => Err(not_ready.refused()?),
+    };
     Ok(DryRun { spec, outcome, counted })
 }
 
