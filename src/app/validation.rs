@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::App;
 use super::jobs::told;
-use super::preparation::{Refusal, prepare};
+use super::preparation::{Reads, Refusal, prepare};
 use crate::db::moves;
 use crate::db::validation::{self, Taken};
 use crate::db::{self, events, jobs};
@@ -48,7 +48,7 @@ pub async fn run_until(app: &App, stop: &CancellationToken) -> Result<bool> {
     }
     let public_id = job.spec.kind.public_id(job.id);
     let read = tokio::select! {
-        read = Box::pin(prepare(app, job.project, &job.spec)) => read,
+        read = Box::pin(prepare(app, job.project, &job.spec, Reads::Unknown)) => read,
         () = lost(app, &taken, &public_id) => return Ok(true),
         () = stop.cancelled() => {
             validation::give_back(app.db.pool(), &taken, Duration::ZERO, false).await?;

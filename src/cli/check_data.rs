@@ -10,7 +10,7 @@ use clap::ArgMatches;
 
 use super::output::{answer, remark};
 use crate::dataset::images::IMAGE_COLUMN;
-use crate::dataset::prepare::{self, Found, Inputs, Wanted};
+use crate::dataset::prepare::{self, Found, Parts, Source, Wanted};
 use crate::dataset::{Input, detect_format, rows};
 use crate::domain::job::DatasetOptions;
 use crate::domain::method::Method;
@@ -28,9 +28,14 @@ pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<ExitCode> {
         Some(word) => Method::parse(&word).map_err(|error| anyhow::anyhow!(error.message))?,
         None => likely_method(&training)?,
     };
-    let inputs = Inputs { training, validation: input(arguments, "validation")?, test: input(arguments, "test")? };
-    let found = prepare::prepare(&inputs, &Wanted { method, problem: None, options });
-    let Found { report, labels, .. } = found.with_context(|| inputs.training.path.display().to_string())?;
+    let path = training.path.display().to_string();
+    let sources = Parts {
+        training: Source::File(training),
+        validation: input(arguments, "validation")?.map(Source::File),
+        test: input(arguments, "test")?.map(Source::File),
+    };
+    let found = prepare::prepare(sources, &Wanted { method, problem: None, options });
+    let Found { report, labels, .. } = found.context(path)?;
     let mut lines = format!("method: {method}\n");
     show(&mut lines, "training", &report.training)?;
     if let Some(validation) = &report.validation {

@@ -28,3 +28,4 @@ mod memory;
 mod models;
 mod observing;
 mod quotas;
+mod readings;

@@ -1,19 +1,28 @@
 //! Preparing an evaluation: what the model predicts, and whether its test file has that.
 
-use super::{Preparing, Refusal, devices, open, placed, settle};
+use super::files::DataFile;
+use super::{Preparing, Reads, Refusal, devices, placed, settle};
 use crate::app::{App, models};
 use crate::dataset::evaluation::check;
+use crate::dataset::prepare::Wanted;
 use crate::domain::error::Error;
 use crate::domain::estimate;
 use crate::domain::hyperparameters::DataFacts;
 use crate::domain::id::ProjectId;
 use crate::domain::job::{JobError, JobSpec, Prepared};
-use crate::domain::method::{DataKind, ProblemType};
+use crate::domain::method::ProblemType;
 use crate::domain::model::Model;
+use crate::domain::reading::Question;
 use crate::domain::report::DataReport;
 
 /// As [`prepare`](super::prepare), for an evaluation of `model`.
-pub(super) async fn prepare(app: &App, project: ProjectId, spec: &JobSpec, model: &Model) -> Preparing<Prepared> {
+pub(super) async fn prepare(
+    app: &App,
+    project: ProjectId,
+    spec: &JobSpec,
+    model: &Model,
+    reads: Reads,
+) -> Preparing<Prepared> {
     let (problem, labels) = if spec.method.is_classification() {
         let head = models::purpose(app, model).await?.1.map_err(|why| {
             let message = format!("The model '{}' cannot classify: {why}.", model.name);
@@ -23,7 +32,7 @@ pub(super) async fn prepare(app: &App, project: ProjectId, spec: &JobSpec, model
     } else {
         (ProblemType::default(), Vec::new())
     };
-    let report = read(app, project, spec, problem, &labels).await?;
+    let report = read(app, project, spec, reads, (problem, &labels)).await?;
     let settled = settle(spec, model, DataFacts { training_examples: 0, problem });
     let mut hyperparameters = settled.map_err(|error| Refusal::of_files(error, &report))?;
     if spec.hyperparameters.is_auto("max_sequence_length")
@@ -39,25 +48,34 @@ pub(super) async fn prepare(app: &App, project: ProjectId, spec: &JobSpec, model
     Ok(placed(Prepared { hyperparameters, labels, report, estimate: Some(estimate) }, &machines)?)
 }
 
-/// Reads the test file; `labels` are those that the model knows.
+/// Reads the test file, or takes what was found in it; of the model it is known what it predicts, and which labels.
 async fn read(
     app: &App,
     project: ProjectId,
     spec: &JobSpec,
-    problem: ProblemType,
-    labels: &[String],
+    reads: Reads,
+    (problem, labels): (ProblemType, &[String]),
 ) -> Preparing<DataReport> {
-    let id = spec.test_file.ok_or_else(|| Error::internal("an evaluation without test file"))?;
+    let file = DataFile::find(app, project, ("test_file", spec.test_file)).await?;
+    let mut file = file.ok_or_else(|| Error::internal("an evaluation without test file"))?;
+    let asked = Question::new(file.format(), spec.method, Some(problem), &spec.dataset);
+    let asked = asked.of_test(file.format(), problem, labels);
+    if reads == Reads::Unknown {
+        file.look_up(&asked).await?;
+    }
     let (bounds, _guard) = app.bounds(project);
-    let (input, opened) = open(app, project, "test_file", id, &bounds).await?;
-    let (kind, options, known) = (DataKind::of(spec.method, problem), spec.dataset.clone(), labels.to_vec());
+    let mut opened = Vec::new();
+    let source = file.source(&bounds, &mut opened).await?;
+    let wanted = Wanted { method: spec.method, problem: Some(problem), options: spec.dataset.clone() };
+    let known = labels.to_vec();
     let reading = move || {
         let _opened = opened;
-        check(&input, kind, &options, &known)
+        check(source, &wanted, &known)
     };
-    let read = tokio::task::spawn_blocking(reading).await.map_err(Error::internal)?.map_err(Error::internal)?;
-    let (test, verdict) = read;
-    let report = DataReport { test: Some(test), ..DataReport::default() };
+    let reading = tokio::task::spawn_blocking(reading).await.map_err(Error::internal)?;
+    let (reading, verdict) = reading.map_err(Error::internal)?;
+    file.keep(&asked, &reading).await;
+    let report = DataReport { test: Some(reading.report.capped()), ..DataReport::default() };
     verdict.map_err(|error| Refusal::of_files(error, &report))?;
     Ok(report)
 }

@@ -2,20 +2,18 @@
 //! that was created, and for the dry run of one that was not.
 
 mod evaluation;
+mod files;
 mod training;
 
-use super::objects::Object;
 use super::{App, models};
-use crate::dataset::{Bounds, Input};
-use crate::db::{self, files, workers};
+use crate::db::{self, workers};
 use crate::domain::error::{Error, Result};
 use crate::domain::estimate::{self, Device, Machine};
 use crate::domain::hyperparameters::{DataFacts, Hyperparameters, Subject, resolve};
-use crate::domain::id::{FileId, ProjectId};
+use crate::domain::id::ProjectId;
 use crate::domain::job::{JobError, JobKind, JobSpec, NotReady, Prepared};
 use crate::domain::model::Model;
-use crate::domain::report::{DataFormat, DataReport};
-use crate::store::{Opened, out_of_storage};
+use crate::domain::report::DataReport;
 
 /// Why a job cannot run, and what was found in its files.
 #[derive(Debug)]
@@ -45,6 +43,15 @@ impl Refusal {
     }
 }
 
+/// Which files are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// All of them: whoever only tries wants to know whether they are whole.
+    All,
+    /// Those in which it is not known what was found. What is damaged is found out when the run begins.
+    Unknown,
+}
+
 /// What can be prepared of a job, or why it cannot.
 type Preparing<T> = std::result::Result<T, NotReady<Refusal>>;
 
@@ -52,7 +59,7 @@ type Preparing<T> = std::result::Result<T, NotReady<Refusal>>;
 ///
 /// # Errors
 /// It cannot run; or the database or the store is away, or a file cannot be read.
-pub async fn prepare(app: &App, project: ProjectId, spec: &JobSpec) -> Preparing<Prepared> {
+pub async fn prepare(app: &App, project: ProjectId, spec: &JobSpec, reads: Reads) -> Preparing<Prepared> {
     let model = db::models::find_by_id(app.db.pool(), spec.base_model)
         .await?
         .ok_or_else(|| Error::internal("a job's base model has no row"))?;
@@ -63,8 +70,8 @@ pub async fn prepare(app: &App, project: ProjectId, spec: &JobSpec) -> Preparing
     }
     models::check_sizes(app, &model, &files).await?;
     match spec.kind {
-        JobKind::Training => training::prepare(app, project, spec, &model).await,
-        JobKind::Evaluation => evaluation::prepare(app, project, spec, &model).await,
+        JobKind::Training => training::prepare(app, project, spec, &model, reads).await,
+        JobKind::Evaluation => evaluation::prepare(app, project, spec, &model, reads).await,
     }
 }
 
@@ -93,21 +100,4 @@ fn placed(prepared: Prepared, machines: &[Machine]) -> std::result::Result<Prepa
             Err(Refusal { prepared: Some(Box::new(prepared)), ..refusal })
         }
     }
-}
-
-/// A data file, and what keeps it there while it is read; `param` is the field that names it.
-///
-/// # Errors
-/// It was deleted, or is damaged; or the database or the store is away.
-async fn open(app: &App, project: ProjectId, param: &str, id: FileId, bounds: &Bounds) -> Preparing<(Input, Opened)> {
-    let Some(file) = files::find_for_job(app.db.pool(), project, id).await? else {
-        let message = "The file was deleted before it was read.";
-        return Err(JobError::new(format!("invalid_{param}"), message).param(param).into());
-    };
-    if app.store.opens_copies() {
-        app.config.reserve.check(&app.runs(), file.bytes).map_err(out_of_storage)?;
-    }
-    let opened = Object::of_file(&file).named_by(param).open(app).await?;
-    let format = file.report.map_or(DataFormat::Jsonl, |report| report.format);
-    Ok((Input { path: opened.path().to_owned(), format, bounds: bounds.clone() }, opened))
 }
