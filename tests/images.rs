@@ -11,9 +11,9 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
+use finetuned::dataset::entries::good;
 use finetuned::dataset::images::{self, MAX_IMAGE_BYTES, decode};
 use finetuned::dataset::inspect::inspect;
-use finetuned::dataset::reading::good;
 use finetuned::dataset::{Bounds, Input};
 use finetuned::domain::report::{DataFormat, Fault, Faults, UploadKind};
 

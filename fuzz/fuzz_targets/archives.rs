@@ -5,7 +5,7 @@ use std::io::Write;
 
 use finetuned::dataset::Input;
 use finetuned::dataset::images::{self, MAX_IMAGE_BYTES};
-use finetuned::dataset::reading::good;
+use finetuned::dataset::entries::good;
 use finetuned::domain::report::{DataFormat, Faults};
 use libfuzzer_sys::fuzz_target;
 

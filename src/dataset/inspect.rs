@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use super::reading::good;
+use super::entries::good;
 use super::{Bounds, Input, detect_format, images, kinds, rows};
 use crate::domain::method::{DataKind, METHODS, Method, ProblemType};
 use crate::domain::report::{DataFormat, ExamplesReport, Faults, FileReport, MethodUse, UploadKind};

@@ -5,8 +5,8 @@ use std::io;
 use serde_json::Value;
 
 use super::columns::{Columns, LABEL_COLUMNS, LABELS_COLUMN, PAIR_COLUMN, TEXT_COLUMN, no_text};
+use super::entries::{Entries, Entry, Step, further, good};
 use super::kind::{Kind, OnExample, check_labels, held_out_of_each_label};
-use super::reading::{Entries, Entry, Step, further, good};
 use super::row::{MISSING, Row, kind, listed};
 use super::split::held_out_of;
 use super::tally::Tally;
@@ -252,7 +252,7 @@ pub(super) fn checked_label(label: String) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::{Columns, Example, Input, Target, problem_type, read};
-    use crate::dataset::reading::good;
+    use crate::dataset::entries::good;
     use crate::domain::method::ProblemType;
     use crate::domain::report::{DataFormat, Faults};
 

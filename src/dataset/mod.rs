@@ -2,6 +2,7 @@
 
 mod bounds;
 pub mod columns;
+pub mod entries;
 pub mod evaluation;
 pub mod images;
 pub mod inspect;
@@ -12,7 +13,6 @@ pub mod labelled;
 mod lines;
 pub mod pairs;
 pub mod prepare;
-pub mod reading;
 mod records;
 pub mod row;
 pub mod rows;

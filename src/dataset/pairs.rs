@@ -3,8 +3,8 @@
 use std::io;
 
 use super::columns::Columns;
+use super::entries::{Entries, Entry, Step, further, good};
 use super::kind::{Kind, OnExample};
-use super::reading::{Entries, Entry, Step, further, good};
 use super::row::{Row, listed};
 use super::tally::Tally;
 use super::{Input, rows};

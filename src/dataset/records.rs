@@ -5,9 +5,9 @@ use std::rc::Rc;
 
 use csv::{ByteRecord, StringRecord};
 
+use super::entries::Entry;
 use super::json::MAX_KEYS;
 use super::lines::{RowBytes, RowLimit, first_line_ends_in_crlf};
-use super::reading::Entry;
 use super::row::{Fields, NOT_UTF8, Row, too_long};
 use super::{Bounds, Input, MAX_LINE_BYTES};
 

@@ -4,9 +4,9 @@ use std::io;
 
 use serde_json::Value;
 
+use super::entries::{Entries, Entry, Step, further, good, nothing_but};
 use super::json;
 use super::lines::{Line, Lines};
-use super::reading::{Entries, Entry, Step, further, good, nothing_but};
 use super::records::Records;
 use super::row::{Fields, NOT_UTF8, Row, kind, too_long};
 use super::{Input, MAX_LINE_BYTES};

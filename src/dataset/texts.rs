@@ -3,8 +3,8 @@
 use std::io;
 
 use super::columns::{Columns, TEXT_COLUMN, no_text};
+use super::entries::{Entries, Step, further, good};
 use super::kind::{Kind, OnExample};
-use super::reading::{Entries, Step, further, good};
 use super::row::LINE_FIELD;
 use super::tally::Tally;
 use super::{Input, rows};

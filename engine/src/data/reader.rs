@@ -5,7 +5,7 @@ use std::io;
 use crate::error::{EngineError, Result};
 use crate::observer::Observer;
 use finetuned::dataset::Input;
-use finetuned::dataset::reading::{Entries, Entry};
+use finetuned::dataset::entries::{Entries, Entry};
 use finetuned::domain::report::Faults;
 use finetuned::domain::run::DataFile;
 

@@ -24,8 +24,8 @@ pub use survey::{report, survey};
 
 use super::Input;
 use super::columns::Columns;
+use super::entries::{Entries, nothing_but};
 use super::kind::{Kind, OnExample, Seen, check_labels, held_out_of_each_label};
-use super::reading::{Entries, nothing_but};
 use crate::domain::report::{DataFormat, ExamplesReport, Fault, Place, UploadKind};
 
 /// The key of a JSONL row that holds the image.

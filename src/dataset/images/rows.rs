@@ -7,8 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::{IMAGE_COLUMN, ImageExample, MAX_IMAGE_BYTES};
 use crate::dataset::columns::LABEL_COLUMNS;
+use crate::dataset::entries::{Entries, Entry, Step, further};
 use crate::dataset::labelled::label;
-use crate::dataset::reading::{Entries, Entry, Step, further};
 use crate::dataset::row::{MISSING, Row, listed};
 use crate::dataset::{Input, rows};
 use crate::domain::report::Place;
@@ -84,7 +84,7 @@ pub fn data_url(url: &str) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::{Input, data_url};
-    use crate::dataset::reading::good;
+    use crate::dataset::entries::good;
     use crate::domain::report::{DataFormat, Faults};
 
     #[test]

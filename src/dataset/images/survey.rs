@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::decode::{Head, decode, head, room};
 use super::{ImageExample, read};
-use crate::dataset::reading::good;
+use crate::dataset::entries::good;
 use crate::dataset::{Bounds, Input, MAX_LABELS, Room};
 use crate::domain::report::{Contents, ExamplesReport, Faults, ImageStatistics, Labels};
 

@@ -8,7 +8,7 @@ use tar::{EntryType, Header};
 
 use super::members::{Members, Root, parts, shown};
 use super::{ImageExample, MAX_IMAGE_BYTES, MAX_MEMBERS};
-use crate::dataset::reading::{Entries, Entry, Step, further, good};
+use crate::dataset::entries::{Entries, Entry, Step, further, good};
 use crate::dataset::{Bounds, Input};
 use crate::domain::report::{Fault, Faults, Place};
 

@@ -10,7 +10,7 @@ use flate2::read::DeflateDecoder;
 
 use super::members::{MAX_NAME_BYTES, Members, Root, parts, shown};
 use super::{ImageExample, MAX_IMAGE_BYTES, MAX_MEMBERS};
-use crate::dataset::reading::{Entries, Entry, Step, further, good, nothing_but};
+use crate::dataset::entries::{Entries, Entry, Step, further, good, nothing_but};
 use crate::dataset::{Bounds, Input};
 use crate::domain::report::{Fault, Faults, Place};
 
