@@ -11,10 +11,11 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
+use finetuned::dataset::entries::good;
 use finetuned::dataset::images::{self, MAX_IMAGE_BYTES, decode};
 use finetuned::dataset::inspect::inspect;
 use finetuned::dataset::{Bounds, Input};
-use finetuned::domain::report::{DataFormat, Fault, Faults};
+use finetuned::domain::report::{DataFormat, Fault, Faults, UploadKind};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/images").join(name)
@@ -247,8 +248,9 @@ fn tar_of(members: &[Vec<u8>]) -> Vec<u8> {
 fn read(bytes: &[u8], format: DataFormat) -> (Vec<String>, Vec<Fault>) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
-    let (mut labels, mut faults) = (Vec::new(), Faults::default());
-    images::read(&Input::new(file.path(), format), &mut faults, |example| labels.push(example.label)).unwrap();
+    let mut faults = Faults::default();
+    let images = good(images::read(&Input::new(file.path(), format)).unwrap(), &mut faults);
+    let labels = images.map(|image| image.unwrap().label).collect();
     (labels, faults.listed)
 }
 
@@ -265,13 +267,14 @@ fn archives_of_usual_writers_are_read() {
     for name in ["plain.zip", "streamed.zip", "zip64.zip", "gnu.tar", "pax.tar"] {
         let report = inspect(&fixture(name), name, &Bounds::default()).unwrap();
         assert!(report.is_readable(), "{name}: {}", report.faults.summary());
-        let found = report.image_classification.unwrap();
+        let found = &report.read_as[&UploadKind::LabelledImages];
         assert!(found.faults.is_empty(), "{name}: {}", found.faults.summary());
         assert_eq!((report.rows, found.examples), (3, 3), "{name}");
-        let labels: Vec<_> = found.labels.iter().map(|(label, count)| (label.as_str(), *count)).collect();
+        let labels: Vec<_> = found.labels().iter().map(|(label, count)| (label.as_str(), *count)).collect();
         assert_eq!(labels, [("cats", 1), ("dogs", 2)]);
-        assert_eq!((found.images.widths.min, found.images.widths.max, found.images.heights.max), (17, 17, 13));
-        let formats: Vec<_> = found.images.formats.iter().map(|(format, count)| (format.as_str(), *count)).collect();
+        let images = found.images().unwrap();
+        assert_eq!((images.widths.min, images.widths.max, images.heights.max), (17, 17, 13));
+        let formats: Vec<_> = images.formats.iter().map(|(format, count)| (format.as_str(), *count)).collect();
         assert_eq!(formats, [("jpeg", 2), ("png", 1)]);
         // The first bytes tell what the name does not.
         assert_eq!(inspect(&fixture(name), "upload", &Bounds::default()).unwrap().format, report.format);
@@ -460,7 +463,7 @@ fn every_bad_image_of_an_archive_is_reported_by_name_and_in_order() {
     })
     .unwrap();
     assert!(seen.iter().copied().eq(1..=300));
-    assert_eq!((report.examples, report.labels["cats"], report.labels["dogs"]), (200, 100, 100));
+    assert_eq!((report.examples, report.labels()["cats"], report.labels()["dogs"]), (200, 100, 100));
     assert_eq!((report.faults.count, report.faults.listed.len()), (101, 100));
     let lines: Vec<u64> = report.faults.listed.iter().map(|fault| fault.line).collect();
     let expected: Vec<u64> = (0..300).filter(|&i| is_bad(i) || i == 2).map(|i| i as u64 + 1).take(100).collect();
@@ -478,8 +481,8 @@ fn uploads_are_inspected_as_images_where_they_look_like_them() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();
     let report = inspect(file.path(), "cats.jsonl", &Bounds::default()).unwrap();
-    assert!(report.is_readable() && report.text_classification.is_none());
-    let found = report.image_classification.unwrap();
+    assert!(report.is_readable() && report.read_as.len() == 1);
+    let found = &report.read_as[&UploadKind::LabelledImages];
     assert_eq!((report.rows, found.examples), (2, 1));
     assert!(found.faults.summary().starts_with("line 2: is a GIF image"), "{}", found.faults.summary());
     // An archive without a single image is unreadable, and says why.

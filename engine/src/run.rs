@@ -177,7 +177,7 @@ fn finish(spec: &RunSpec, loaded: &Loaded, progress: &Progress, observer: &dyn O
     }
     observer.report(TrainerMessage::Phase { phase: Phase::Saving });
     let evaluation = Value::Object(evaluation);
-    let trained = loaded.table.trained()?;
+    let trained = loaded.table.state()?;
     let model = loaded.table.export(&trained)?;
     Reserve(spec.min_free_bytes).check(output, model.bytes()).map_err(EngineError::io(output))?;
     loaded.files.write(output, model, Some(&trained).filter(|_| loaded.table.has_adapters()))?;

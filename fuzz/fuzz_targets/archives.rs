@@ -5,6 +5,7 @@ use std::io::Write;
 
 use finetuned::dataset::Input;
 use finetuned::dataset::images::{self, MAX_IMAGE_BYTES};
+use finetuned::dataset::entries::good;
 use finetuned::domain::report::{DataFormat, Faults};
 use libfuzzer_sys::fuzz_target;
 
@@ -14,11 +15,12 @@ fuzz_target!(|input: &[u8]| {
     file.write_all(bytes).expect("written");
     let format = if first % 2 == 0 { DataFormat::Zip } else { DataFormat::Tar };
     let mut faults = Faults::default();
-    images::read(&Input::new(file.path(), format), &mut faults, |example| {
+    let images = images::read(&Input::new(file.path(), format)).expect("a file that is there can be read");
+    for example in good(images, &mut faults) {
+        let example = example.expect("a file that is there can be read");
         assert!(example.bytes.len() <= MAX_IMAGE_BYTES);
         assert!(!example.label.is_empty() && !example.label.contains(['/', '\\', '\0']));
         assert!(example.place.member.is_some());
-    })
-    .expect("a file that is there can be read");
+    }
     assert!(faults.count as usize >= faults.listed.len());
 });

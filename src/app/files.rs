@@ -10,7 +10,7 @@ use super::App;
 use super::quotas::{self, Headroom};
 use super::tally::Share;
 use crate::dataset::inspect;
-use crate::db::{self, files};
+use crate::db::{self, files, readings};
 use crate::disk::Reserve;
 use crate::domain::Timestamp;
 use crate::domain::clip::clipped;
@@ -219,6 +219,7 @@ pub async fn delete(app: &App, project: ProjectId, id: &str) -> Result<FileId> {
     if !files::delete(&mut *tx.connection(), project, file.id).await? {
         return Err(not_found(id));
     }
+    readings::forget(&mut *tx.connection(), file.id).await?;
     // So that its bytes go soon.
     db::hint(&mut *tx.connection(), None).await?;
     tx.commit().await?;

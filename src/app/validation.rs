@@ -7,13 +7,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::App;
 use super::jobs::told;
-use super::preparation::{Refusal, prepare};
+use super::preparation::{Reads, Refusal, prepare};
 use crate::db::moves;
 use crate::db::validation::{self, Taken};
 use crate::db::{self, events, jobs};
 use crate::domain::error::{ErrorKind, Result};
 use crate::domain::event::NewEvent;
-use crate::domain::job::{Job, JobError, JobKind, Move, Prepared};
+use crate::domain::job::{Job, JobError, JobKind, Move, NotReady, Prepared};
 
 /// How often the files of a job are taken up before they are given up.
 const MOST_TRIES: u32 = 5;
@@ -43,13 +43,12 @@ pub async fn run_until(app: &App, stop: &CancellationToken) -> Result<bool> {
     drop(connection);
     if taken.tries > MOST_TRIES {
         let message = format!("The job's files could not be read in {MOST_TRIES} tries.");
-        let refusal = Refusal { error: JobError::new("validation_failed", message), report: None, prepared: None };
-        refuse(app, &job, &taken, &refusal).await?;
+        refuse(app, &job, &taken, &JobError::new("validation_failed", message).into()).await?;
         return Ok(true);
     }
     let public_id = job.spec.kind.public_id(job.id);
     let read = tokio::select! {
-        read = Box::pin(prepare(app, job.project, &job.spec)) => read,
+        read = Box::pin(prepare(app, job.project, &job.spec, Reads::Unknown)) => read,
         () = lost(app, &taken, &public_id) => return Ok(true),
         () = stop.cancelled() => {
             validation::give_back(app.db.pool(), &taken, Duration::ZERO, false).await?;
@@ -57,9 +56,9 @@ pub async fn run_until(app: &App, stop: &CancellationToken) -> Result<bool> {
         }
     };
     match read {
-        Ok(Ok(prepared)) => accept(app, &job, &taken, &prepared).await?,
-        Ok(Err(refusal)) => refuse(app, &job, &taken, &refusal).await?,
-        Err(error) => {
+        Ok(prepared) => accept(app, &job, &taken, &prepared).await?,
+        Err(NotReady::Refused(refusal)) => refuse(app, &job, &taken, &refusal).await?,
+        Err(NotReady::Failed(error)) => {
             let counts = !matches!(error.kind, ErrorKind::Unavailable | ErrorKind::OutOfStorage);
             let pause = if counts { Duration::from_secs(1 << taken.tries.min(MOST_TRIES)) } else { AGAIN };
             tracing::warn!(

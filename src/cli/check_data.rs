@@ -10,7 +10,7 @@ use clap::ArgMatches;
 
 use super::output::{answer, remark};
 use crate::dataset::images::IMAGE_COLUMN;
-use crate::dataset::prepare::{self, Found, Inputs, Wanted};
+use crate::dataset::prepare::{self, Found, Parts, Source, Wanted};
 use crate::dataset::{Input, detect_format, rows};
 use crate::domain::backbone::Backbone;
 use crate::domain::job::DatasetOptions;
@@ -29,9 +29,14 @@ pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<ExitCode> {
         Some(word) => Method::parse(&word).map_err(|error| anyhow::anyhow!(error.message))?,
         None => likely_method(&training)?,
     };
-    let inputs = Inputs { training, validation: input(arguments, "validation")?, test: input(arguments, "test")? };
-    let found = prepare::prepare(&inputs, &Wanted { method, problem: None, options });
-    let Found { report, labels, .. } = found.with_context(|| inputs.training.path.display().to_string())?;
+    let path = training.path.display().to_string();
+    let sources = Parts {
+        training: Source::File(training),
+        validation: input(arguments, "validation")?.map(Source::File),
+        test: input(arguments, "test")?.map(Source::File),
+    };
+    let found = prepare::prepare(sources, &Wanted { method, problem: None, options });
+    let Found { report, labels, .. } = found.context(path)?;
     let mut lines = format!("method: {method}\n");
     show(&mut lines, "training", &report.training)?;
     if let Some(validation) = &report.validation {
@@ -75,9 +80,8 @@ fn likely_method(training: &Input) -> anyhow::Result<Method> {
     let has_images = match training.format {
         DataFormat::Zip | DataFormat::Tar => true,
         DataFormat::Jsonl => {
-            let has_image = |row: rows::Row<'_>| row.get(IMAGE_COLUMN).map(drop);
-            let first = rows::of_first(training, has_image);
-            first.with_context(|| training.path.display().to_string())?.is_some()
+            let first = rows::first(training).with_context(|| training.path.display().to_string())?;
+            first.is_some_and(|row| row.get(IMAGE_COLUMN).is_some())
         }
         DataFormat::Csv | DataFormat::Text => false,
     };
@@ -85,14 +89,14 @@ fn likely_method(training: &Input) -> anyhow::Result<Method> {
 }
 
 fn show(lines: &mut String, name: &str, report: &ExamplesReport) -> std::fmt::Result {
-    let content = if let Some(ImageStatistics { widths, heights, .. }) = &report.images {
+    let content = if let Some(ImageStatistics { widths, heights, .. }) = report.images() {
         format!("images of {}×{} to {}×{} pixels", widths.min, heights.min, widths.max, heights.max)
     } else {
-        let lengths = &report.text_lengths;
+        let lengths = report.text_lengths();
         format!("texts of {} to {} characters, {:.1} on average", lengths.min, lengths.max, lengths.mean)
     };
     writeln!(lines, "{name}: {} examples, {} labels; {content}", report.examples, report.label_count())?;
-    let mut labels: Vec<(&String, &u64)> = report.labels.iter().collect();
+    let mut labels: Vec<(&String, &u64)> = report.labels().iter().collect();
     labels.sort_by_key(|(label, count)| (std::cmp::Reverse(**count), label.as_str()));
     for (label, count) in labels.iter().take(SHOWN_LABELS) {
         writeln!(lines, "  {count:8}  {label}")?;

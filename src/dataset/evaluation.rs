@@ -3,44 +3,41 @@
 use std::collections::HashSet;
 use std::io;
 
-use super::Input;
-use super::examples;
-use super::labelled::Columns;
-use super::prepare::usable;
+use super::columns::Columns;
+use super::kinds;
+use super::prepare::{Source, Wanted, usable};
 use crate::domain::clip::clipped;
-use crate::domain::job::{DatasetOptions, JobError};
-use crate::domain::method::DataKind;
-use crate::domain::report::ExamplesReport;
+use crate::domain::job::JobError;
+use crate::domain::reading::{Overlap, Reading};
 
-/// Reads the test file of an evaluation; `labels` are those that the model knows. The inner result says whether the file
-/// can be evaluated.
+/// Reads the test file of an evaluation, unless it is known; `labels` are those that the model knows. The inner result
+/// says whether the file can be evaluated.
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn check(
-    test: &Input,
-    kind: DataKind,
-    options: &DatasetOptions,
-    labels: &[String],
-) -> io::Result<(ExamplesReport, Result<(), JobError>)> {
-    let columns = Columns { text: options.text_column.as_deref(), label: options.label_column.as_deref() };
+pub fn check(test: Source, wanted: &Wanted, labels: &[String]) -> io::Result<(Reading, Result<(), JobError>)> {
+    let problem = wanted.problem.unwrap_or_default();
+    let kind = kinds::of(wanted.method.data(problem));
     let known: HashSet<&str> = labels.iter().map(String::as_str).collect();
-    let report = examples::report(test, kind, columns, |example, faults| {
-        for label in example.labels.iter().filter(|label| !known.contains(label.as_str())) {
-            let message = format!("the label \"{}\" is none of the model's", clipped(label));
-            faults.push_at(&example.place, Some("label"), message);
-        }
+    let reading = test.reading(|input| {
+        let report = kind.report(input, &Columns::from(&wanted.options), &mut |example, faults| {
+            for label in example.labels.iter().filter(|label| !known.contains(label.as_str())) {
+                let message = format!("the label \"{}\" is none of the model's", clipped(label));
+                faults.push_at(&example.place, Some("label"), message);
+            }
+        })?;
+        Ok(Reading { problem, report, overlap: Overlap::default() })
     })?;
-    let verdict = usable(&report, "test_file", "Test file");
-    Ok((report.capped(), verdict))
+    let verdict = usable(&reading.report, "test_file", "Test file");
+    Ok((reading, verdict))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::check;
+    use super::{Source, Wanted, check};
     use crate::dataset::Input;
     use crate::domain::job::DatasetOptions;
-    use crate::domain::method::{DataKind, ProblemType};
+    use crate::domain::method::{Method, ProblemType};
     use crate::domain::report::DataFormat;
 
     fn checked(text: &str, problem: ProblemType) -> Result<(), String> {
@@ -48,7 +45,9 @@ mod tests {
         std::fs::write(file.path(), text).unwrap();
         let input = Input::new(file.path(), DataFormat::Csv);
         let labels = ["no", "yes"].map(str::to_owned);
-        let (_, verdict) = check(&input, DataKind::Labelled(problem), &DatasetOptions::default(), &labels).unwrap();
+        let (method, options) = (Method::TextClassification, DatasetOptions::default());
+        let wanted = Wanted { method, problem: Some(problem), options };
+        let (_, verdict) = check(Source::File(input), &wanted, &labels).unwrap();
         verdict.map_err(|error| error.message)
     }
 

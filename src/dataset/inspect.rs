@@ -1,18 +1,16 @@
-//! What an uploaded file holds, as far as its bytes tell.
+//! What an uploaded file holds, as far as its bytes tell, and which methods can use it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use super::images::{self, IMAGE_COLUMN};
-use super::labelled::{self, Columns, LABEL_COLUMNS};
-use super::rows::{self, Next};
-use super::uses::uses;
-use super::{Bounds, Input, detect_format, examples};
-use crate::domain::method::DataKind;
-use crate::domain::report::{DataFormat, Faults, FileReport};
+use super::entries::good;
+use super::{Bounds, Input, detect_format, images, kinds, rows};
+use crate::domain::method::{METHODS, Method, ProblemType};
+use crate::domain::report::{DataFormat, ExamplesReport, Faults, FileReport, MethodUse, UploadKind};
 
-/// Reads a whole file once to find the faults that make it unreadable, and once more as labelled texts if its first
-/// row looks like one.
+/// Reads a whole file once to find the faults that make it unreadable, and once more as each kind of data that its first
+/// row looks like.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -25,28 +23,32 @@ pub fn inspect(path: &Path, filename: &str, bounds: &Bounds) -> io::Result<FileR
     let mut faults = Faults::default();
     let mut rows = 0;
     let mut columns: Option<Vec<String>> = None;
-    rows::each(&input, &mut faults, |_, row, _| {
+    for row in good(rows::read(&input)?, &mut faults) {
+        let row = row?;
         rows += 1;
         columns.get_or_insert_with(|| row.names().into_iter().map(str::to_owned).collect());
-        Next::Go
-    })?;
+    }
     if rows == 0 && faults.is_empty() {
         faults.push(1, None, "the file holds no data");
     }
     let columns = columns.unwrap_or_default();
-    let has = |name: &str| columns.iter().any(|column| column == name);
-    let text_classification = if faults.is_empty() && labelled::looks_labelled(&columns) {
-        let kind = DataKind::Labelled(labelled::problem_type(&input, Columns::default())?);
-        Some(examples::report(&input, kind, Columns::default(), |_, _| {})?.capped())
-    } else {
-        None
-    };
-    let has_images = format == DataFormat::Jsonl && has(IMAGE_COLUMN) && LABEL_COLUMNS.into_iter().any(has);
-    let image_classification =
-        if faults.is_empty() && has_images { Some(images::survey(&input)?.capped()) } else { None };
     let there: Vec<&str> = columns.iter().map(String::as_str).collect();
-    let report = FileReport { format, rows, faults, text_classification, image_classification, methods: Vec::new() };
-    Ok(with_uses(report, &there))
+    let read_as = if faults.is_empty() { read_as(&input, &there)? } else { BTreeMap::new() };
+    Ok(with_uses(FileReport { format, rows, faults, read_as, methods: Vec::new() }, &there))
+}
+
+/// Reads a file once more as each kind of data that it looks like.
+fn read_as(input: &Input, there: &[&str]) -> io::Result<BTreeMap<UploadKind, ExamplesReport>> {
+    let mut reports = BTreeMap::new();
+    for method in METHODS {
+        let kind = kinds::of(method.data(ProblemType::default()));
+        if let Some(named) = kind.upload_kind()
+            && let Some(report) = kind.inspect(input, there)?
+        {
+            reports.insert(named, report.capped());
+        }
+    }
+    Ok(reports)
 }
 
 /// The same report with what the file can be used for.
@@ -55,6 +57,28 @@ fn with_uses(report: FileReport, there: &[&str]) -> FileReport {
         return report;
     }
     FileReport { methods: uses(&report, there), ..report }
+}
+
+/// What a readable file can be used for. `there` are the names of the fields of its first row.
+fn uses(report: &FileReport, there: &[&str]) -> Vec<MethodUse> {
+    METHODS
+        .into_iter()
+        .map(|method| {
+            let reason = fits(method, report, there).err();
+            MethodUse { method, usable: reason.is_none(), reason }
+        })
+        .collect()
+}
+
+fn fits(method: Method, report: &FileReport, there: &[&str]) -> Result<(), String> {
+    let kind = kinds::of(method.data(ProblemType::default()));
+    kind.fits(report.format, there)?;
+    match kind.upload_kind().and_then(|kind| report.read_as.get(&kind)) {
+        Some(ExamplesReport { faults, .. }) if !faults.is_empty() => {
+            Err(format!("{} faults: {}", faults.count, faults.summary()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// An archive is read as labelled images, which is all that archives are for: without a single one it is unreadable.
@@ -68,15 +92,15 @@ fn archive(input: &Input) -> io::Result<FileReport> {
         }
     }
     let rows = report.examples;
-    let (format, text_classification, image_classification) = (input.format, None, Some(report));
-    let report = FileReport { format, rows, faults, text_classification, image_classification, methods: Vec::new() };
+    let read_as = BTreeMap::from([(UploadKind::LabelledImages, report)]);
+    let report = FileReport { format: input.format, rows, faults, read_as, methods: Vec::new() };
     Ok(with_uses(report, &[]))
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Bounds, inspect};
-    use crate::domain::report::{DataFormat, FileReport};
+    use crate::domain::report::{DataFormat, FileReport, UploadKind};
 
     fn inspect_bytes(name: &str, bytes: &[u8]) -> FileReport {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -88,9 +112,10 @@ mod tests {
     fn labelled_texts_get_their_histogram() {
         let report = inspect_bytes("a.csv", b"text,category\nhello,x\nworld!,y\nagain,x\n");
         assert_eq!((report.format, report.rows, report.is_readable()), (DataFormat::Csv, 3, true));
-        let labelled = report.text_classification.unwrap();
-        assert_eq!(labelled.labels.into_iter().collect::<Vec<_>>(), [("x".to_owned(), 2), ("y".to_owned(), 1)]);
-        assert_eq!((labelled.text_lengths.min, labelled.text_lengths.max), (5, 6));
+        let labelled = &report.read_as[&UploadKind::LabelledTexts];
+        let labels = labelled.labels().iter().map(|(label, count)| (label.as_str(), *count));
+        assert_eq!(labels.collect::<Vec<_>>(), [("x", 2), ("y", 1)]);
+        assert_eq!((labelled.text_lengths().min, labelled.text_lengths().max), (5, 6));
     }
 
     #[test]
@@ -105,7 +130,7 @@ mod tests {
     #[test]
     fn other_json_lines_are_readable_but_not_labelled() {
         let report = inspect_bytes("chat.jsonl", b"{\"messages\": []}\n");
-        assert!(report.is_readable() && report.text_classification.is_none());
+        assert!(report.is_readable() && report.read_as.is_empty());
     }
 
     #[test]

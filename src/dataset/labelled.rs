@@ -4,22 +4,15 @@ use std::io;
 
 use serde_json::Value;
 
-use super::rows::{self, MISSING, Next, Row, kind, listed};
-use super::{Input, MAX_LABELS};
+use super::columns::{Columns, LABEL_COLUMNS, LABELS_COLUMN, PAIR_COLUMN, TEXT_COLUMN, no_text};
+use super::entries::{Entries, Entry, Step, further, good};
+use super::kind::{Kind, OnExample, check_labels, held_out_of_each_label};
+use super::row::{MISSING, Row, kind, listed};
+use super::split::held_out_of;
+use super::tally::Tally;
+use super::{Input, MAX_LABELS, rows};
 use crate::domain::method::ProblemType;
-use crate::domain::report::{DataFormat, Faults};
-
-/// Keys and columns that hold the label, unless the job names one; the first that is there counts.
-pub const LABEL_COLUMNS: [&str; 3] = ["label", "category", "class"];
-
-/// The key that holds the list of labels, where an example may have several.
-pub const LABELS_COLUMN: &str = "labels";
-
-/// The key or column that holds the text, unless the job names one.
-pub const TEXT_COLUMN: &str = "text";
-
-/// The key or column that holds the second text of a pair, where there is one.
-pub const PAIR_COLUMN: &str = "text_pair";
+use crate::domain::report::{Contents, DataFormat, ExamplesReport, Fault, Faults, UploadKind, Values};
 
 /// The longest label, in characters.
 const LABEL_CHARS: usize = 256;
@@ -54,147 +47,155 @@ impl Example {
     }
 }
 
-/// Which keys or columns hold text and label; None means the usual ones.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Columns<'a> {
-    pub text: Option<&'a str>,
-    pub label: Option<&'a str>,
-}
-
 /// The columns of a file, as its first row has them.
-struct Found {
+struct Names {
     text: String,
     pair: Option<String>,
     label: String,
-}
-
-impl Columns<'_> {
-    /// The name of the text column.
-    pub fn text(&self) -> &str {
-        self.text.unwrap_or(TEXT_COLUMN)
-    }
-
-    fn find(&self, there: &[&str], problem: ProblemType) -> Result<Found, (&'static str, String)> {
-        let text = self.text();
-        if !there.contains(&text) {
-            return Err(("text", no_text(text, there)));
-        }
-        let usual: &[&str] =
-            if problem == ProblemType::MultiLabelClassification { &[LABELS_COLUMN] } else { &LABEL_COLUMNS };
-        let label = match self.label {
-            Some(name) => there.contains(&name).then_some(name),
-            None => usual.iter().copied().find(|name| there.contains(name)),
-        };
-        let Some(label) = label else {
-            let wanted = self.label.map_or_else(|| listed(usual), |name| format!("\"{name}\""));
-            let found = listed(there);
-            let message =
-                format!("there is no label column ({wanted}); found {found}; name it in dataset.label_column");
-            return Err(("label", message));
-        };
-        let pair = there.contains(&PAIR_COLUMN).then(|| PAIR_COLUMN.to_owned());
-        Ok(Found { text: text.to_owned(), pair, label: label.to_owned() })
-    }
-}
-
-/// What is said where the column of the text is not among those that are there.
-pub(super) fn no_text(column: &str, there: &[&str]) -> String {
-    format!("there is no text column \"{column}\"; found {}; name it in dataset.text_column", listed(there))
-}
-
-/// Whether fields of these names can be labelled texts, of one label or of several.
-///
-/// # Errors
-/// What is missing.
-pub(super) fn fits(there: &[&str]) -> Result<(), String> {
-    let find = |problem| Columns::default().find(there, problem).map_err(|(_, message)| message);
-    let one = find(ProblemType::SingleLabelClassification);
-    one.or_else(|why| find(ProblemType::MultiLabelClassification).map_err(|_| why)).map(drop)
 }
 
 /// What a file asks for, where the job does not say: several labels where the first row has a list of them, else one.
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn problem_type(input: &Input, columns: Columns<'_>) -> io::Result<ProblemType> {
-    let label = columns.label.unwrap_or(LABELS_COLUMN);
-    let is_list = |row: Row<'_>| matches!(row.get(label).as_deref(), Some(Value::Array(_))).then_some(());
-    let lists = rows::of_first(input, is_list)?.is_some();
+pub fn problem_type(input: &Input, columns: &Columns) -> io::Result<ProblemType> {
+    let label = columns.label.as_deref().unwrap_or(LABELS_COLUMN);
+    let is_list = |row: &Row| matches!(row.get(label).as_deref(), Some(Value::Array(_)));
+    let lists = rows::first(input)?.as_ref().is_some_and(is_list);
     Ok(if lists { ProblemType::MultiLabelClassification } else { ProblemType::SingleLabelClassification })
 }
 
-/// Whether the names of a file's fields look like labelled texts.
-pub fn looks_labelled(names: &[String]) -> bool {
-    let has = |name: &str| names.iter().any(|other| other == name);
-    has(TEXT_COLUMN) && (LABEL_COLUMNS.into_iter().any(has) || has(LABELS_COLUMN))
-}
+/// Texts with labels or values.
+pub struct LabelledTexts(pub ProblemType);
 
-/// Calls `on_example` for each good row of the file, in order, and records the faults of all others.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn read(
-    input: &Input,
-    columns: Columns<'_>,
-    problem: ProblemType,
-    faults: &mut Faults,
-    mut on_example: impl FnMut(Example),
-) -> io::Result<()> {
-    let mut found: Option<Found> = None;
-    rows::each(input, faults, |line, row, faults| {
-        if found.is_none() {
-            let there = row.names();
-            // A JSON object may lack in its first row what others have; a CSV header speaks for all rows.
-            let (at, next) = if input.format == DataFormat::Csv { (1, Next::Stop) } else { (line, Next::Go) };
-            match columns.find(&there, problem) {
-                Ok(names) => {
-                    let wanted = [Some(&names.text), names.pair.as_ref(), Some(&names.label)];
-                    let twice = |name: &&String| there.iter().filter(|other| *other == name).count() > 1;
-                    if let Some(name) = wanted.into_iter().flatten().find(twice) {
-                        faults.push(at, Some(name), "stands more than once in the header");
-                        return Next::Stop;
-                    }
-                    found = Some(names);
-                }
-                Err((field, message)) => {
-                    faults.push(at, Some(field), message);
-                    return next;
-                }
+impl Kind for LabelledTexts {
+    fn fits(&self, format: DataFormat, there: &[&str]) -> Result<(), String> {
+        rows::fit(format)?;
+        let find = |problem| Columns::default().find(there, problem).map_err(|(_, message)| message);
+        let one = find(ProblemType::SingleLabelClassification);
+        one.or_else(|why| find(ProblemType::MultiLabelClassification).map_err(|_| why)).map(drop)
+    }
+
+    fn report(&self, input: &Input, columns: &Columns, on_example: &mut OnExample<'_>) -> io::Result<ExamplesReport> {
+        let (mut tally, mut values, mut faults) = (Tally::new(on_example), Values::default(), Faults::default());
+        for example in good(read(input, columns.clone(), self.0)?, &mut faults) {
+            let example = example?;
+            let whole = example.pair.as_ref().map(|pair| format!("{}\u{1f}{pair}", example.text));
+            let texts = std::iter::once(example.text.as_str()).chain(example.pair.as_deref());
+            tally.add(example.line, whole.as_deref().unwrap_or(&example.text), example.labels(), texts);
+            if let Target::Value(value) = example.target {
+                values.add(value, tally.examples());
             }
         }
-        if let Some(names) = &found {
-            keep(line, row, names, problem, faults, &mut on_example);
-        }
-        Next::Go
-    })
-}
+        Ok(tally.report(faults, |labels, text_lengths| match self.0 {
+            ProblemType::Regression => Contents::Valued { values, text_lengths },
+            _ => Contents::Labelled { labels, text_lengths },
+        }))
+    }
 
-/// Hands out an example, or records what is wrong with its parts.
-fn keep(
-    line: u64,
-    row: Row<'_>,
-    names: &Found,
-    problem: ProblemType,
-    faults: &mut Faults,
-    on_example: &mut impl FnMut(Example),
-) {
-    let text = row.text(&names.text);
-    let pair = names.pair.as_ref().map(|name| row.text(name)).transpose();
-    let target = target(row, &names.label, problem);
-    match (text, pair, target) {
-        (Ok(text), Ok(pair), Ok(target)) => on_example(Example { line, text, pair, target }),
-        (text, pair, target) => {
-            let parts = [("text", text.err()), (PAIR_COLUMN, pair.err()), ("label", target.err())];
-            for (field, message) in parts {
-                if let Some(message) = message {
-                    faults.push(line, Some(field), message);
-                }
+    fn upload_kind(&self) -> Option<UploadKind> {
+        Some(UploadKind::LabelledTexts)
+    }
+
+    fn inspect(&self, input: &Input, there: &[&str]) -> io::Result<Option<ExamplesReport>> {
+        let has = |name: &str| there.contains(&name);
+        if !has(TEXT_COLUMN) || !(LABEL_COLUMNS.into_iter().any(has) || has(LABELS_COLUMN)) {
+            return Ok(None);
+        }
+        let usual = Columns::default();
+        Self(problem_type(input, &usual)?).report(input, &usual, &mut |_, _| {}).map(Some)
+    }
+
+    fn check_training(&self, report: &ExamplesReport) -> Result<(), String> {
+        match self.0 {
+            ProblemType::SingleLabelClassification => check_labels(report),
+            ProblemType::MultiLabelClassification if report.labels().is_empty() => {
+                Err("No example of the training file has a label.".to_owned())
             }
+            ProblemType::MultiLabelClassification | ProblemType::Regression => Ok(()),
+        }
+    }
+
+    fn held_out(&self, report: &ExamplesReport, fraction: f64) -> u64 {
+        match self.0 {
+            ProblemType::SingleLabelClassification => held_out_of_each_label(report, fraction),
+            ProblemType::MultiLabelClassification | ProblemType::Regression => held_out_of(report.examples, fraction),
         }
     }
 }
 
-fn target(row: Row<'_>, name: &str, problem: ProblemType) -> Result<Target, String> {
+/// The labelled texts of a file.
+///
+/// # Errors
+/// The file cannot be opened.
+pub fn read(input: &Input, columns: Columns, problem: ProblemType) -> io::Result<Entries<Example>> {
+    let mut names = None;
+    Ok(further(rows::read(input)?, move |row| {
+        if names.is_none() {
+            match columns.find_in(&row, problem) {
+                Ok(found) => names = Some(found),
+                Err(step) => return Ok(step),
+            }
+        }
+        Ok(names.as_ref().map_or(Step::PassOver, |names| Step::To(example(&row, names, problem))))
+    }))
+}
+
+impl Columns {
+    fn find(&self, there: &[&str], problem: ProblemType) -> Result<Names, (&'static str, String)> {
+        let text = self.text();
+        if !there.contains(&text) {
+            return Err(("text", no_text(text, there)));
+        }
+        let usual: &[&str] =
+            if problem == ProblemType::MultiLabelClassification { &[LABELS_COLUMN] } else { &LABEL_COLUMNS };
+        let label = match self.label.as_deref() {
+            Some(name) => there.contains(&name).then_some(name),
+            None => usual.iter().copied().find(|name| there.contains(name)),
+        };
+        let Some(label) = label else {
+            let wanted = self.label.as_ref().map_or_else(|| listed(usual), |name| format!("\"{name}\""));
+            let found = listed(there);
+            let message =
+                format!("there is no label column ({wanted}); found {found}; name it in dataset.label_column");
+            return Err(("label", message));
+        };
+        let pair = there.contains(&PAIR_COLUMN).then(|| PAIR_COLUMN.to_owned());
+        Ok(Names { text: text.to_owned(), pair, label: label.to_owned() })
+    }
+
+    /// The names that the first row has, or what becomes of a row that does not say them.
+    fn find_in(&self, row: &Row, problem: ProblemType) -> Result<Names, Step<Example>> {
+        let there = row.names();
+        // A JSON object may lack in its first row what others have; a CSV header speaks for all rows.
+        let line = if row.has_header() { 1 } else { row.line };
+        let names = self.find(&there, problem).map_err(|(field, message)| {
+            let fault = Fault::new(line, Some(field), message);
+            if row.has_header() { Step::End(fault) } else { Step::faulty(fault) }
+        })?;
+        let twice = |name: &&String| there.iter().filter(|other| *other == name).count() > 1;
+        let wanted = [Some(&names.text), names.pair.as_ref(), Some(&names.label)];
+        let doubled = wanted.into_iter().flatten().find(twice).cloned();
+        let fault = |name: String| Fault::new(line, Some(&name), "stands more than once in the header");
+        doubled.map_or(Ok(names), |name| Err(Step::End(fault(name))))
+    }
+}
+
+/// The example that a row is, or what is wrong with its parts.
+fn example(row: &Row, names: &Names, problem: ProblemType) -> Entry<Example> {
+    let text = row.text(&names.text);
+    let pair = names.pair.as_ref().map(|name| row.text(name)).transpose();
+    let target = target(row, &names.label, problem);
+    match (text, pair, target) {
+        (Ok(text), Ok(pair), Ok(target)) => Entry::Good(Example { line: row.line, text, pair, target }),
+        (text, pair, target) => {
+            let parts = [("text", text.err()), (PAIR_COLUMN, pair.err()), ("label", target.err())];
+            Entry::Faulty(parts.into_iter().filter_map(|(field, why)| Some(row.fault(field, why?))).collect())
+        }
+    }
+}
+
+fn target(row: &Row, name: &str, problem: ProblemType) -> Result<Target, String> {
     let value = row.get(name).ok_or(MISSING)?;
     match problem {
         ProblemType::SingleLabelClassification => label(&value).map(Target::Class),
@@ -213,7 +214,7 @@ fn target(row: Row<'_>, name: &str, problem: ProblemType) -> Result<Target, Stri
         ProblemType::Regression => {
             let number = match &*value {
                 Value::Number(number) => number.as_f64(),
-                Value::String(text) if matches!(row, Row::Csv { .. }) => text.trim().parse().ok(),
+                Value::String(text) if row.has_header() => text.trim().parse().ok(),
                 other => return Err(format!("must be a number, not {}", kind(other))),
             };
             // In float32, as the model computes.
@@ -251,12 +252,13 @@ pub(super) fn checked_label(label: String) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::{Columns, Example, Input, Target, problem_type, read};
+    use crate::dataset::entries::good;
     use crate::domain::method::ProblemType;
     use crate::domain::report::{DataFormat, Faults};
 
     const SINGLE: ProblemType = ProblemType::SingleLabelClassification;
 
-    fn read_bytes(bytes: &[u8], format: DataFormat, columns: Columns<'_>) -> (Vec<Example>, Vec<String>) {
+    fn read_bytes(bytes: &[u8], format: DataFormat, columns: Columns) -> (Vec<Example>, Vec<String>) {
         read_as(SINGLE, bytes, format, columns)
     }
 
@@ -264,13 +266,13 @@ mod tests {
         problem: ProblemType,
         bytes: &[u8],
         format: DataFormat,
-        columns: Columns<'_>,
+        columns: Columns,
     ) -> (Vec<Example>, Vec<String>) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        let (mut examples, mut faults) = (Vec::new(), Faults::default());
-        read(&Input::new(file.path(), format), columns, problem, &mut faults, |example| examples.push(example))
-            .unwrap();
+        let mut faults = Faults::default();
+        let entries = read(&Input::new(file.path(), format), columns, problem).unwrap();
+        let examples = good(entries, &mut faults).map(Result::unwrap).collect();
         let faults = faults
             .listed
             .into_iter()
@@ -301,8 +303,8 @@ mod tests {
 
     #[test]
     fn columns_can_be_named() {
-        let columns = Columns { text: Some("body"), label: Some("topic") };
-        let (examples, _) = read_bytes(b"topic,body,label\nx,hello,no\n", DataFormat::Csv, columns);
+        let columns = Columns { text: Some("body".to_owned()), label: Some("topic".to_owned()) };
+        let (examples, _) = read_bytes(b"topic,body,label\nx,hello,no\n", DataFormat::Csv, columns.clone());
         assert_eq!(examples, [example(2, "hello", "x")]);
         let (_, faults) = read_bytes(b"topic,text\nx,hello\n", DataFormat::Csv, columns);
         assert_eq!(
@@ -403,7 +405,7 @@ mod tests {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), bytes).unwrap();
             assert_eq!(
-                problem_type(&Input::new(file.path(), DataFormat::Jsonl), Columns::default()).unwrap(),
+                problem_type(&Input::new(file.path(), DataFormat::Jsonl), &Columns::default()).unwrap(),
                 expected
             );
         }

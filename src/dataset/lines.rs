@@ -53,49 +53,54 @@ pub(super) fn first_line_ends_in_crlf(path: &Path) -> io::Result<bool> {
 }
 
 /// A line without its end.
-pub(super) enum Line<'a> {
-    Text(&'a str),
+pub(super) enum Line {
+    Text(String),
     NotUtf8,
     TooLong,
 }
 
-/// The lines of a file, one at a time.
+/// The lines of a file with their numbers, from 1, one at a time.
 pub(super) struct Lines {
     reader: BufReader<File>,
-    buffer: Vec<u8>,
     longest: usize,
     number: u64,
 }
 
+impl Iterator for Lines {
+    type Item = io::Result<(u64, Line)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.read().transpose()
+    }
+}
+
 impl Lines {
     pub(super) fn open(path: &Path, longest: usize) -> io::Result<Self> {
-        Ok(Self { reader: open(path)?, buffer: Vec::new(), longest, number: 0 })
+        Ok(Self { reader: open(path)?, longest, number: 0 })
     }
 
-    /// The next line and its number (from 1), or None at the end of the file.
-    pub(super) fn next(&mut self) -> io::Result<Option<(u64, Line<'_>)>> {
-        self.buffer.clear();
+    fn read(&mut self) -> io::Result<Option<(u64, Line)>> {
+        let mut bytes = Vec::new();
         let limit = self.longest as u64 + 2;
-        let read = (&mut self.reader).take(limit).read_until(b'\n', &mut self.buffer)?;
+        let read = (&mut self.reader).take(limit).read_until(b'\n', &mut bytes)?;
         if read == 0 {
             return Ok(None);
         }
         self.number += 1;
-        let ended = self.buffer.ends_with(b"\n");
+        let ended = bytes.ends_with(b"\n");
         if ended {
-            self.buffer.pop();
+            bytes.pop();
         }
-        if self.buffer.ends_with(b"\r") {
-            self.buffer.pop();
+        if bytes.ends_with(b"\r") {
+            bytes.pop();
         }
-        if self.buffer.len() > self.longest {
+        if bytes.len() > self.longest {
             if !ended {
                 self.skip_line()?;
             }
             return Ok(Some((self.number, Line::TooLong)));
         }
-        let line = std::str::from_utf8(&self.buffer).map_or(Line::NotUtf8, Line::Text);
-        Ok(Some((self.number, line)))
+        Ok(Some((self.number, String::from_utf8(bytes).map_or(Line::NotUtf8, Line::Text))))
     }
 
     fn skip_line(&mut self) -> io::Result<()> {
@@ -156,16 +161,12 @@ mod tests {
     fn lines(bytes: &[u8], longest: usize) -> Vec<String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        let mut lines = Lines::open(file.path(), longest).unwrap();
-        let mut shown = Vec::new();
-        while let Some((number, line)) = lines.next().unwrap() {
-            shown.push(match line {
-                Line::Text(text) => format!("{number}:{text}"),
-                Line::NotUtf8 => format!("{number}!utf8"),
-                Line::TooLong => format!("{number}!long"),
-            });
-        }
-        shown
+        let shown = |(number, line)| match line {
+            Line::Text(text) => format!("{number}:{text}"),
+            Line::NotUtf8 => format!("{number}!utf8"),
+            Line::TooLong => format!("{number}!long"),
+        };
+        Lines::open(file.path(), longest).unwrap().map(|line| shown(line.unwrap())).collect()
     }
 
     #[test]

@@ -2,9 +2,13 @@
 
 use std::io;
 
-use super::Input;
-use super::rows::{self, Next, listed};
-use crate::domain::report::{DataFormat, Faults};
+use super::columns::Columns;
+use super::entries::{Entries, Entry, Step, further, good};
+use super::kind::{Kind, OnExample};
+use super::row::{Row, listed};
+use super::tally::Tally;
+use super::{Input, rows};
+use crate::domain::report::{Contents, DataFormat, ExamplesReport, Faults};
 
 /// The names of the texts, in order; the last is optional.
 pub const COLUMNS: [&str; 3] = ["anchor", "positive", "negative"];
@@ -26,39 +30,41 @@ impl Triplet {
     }
 }
 
-/// Calls `on_row` for each good row of the file, in order, and records the faults of all others.
+/// The pairs or triplets of a file.
 ///
 /// # Errors
-/// The file cannot be read.
-pub fn read(input: &Input, faults: &mut Faults, mut on_row: impl FnMut(Triplet)) -> io::Result<()> {
+/// The file cannot be opened.
+pub fn read(input: &Input) -> io::Result<Entries<Triplet>> {
     let mut with_negative = None;
-    rows::each(input, faults, |line, row, faults| {
+    Ok(further(rows::read(input)?, move |row| {
         if with_negative.is_none() {
             let there = row.names();
             if let Err((absent, message)) = find(&there) {
-                faults.push(line, Some(absent), message);
-                return if input.format == DataFormat::Csv { Next::Stop } else { Next::Go };
+                let fault = row.fault(absent, message);
+                return Ok(if row.has_header() { Step::End(fault) } else { Step::faulty(fault) });
             }
             with_negative = Some(there.contains(&COLUMNS[2]));
         }
-        let wanted = if with_negative == Some(true) { 3 } else { 2 };
-        let mut texts = Vec::with_capacity(wanted);
-        for name in &COLUMNS[..wanted] {
-            match row.text(name) {
-                Ok(text) => texts.push(text),
-                Err(message) => faults.push(line, Some(name), message),
-            }
+        Ok(Step::To(triplet(&row, with_negative == Some(true))))
+    }))
+}
+
+/// The triplet that a row is, or what is wrong with its texts.
+fn triplet(row: &Row, with_negative: bool) -> Entry<Triplet> {
+    let (anchor, positive) = (row.text(COLUMNS[0]), row.text(COLUMNS[1]));
+    let negative = with_negative.then(|| row.text(COLUMNS[2])).transpose();
+    let odd = !with_negative && row.get(COLUMNS[2]).is_some();
+    match (anchor, positive, negative) {
+        (Ok(anchor), Ok(positive), Ok(negative)) if !odd => {
+            Entry::Good(Triplet { line: row.line, anchor, positive, negative })
         }
-        if wanted == 2 && row.get(COLUMNS[2]).is_some() {
-            faults.push(line, Some(COLUMNS[2]), "is here, but not in the first row; give it in every row or in none");
-        } else if texts.len() == wanted {
-            let mut texts = texts.into_iter();
-            if let (Some(anchor), Some(positive)) = (texts.next(), texts.next()) {
-                on_row(Triplet { line, anchor, positive, negative: texts.next() });
-            }
+        (anchor, positive, negative) => {
+            const ODD: &str = "is here, but not in the first row; give it in every row or in none";
+            let parts = [anchor.err(), positive.err(), negative.err().or_else(|| odd.then(|| ODD.to_owned()))];
+            let named = COLUMNS.into_iter().zip(parts);
+            Entry::Faulty(named.filter_map(|(name, why)| Some(row.fault(name, why?))).collect())
         }
-        Next::Go
-    })
+    }
 }
 
 /// The first field that is missing, and how that is said.
@@ -67,24 +73,37 @@ fn find(there: &[&str]) -> Result<(), (&'static str, String)> {
     absent.map_or(Ok(()), |name| Err((*name, format!("there is no \"{name}\"; found {}", listed(there)))))
 }
 
-/// Whether fields of these names can be pairs.
-///
-/// # Errors
-/// What is missing.
-pub(super) fn fits(there: &[&str]) -> Result<(), String> {
-    find(there).map_err(|(_, message)| message)
+/// Pairs or triplets of texts.
+pub struct Pairs;
+
+impl Kind for Pairs {
+    fn fits(&self, format: DataFormat, there: &[&str]) -> Result<(), String> {
+        rows::fit(format)?;
+        find(there).map_err(|(_, message)| message)
+    }
+
+    fn report(&self, input: &Input, _columns: &Columns, on_example: &mut OnExample<'_>) -> io::Result<ExamplesReport> {
+        let (mut tally, mut faults) = (Tally::new(on_example), Faults::default());
+        for triplet in good(read(input)?, &mut faults) {
+            let triplet = triplet?;
+            let key = format!("{}\u{1f}{}", triplet.anchor, triplet.positive);
+            tally.add(triplet.line, &key, &[], triplet.texts());
+        }
+        Ok(tally.report(faults, |_, text_lengths| Contents::Texts { text_lengths }))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Input, Triplet, read};
+    use super::{Input, Triplet, good, read};
     use crate::domain::report::{DataFormat, Faults};
 
     fn read_bytes(bytes: &[u8], format: DataFormat) -> (Vec<Triplet>, Vec<String>) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        let (mut found, mut faults) = (Vec::new(), Faults::default());
-        read(&Input::new(file.path(), format), &mut faults, |triplet| found.push(triplet)).unwrap();
+        let mut faults = Faults::default();
+        let triplets = read(&Input::new(file.path(), format)).unwrap();
+        let found = good(triplets, &mut faults).map(Result::unwrap).collect();
         let shown = |fault: crate::domain::report::Fault| {
             format!("{} {} {}", fault.line, fault.field.unwrap_or_default(), fault.message)
         };

@@ -5,23 +5,42 @@ use std::io;
 
 use sha2::{Digest, Sha256};
 
-use super::examples::{self, Seen};
-use super::labelled::Columns;
-use super::split::held_out_of;
-use super::{Input, labelled};
+use super::columns::Columns;
+use super::kind::Kind;
+use super::{Input, kinds, labelled};
 use crate::domain::clip::clipped;
 use crate::domain::job::{DEFAULT_VALIDATION_SPLIT, DatasetOptions, JobError, MIN_EXAMPLES};
 use crate::domain::method::{DataKind, Method, ProblemType};
-use crate::domain::report::{DataReport, ExamplesReport, Faults};
+use crate::domain::reading::{Overlap, Reading};
+use crate::domain::report::{DataReport, ExamplesReport};
 
 /// How many lines of overlapping texts are listed.
 const LISTED_OVERLAPS: usize = 20;
 
-/// The files of a job.
-pub struct Inputs {
-    pub training: Input,
-    pub validation: Option<Input>,
-    pub test: Option<Input>,
+/// Something of each file of a job.
+#[derive(Clone, Debug)]
+pub struct Parts<T> {
+    pub training: T,
+    pub validation: Option<T>,
+    pub test: Option<T>,
+}
+
+/// A file of a job.
+#[derive(Clone, Debug)]
+pub enum Source {
+    File(Input),
+    /// What was found when the same was asked of the file before.
+    Known(Box<Reading>),
+}
+
+impl Source {
+    /// What is found in the file, by `read` unless it is known.
+    pub(super) fn reading(self, read: impl FnOnce(&Input) -> io::Result<Reading>) -> io::Result<Reading> {
+        match self {
+            Self::File(input) => read(&input),
+            Self::Known(reading) => Ok(*reading),
+        }
+    }
 }
 
 /// What a job wants of its files.
@@ -40,79 +59,105 @@ pub struct Found {
     pub problem: ProblemType,
     /// The labels in the order of their class numbers, if the files can be trained on.
     pub labels: Result<Vec<String>, JobError>,
+    /// What was found in each, or was known.
+    pub readings: Parts<Reading>,
 }
 
-/// Reads all files and checks them against each other.
+/// Reads the files that are not known, and checks all against each other. A validation file is compared with the texts of
+/// the training file, so that one must be read where it is.
 ///
 /// # Errors
 /// A file cannot be read.
-pub fn prepare(inputs: &Inputs, wanted: &Wanted) -> io::Result<Found> {
-    let options = &wanted.options;
-    let columns = Columns { text: options.text_column.as_deref(), label: options.label_column.as_deref() };
-    let problem = match wanted.problem {
-        Some(problem) => problem,
-        None => match wanted.method.data(ProblemType::default()) {
-            DataKind::Labelled(_) => labelled::problem_type(&inputs.training, columns)?,
-            _ => ProblemType::default(),
-        },
-    };
-    let kind = wanted.method.data(problem);
-    let mut report = DataReport::default();
+pub fn prepare(sources: Parts<Source>, wanted: &Wanted) -> io::Result<Found> {
+    let columns = Columns::from(&wanted.options);
+    let problem = problem(&sources.training, wanted, &columns)?;
+    let reader = Reader { kind: kinds::of(wanted.method.data(problem)), columns, problem };
+    let compares = matches!(sources.validation, Some(Source::File(_)));
+    if compares && matches!(sources.training, Source::Known(_)) {
+        return Err(io::Error::other("a validation file is compared with a training file that is not read"));
+    }
     let mut texts = HashSet::new();
-    report.training = examples::report(&inputs.training, kind, columns, |example, _| {
-        if inputs.validation.is_some() {
-            texts.insert(fingerprint(example.key));
-        }
-    })?;
-    let training = &report.training;
-    let check_labels = |example: &Seen<'_>, faults: &mut Faults| {
-        for label in example.labels.iter().filter(|label| !training.labels.contains_key(*label)) {
-            faults.push_at(&example.place, Some("label"), unseen(label));
-        }
-    };
-    let (mut overlap, mut overlap_lines) = (0, Vec::new());
-    if let Some(input) = &inputs.validation {
-        report.validation = Some(examples::report(input, kind, columns, |example, faults| {
-            check_labels(example, faults);
-            if texts.contains(&fingerprint(example.key)) {
-                overlap += 1;
-                if overlap_lines.len() < LISTED_OVERLAPS {
-                    overlap_lines.push(example.place.line);
-                }
-            }
-        })?);
-    } else {
-        let fraction = options.validation_split.unwrap_or(DEFAULT_VALIDATION_SPLIT);
-        report.held_out = match kind {
-            DataKind::Images | DataKind::Labelled(ProblemType::SingleLabelClassification) => {
-                training.labels.values().map(|&count| held_out_of(count, fraction)).sum()
-            }
-            _ => held_out_of(training.examples, fraction),
-        };
-    }
-    if let Some(input) = &inputs.test {
-        report.test = Some(examples::report(input, kind, columns, check_labels)?);
-    }
-    report.validation_overlap = overlap;
-    report.validation_overlap_lines = overlap_lines;
+    let training = sources.training.reading(|input| reader.training(input, compares.then_some(&mut texts)))?;
+    let validate = |input: &Input| reader.other(input, &training, &texts);
+    let validation = sources.validation.map(|source| source.reading(validate)).transpose()?;
+    let test = |input: &Input| reader.other(input, &training, &HashSet::new());
+    let test = sources.test.map(|source| source.reading(test)).transpose()?;
+    let readings = Parts { training, validation, test };
+    let kind = reader.kind.as_ref();
+    let report = report(&readings, kind, &wanted.options);
     let labels = verdict(&report, kind);
-    Ok(Found { report: report.capped(), problem, labels })
+    Ok(Found { report: report.capped(), problem, labels, readings })
 }
 
-fn verdict(report: &DataReport, kind: DataKind) -> Result<Vec<String>, JobError> {
-    usable(&report.training, "training_file", "Training file")?;
-    let labels = &report.training.labels;
-    let refuse = |message: String| Err(JobError::new("invalid_training_file", message).param("training_file"));
-    match kind {
-        DataKind::Images | DataKind::Labelled(ProblemType::SingleLabelClassification) if labels.len() < 2 => {
-            let only = labels.keys().next().map(|label| clipped(label)).unwrap_or_default();
-            return refuse(format!("Training file has the one label \"{only}\"; classification needs at least two."));
-        }
-        DataKind::Labelled(ProblemType::MultiLabelClassification) if labels.is_empty() => {
-            return refuse("No example of the training file has a label.".to_owned());
-        }
-        _ => {}
+/// 128 bits of SHA-256: two examples that share them are the same.
+type Fingerprint = [u8; 16];
+
+/// Reads the files of a job.
+struct Reader {
+    kind: Box<dyn Kind>,
+    columns: Columns,
+    problem: ProblemType,
+}
+
+impl Reader {
+    /// Reads the training file, and collects what its examples are known by.
+    fn training(&self, input: &Input, mut texts: Option<&mut HashSet<Fingerprint>>) -> io::Result<Reading> {
+        let report = self.kind.report(input, &self.columns, &mut |example, _| {
+            if let Some(texts) = &mut texts {
+                texts.insert(fingerprint(example.key));
+            }
+        })?;
+        Ok(Reading { problem: self.problem, report, overlap: Overlap::default() })
     }
+
+    /// Reads another file, whose labels must be among those of the training file, and finds its examples among `texts`.
+    fn other(&self, input: &Input, training: &Reading, texts: &HashSet<Fingerprint>) -> io::Result<Reading> {
+        let mut overlap = Overlap::default();
+        let report = self.kind.report(input, &self.columns, &mut |example, faults| {
+            for label in example.labels.iter().filter(|label| !training.report.labels().contains_key(*label)) {
+                faults.push_at(&example.place, Some("label"), unseen(label));
+            }
+            if !texts.is_empty() && texts.contains(&fingerprint(example.key)) {
+                overlap.examples += 1;
+                if overlap.lines.len() < LISTED_OVERLAPS {
+                    overlap.lines.push(example.place.line);
+                }
+            }
+        })?;
+        Ok(Reading { problem: self.problem, report, overlap })
+    }
+}
+
+/// What is to be predicted, where the job leaves it to the training file.
+fn problem(training: &Source, wanted: &Wanted, columns: &Columns) -> io::Result<ProblemType> {
+    match (wanted.problem, training) {
+        (Some(problem), _) => Ok(problem),
+        (None, Source::Known(reading)) => Ok(reading.problem),
+        (None, Source::File(input)) => match wanted.method.data(ProblemType::default()) {
+            DataKind::Labelled(_) => labelled::problem_type(input, columns),
+            _ => Ok(ProblemType::default()),
+        },
+    }
+}
+
+fn report(readings: &Parts<Reading>, kind: &dyn Kind, options: &DatasetOptions) -> DataReport {
+    let Parts { training, validation, test } = readings;
+    let fraction = options.validation_split.unwrap_or(DEFAULT_VALIDATION_SPLIT);
+    let overlap = validation.as_ref().map(|reading| reading.overlap.clone()).unwrap_or_default();
+    DataReport {
+        training: training.report.clone(),
+        validation: validation.as_ref().map(|reading| reading.report.clone()),
+        test: test.as_ref().map(|reading| reading.report.clone()),
+        held_out: if validation.is_some() { 0 } else { kind.held_out(&training.report, fraction) },
+        validation_overlap: overlap.examples,
+        validation_overlap_lines: overlap.lines,
+    }
+}
+
+fn verdict(report: &DataReport, kind: &dyn Kind) -> Result<Vec<String>, JobError> {
+    usable(&report.training, "training_file", "Training file")?;
+    let refuse = |message: String| JobError::new("invalid_training_file", message).param("training_file");
+    kind.check_training(&report.training).map_err(refuse)?;
     for (part, param, name) in
         [(&report.validation, "validation_file", "Validation file"), (&report.test, "test_file", "Test file")]
     {
@@ -120,7 +165,7 @@ fn verdict(report: &DataReport, kind: DataKind) -> Result<Vec<String>, JobError>
             usable(part, param, name)?;
         }
     }
-    Ok(in_class_order(labels.keys().cloned().collect()))
+    Ok(in_class_order(report.training.labels().keys().cloned().collect()))
 }
 
 pub(super) fn usable(report: &ExamplesReport, param: &str, name: &str) -> Result<(), JobError> {
@@ -154,8 +199,7 @@ fn unseen(label: &str) -> String {
     format!("the label \"{}\" does not occur in the training file", clipped(label))
 }
 
-/// 128 bits of SHA-256: two examples that share them are the same.
-fn fingerprint(bytes: &[u8]) -> [u8; 16] {
+fn fingerprint(bytes: &[u8]) -> Fingerprint {
     let digest = Sha256::digest(bytes);
     let mut short = [0; 16];
     short.copy_from_slice(&digest[..16]);
@@ -164,9 +208,10 @@ fn fingerprint(bytes: &[u8]) -> [u8; 16] {
 
 #[cfg(test)]
 mod tests {
-    use super::{Input, Inputs, Wanted, in_class_order};
+    use super::{Input, Parts, Source, Wanted, in_class_order};
     use crate::domain::job::{DatasetOptions, JobError};
     use crate::domain::method::Method;
+    use crate::domain::reading::Reading;
     use crate::domain::report::{DataFormat, DataReport};
 
     fn csv(folder: &tempfile::TempDir, name: &str, rows: &[(&str, &str)]) -> Input {
@@ -182,14 +227,15 @@ mod tests {
         validation: Option<&[(&str, &str)]>,
     ) -> (DataReport, Result<Vec<String>, JobError>) {
         let folder = tempfile::tempdir().unwrap();
-        let inputs = Inputs {
-            training: csv(&folder, "training.csv", training),
-            validation: validation.map(|rows| csv(&folder, "validation.csv", rows)),
+        let file = |name, rows| Source::File(csv(&folder, name, rows));
+        let sources = Parts {
+            training: file("training.csv", training),
+            validation: validation.map(|rows| file("validation.csv", rows)),
             test: None,
         };
         let options = DatasetOptions::default();
         let wanted = Wanted { method: Method::TextClassification, problem: None, options };
-        let found = super::prepare(&inputs, &wanted).unwrap();
+        let found = super::prepare(sources, &wanted).unwrap();
         (found.report, found.labels)
     }
 
@@ -219,6 +265,40 @@ mod tests {
             error.message,
             "Validation file has 1 fault: line 4, label: the label \"maybe\" does not occur in the training file"
         );
+    }
+
+    #[test]
+    fn what_is_known_of_files_gives_what_reading_them_gave() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name, rows: &[(&str, &str)]| csv(&folder, name, rows);
+        let (training, other) = (file("training.csv", &twelve()), [("a", "yes"), ("new", "no"), ("c", "no")]);
+        let (validation, test) = (file("validation.csv", &other), file("test.csv", &other));
+        let options = DatasetOptions::default();
+        let wanted = Wanted { method: Method::TextClassification, problem: None, options };
+        let read = |training, validation, test| {
+            super::prepare(Parts { training, validation: Some(validation), test: Some(test) }, &wanted)
+        };
+        let files = [&training, &validation, &test].map(|input| Source::File(input.clone()));
+        let [training, validation, test] = files.clone();
+        let found = read(training, validation, test).unwrap();
+        assert_eq!((found.report.validation_overlap, found.labels.as_ref().unwrap().len()), (2, 2));
+        let kept = |reading: &Reading| {
+            Source::Known(Box::new(serde_json::from_value(serde_json::to_value(reading).unwrap()).unwrap()))
+        };
+        let Parts { training, validation, test } = &found.readings;
+        let known = [training, validation.as_ref().unwrap(), test.as_ref().unwrap()].map(kept);
+        for (from_files, wanted_error) in
+            [([false; 3], false), ([false, false, true], false), ([false, true, false], true)]
+        {
+            let pick = |i: usize| if from_files[i] { files[i].clone() } else { known[i].clone() };
+            match read(pick(0), pick(1), pick(2)) {
+                Ok(again) => {
+                    assert_eq!((&again.report, &again.labels), (&found.report, &found.labels));
+                    assert!(!wanted_error);
+                }
+                Err(error) => assert!(wanted_error && error.to_string().contains("not read"), "{error}"),
+            }
+        }
     }
 
     #[test]

@@ -2,10 +2,13 @@
 
 use std::io;
 
-use super::Input;
-use super::labelled::{TEXT_COLUMN, no_text};
-use super::rows::{self, LINE_FIELD, Next};
-use crate::domain::report::{DataFormat, Faults};
+use super::columns::{Columns, TEXT_COLUMN, no_text};
+use super::entries::{Entries, Step, further, good};
+use super::kind::{Kind, OnExample};
+use super::row::LINE_FIELD;
+use super::tally::Tally;
+use super::{Input, rows};
+use crate::domain::report::{Contents, DataFormat, ExamplesReport, Fault, Faults};
 
 /// One text, and the line it stands on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,38 +17,46 @@ pub struct Text {
     pub text: String,
 }
 
-/// Calls `on_text` for each good row of the file, in order, and records the faults of all others. `column` is the field
-/// that holds the text; a plain text file has no fields.
+/// The texts of a file. `column` is the field that holds them; a plain text file has no fields.
 ///
 /// # Errors
-/// The file cannot be read.
-pub fn read(input: &Input, column: &str, faults: &mut Faults, mut on_text: impl FnMut(Text)) -> io::Result<()> {
-    let column = if input.format == DataFormat::Text { LINE_FIELD } else { column };
-    rows::each(input, faults, |line, row, faults| {
+/// The file cannot be opened.
+pub fn read(input: &Input, column: &str) -> io::Result<Entries<Text>> {
+    let column = if input.format == DataFormat::Text { LINE_FIELD } else { column }.to_owned();
+    Ok(further(rows::read(input)?, move |row| {
         let there = row.names();
-        if input.format == DataFormat::Csv && !there.contains(&column) {
-            faults.push(1, Some("text"), no_text(column, &there));
-            return Next::Stop;
+        if row.has_header() && !there.contains(&column.as_str()) {
+            return Ok(Step::End(Fault::new(1, Some("text"), no_text(&column, &there))));
         }
-        match row.text(column) {
-            Ok(text) => on_text(Text { line, text }),
-            Err(message) => faults.push(line, Some(column), message),
-        }
-        Next::Go
-    })
+        Ok(match row.text(&column) {
+            Ok(text) => Step::good(Text { line: row.line, text }),
+            Err(message) => Step::faulty(row.fault(&column, message)),
+        })
+    }))
 }
 
-/// Whether one of these fields is the text.
-///
-/// # Errors
-/// None is.
-pub(super) fn fits(there: &[&str]) -> Result<(), String> {
-    if there.contains(&TEXT_COLUMN) { Ok(()) } else { Err(no_text(TEXT_COLUMN, there)) }
+/// Plain texts.
+pub struct Texts;
+
+impl Kind for Texts {
+    fn fits(&self, format: DataFormat, there: &[&str]) -> Result<(), String> {
+        rows::fit(format)?;
+        if there.contains(&TEXT_COLUMN) { Ok(()) } else { Err(no_text(TEXT_COLUMN, there)) }
+    }
+
+    fn report(&self, input: &Input, columns: &Columns, on_example: &mut OnExample<'_>) -> io::Result<ExamplesReport> {
+        let (mut tally, mut faults) = (Tally::new(on_example), Faults::default());
+        for text in good(read(input, columns.text())?, &mut faults) {
+            let Text { line, text } = text?;
+            tally.add(line, &text, &[], [text.as_str()]);
+        }
+        Ok(tally.report(faults, |_, text_lengths| Contents::Texts { text_lengths }))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Input, read};
+    use super::{Input, good, read};
     use crate::domain::report::{DataFormat, Faults};
 
     #[test]
@@ -58,9 +69,10 @@ mod tests {
         ] {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), bytes).unwrap();
-            let (mut found, mut faults) = (Vec::new(), Faults::default());
-            let input = Input::new(file.path(), format);
-            read(&input, column, &mut faults, |text| found.push(format!("{} {}", text.line, text.text))).unwrap();
+            let mut faults = Faults::default();
+            let texts = read(&Input::new(file.path(), format), column).unwrap();
+            let texts = good(texts, &mut faults).map(Result::unwrap);
+            let found: Vec<String> = texts.map(|text| format!("{} {}", text.line, text.text)).collect();
             assert_eq!(found, expected);
             assert_eq!(faults.count, u64::from(format != DataFormat::Text && column == "text"));
         }

@@ -17,6 +17,7 @@ pub mod objects;
 mod pages;
 pub mod projects;
 pub mod queue;
+pub mod readings;
 pub mod validation;
 pub mod workers;
 

@@ -19,6 +19,7 @@ pub mod page;
 pub mod project;
 pub mod quota;
 pub mod random;
+pub mod reading;
 pub mod report;
 pub mod run;
 pub mod serving;

@@ -14,35 +14,24 @@ use crate::domain::error::{Error, ErrorKind, Result, is_storage_full};
 use crate::domain::event::NewEvent;
 use crate::domain::hex::hex;
 use crate::domain::id::{FileId, ModelId};
-use crate::domain::job::{DEFAULT_VALIDATION_SPLIT, Job, JobError};
+use crate::domain::job::{DEFAULT_VALIDATION_SPLIT, Job, JobError, NotReady};
 use crate::domain::model::Model;
 use crate::domain::report::DataFormat;
 use crate::domain::run::{DataFile, RunSpec, VERSION};
 use crate::private;
 use crate::store::out_of_storage;
 
-/// Fills the run's folder with everything the trainer needs; an error of the job's own is in the inner result, and what
-/// is damaged is one: another attempt would find the same.
+/// Fills the run's folder with everything the trainer needs.
+///
+/// # Errors
+/// The job cannot run, or the database, the store or the disk fails.
 pub(super) async fn prepare(
     worker: &Worker,
     claim: &Claim,
     job: &Job,
     folder: &Path,
     reports: &mut Reports,
-) -> Result<std::result::Result<(), JobError>> {
-    match fill(worker, claim, job, folder, reports).await {
-        Err(error) => Ok(Err(JobError::of_damage(error)?)),
-        filled => filled,
-    }
-}
-
-async fn fill(
-    worker: &Worker,
-    claim: &Claim,
-    job: &Job,
-    folder: &Path,
-    reports: &mut Reports,
-) -> Result<std::result::Result<(), JobError>> {
+) -> std::result::Result<(), NotReady> {
     let app = &worker.app;
     let _ = tokio::fs::remove_dir_all(folder).await;
     // Nothing that others may have put there is taken for ours.
@@ -54,18 +43,12 @@ async fn fill(
     let base = found(app, job.spec.base_model).await?;
     let base_files = models::files(app.db.pool(), base.id).await?;
     fetch(app, &base, &base_files, &folder.join("model")).await?;
-    let resume = match resume_point(app, job, folder, reports).await? {
-        Ok(resume) => resume,
-        Err(error) => return Ok(Err(error)),
-    };
+    let resume = resume_point(app, job, folder, reports).await?;
     let spec = &job.spec;
     let mut files = [const { None }; 3];
     for ((param, id), place) in spec.files().into_iter().zip(&mut files) {
         let Some(id) = id else { continue };
-        match data_file(app, job, param, id, folder).await? {
-            Ok(file) => *place = Some(file),
-            Err(error) => return Ok(Err(error)),
-        }
+        *place = Some(data_file(app, job, param, id, folder).await?);
     }
     let [training, validation, test] = files;
     let run = RunSpec {
@@ -89,8 +72,7 @@ async fn fill(
         failpoints: app.failpoints.for_trainer(claim.attempt),
     };
     let text = serde_json::to_vec_pretty(&run).map_err(Error::internal)?;
-    tokio::fs::write(folder.join("spec.json"), text).await.map_err(io_error)?;
-    Ok(Ok(()))
+    Ok(tokio::fs::write(folder.join("spec.json"), text).await.map_err(io_error)?)
 }
 
 async fn found(app: &App, model: ModelId) -> Result<Model> {
@@ -109,15 +91,17 @@ async fn resume_point(
     job: &Job,
     folder: &Path,
     reports: &mut Reports,
-) -> Result<std::result::Result<Option<PathBuf>, JobError>> {
+) -> std::result::Result<Option<PathBuf>, NotReady> {
     let candidates = checkpoints::resumable(app.db.pool(), job.id).await?;
     for (step, model) in &candidates {
         let model = found(app, *model).await?;
         let stored = models::files(app.db.pool(), model.id).await?;
         let _ = tokio::fs::remove_dir_all(folder.join("resume")).await;
         match fetch(app, &model, &stored, &folder.join("resume")).await {
-            Ok(()) => return Ok(Ok(Some(PathBuf::from("resume")))),
-            Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::OutOfStorage) => return Err(error),
+            Ok(()) => return Ok(Some(PathBuf::from("resume"))),
+            Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::OutOfStorage) => {
+                return Err(error.into());
+            }
             Err(error) => {
                 tracing::warn!(
                     job = job.spec.kind.public_id(job.id),
@@ -130,10 +114,10 @@ async fn resume_point(
         }
     }
     if candidates.is_empty() {
-        return Ok(Ok(None));
+        return Ok(None);
     }
     let message = "None of the job's checkpoints can be read, so it cannot go on from where it was.";
-    Ok(Err(JobError::new("invalid_checkpoint", message)))
+    Err(JobError::new("invalid_checkpoint", message).into())
 }
 
 async fn data_file(
@@ -142,18 +126,18 @@ async fn data_file(
     param: &str,
     id: FileId,
     folder: &Path,
-) -> Result<std::result::Result<DataFile, JobError>> {
+) -> std::result::Result<DataFile, NotReady> {
     let Some(file) = files::find_for_job(app.db.pool(), job.project, id).await? else {
         let error = JobError::new(format!("invalid_{param}"), "The file was deleted before it was read.");
-        return Ok(Err(error.param(param)));
+        return Err(error.param(param).into());
     };
     let path = Path::new("data").join(param);
     Object::of_file(&file).named_by(param).fetch(app, &folder.join(&path)).await?;
-    Ok(Ok(DataFile {
+    Ok(DataFile {
         path,
         format: file.report.as_ref().map_or(DataFormat::Jsonl, |report| report.format),
         text_column: job.spec.dataset.text_column.clone(),
         label_column: job.spec.dataset.label_column.clone(),
         sha256: hex(&file.sha256),
-    }))
+    })
 }

@@ -86,7 +86,8 @@ async fn attempt(
         jobs::find_any(&mut connection, claim.job).await?.ok_or_else(|| Error::internal("a claimed job is gone"))?;
     drop(connection);
     let mut reports = Reports::new(app.clone(), *claim, &job)?;
-    if let Err(error) = prepare(worker, claim, &job, folder, &mut reports).await? {
+    if let Err(not_ready) = prepare(worker, claim, &job, folder, &mut reports).await {
+        let error = not_ready.refused()?;
         reports.flush().await;
         return Ok(Ending::reported(error, None));
     }

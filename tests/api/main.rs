@@ -28,4 +28,5 @@ mod memory;
 mod models;
 mod observing;
 mod quotas;
+mod readings;
 mod shell;

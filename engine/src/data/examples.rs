@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use super::texts::Texts;
+use super::reader;
+use super::texts::{Texts, TextsBuilder};
 use crate::error::{EngineError, Result};
 use crate::observer::Observer;
 use crate::text::TextTokenizer;
-use finetuned::dataset::Input;
-use finetuned::dataset::labelled::{self, Columns, Target};
+use finetuned::dataset::columns::Columns;
+use finetuned::dataset::labelled::{self, Target};
 use finetuned::domain::method::ProblemType;
-use finetuned::domain::report::Faults;
 use finetuned::domain::run::DataFile;
 
 /// What is to be predicted of each example.
@@ -94,21 +94,18 @@ impl Examples {
         tokenizer: &TextTokenizer,
         observer: &dyn Observer,
     ) -> Result<Self> {
-        let mut examples = Self::none(problem);
-        let mut faults = Faults::default();
-        let (mut pending, mut failure) = (Pending::default(), None);
-        let columns = Columns { text: file.text_column.as_deref(), label: file.label_column.as_deref() };
+        let columns = Columns { text: file.text_column.clone(), label: file.label_column.clone() };
         let class_of: HashMap<&str, usize> =
             labels.iter().enumerate().map(|(class, label)| (label.as_str(), class)).collect();
-        labelled::read(&Input::new(&file.path, file.format), columns, problem, &mut faults, |example| {
-            let classes: Option<Vec<usize>> =
-                example.labels().iter().map(|label| class_of.get(label.as_str()).copied()).collect();
-            let Some(mut classes) = classes else {
-                let message = format!("line {} has an unknown label", example.line);
-                failure.get_or_insert(EngineError::Data { param, message });
-                return;
+        let (mut texts, mut targets, mut lines) = (TextsBuilder::new(tokenizer), Targets::new(problem), Vec::new());
+        for example in reader::Examples::open(file, param, observer, |input| labelled::read(input, columns, problem))? {
+            let example = example?;
+            let class = |label: &String| {
+                let message = || format!("line {} has an unknown label", example.line);
+                class_of.get(label.as_str()).copied().ok_or_else(|| EngineError::Data { param, message: message() })
             };
-            match (&mut examples.targets, example.target) {
+            let mut classes = example.labels().iter().map(class).collect::<Result<Vec<usize>>>()?;
+            match (&mut targets, example.target) {
                 (Targets::Values(all), Target::Value(value)) => all.push(value),
                 (Targets::Sets(all), _) => {
                     classes.sort_unstable();
@@ -117,21 +114,10 @@ impl Examples {
                 (Targets::Classes(all), _) => all.extend(classes),
                 (Targets::Values(_), _) => {}
             }
-            examples.lines.push(example.line);
-            pending.push(example.text, example.pair);
-            observer.alive();
-            if pending.is_full()
-                && let Err(error) = pending.tokenise(&mut examples.texts, tokenizer)
-            {
-                failure.get_or_insert(error);
-            }
-        })
-        .map_err(EngineError::io(&file.path))?;
-        pending.tokenise(&mut examples.texts, tokenizer)?;
-        if !faults.is_empty() {
-            return Err(EngineError::Data { param, message: faults.summary() });
+            lines.push(example.line);
+            texts.push(example.text, example.pair)?;
         }
-        failure.map_or(Ok(examples), Err)
+        Ok(Self { texts: texts.finish()?, targets, lines })
     }
 
     /// The number of examples.
@@ -150,39 +136,5 @@ impl Examples {
         let (targets, other_targets) = self.targets.partition(keep);
         let (lines, other_lines) = partition(self.lines, keep);
         (Self { texts, targets, lines }, Self { texts: other_texts, targets: other_targets, lines: other_lines })
-    }
-}
-
-/// Texts that are read and not tokenised yet, some at a time.
-#[derive(Default)]
-pub struct Pending {
-    texts: Vec<(String, Option<String>)>,
-    bytes: usize,
-}
-
-/// Texts and bytes that are pending at most, but for the last text.
-const MOST_PENDING: usize = 4096;
-const MOST_PENDING_BYTES: usize = 4 << 20;
-
-impl Pending {
-    /// Adds a text or a pair of texts.
-    pub fn push(&mut self, text: String, pair: Option<String>) {
-        self.bytes += text.len() + pair.as_ref().map_or(0, String::len);
-        self.texts.push((text, pair));
-    }
-
-    /// Whether it is time to tokenise them.
-    pub fn is_full(&self) -> bool {
-        self.texts.len() >= MOST_PENDING || self.bytes >= MOST_PENDING_BYTES
-    }
-
-    /// Adds their tokens to `texts`, and forgets them.
-    pub fn tokenise(&mut self, texts: &mut Texts, tokenizer: &TextTokenizer) -> Result<()> {
-        let slices: Vec<(&str, Option<&str>)> =
-            self.texts.iter().map(|(text, pair)| (text.as_str(), pair.as_deref())).collect();
-        texts.add(&slices, tokenizer)?;
-        self.texts.clear();
-        self.bytes = 0;
-        Ok(())
     }
 }

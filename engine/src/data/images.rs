@@ -10,15 +10,15 @@ use std::sync::Arc;
 use memmap2::Mmap;
 use tch::{Device, Tensor};
 
+use super::reader;
 use crate::error::{EngineError, Result};
 use crate::observer::Observer;
 use crate::vision::augment::{Place, Variation};
 use crate::vision::cache::{ImageCache, bounded};
 use crate::vision::processor::ImageProcessor;
-use finetuned::dataset::Input;
 use finetuned::dataset::images::{self, RgbImage};
 use finetuned::domain::hyperparameters::Augmentation;
-use finetuned::domain::report::{self, Faults};
+use finetuned::domain::report;
 use finetuned::domain::run::DataFile;
 
 /// Images as they were sent, and the class of each. Reading any of them does not need the file that they came in.
@@ -50,32 +50,21 @@ impl Images {
         let class_of: HashMap<&str, usize> =
             labels.iter().enumerate().map(|(class, label)| (label.as_str(), class)).collect();
         let (mut spans, mut classes, mut places, mut end) = (Vec::new(), Vec::new(), Vec::new(), 0);
-        let (mut faults, mut failure) = (Faults::default(), None);
         let mut writer = BufWriter::new(&spool);
-        images::read(&Input::new(&file.path, file.format), &mut faults, |image| {
-            observer.alive();
+        for image in reader::Examples::open(file, param, observer, images::read)? {
+            let image = image?;
             let Some(&class) = class_of.get(image.label.as_str()) else {
                 let message = format!("image {} has an unknown label", image.place.line);
-                failure.get_or_insert(EngineError::Data { param, message });
-                return;
+                return Err(EngineError::Data { param, message });
             };
-            if let Err(error) = writer.write_all(&image.bytes) {
-                failure.get_or_insert(EngineError::io(&path)(error));
-            }
+            writer.write_all(&image.bytes).map_err(EngineError::io(&path))?;
             spans.push(end..end + image.bytes.len());
             end += image.bytes.len();
             classes.push(class);
             places.push(image.place);
-        })
-        .map_err(EngineError::io(&file.path))?;
+        }
         writer.flush().map_err(EngineError::io(&path))?;
         drop(writer);
-        if !faults.is_empty() {
-            return Err(EngineError::Data { param, message: faults.summary() });
-        }
-        if let Some(error) = failure {
-            return Err(error);
-        }
         // SAFETY: the file has no name, so nothing but this process knows it.
         let bytes = unsafe { Mmap::map(&spool) }.map_err(EngineError::io(&path))?;
         Ok(Self { bytes, param, spans, classes, places })

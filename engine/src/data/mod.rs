@@ -1,6 +1,7 @@
-//! Batches and the order in which examples are seen.
+//! The data of a run in memory, its batches, and the order in which examples are seen.
 
 pub mod examples;
 pub mod images;
+pub mod reader;
 pub mod sampler;
 pub mod texts;

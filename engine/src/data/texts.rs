@@ -28,6 +28,54 @@ impl Default for Texts {
     }
 }
 
+/// Texts on their way from a file to tokens: some at a time, so that all threads tokenise and few texts are held.
+pub struct TextsBuilder<'a> {
+    tokenizer: &'a TextTokenizer,
+    texts: Texts,
+    pending: Vec<(String, Option<String>)>,
+    pending_bytes: usize,
+}
+
+/// Texts and bytes that are pending at most, but for the last text.
+const MOST_PENDING: usize = 4096;
+const MOST_PENDING_BYTES: usize = 4 << 20;
+
+impl<'a> TextsBuilder<'a> {
+    /// One without texts.
+    pub fn new(tokenizer: &'a TextTokenizer) -> Self {
+        Self { tokenizer, texts: Texts::default(), pending: Vec::new(), pending_bytes: 0 }
+    }
+
+    /// Adds a text or a pair of texts.
+    ///
+    /// # Errors
+    /// A text cannot be tokenised.
+    pub fn push(&mut self, text: String, pair: Option<String>) -> Result<()> {
+        self.pending_bytes += text.len() + pair.as_ref().map_or(0, String::len);
+        self.pending.push((text, pair));
+        let is_full = self.pending.len() >= MOST_PENDING || self.pending_bytes >= MOST_PENDING_BYTES;
+        if is_full { self.tokenise() } else { Ok(()) }
+    }
+
+    /// All of them.
+    ///
+    /// # Errors
+    /// A text cannot be tokenised.
+    pub fn finish(mut self) -> Result<Texts> {
+        self.tokenise()?;
+        Ok(self.texts)
+    }
+
+    fn tokenise(&mut self) -> Result<()> {
+        let slices: Vec<(&str, Option<&str>)> =
+            self.pending.iter().map(|(text, pair)| (text.as_str(), pair.as_deref())).collect();
+        self.texts.add(&slices, self.tokenizer)?;
+        self.pending.clear();
+        self.pending_bytes = 0;
+        Ok(())
+    }
+}
+
 /// Words of a text that are changed before the model sees it.
 pub trait Change {
     /// The ids that stand where `ids` did, of text number `index`; the same places where nothing is left out.

@@ -99,6 +99,10 @@ impl Tensors for Export {
         self.entries.iter().map(described).collect()
     }
 
+    fn holds(&self, name: &str) -> bool {
+        matches!(self.entries.get(name), Some((_, Entry::Value(_))))
+    }
+
     fn tensor(&self, name: &str) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let missing = || EngineError::native(format!("there is no tensor {name}"));

@@ -133,7 +133,8 @@ impl ParamTable {
         native::clear_grads(&self.params.iter().map(|param| &param.compute).collect::<Vec<_>>())
     }
 
-    /// The whole model as it is saved, with what training changed from `trained` (see [`trained`](Self::trained)): adapters
+    /// The whole model as it is saved, with what training changed from `trained` (what [`trained`](Self::trained) or
+    /// [`state`](Self::state) gives): adapters
     /// merged into the layers that they belong to.
     ///
     /// # Errors
@@ -145,7 +146,7 @@ impl ParamTable {
     /// The values of all parameters (float32) and buffers by Hugging Face name, adapters merged into the layers that they
     /// belong to.
     pub fn named(&self) -> Result<BTreeMap<String, Tensor>> {
-        self.export(&self.trained()?)?.all()
+        self.export(&self.state()?)?.all()
     }
 
     /// Whether low-rank adapters are trained beside layers.
@@ -158,8 +159,11 @@ impl ParamTable {
         self.adapters.iter().map(|adapter| adapter.module.as_str())
     }
 
-    /// Everything that training changes: the float32 values of what is trained, and buffers.
-    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+    /// Everything that training changes, as it is: the float32 values of what is trained, and buffers.
+    ///
+    /// # Errors
+    /// libtorch fails.
+    pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
         let mut state = BTreeMap::new();
         for param in &self.params {
             for (name, part) in param.split(&param.master)? {

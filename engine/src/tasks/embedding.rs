@@ -9,10 +9,11 @@ use tch::{Device, Kind, Reduction, Tensor};
 use super::base::TextBase;
 use super::splits::{Dataset, Splits};
 use super::{DataSummary, Forward, Loaded, Recipe};
-use crate::data::examples::{Pending, partition};
-use crate::data::texts::{Change, Texts, TokenNoise};
+use crate::data::examples::partition;
+use crate::data::reader::Examples;
+use crate::data::texts::{Change, Texts, TextsBuilder, TokenNoise};
 use crate::device::ComputeDevice;
-use crate::error::{EngineError, Result};
+use crate::error::Result;
 use crate::export::{AdapterFiles, ModelFiles};
 use crate::models::text::{TextEmbedder, TextTask};
 use crate::nn::Mode;
@@ -20,12 +21,10 @@ use crate::observer::Observer;
 use crate::params::Placement;
 use crate::score::{Evaluation, Lines};
 use crate::text::TextTokenizer;
-use finetuned::dataset::Input;
 use finetuned::dataset::pairs;
 use finetuned::domain::method::embedding::Settings;
 use finetuned::domain::metric::guesses::{Guesses, NEAREST};
 use finetuned::domain::metric::{LOSS, scores};
-use finetuned::domain::report::Faults;
 use finetuned::domain::run::{DataFile, RunSpec};
 
 /// Examples that are ranked against each other in an evaluation, in the order of the file.
@@ -95,26 +94,16 @@ pub(super) fn check(directory: &Path) -> Result<()> {
 
 impl Tuples {
     fn load(file: &DataFile, param: &'static str, tokenizer: &TextTokenizer, observer: &dyn Observer) -> Result<Self> {
-        let mut tuples = Self::default();
-        let (mut faults, mut failure) = (Faults::default(), None);
-        let mut pending = Pending::default();
-        pairs::read(&Input::new(&file.path, file.format), &mut faults, |triplet| {
-            tuples.lines.push(triplet.line);
-            tuples.size = triplet.texts().count();
-            triplet.texts().for_each(|text| pending.push(text.to_owned(), None));
-            observer.alive();
-            if pending.is_full()
-                && let Err(error) = pending.tokenise(&mut tuples.texts, tokenizer)
-            {
-                failure.get_or_insert(error);
+        let (mut texts, mut size, mut lines) = (TextsBuilder::new(tokenizer), 0, Vec::new());
+        for triplet in Examples::open(file, param, observer, pairs::read)? {
+            let triplet = triplet?;
+            lines.push(triplet.line);
+            size = triplet.texts().count();
+            for text in [Some(triplet.anchor), Some(triplet.positive), triplet.negative].into_iter().flatten() {
+                texts.push(text, None)?;
             }
-        })
-        .map_err(EngineError::io(&file.path))?;
-        pending.tokenise(&mut tuples.texts, tokenizer)?;
-        if !faults.is_empty() {
-            return Err(EngineError::Data { param, message: faults.summary() });
         }
-        failure.map_or(Ok(tuples), Err)
+        Ok(Self { texts: texts.finish()?, size, lines })
     }
 
     /// The texts of these examples: all anchors, then all positives, then all negatives.

@@ -9,11 +9,12 @@ use tch::{Device, Kind, Reduction, Tensor};
 use super::base::TextBase;
 use super::splits::{Dataset, Splits};
 use super::{DataSummary, Forward, Loaded, Recipe};
-use crate::data::examples::{Pending, partition};
+use crate::data::examples::partition;
+use crate::data::reader::Examples;
 use crate::data::sampler::by_length;
-use crate::data::texts::{Change, Texts, uniform};
+use crate::data::texts::{Change, Texts, TextsBuilder, uniform};
 use crate::device::ComputeDevice;
-use crate::error::{EngineError, Result};
+use crate::error::Result;
 use crate::export::{AdapterFiles, ModelFiles};
 use crate::models::text::{MaskedLm, TextTask, Tokens};
 use crate::nn::Mode;
@@ -21,14 +22,12 @@ use crate::observer::Observer;
 use crate::params::Placement;
 use crate::score::{Evaluation, Lines};
 use crate::text::TextTokenizer;
-use finetuned::dataset::Input;
-use finetuned::dataset::labelled::TEXT_COLUMN;
+use finetuned::dataset::columns::TEXT_COLUMN;
 use finetuned::dataset::texts;
 use finetuned::domain::method::masked_lm::Settings;
 use finetuned::domain::metric::guesses::{Guesses, HIDDEN_WORDS};
 use finetuned::domain::metric::{LOSS, scores};
 use finetuned::domain::random::mix_all;
-use finetuned::domain::report::Faults;
 use finetuned::domain::run::{DataFile, RunSpec};
 
 /// Tokens of one evaluation batch.
@@ -165,26 +164,14 @@ pub(super) fn check(directory: &Path) -> Result<()> {
 
 impl Corpus {
     fn load(file: &DataFile, param: &'static str, tokenizer: &TextTokenizer, observer: &dyn Observer) -> Result<Self> {
-        let mut corpus = Self::default();
-        let (mut faults, mut failure) = (Faults::default(), None);
-        let mut pending = Pending::default();
         let column = file.text_column.as_deref().unwrap_or(TEXT_COLUMN);
-        texts::read(&Input::new(&file.path, file.format), column, &mut faults, |text| {
-            corpus.lines.push(text.line);
-            pending.push(text.text, None);
-            observer.alive();
-            if pending.is_full()
-                && let Err(error) = pending.tokenise(&mut corpus.texts, tokenizer)
-            {
-                failure.get_or_insert(error);
-            }
-        })
-        .map_err(EngineError::io(&file.path))?;
-        pending.tokenise(&mut corpus.texts, tokenizer)?;
-        if !faults.is_empty() {
-            return Err(EngineError::Data { param, message: faults.summary() });
+        let (mut texts, mut lines) = (TextsBuilder::new(tokenizer), Vec::new());
+        for text in Examples::open(file, param, observer, |input| texts::read(input, column))? {
+            let text = text?;
+            lines.push(text.line);
+            texts.push(text.text, None)?;
         }
-        failure.map_or(Ok(corpus), Err)
+        Ok(Self { texts: texts.finish()?, lines })
     }
 }
 

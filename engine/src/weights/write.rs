@@ -1,7 +1,7 @@
 //! Writing `safetensors` files, tensor by tensor, so that no more than one is held besides those that are held anyway.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::Path;
@@ -40,6 +40,9 @@ pub trait Tensors {
     /// # Errors
     /// It cannot be made.
     fn tensor(&self, name: &str) -> Result<Tensor>;
+
+    /// Whether the values of one are held, and not made when they are asked for.
+    fn holds(&self, name: &str) -> bool;
 }
 
 /// Int64 as they are, all others in float32.
@@ -55,6 +58,10 @@ impl Tensors for BTreeMap<String, Tensor> {
     fn tensor(&self, name: &str) -> Result<Tensor> {
         let missing = || EngineError::native(format!("there is no tensor {name}"));
         self.get(name).map(Tensor::shallow_clone).ok_or_else(missing)
+    }
+
+    fn holds(&self, name: &str) -> bool {
+        self.contains_key(name)
     }
 }
 
@@ -72,18 +79,29 @@ struct Lazy<'a, T> {
     tensors: &'a T,
     described: Described,
     shape: Vec<usize>,
+    /// The tensor, where it is held elsewhere anyway.
+    held: OnceCell<Tensor>,
     failed: &'a RefCell<Option<EngineError>>,
 }
 
 impl<T: Tensors> Lazy<'_, T> {
-    fn bytes(&self) -> Result<Vec<u8>> {
+    fn bytes(&self) -> Result<Cow<'_, [u8]>> {
         let _guard = tch::no_grad_guard();
-        let tensor = self.tensors.tensor(&self.described.name)?.f_detach()?;
-        let tensor = tensor.f_to_kind(self.described.kind)?.f_to_device(Device::Cpu)?.f_contiguous()?;
-        let length = tensor.numel() * tensor.kind().elt_size_in_bytes();
-        // SAFETY: a contiguous CPU tensor of so many bytes, which lives until they are copied.
-        Ok(unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<u8>(), length) }.to_vec())
+        let source = self.tensors.tensor(&self.described.name)?;
+        let is_held = source.device() == Device::Cpu && self.tensors.holds(&self.described.name);
+        let tensor = source.f_detach()?.f_to_kind(self.described.kind)?.f_to_device(Device::Cpu)?.f_contiguous()?;
+        if is_held && tensor.data_ptr() == source.data_ptr() {
+            return Ok(Cow::Borrowed(bytes_of(self.held.get_or_init(|| tensor))));
+        }
+        Ok(Cow::Owned(bytes_of(&tensor).to_vec()))
     }
+}
+
+/// The bytes of a contiguous tensor on the CPU.
+fn bytes_of(tensor: &Tensor) -> &[u8] {
+    let length = tensor.numel() * tensor.kind().elt_size_in_bytes();
+    // SAFETY: a contiguous CPU tensor has so many bytes, and lives as long as the slice.
+    unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<u8>(), length) }
 }
 
 impl<T: Tensors> View for Lazy<'_, T> {
@@ -103,7 +121,7 @@ impl<T: Tensors> View for Lazy<'_, T> {
     fn data(&self) -> Cow<'_, [u8]> {
         if self.failed.borrow().is_none() {
             match self.bytes() {
-                Ok(bytes) => return Cow::Owned(bytes),
+                Ok(bytes) => return bytes,
                 Err(error) => *self.failed.borrow_mut() = Some(error),
             }
         }
@@ -123,7 +141,7 @@ pub fn write_listed(path: &Path, tensors: &impl Tensors, listed: Vec<Described>)
     let failed = RefCell::new(None);
     let view = |described: Described| {
         let shape = described.shape.iter().map(|&size| size.unsigned_abs() as usize).collect();
-        (described.name.clone(), Lazy { tensors, described, shape, failed: &failed })
+        (described.name.clone(), Lazy { tensors, described, shape, held: OnceCell::new(), failed: &failed })
     };
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     // It makes paths absolute, and a trainer may not be allowed through the folders above its own. That of a process's

@@ -5,7 +5,7 @@ use finetuned::domain::estimate::{self, Device};
 use finetuned::domain::hyperparameters::{DataFacts, Requested, Subject, resolve};
 use finetuned::domain::method::{METHODS, ProblemType};
 use finetuned::domain::model::ModelFacts;
-use finetuned::domain::report::DataReport;
+use finetuned::domain::report::{Contents, DataReport, ExamplesReport, Labels, Lengths};
 use finetuned_engine::models::{ModelConfig, read_config};
 use serde_json::{Map, Value, json};
 
@@ -85,10 +85,11 @@ fn the_mark_that_editors_put_before_a_text_is_passed_over() {
 
 /// What a run of a model would need, by every method that it has and with the largest values that are taken.
 fn estimate_all(facts: &ModelFacts) {
-    let mut data = DataReport::default();
-    data.training.examples = 1 << 32;
-    data.training.text_lengths.add(1 << 20, 1);
-    data.test = Some(data.training.clone());
+    let mut text_lengths = Lengths::default();
+    text_lengths.add(1 << 20, 1);
+    let contents = Contents::Labelled { labels: Labels::default(), text_lengths };
+    let training = ExamplesReport { examples: 1 << 32, contents, ..ExamplesReport::default() };
+    let data = DataReport { test: Some(training.clone()), training, ..DataReport::default() };
     for method in METHODS.into_iter().filter(|method| method.supports(facts.backbone)) {
         for values in [json!({}), json!({"n_epochs": 50, "batch_size": 256, "keep_checkpoints": 100})] {
             let Value::Object(values) = values else { unreachable!() };

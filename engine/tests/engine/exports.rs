@@ -124,6 +124,9 @@ fn what_cannot_be_made_leaves_an_error_and_no_false_file() {
         fn tensor(&self, _: &str) -> finetuned_engine::error::Result<Tensor> {
             BTreeMap::new().tensor("a")
         }
+        fn holds(&self, _: &str) -> bool {
+            false
+        }
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::get;
 use super::request::{RequestIdentity, check_metadata, data_file, find_repeated, insert, seed_or_random};
-use crate::app::preparation::{Refusal, prepare};
+use crate::app::preparation::{Reads, Refusal, prepare};
 use crate::app::tally::Share;
 use crate::app::{App, models, quotas};
 use crate::domain::error::{Error, Result};
@@ -64,7 +64,10 @@ pub async fn dry_run(app: &App, project: ProjectId, request: CreateJob) -> Resul
     let spec = check(app, project, request).await?;
     let counted = quotas::admit_dry_run(app, project).await?;
     let _place = app.reading.enter(project).await?;
-    let outcome = prepare(app, project, &spec).await?;
+    let outcome = match prepare(app, project, &spec, Reads::All).await {
+        Ok(prepared) => Ok(prepared),
+        Err(not_ready) => Err(not_ready.refused()?),
+    };
     Ok(DryRun { spec, outcome, counted })
 }
 

@@ -2,20 +2,18 @@
 //! that was created, and for the dry run of one that was not.
 
 mod evaluation;
+mod files;
 mod training;
 
-use super::objects::Object;
 use super::{App, models};
-use crate::dataset::{Bounds, Input};
-use crate::db::{self, files, workers};
+use crate::db::{self, workers};
 use crate::domain::error::{Error, Result};
 use crate::domain::estimate::{self, Device, Machine};
 use crate::domain::hyperparameters::{DataFacts, Hyperparameters, Subject, resolve};
-use crate::domain::id::{FileId, ProjectId};
-use crate::domain::job::{JobError, JobKind, JobSpec, Prepared};
+use crate::domain::id::ProjectId;
+use crate::domain::job::{JobError, JobKind, JobSpec, NotReady, Prepared};
 use crate::domain::model::Model;
-use crate::domain::report::{DataFormat, DataReport};
-use crate::store::{Opened, out_of_storage};
+use crate::domain::report::DataReport;
 
 /// Why a job cannot run, and what was found in its files.
 #[derive(Debug)]
@@ -26,35 +24,54 @@ pub struct Refusal {
     pub prepared: Option<Box<Prepared>>,
 }
 
-impl Refusal {
-    fn of(error: JobError) -> Self {
+impl From<JobError> for Refusal {
+    fn from(error: JobError) -> Self {
         Self { error, report: None, prepared: None }
     }
 }
 
-/// Prepares a job; the inner result says whether it can run.
+impl From<Refusal> for NotReady<Refusal> {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl Refusal {
+    /// One because of what was found in the files.
+    fn of_files(error: JobError, report: &DataReport) -> Self {
+        Self { error, report: Some(Box::new(report.clone())), prepared: None }
+    }
+}
+
+/// Which files are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// All of them: whoever only tries wants to know whether they are whole.
+    All,
+    /// Those in which it is not known what was found. What is damaged is found out when the run begins.
+    Unknown,
+}
+
+/// What can be prepared of a job, or why it cannot.
+type Preparing<T> = std::result::Result<T, NotReady<Refusal>>;
+
+/// Prepares a job.
 ///
 /// # Errors
-/// The database or the store is away, or a file cannot be read.
-pub async fn prepare(app: &App, project: ProjectId, spec: &JobSpec) -> Result<std::result::Result<Prepared, Refusal>> {
-    let read = async {
-        let model = db::models::find_by_id(app.db.pool(), spec.base_model)
-            .await?
-            .ok_or_else(|| Error::internal("a job's base model has no row"))?;
-        let files = db::models::files(app.db.pool(), model.id).await?;
-        if files.is_empty() {
-            let message = format!("The model '{}' was deleted before it was read.", model.name);
-            return Ok(Err(Refusal::of(JobError::new("invalid_model", message).param("model"))));
-        }
-        models::check_sizes(app, &model, &files).await?;
-        match spec.kind {
-            JobKind::Training => training::prepare(app, project, spec, &model).await,
-            JobKind::Evaluation => evaluation::prepare(app, project, spec, &model).await,
-        }
-    };
-    match read.await {
-        Err(error) => Ok(Err(Refusal::of(JobError::of_damage(error)?))),
-        done => done,
+/// It cannot run; or the database or the store is away, or a file cannot be read.
+pub async fn prepare(app: &App, project: ProjectId, spec: &JobSpec, reads: Reads) -> Preparing<Prepared> {
+    let model = db::models::find_by_id(app.db.pool(), spec.base_model)
+        .await?
+        .ok_or_else(|| Error::internal("a job's base model has no row"))?;
+    let files = db::models::files(app.db.pool(), model.id).await?;
+    if files.is_empty() {
+        let message = format!("The model '{}' was deleted before it was read.", model.name);
+        return Err(JobError::new("invalid_model", message).param("model").into());
+    }
+    models::check_sizes(app, &model, &files).await?;
+    match spec.kind {
+        JobKind::Training => training::prepare(app, project, spec, &model, reads).await,
+        JobKind::Evaluation => evaluation::prepare(app, project, spec, &model, reads).await,
     }
 }
 
@@ -79,25 +96,8 @@ fn placed(prepared: Prepared, machines: &[Machine]) -> std::result::Result<Prepa
     match prepared.estimate.as_ref().and_then(|estimate| estimate::shortage(estimate, machines)) {
         None => Ok(prepared),
         Some(error) => {
-            let report = Some(Box::new(prepared.report.clone()));
-            Err(Refusal { error, report, prepared: Some(Box::new(prepared)) })
+            let refusal = Refusal::of_files(error, &prepared.report);
+            Err(Refusal { prepared: Some(Box::new(prepared)), ..refusal })
         }
     }
-}
-
-/// A data file, and what keeps it there while it is read; `param` is the field that names it.
-async fn open(
-    app: &App,
-    project: ProjectId,
-    param: &str,
-    id: FileId,
-    bounds: &Bounds,
-) -> Result<Option<(Input, Opened)>> {
-    let Some(file) = files::find_for_job(app.db.pool(), project, id).await? else { return Ok(None) };
-    if app.store.opens_copies() {
-        app.config.reserve.check(&app.runs(), file.bytes).map_err(out_of_storage)?;
-    }
-    let opened = Object::of_file(&file).named_by(param).open(app).await?;
-    let format = file.report.map_or(DataFormat::Jsonl, |report| report.format);
-    Ok(Some((Input { path: opened.path().to_owned(), format, bounds: bounds.clone() }, opened)))
 }

@@ -6,7 +6,6 @@ use sha2::{Digest, Sha256};
 
 use crate::dataset::labelled::checked_label;
 use crate::domain::clip::clipped_to;
-use crate::domain::report::{Faults, Place};
 
 /// Files that systems leave behind in folders.
 const LITTER: [&str; 3] = ["Thumbs.db", "desktop.ini", "__MACOSX"];
@@ -94,18 +93,11 @@ impl Members {
         Self { has_root: root.is_there(), seen: HashSet::new() }
     }
 
-    /// The label of a file, or None for a name that is passed over or at fault.
-    pub(super) fn label(&mut self, place: &Place, name: &[u8], faults: &mut Faults) -> Option<String> {
-        match self.find_label(name) {
-            Ok(label) => label,
-            Err(message) => {
-                faults.push_at(place, None, message);
-                None
-            }
-        }
-    }
-
-    fn find_label(&mut self, name: &[u8]) -> Result<Option<String>, String> {
+    /// The label of a file, or None for a name that is passed over.
+    ///
+    /// # Errors
+    /// What is wrong with the name.
+    pub(super) fn label(&mut self, name: &[u8]) -> Result<Option<String>, String> {
         let Some(parts) = parts(name)? else { return Ok(None) };
         // 128 bits of SHA-256, so that a million names take little room.
         let digest = Sha256::digest(parts.join("/").as_bytes());
@@ -165,7 +157,7 @@ mod tests {
                 root.add(name.as_bytes());
             }
             let mut members = Members::new(&root);
-            names.iter().map(|name| members.find_label(name.as_bytes())).collect::<Vec<_>>()
+            names.iter().map(|name| members.label(name.as_bytes())).collect::<Vec<_>>()
         };
         let ok = |label: &str| Ok(Some(label.to_owned()));
         assert_eq!(labels(&["cats/1", "dogs/1"]), [ok("cats"), ok("dogs")]);

@@ -23,7 +23,10 @@ pub use sniff::ImageKind;
 pub use survey::{report, survey};
 
 use super::Input;
-use crate::domain::report::{DataFormat, Faults, Place};
+use super::columns::Columns;
+use super::entries::{Entries, nothing_but};
+use super::kind::{Kind, OnExample, Seen, check_labels, held_out_of_each_label};
+use crate::domain::report::{DataFormat, ExamplesReport, Fault, Place, UploadKind};
 
 /// The key of a JSONL row that holds the image.
 pub const IMAGE_COLUMN: &str = "image";
@@ -35,7 +38,7 @@ pub const MAX_IMAGE_BYTES: usize = 32 << 20;
 pub const MAX_MEMBERS: u64 = 1_000_000;
 
 /// What is said of a format that holds no images.
-pub(super) const NO_IMAGES: &str = "is no file of images, which are read from zip, tar or JSONL";
+const NO_IMAGES: &str = "is no file of images, which are read from zip, tar or JSONL";
 
 /// One labelled image, as it is written, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,20 +48,52 @@ pub struct ImageExample {
     pub bytes: Vec<u8>,
 }
 
-/// Calls `on_example` for each image of the file, in order, and records the faults of all others. The bytes are not
-/// decoded: see [`decode`].
+/// The images of a file. Their bytes are not decoded: see [`decode`].
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn read(input: &Input, faults: &mut Faults, on_example: impl FnMut(ImageExample)) -> io::Result<()> {
+pub fn read(input: &Input) -> io::Result<Entries<ImageExample>> {
     match input.format {
-        DataFormat::Zip => zip::read(input, faults, on_example),
-        DataFormat::Tar => tar::read(input, faults, on_example),
-        DataFormat::Jsonl => rows::read(input, faults, on_example),
-        DataFormat::Csv | DataFormat::Text => {
-            faults.push(1, None, NO_IMAGES);
-            Ok(())
+        DataFormat::Zip => zip::read(input),
+        DataFormat::Tar => tar::read(input),
+        DataFormat::Jsonl => rows::read(input),
+        DataFormat::Csv | DataFormat::Text => Ok(nothing_but(Fault::new(1, None, NO_IMAGES))),
+    }
+}
+
+/// Labelled images.
+pub struct LabelledImages;
+
+impl Kind for LabelledImages {
+    fn fits(&self, format: DataFormat, there: &[&str]) -> Result<(), String> {
+        match format {
+            DataFormat::Zip | DataFormat::Tar => Ok(()),
+            DataFormat::Jsonl => rows::fit(there),
+            DataFormat::Csv | DataFormat::Text => Err(NO_IMAGES.to_owned()),
         }
+    }
+
+    fn report(&self, input: &Input, _columns: &Columns, on_example: &mut OnExample<'_>) -> io::Result<ExamplesReport> {
+        report(input, |image, faults| {
+            let labels = std::slice::from_ref(&image.label);
+            on_example(&Seen { place: image.place.clone(), key: &image.bytes, labels }, faults);
+        })
+    }
+
+    fn upload_kind(&self) -> Option<UploadKind> {
+        Some(UploadKind::LabelledImages)
+    }
+
+    fn inspect(&self, input: &Input, there: &[&str]) -> io::Result<Option<ExamplesReport>> {
+        if self.fits(input.format, there).is_ok() { survey(input).map(Some) } else { Ok(None) }
+    }
+
+    fn check_training(&self, report: &ExamplesReport) -> Result<(), String> {
+        check_labels(report)
+    }
+
+    fn held_out(&self, report: &ExamplesReport, fraction: f64) -> u64 {
+        held_out_of_each_label(report, fraction)
     }
 }
 

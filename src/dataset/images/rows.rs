@@ -6,38 +6,59 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{IMAGE_COLUMN, ImageExample, MAX_IMAGE_BYTES};
-use crate::dataset::Input;
-use crate::dataset::labelled::{LABEL_COLUMNS, label};
-use crate::dataset::rows::{self, MISSING, Next, listed};
-use crate::domain::report::{Faults, Place};
+use crate::dataset::columns::LABEL_COLUMNS;
+use crate::dataset::entries::{Entries, Entry, Step, further};
+use crate::dataset::labelled::label;
+use crate::dataset::row::{MISSING, Row, listed};
+use crate::dataset::{Input, rows};
+use crate::domain::report::Place;
 
 /// See [`super::read`].
-pub(super) fn read(input: &Input, faults: &mut Faults, mut on_example: impl FnMut(ImageExample)) -> io::Result<()> {
+pub(super) fn read(input: &Input) -> io::Result<Entries<ImageExample>> {
     let mut label_key = None;
-    rows::each(input, faults, |line, row, faults| {
+    Ok(further(rows::read(input)?, move |row| {
         // The first row says where the label stands, as with labelled texts.
-        let there = row.names();
-        let found = label_key.or_else(|| LABEL_COLUMNS.into_iter().find(|key| there.contains(key)));
-        let Some(key) = found else {
-            let message = format!("there is no label column ({}); found {}", listed(&LABEL_COLUMNS), listed(&there));
-            faults.push(line, Some("label"), message);
-            return Next::Go;
-        };
-        label_key = found;
-        let bytes = row.text(IMAGE_COLUMN).and_then(|url| data_url(&url));
-        let label = row.get(key).ok_or_else(|| MISSING.to_owned()).and_then(|value| label(&value));
-        match (bytes, label) {
-            (Ok(bytes), Ok(label)) => on_example(ImageExample { place: Place { line, member: None }, label, bytes }),
-            (bytes, label) => {
-                for (field, message) in [(IMAGE_COLUMN, bytes.err()), (key, label.err())] {
-                    if let Some(message) = message {
-                        faults.push(line, Some(field), message);
-                    }
-                }
-            }
+        if label_key.is_none() {
+            let there = row.names();
+            label_key = LABEL_COLUMNS.into_iter().find(|key| there.contains(key));
         }
-        Next::Go
-    })
+        Ok(Step::To(label_key.map_or_else(|| no_label(&row), |key| example(&row, key))))
+    }))
+}
+
+/// Whether rows with these fields can be images.
+///
+/// # Errors
+/// What is missing.
+pub(super) fn fit(there: &[&str]) -> Result<(), String> {
+    let missing = |what: &str| Err(format!("there is no {what}; found {}", listed(there)));
+    if !there.contains(&IMAGE_COLUMN) {
+        return missing(&format!("\"{IMAGE_COLUMN}\""));
+    }
+    if !LABEL_COLUMNS.into_iter().any(|name| there.contains(&name)) {
+        return missing(&format!("label column ({})", listed(&LABEL_COLUMNS)));
+    }
+    Ok(())
+}
+
+fn no_label(row: &Row) -> Entry<ImageExample> {
+    let (usual, there) = (listed(&LABEL_COLUMNS), listed(&row.names()));
+    Entry::Faulty(vec![row.fault("label", format!("there is no label column ({usual}); found {there}"))])
+}
+
+/// The image of a row with the label under `key`, or what is wrong with either.
+fn example(row: &Row, key: &str) -> Entry<ImageExample> {
+    let bytes = row.text(IMAGE_COLUMN).and_then(|url| data_url(&url));
+    let label = row.get(key).ok_or_else(|| MISSING.to_owned()).and_then(|value| label(&value));
+    match (bytes, label) {
+        (Ok(bytes), Ok(label)) => {
+            Entry::Good(ImageExample { place: Place { line: row.line, member: None }, label, bytes })
+        }
+        (bytes, label) => {
+            let parts = [(IMAGE_COLUMN, bytes.err()), (key, label.err())];
+            Entry::Faulty(parts.into_iter().filter_map(|(field, why)| Some(row.fault(field, why?))).collect())
+        }
+    }
 }
 
 /// The bytes of a data URL (RFC 2397) in base64. What its media type says does not count; the bytes do.
@@ -63,6 +84,7 @@ pub fn data_url(url: &str) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::{Input, data_url};
+    use crate::dataset::entries::good;
     use crate::domain::report::{DataFormat, Faults};
 
     #[test]
@@ -93,12 +115,11 @@ mod tests {
             "[",
         ];
         std::fs::write(file.path(), rows.join("\n")).unwrap();
-        let (mut faults, mut labels) = (Faults::default(), Vec::new());
-        super::super::read(&Input::new(file.path(), DataFormat::Jsonl), &mut faults, |example| {
-            labels.push((example.place.line, example.label, example.bytes));
-        })
-        .unwrap();
-        assert_eq!(labels, [(1, "3".to_owned(), vec![0, 1, 2])]);
+        let mut faults = Faults::default();
+        let images = super::super::read(&Input::new(file.path(), DataFormat::Jsonl)).unwrap();
+        let images = good(images, &mut faults).map(Result::unwrap);
+        let found: Vec<_> = images.map(|image| (image.place.line, image.label, image.bytes)).collect();
+        assert_eq!(found, [(1, "3".to_owned(), vec![0, 1, 2])]);
         let shown: Vec<String> = faults
             .listed
             .iter()

@@ -1,6 +1,6 @@
 //! The report on a file of images, made on all cores.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -10,15 +10,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::decode::{Head, decode, head, room};
 use super::{ImageExample, read};
+use crate::dataset::entries::good;
 use crate::dataset::{Bounds, Input, MAX_LABELS, Room};
-use crate::domain::report::{Faults, ImageReport, Range};
+use crate::domain::report::{Contents, ExamplesReport, Faults, ImageStatistics, Labels};
 
 /// Reads a file of labelled images and decodes every one. `on_example` sees each image as it is written, in order,
 /// before it is decoded, and may add faults.
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn report(input: &Input, on_example: impl FnMut(&ImageExample, &mut Faults)) -> io::Result<ImageReport> {
+pub fn report(input: &Input, on_example: impl FnMut(&ImageExample, &mut Faults)) -> io::Result<ExamplesReport> {
     let check = |bytes: &[u8]| {
         let head = head(bytes)?;
         decode(bytes).map(|_| head)
@@ -32,7 +33,7 @@ pub fn report(input: &Input, on_example: impl FnMut(&ImageExample, &mut Faults))
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn survey(input: &Input) -> io::Result<ImageReport> {
+pub fn survey(input: &Input) -> io::Result<ExamplesReport> {
     examine(input, |_, _| {}, |_| 0, head)
 }
 
@@ -42,7 +43,7 @@ fn examine(
     mut on_example: impl FnMut(&ImageExample, &mut Faults),
     room: impl Fn(&[u8]) -> u64,
     check: impl Fn(&[u8]) -> Result<Head, String> + Sync,
-) -> io::Result<ImageReport> {
+) -> io::Result<ExamplesReport> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     // Two images a core wait or are decoded, and the gate bounds what they hold.
     let (images, waiting) = sync_channel::<(ImageExample, Room)>(cores);
@@ -52,34 +53,51 @@ fn examine(
     thread::scope(|scope| {
         let workers: Vec<_> = (0..cores).map(|_| scope.spawn(|| work(&waiting, stop, &check))).collect();
         let mut labels = HashSet::new();
-        let reading = read(input, &mut faults, |example| {
-            if labels.len() < MAX_LABELS {
-                labels.insert(example.label.clone());
-            } else if !labels.contains(&example.label) {
-                if !std::mem::replace(&mut too_many_labels, true) {
-                    let message = format!("there are more than {MAX_LABELS} different labels");
-                    late.push_at(&example.place, None, message);
+        let mut feed = || -> io::Result<()> {
+            for example in good(read(input)?, &mut faults) {
+                let example = example?;
+                if labels.len() < MAX_LABELS {
+                    labels.insert(example.label.clone());
+                } else if !labels.contains(&example.label) {
+                    if !std::mem::replace(&mut too_many_labels, true) {
+                        let message = format!("there are more than {MAX_LABELS} different labels");
+                        late.push_at(&example.place, None, message);
+                    }
+                    continue;
                 }
-                return;
+                on_example(&example, &mut late);
+                let bytes = example.bytes.len() as u64 + room(&example.bytes);
+                // Without room the reading has been stopped, and fails at the next image.
+                if let Some(room) = decoding.enter(*project, bytes, stop) {
+                    // It fails only when all workers are gone, which joining them tells.
+                    let _ = images.send((example, room));
+                }
             }
-            on_example(&example, &mut late);
-            let bytes = example.bytes.len() as u64 + room(&example.bytes);
-            // Without room the reading has been stopped, and fails at the next image.
-            if let Some(room) = decoding.enter(*project, bytes, stop) {
-                // It fails only when all workers are gone, which joining them tells.
-                let _ = images.send((example, room));
-            }
-        });
+            Ok(())
+        };
+        let fed = feed();
         drop(images);
-        let mut report = ImageReport::default();
+        let mut whole = Part::default();
         for worker in workers {
-            let part = worker.join().map_err(|_| io::Error::other("an image decoder failed"))?;
-            merge(&mut report, part);
+            whole.merge(worker.join().map_err(|_| io::Error::other("an image decoder failed"))?);
         }
-        reading?;
-        report.faults = report.faults.merged(faults).merged(late);
-        Ok(report)
+        fed?;
+        let labels = Labels { listed: whole.labels, others: None };
+        Ok(ExamplesReport {
+            examples: whole.examples,
+            contents: Contents::Images { labels, images: whole.images },
+            faults: whole.faults.merged(faults).merged(late),
+        })
     })
+}
+
+/// What one worker found.
+#[derive(Default)]
+struct Part {
+    examples: u64,
+    labels: BTreeMap<String, u64>,
+    images: ImageStatistics,
+    faults: Faults,
 }
 
 /// Checks images until there are no more. The faults are in the order of their lines, and of those that are listed
@@ -88,8 +106,8 @@ fn work(
     waiting: &Mutex<Receiver<(ImageExample, Room)>>,
     stop: &CancellationToken,
     check: impl Fn(&[u8]) -> Result<Head, String>,
-) -> ImageReport {
-    let mut report = ImageReport::default();
+) -> Part {
+    let mut report = Part::default();
     loop {
         let next = waiting.lock().map_or(None, |waiting| waiting.recv().ok());
         let Some((example, _room)) = next else { return report };
@@ -110,20 +128,24 @@ fn work(
     }
 }
 
-fn merge(whole: &mut ImageReport, part: ImageReport) {
-    if part.examples > 0 {
-        let joined = |one: Range, other: Range| Range { min: one.min.min(other.min), max: one.max.max(other.max) };
-        let first = whole.examples == 0;
-        whole.images.widths = if first { part.images.widths } else { joined(whole.images.widths, part.images.widths) };
-        whole.images.heights =
-            if first { part.images.heights } else { joined(whole.images.heights, part.images.heights) };
+impl Part {
+    fn merge(&mut self, part: Self) {
+        if part.examples > 0 {
+            let first = self.examples == 0;
+            for (whole, part) in
+                [(&mut self.images.widths, part.images.widths), (&mut self.images.heights, part.images.heights)]
+            {
+                whole.add(part.min, first);
+                whole.add(part.max, false);
+            }
+        }
+        self.examples += part.examples;
+        for (label, count) in part.labels {
+            *self.labels.entry(label).or_default() += count;
+        }
+        for (format, count) in part.images.formats {
+            *self.images.formats.entry(format).or_default() += count;
+        }
+        self.faults = std::mem::take(&mut self.faults).merged(part.faults);
     }
-    whole.examples += part.examples;
-    for (label, count) in part.labels {
-        *whole.labels.entry(label).or_default() += count;
-    }
-    for (format, count) in part.images.formats {
-        *whole.images.formats.entry(format).or_default() += count;
-    }
-    whole.faults = std::mem::take(&mut whole.faults).merged(part.faults);
 }

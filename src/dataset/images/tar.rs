@@ -3,14 +3,14 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::ops::ControlFlow;
 
 use tar::{EntryType, Header};
 
 use super::members::{Members, Root, parts, shown};
 use super::{ImageExample, MAX_IMAGE_BYTES, MAX_MEMBERS};
-use crate::dataset::Input;
-use crate::domain::report::{Faults, Place};
+use crate::dataset::entries::{Entries, Entry, Step, further, good};
+use crate::dataset::{Bounds, Input};
+use crate::domain::report::{Fault, Faults, Place};
 
 /// Everything in a tar archive starts at a multiple of this many bytes.
 pub(super) const BLOCK: usize = 512;
@@ -26,50 +26,53 @@ pub(super) fn compression(head: &[u8]) -> Option<&'static str> {
 }
 
 /// See [`super::read`].
-pub(super) fn read(input: &Input, faults: &mut Faults, mut on_example: impl FnMut(ImageExample)) -> io::Result<()> {
+pub(super) fn read(input: &Input) -> io::Result<Entries<ImageExample>> {
     let mut root = Root::default();
-    // Faults of the archive itself are recorded by the second walk.
-    walk(input, &mut Faults::default(), |member, _, _| {
+    // Faults of the archive itself are found by the second walk.
+    for member in good(Walk::start(input)?, &mut Faults::default()) {
+        let member = member?;
         if member.is_file {
             root.add(&member.name);
         }
-        Ok(ControlFlow::Continue(()))
-    })?;
-    let mut members = Members::new(&root);
-    walk(input, faults, |member, content, faults| {
-        if member.place.line > MAX_MEMBERS {
-            faults.push_at(&member.place, None, format!("the archive has more than {MAX_MEMBERS} members"));
-            return Ok(ControlFlow::Break(()));
-        }
-        if member.is_folder {
-            return Ok(ControlFlow::Continue(()));
-        }
-        // Something other than a file is a fault, unless its name would be passed over anyway.
-        if let Some(what) = member.other.filter(|_| parts(&member.name) != Ok(None)) {
-            faults.push_at(&member.place, None, format!("is {what}; only files and folders are read"));
-            return Ok(ControlFlow::Continue(()));
-        }
-        let Some(label) = members.label(&member.place, &member.name, faults) else {
-            return Ok(ControlFlow::Continue(()));
-        };
-        if member.size > MAX_IMAGE_BYTES as u64 {
-            faults.push_at(&member.place, None, format!("is larger than {} MiB", MAX_IMAGE_BYTES >> 20));
-            return Ok(ControlFlow::Continue(()));
-        }
-        let mut bytes = Vec::new();
-        content.take(member.size).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 == member.size {
-            on_example(ImageExample { place: member.place, label, bytes });
-        } else {
-            faults.push_at(&member.place, None, "the archive ends in the middle of it");
-        }
-        Ok(ControlFlow::Continue(()))
-    })
+    }
+    let (mut members, mut file) = (Members::new(&root), File::open(&input.path)?);
+    Ok(further(Walk::start(input)?, move |member| image(member, &mut members, &mut file)))
+}
+
+fn image(member: Member, members: &mut Members, file: &mut File) -> io::Result<Step<ImageExample>> {
+    let fault = |message: String| Fault::at(&member.place, None, message);
+    if member.place.line > MAX_MEMBERS {
+        return Ok(Step::End(fault(format!("the archive has more than {MAX_MEMBERS} members"))));
+    }
+    if member.is_folder {
+        return Ok(Step::PassOver);
+    }
+    // Something other than a file is a fault, unless its name would be passed over anyway.
+    if let Some(what) = member.other.filter(|_| parts(&member.name) != Ok(None)) {
+        return Ok(Step::faulty(fault(format!("is {what}; only files and folders are read"))));
+    }
+    let label = match members.label(&member.name) {
+        Ok(Some(label)) => label,
+        Ok(None) => return Ok(Step::PassOver),
+        Err(message) => return Ok(Step::faulty(fault(message))),
+    };
+    if member.size > MAX_IMAGE_BYTES as u64 {
+        return Ok(Step::faulty(fault(format!("is larger than {} MiB", MAX_IMAGE_BYTES >> 20))));
+    }
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(member.content))?;
+    file.take(member.size).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 != member.size {
+        return Ok(Step::faulty(fault("the archive ends in the middle of it".to_owned())));
+    }
+    Ok(Step::good(ImageExample { place: member.place, label, bytes }))
 }
 
 struct Member {
     place: Place,
     name: Vec<u8>,
+    /// Where its first byte lies in the file.
+    content: u64,
     size: u64,
     is_file: bool,
     is_folder: bool,
@@ -77,77 +80,101 @@ struct Member {
     other: Option<&'static str>,
 }
 
-/// Calls `on_member` for each member, with the file at its first byte. A fault of the archive itself ends the walk.
-fn walk(
-    input: &Input,
-    faults: &mut Faults,
-    mut on_member: impl FnMut(Member, &mut BufReader<File>, &mut Faults) -> io::Result<ControlFlow<()>>,
-) -> io::Result<()> {
-    let mut file = BufReader::new(File::open(&input.path)?);
-    let mut block = [0; BLOCK];
-    let (mut at, mut number, mut empty) = (0, 0, 0);
-    let mut long_name: Option<Vec<u8>> = None;
-    loop {
-        input.bounds.check()?;
-        let mut place = Place { line: number + 1, member: None };
-        file.seek(SeekFrom::Start(at))?;
-        if let Err(error) = file.read_exact(&mut block) {
+/// The members of an archive. A fault of the archive itself ends them.
+struct Walk {
+    file: BufReader<File>,
+    bounds: Bounds,
+    /// Where the next header lies.
+    at: u64,
+    /// How many members there were.
+    number: u64,
+    /// How many blocks of zeros there were.
+    empty: u64,
+    /// The name of the next member, where it stands in an extension.
+    long_name: Option<Vec<u8>>,
+    is_over: bool,
+}
+
+impl Iterator for Walk {
+    type Item = io::Result<Entry<Member>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.is_over {
+            let member = self.block().transpose();
+            if member.is_some() {
+                return member;
+            }
+        }
+        None
+    }
+}
+
+impl Walk {
+    fn start(input: &Input) -> io::Result<Self> {
+        let file = BufReader::new(File::open(&input.path)?);
+        let bounds = input.bounds.clone();
+        Ok(Self { file, bounds, at: 0, number: 0, empty: 0, long_name: None, is_over: false })
+    }
+
+    /// Reads the next header; None if it is not that of a member, or the last.
+    fn block(&mut self) -> io::Result<Option<Entry<Member>>> {
+        self.bounds.check()?;
+        let mut block = [0; BLOCK];
+        self.file.seek(SeekFrom::Start(self.at))?;
+        if let Err(error) = self.file.read_exact(&mut block) {
             if error.kind() != io::ErrorKind::UnexpectedEof {
                 return Err(error);
             }
-            faults.push_at(&place, None, "the tar archive ends early: its last two blocks, of zeros, are missing");
-            return Ok(());
+            return Ok(Some(self.end("the tar archive ends early: its last two blocks, of zeros, are missing")));
         }
-        at += BLOCK as u64;
+        self.at += BLOCK as u64;
         if block.iter().all(|&byte| byte == 0) {
-            empty += 1;
-            if empty == 2 {
-                return Ok(());
-            }
-            continue;
+            self.empty += 1;
+            self.is_over = self.empty == 2;
+            return Ok(None);
         }
         let header = Header::from_byte_slice(&block);
         let Some(size) = header.entry_size().ok().filter(|_| is_intact(&block)) else {
-            faults.push_at(&place, None, not_tar(&block, number));
-            return Ok(());
+            return Ok(Some(self.end(&not_tar(&block, self.number))));
         };
-        let kind = header.entry_type();
-        let content = at;
+        let (kind, content) = (header.entry_type(), self.at);
         // A size near the end of u64 leads behind the end of the file, where the next round finds no header.
-        at = at.saturating_add(size.div_ceil(BLOCK as u64).saturating_mul(BLOCK as u64));
-        if at > i64::MAX as u64 {
-            faults.push_at(&place, None, "the tar archive is damaged: a size leads out of it");
-            return Ok(());
+        self.at = content.saturating_add(size.div_ceil(BLOCK as u64).saturating_mul(BLOCK as u64));
+        if self.at > i64::MAX as u64 {
+            return Ok(Some(self.end("the tar archive is damaged: a size leads out of it")));
         }
         if kind.is_gnu_longname() || kind.is_pax_local_extensions() {
-            let Some(bytes) = extension(&mut file, size)? else {
-                faults.push_at(&place, None, "has a header extension that is too long or cut short");
-                return Ok(());
-            };
-            let name = if kind.is_gnu_longname() { Ok(Some(until_nul(bytes))) } else { pax_path(&bytes) };
-            match name {
-                Ok(name) => long_name = name.or(long_name),
-                Err(message) => {
-                    faults.push_at(&place, None, message);
-                    return Ok(());
-                }
-            }
-            continue;
+            return self.extended(kind, size);
         }
         if kind.is_gnu_longlink() || kind.is_pax_global_extensions() {
-            continue;
+            return Ok(None);
         }
-        number += 1;
-        let name = long_name.take().unwrap_or_else(|| header.path_bytes().into_owned());
-        place.member = Some(shown(&name));
-        file.seek(SeekFrom::Start(content))?;
+        self.number += 1;
+        let name = self.long_name.take().unwrap_or_else(|| header.path_bytes().into_owned());
+        let place = Place { line: self.number, member: Some(shown(&name)) };
         let is_folder = kind.is_dir() || (kind.is_file() && name.ends_with(b"/"));
         let other = other_kind(kind);
         let is_file = !is_folder && other.is_none();
-        let member = Member { place, name, size, is_file, is_folder, other };
-        if on_member(member, &mut file, faults)?.is_break() {
-            return Ok(());
+        Ok(Some(Entry::Good(Member { place, name, content, size, is_file, is_folder, other })))
+    }
+
+    /// Takes in the name of the next member.
+    fn extended(&mut self, kind: EntryType, size: u64) -> io::Result<Option<Entry<Member>>> {
+        let Some(bytes) = extension(&mut self.file, size)? else {
+            return Ok(Some(self.end("has a header extension that is too long or cut short")));
+        };
+        let name = if kind.is_gnu_longname() { Ok(Some(until_nul(bytes))) } else { pax_path(&bytes) };
+        match name {
+            Ok(name) => self.long_name = name.or(self.long_name.take()),
+            Err(message) => return Ok(Some(self.end(message))),
         }
+        Ok(None)
+    }
+
+    /// What is wrong with the archive where its next member would be.
+    fn end(&mut self, message: &str) -> Entry<Member> {
+        self.is_over = true;
+        Entry::fault(self.number + 1, message)
     }
 }
 

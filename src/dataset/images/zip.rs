@@ -4,15 +4,15 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Take};
-use std::ops::ControlFlow;
 
 use flate2::Crc;
 use flate2::read::DeflateDecoder;
 
 use super::members::{MAX_NAME_BYTES, Members, Root, parts, shown};
 use super::{ImageExample, MAX_IMAGE_BYTES, MAX_MEMBERS};
-use crate::dataset::Input;
-use crate::domain::report::{Faults, Place};
+use crate::dataset::entries::{Entries, Entry, Step, further, good, nothing_but};
+use crate::dataset::{Bounds, Input};
+use crate::domain::report::{Fault, Faults, Place};
 
 const END: &[u8] = b"PK\x05\x06";
 const END_64: &[u8] = b"PK\x06\x06";
@@ -27,48 +27,54 @@ const STORED: u64 = 0;
 const DEFLATED: u64 = 8;
 
 /// See [`super::read`].
-pub(super) fn read(input: &Input, faults: &mut Faults, mut on_example: impl FnMut(ImageExample)) -> io::Result<()> {
+pub(super) fn read(input: &Input) -> io::Result<Entries<ImageExample>> {
     let mut file = File::open(&input.path)?;
     let directory = match Directory::find(&mut file)? {
         Ok(directory) if directory.members > MAX_MEMBERS => {
-            faults.push(1, None, format!("the archive has more than {MAX_MEMBERS} members"));
-            return Ok(());
+            let message = format!("the archive has more than {MAX_MEMBERS} members");
+            return Ok(nothing_but(Fault::new(1, None, message)));
         }
         Ok(directory) => directory,
-        Err(message) => {
-            faults.push(1, None, message);
-            return Ok(());
-        }
+        Err(message) => return Ok(nothing_but(Fault::new(1, None, message))),
     };
     let mut root = Root::default();
-    // Faults of the directory itself are recorded by the second walk.
-    directory.walk(input, &mut Faults::default(), |member, _| {
-        root.add(&member.name);
-        Ok(ControlFlow::Continue(()))
-    })?;
-    let mut members = Members::new(&root);
-    let mut packed = 0_u64;
-    directory.walk(input, faults, |member, faults| {
+    // Faults of the directory itself are found by the second walk.
+    for member in good(directory.records(input)?, &mut Faults::default()) {
+        root.add(&member?.name);
+    }
+    let mut images = Images { file, members: Members::new(&root), left: directory.file_bytes };
+    Ok(further(directory.records(input)?, move |member| images.image(member)))
+}
+
+/// The images among the members.
+struct Images {
+    file: File,
+    members: Members,
+    /// Bytes of the archive that no member has taken yet. Members that share theirs make a small archive unpack to any size.
+    left: u64,
+}
+
+impl Images {
+    fn image(&mut self, member: Member) -> io::Result<Step<ImageExample>> {
+        let fault = |message: String| Fault::at(&member.place, None, message);
         // Whether it is a link or a device says the mode of the system that packed it; folders end in "/".
         if let Some(what) = member.other_kind().filter(|_| parts(&member.name) != Ok(None)) {
-            faults.push_at(&member.place, None, format!("is {what}; only files and folders are read"));
-            return Ok(ControlFlow::Continue(()));
+            return Ok(Step::faulty(fault(format!("is {what}; only files and folders are read"))));
         }
-        let Some(label) = members.label(&member.place, &member.name, faults) else {
-            return Ok(ControlFlow::Continue(()));
+        let label = match self.members.label(&member.name) {
+            Ok(Some(label)) => label,
+            Ok(None) => return Ok(Step::PassOver),
+            Err(message) => return Ok(Step::faulty(fault(message))),
         };
-        // Members that share their bytes make a small archive unpack to any size.
-        packed = packed.saturating_add(member.packed);
-        if packed > directory.file_bytes {
-            faults.push_at(&member.place, None, "the archive's members overlap");
-            return Ok(ControlFlow::Break(()));
-        }
-        match member.content(&mut file)? {
-            Ok(bytes) => on_example(ImageExample { place: member.place, label, bytes }),
-            Err(message) => faults.push_at(&member.place, None, message),
-        }
-        Ok(ControlFlow::Continue(()))
-    })
+        let Some(left) = self.left.checked_sub(member.packed) else {
+            return Ok(Step::End(fault("the archive's members overlap".to_owned())));
+        };
+        self.left = left;
+        Ok(match member.content(&mut self.file)? {
+            Ok(bytes) => Step::good(ImageExample { place: member.place, label, bytes }),
+            Err(message) => Step::faulty(fault(message)),
+        })
+    }
 }
 
 /// Little-endian, up to 8 bytes.
@@ -135,30 +141,44 @@ impl Directory {
         Ok(Ok(Self { file_bytes, start, length, members }))
     }
 
-    /// Calls `on_member` for each record. One that cannot be read ends the walk.
-    fn walk(
-        &self,
-        input: &Input,
-        faults: &mut Faults,
-        mut on_member: impl FnMut(Member, &mut Faults) -> io::Result<ControlFlow<()>>,
-    ) -> io::Result<()> {
+    fn records(&self, input: &Input) -> io::Result<Records> {
         let mut file = BufReader::new(File::open(&input.path)?);
         file.seek(SeekFrom::Start(self.start))?;
-        let mut records = file.take(self.length);
-        for line in 1..=self.members {
-            input.bounds.check()?;
-            let Some(member) = Member::read(&mut records, line)? else {
-                faults.push(line, None, "the archive is damaged: its directory ends early or has a bad record");
-                return Ok(());
-            };
-            if on_member(member, faults)?.is_break() {
-                return Ok(());
-            }
+        let directory = file.take(self.length);
+        Ok(Records { directory, bounds: input.bounds.clone(), read: 0, members: self.members, is_over: false })
+    }
+}
+
+/// The members as the central directory has them. A record that cannot be read ends them.
+struct Records {
+    directory: Take<BufReader<File>>,
+    bounds: Bounds,
+    read: u64,
+    members: u64,
+    is_over: bool,
+}
+
+impl Iterator for Records {
+    type Item = io::Result<Entry<Member>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.is_over { None } else { self.record().transpose() }
+    }
+}
+
+impl Records {
+    fn record(&mut self) -> io::Result<Option<Entry<Member>>> {
+        const SHORT: &str = "the archive is damaged: its directory ends early or has a bad record";
+        const LONG: &str = "the archive is damaged: its directory has more members than it says";
+        if self.read == self.members {
+            self.is_over = true;
+            return Ok((self.directory.limit() > 0).then(|| Entry::fault(self.members, LONG)));
         }
-        if records.limit() > 0 {
-            faults.push(self.members, None, "the archive is damaged: its directory has more members than it says");
-        }
-        Ok(())
+        self.bounds.check()?;
+        self.read += 1;
+        let member = Member::read(&mut self.directory, self.read)?;
+        self.is_over = member.is_none();
+        Ok(Some(member.map_or_else(|| Entry::fault(self.read, SHORT), Entry::Good)))
     }
 }
 

@@ -118,7 +118,7 @@ pub fn estimate(subject: Subject<'_>, h: &Hyperparameters, data: &DataReport, la
     let per_step = u64::from(h.course.batch_size) * u64::from(h.course.gradient_accumulation_steps);
     let steps_per_epoch = training_examples.div_ceil(per_step.max(1));
     let total_steps = steps_per_epoch * u64::from(h.course.n_epochs);
-    let tokens = tokens(&data.training.text_lengths, h.course.max_sequence_length);
+    let tokens = tokens(data.training.text_lengths(), h.course.max_sequence_length);
     let bf16 = h.precision == Precision::Bf16 || (h.precision == Precision::Auto && device.has_bf16);
     let test_examples = data.test.as_ref().map_or(0, |report| report.examples);
     let evaluated = validation_examples.max(test_examples);
@@ -253,11 +253,11 @@ const READ: u64 = 8;
 /// Bytes of the texts that a run keeps: their tokens, as many as the model is shown, and one row as it stands in its file.
 fn texts(data: &DataReport, h: &Hyperparameters) -> u64 {
     let of = |report: &ExamplesReport| {
-        let tokens = tokens(&report.text_lengths, h.course.max_sequence_length).mean * report.examples as f64;
+        let tokens = tokens(report.text_lengths(), h.course.max_sequence_length).mean * report.examples as f64;
         (TOKEN * tokens) as u64 + TEXT * report.examples
     };
     let files = [Some(&data.training), data.validation.as_ref(), data.test.as_ref()];
-    let longest = files.into_iter().flatten().map(|report| report.text_lengths.max).max();
+    let longest = files.into_iter().flatten().map(|report| report.text_lengths().max).max();
     files.into_iter().flatten().map(of).sum::<u64>() + READ * longest.unwrap_or_default()
 }
 
@@ -347,7 +347,7 @@ mod tests {
     use crate::domain::hyperparameters::{DataFacts, Requested, Subject, resolve};
     use crate::domain::method::{Method, ProblemType};
     use crate::domain::model::ModelFacts;
-    use crate::domain::report::DataReport;
+    use crate::domain::report::{Contents, DataReport, ExamplesReport, Labels, Lengths};
     use serde_json::{Value, json};
 
     const CPU: Device = Device { is_gpu: false, has_bf16: true };
@@ -366,11 +366,11 @@ mod tests {
             parameters,
             ..ModelFacts::default()
         };
-        let mut data = DataReport::default();
-        for count in 1..=9000 {
-            data.training.examples = count;
-            data.training.text_lengths.add(20 + count % 80, count);
-        }
+        let mut text_lengths = Lengths::default();
+        (1..=9000).for_each(|count| text_lengths.add(20 + count % 80, count));
+        let contents = Contents::Labelled { labels: Labels::default(), text_lengths };
+        let training = ExamplesReport { examples: 9000, contents, ..ExamplesReport::default() };
+        let data = DataReport { training, ..DataReport::default() };
         let Value::Object(values) = values else { panic!("an object") };
         let requested = Requested::parse(Method::TextClassification, values, "h").unwrap();
         let subject = Subject { method: Method::TextClassification, facts: &facts };

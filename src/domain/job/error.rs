@@ -49,15 +49,61 @@ impl JobError {
         self.param = Some(param.into());
         self
     }
+}
 
-    /// The job's own error, where what it needs is damaged, so that trying again does not help; any other error is
-    /// handed back.
-    pub fn of_damage(error: Error) -> Result<Self, Error> {
+/// Why something cannot be done for a job.
+#[derive(Debug)]
+pub enum NotReady<R = JobError> {
+    /// For a reason of the job's own, which trying again does not change.
+    Refused(R),
+    /// For another.
+    Failed(Error),
+}
+
+impl<R> NotReady<R> {
+    /// The job's own reason.
+    ///
+    /// # Errors
+    /// It is another.
+    pub fn refused(self) -> Result<R, Error> {
+        match self {
+            Self::Refused(reason) => Ok(reason),
+            Self::Failed(error) => Err(error),
+        }
+    }
+}
+
+impl<R: From<JobError>> From<JobError> for NotReady<R> {
+    fn from(error: JobError) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+/// What is damaged is the job's own: another try would find the same.
+impl<R: From<JobError>> From<Error> for NotReady<R> {
+    fn from(error: Error) -> Self {
         match error.code {
             Some(code) if error.kind == ErrorKind::Damaged => {
-                Ok(Self { code: code.to_owned(), message: error.message, param: error.param })
+                Self::from(JobError { code: code.to_owned(), message: error.message, param: error.param })
             }
-            _ => Err(error),
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{JobError, NotReady};
+    use crate::domain::error::{Error, ErrorKind};
+
+    #[test]
+    fn damage_is_the_jobs_own_and_no_other_error_is() {
+        let damaged = Error::new(ErrorKind::Damaged, "is damaged").code("file_damaged").param("test_file");
+        let refused = NotReady::<JobError>::from(damaged).refused().unwrap();
+        assert_eq!(refused, JobError::new("file_damaged", "is damaged").param("test_file"));
+        for error in [Error::unavailable("away"), Error::internal("ours"), Error::new(ErrorKind::Damaged, "unnamed")] {
+            let kind = error.kind;
+            assert_eq!(NotReady::<JobError>::from(error).refused().unwrap_err().kind, kind);
         }
     }
 }

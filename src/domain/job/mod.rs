@@ -17,7 +17,7 @@ use super::id::{FileId, JobId, ModelId, ProjectId};
 use super::method::Method;
 use super::report::DataReport;
 
-pub use error::{JOB_ERROR_CODES, JobError};
+pub use error::{JOB_ERROR_CODES, JobError, NotReady};
 pub use kind::JobKind;
 pub use moves::{Grant, Move, Moved, Step, Success, Why};
 pub use status::{JobStatus, Phase};

@@ -2,7 +2,7 @@
 //! of training states that no attempt will go on from. The object goes first and the row is marked after, so nothing is forgotten.
 
 use crate::app::App;
-use crate::db::{checkpoints, files, models};
+use crate::db::{checkpoints, files, models, readings};
 use crate::domain::error::Result;
 
 /// How many of each are swept at a time.
@@ -31,6 +31,7 @@ pub async fn run_once(app: &App) -> Result<bool> {
     for (id, key) in deleted {
         app.store.delete(&key).await?;
         files::mark_swept(app.db.pool(), id).await?;
+        readings::forget(app.db.pool(), id).await?;
     }
     let deleted = models::to_sweep(app.db.pool(), BATCH).await?;
     more |= deleted.len() as i64 == BATCH;

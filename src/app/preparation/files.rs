@@ -1,0 +1,167 @@
+//! The data files of a job: what is known of them from before, and opening those that are to be read.
+
+use super::{Preparing, Refusal};
+use crate::app::App;
+use crate::app::objects::Object;
+use crate::dataset::prepare::{Parts, Source};
+use crate::dataset::{Bounds, Input, READER_VERSION};
+use crate::db::{files, readings};
+use crate::domain::error::{Error, Result};
+use crate::domain::file::File;
+use crate::domain::id::{FileId, ProjectId};
+use crate::domain::job::{JobError, JobSpec, NotReady};
+use crate::domain::reading::{MOST_BYTES, Question, Reading};
+use crate::domain::report::DataFormat;
+use crate::store::{Opened, out_of_storage};
+
+/// The files of a training.
+pub(super) struct Files<'a> {
+    files: Parts<DataFile<'a>>,
+    /// What is asked of the training file.
+    question: Question,
+}
+
+impl<'a> Files<'a> {
+    /// The files that a job names.
+    pub(super) async fn find(app: &'a App, project: ProjectId, spec: &JobSpec) -> Preparing<Self> {
+        let [training, validation, test] = spec.files();
+        let Some(training) = DataFile::find(app, project, training).await? else {
+            return Err(Error::internal("a job without training file").into());
+        };
+        let question =
+            Question::new(training.format(), spec.method, spec.hyperparameters.problem_type(), &spec.dataset);
+        let validation = DataFile::find(app, project, validation).await?;
+        let test = DataFile::find(app, project, test).await?;
+        Ok(Self { files: Parts { training, validation, test }, question })
+    }
+
+    /// Looks up what was found in them for other jobs.
+    pub(super) async fn look_up(&mut self) -> Preparing<()> {
+        let Parts { training, validation, test } = &mut self.files;
+        training.look_up(&self.question).await?;
+        if let (Some(test), Some(reading)) = (test, &training.known) {
+            test.look_up(&self.question.of_test(test.format(), reading.problem, reading.report.labels().keys()))
+                .await?;
+        }
+        if let Some(validation) = validation {
+            validation.look_up(&self.question.of_validation(validation.format(), training.sha256())).await?;
+            // It is compared with the texts of the training file, which are not kept.
+            if validation.known.is_none() {
+                training.known = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is known of each, or the file. Whatever is opened goes to `opened`, which keeps it there.
+    pub(super) async fn sources(&self, bounds: &Bounds, opened: &mut Vec<Opened>) -> Preparing<Parts<Source>> {
+        let Parts { training, validation, test } = &self.files;
+        let training = training.source(bounds, opened).await?;
+        let validation = match validation {
+            Some(file) => Some(file.source(bounds, opened).await?),
+            None => None,
+        };
+        let test = match test {
+            Some(file) => Some(file.source(bounds, opened).await?),
+            None => None,
+        };
+        Ok(Parts { training, validation, test })
+    }
+
+    /// Keeps what was found in those that were read.
+    pub(super) async fn keep(&self, found: &Parts<Reading>) {
+        let Parts { training, validation, test } = &self.files;
+        training.keep(&self.question, &found.training).await;
+        if let (Some(file), Some(reading)) = (validation, &found.validation) {
+            file.keep(&self.question.of_validation(file.format(), training.sha256()), reading).await;
+        }
+        if let (Some(file), Some(reading)) = (test, &found.test) {
+            let (problem, labels) = (found.training.problem, found.training.report.labels().keys());
+            file.keep(&self.question.of_test(file.format(), problem, labels), reading).await;
+        }
+    }
+}
+
+/// A data file of a job.
+pub(super) struct DataFile<'a> {
+    app: &'a App,
+    /// The field of the request that names it.
+    param: &'static str,
+    file: File,
+    /// What was found in it before.
+    known: Option<Reading>,
+}
+
+impl<'a> DataFile<'a> {
+    /// The file that a field of a job names, if it names one; even if it was deleted since, as long as its bytes are there.
+    pub(super) async fn find(
+        app: &'a App,
+        project: ProjectId,
+        (param, id): (&'static str, Option<FileId>),
+    ) -> Preparing<Option<Self>> {
+        let Some(id) = id else { return Ok(None) };
+        let file = files::find_for_job(app.db.pool(), project, id).await?;
+        let file = file.ok_or_else(|| {
+            let message = "The file was deleted before it was read.";
+            NotReady::<Refusal>::from(JobError::new(format!("invalid_{param}"), message).param(param))
+        })?;
+        Ok(Some(Self { app, param, file, known: None }))
+    }
+
+    /// How it is written.
+    pub(super) fn format(&self) -> DataFormat {
+        self.file.report.as_ref().map_or(DataFormat::Jsonl, |report| report.format)
+    }
+
+    fn sha256(&self) -> &[u8; 32] {
+        &self.file.sha256
+    }
+
+    /// Looks up what was found when this was asked before, of this file or of the same bytes in another one. The file is not
+    /// opened, but it must be there.
+    pub(super) async fn look_up(&mut self, question: &Question) -> Preparing<()> {
+        let key = question.key().map_err(Error::internal)?;
+        let File { project, sha256, .. } = &self.file;
+        self.known = readings::find(self.app.db.pool(), *project, sha256, &key, READER_VERSION).await?;
+        if self.known.is_some() {
+            self.object().check_size(self.app).await?;
+        }
+        Ok(())
+    }
+
+    /// What is known of it, or the file, which `opened` keeps there while it is read.
+    pub(super) async fn source(&self, bounds: &Bounds, opened: &mut Vec<Opened>) -> Preparing<Source> {
+        if let Some(reading) = &self.known {
+            return Ok(Source::Known(Box::new(reading.clone())));
+        }
+        if self.app.store.opens_copies() {
+            self.app.config.reserve.check(&self.app.runs(), self.file.bytes).map_err(out_of_storage)?;
+        }
+        let file = self.object().open(self.app).await?;
+        let input = Input { path: file.path().to_owned(), format: self.format(), bounds: bounds.clone() };
+        opened.push(file);
+        Ok(Source::File(input))
+    }
+
+    /// Keeps what was found if it was read, unless there are faults or it is large. Without it the next job reads the file
+    /// again, so nothing depends on it.
+    pub(super) async fn keep(&self, question: &Question, reading: &Reading) {
+        if let Err(error) = self.try_to_keep(question, reading).await {
+            tracing::warn!(file = %self.file.id, error = error.chain(), "what was found in a file cannot be kept");
+        }
+    }
+
+    async fn try_to_keep(&self, question: &Question, reading: &Reading) -> Result<()> {
+        let bytes = serde_json::to_vec(reading).map_err(Error::internal)?.len();
+        if self.known.is_some() || !reading.report.faults.is_empty() || bytes > MOST_BYTES {
+            return Ok(());
+        }
+        let key = question.key().map_err(Error::internal)?;
+        let File { project, sha256, .. } = &self.file;
+        readings::keep(self.app.db.pool(), *project, sha256, &key, READER_VERSION, reading).await
+    }
+
+    fn object(&self) -> Object<'_> {
+        Object::of_file(&self.file).named_by(self.param)
+    }
+}

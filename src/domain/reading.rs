@@ -1,0 +1,154 @@
+//! What reading a data file for a job found, kept so that the next job need not read the file again.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::hex::hex;
+use super::job::DatasetOptions;
+use super::method::{Method, ProblemType};
+use super::report::{DataFormat, ExamplesReport};
+
+/// What was found in a file without faults. It holds nothing that grows with the file, but for its labels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// What a classifier is to predict.
+    pub problem: ProblemType,
+    /// With all labels.
+    pub report: ExamplesReport,
+    /// What it has in common with the training file; nothing where it was not compared.
+    pub overlap: Overlap,
+}
+
+/// Examples of a file that are also, character for character, in another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlap {
+    pub examples: u64,
+    /// The lines of the first few.
+    pub lines: Vec<u64>,
+}
+
+/// The most bytes of a reading, as JSON, that is kept.
+pub const MOST_BYTES: usize = 1 << 20;
+
+/// The most readings that are kept of a file: of those that were asked last.
+pub const MOST_READINGS: i64 = 8;
+
+/// What is asked of a file: everything that the answer depends on besides its bytes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Question {
+    format: DataFormat,
+    /// It says what kind of data it is.
+    method: Method,
+    /// None where a training file is to decide.
+    problem: Option<ProblemType>,
+    text_column: Option<String>,
+    label_column: Option<String>,
+    against: Against,
+}
+
+/// What a file is compared with.
+#[derive(Clone, Debug, Serialize)]
+enum Against {
+    Nothing,
+    /// The texts and labels of a training file.
+    Training {
+        sha256: String,
+        format: DataFormat,
+    },
+    /// SHA-256 of the labels that may occur.
+    Labels(String),
+}
+
+impl Question {
+    /// What is asked of a training file.
+    pub fn new(format: DataFormat, method: Method, problem: Option<ProblemType>, options: &DatasetOptions) -> Self {
+        let DatasetOptions { text_column, label_column, .. } = options.clone();
+        Self { format, method, problem, text_column, label_column, against: Against::Nothing }
+    }
+
+    /// The same of a validation file in `format`, compared with the training file of this hash.
+    #[must_use]
+    pub fn of_validation(&self, format: DataFormat, training: &[u8; 32]) -> Self {
+        let against = Against::Training { sha256: hex(training), format: self.format };
+        Self { format, against, ..self.clone() }
+    }
+
+    /// The same of a test file in `format`, whose labels must be among these.
+    #[must_use]
+    pub fn of_test<'a>(
+        &self,
+        format: DataFormat,
+        problem: ProblemType,
+        labels: impl IntoIterator<Item = &'a String>,
+    ) -> Self {
+        let labels: BTreeSet<&String> = labels.into_iter().collect();
+        let mut hasher = Sha256::new();
+        for label in labels {
+            hasher.update((label.len() as u64).to_le_bytes());
+            hasher.update(label);
+        }
+        let against = Against::Labels(hex(&hasher.finalize()));
+        Self { format, problem: Some(problem), against, ..self.clone() }
+    }
+
+    /// SHA-256 of all of it.
+    ///
+    /// # Errors
+    /// It cannot be written as JSON.
+    pub fn key(&self) -> serde_json::Result<[u8; 32]> {
+        Ok(Sha256::digest(serde_json::to_vec(self)?).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Question;
+    use crate::domain::job::DatasetOptions;
+    use crate::domain::method::{Method, ProblemType};
+    use crate::domain::report::DataFormat;
+
+    #[test]
+    fn whatever_changes_an_answer_makes_another_question() {
+        let options = DatasetOptions::default();
+        let named = |text: Option<&str>, label: Option<&str>| DatasetOptions {
+            text_column: text.map(str::to_owned),
+            label_column: label.map(str::to_owned),
+            validation_split: None,
+        };
+        let ask = |format, method, problem, options: &DatasetOptions| Question::new(format, method, problem, options);
+        let usual = ask(DataFormat::Csv, Method::TextClassification, None, &options);
+        let labels = |labels: &[&str]| labels.iter().map(|&label| label.to_owned()).collect::<Vec<_>>();
+        let test = |problem, known: &[&str]| usual.of_test(DataFormat::Csv, problem, &labels(known));
+        let single = ProblemType::SingleLabelClassification;
+        let questions = [
+            usual.clone(),
+            ask(DataFormat::Text, Method::TextClassification, None, &options),
+            ask(DataFormat::Csv, Method::MaskedLm, None, &options),
+            ask(DataFormat::Csv, Method::TextClassification, Some(single), &options),
+            ask(DataFormat::Csv, Method::TextClassification, None, &named(Some("a"), None)),
+            ask(DataFormat::Csv, Method::TextClassification, None, &named(None, Some("a"))),
+            usual.of_validation(DataFormat::Csv, &[0; 32]),
+            usual.of_validation(DataFormat::Csv, &[1; 32]),
+            usual.of_validation(DataFormat::Jsonl, &[0; 32]),
+            test(single, &["a", "b"]),
+            test(single, &["ab"]),
+            test(ProblemType::MultiLabelClassification, &["a", "b"]),
+        ];
+        let keys: std::collections::HashSet<_> = questions.iter().map(|one| one.key().unwrap()).collect();
+        assert_eq!(keys.len(), questions.len());
+    }
+
+    #[test]
+    fn what_changes_no_answer_makes_no_other_question() {
+        let split = DatasetOptions { validation_split: Some(0.3), ..DatasetOptions::default() };
+        let [one, other] = [DatasetOptions::default(), split]
+            .map(|options| Question::new(DataFormat::Csv, Method::TextClassification, None, &options));
+        assert_eq!(one.key().unwrap(), other.key().unwrap());
+        let [one, other] = [["a", "b"], ["b", "a"]].map(|labels| {
+            one.of_test(DataFormat::Csv, ProblemType::default(), &labels.map(str::to_owned)).key().unwrap()
+        });
+        assert_eq!(one, other);
+    }
+}

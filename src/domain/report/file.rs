@@ -1,0 +1,73 @@
+//! What is known of a file from its bytes alone.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::contents::ExamplesReport;
+use super::faults::Faults;
+use crate::domain::method::Method;
+
+/// How a data file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DataFormat {
+    /// One JSON object per line.
+    Jsonl,
+    /// Comma-separated values (RFC 4180) with a header.
+    Csv,
+    /// One text per line.
+    Text,
+    /// A zip archive of images, a folder for each class.
+    Zip,
+    /// The same as a tar archive, not compressed.
+    Tar,
+}
+
+/// The kinds of data that an upload is read as at once where it looks like them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum UploadKind {
+    /// Texts with labels, where its keys or columns look like that.
+    LabelledTexts,
+    /// Images with labels: every archive, and JSONL with such keys.
+    LabelledImages,
+}
+
+/// Whether a file can be used for a method as it stands: with the usual names of columns, and none that a job gives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MethodUse {
+    pub method: Method,
+    pub usable: bool,
+    /// Why not.
+    pub reason: Option<String>,
+}
+
+/// What is known about a file from its bytes alone, found when it is uploaded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FileReport {
+    pub format: DataFormat,
+    /// Lines (JSONL), rows (CSV) or members (zip, tar) with data.
+    pub rows: u64,
+    /// Faults that make the file unreadable whatever it is used for.
+    pub faults: Faults,
+    /// What reading it as the kinds of data found that it looks like.
+    pub read_as: BTreeMap<UploadKind, ExamplesReport>,
+    /// What it can be used for, by method; empty where it is unreadable, or was read before this was kept.
+    pub methods: Vec<MethodUse>,
+}
+
+impl FileReport {
+    /// Whether it can be read as data at all.
+    pub fn is_readable(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    /// Why no method can use the file as it stands, in a sentence; None where one can.
+    pub fn why_useless(&self) -> Option<String> {
+        if self.methods.is_empty() || self.methods.iter().any(|one| one.usable) {
+            return None;
+        }
+        let reasons = self.methods.iter().filter_map(|one| Some(format!("{}: {}", one.method, one.reason.as_ref()?)));
+        Some(format!("No method can use the file as it stands. {}", reasons.collect::<Vec<_>>().join(". ")))
+    }
+}
