@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use finetuned::app::{keys, models, validation};
+use finetuned::domain::model::Checked;
 use finetuned::domain::project::Role;
 use finetuned::worker::upkeep::sweep;
 use serde_json::json;
@@ -96,6 +97,16 @@ async fn importing_the_same_files_again_changes_nothing() {
     // A name with a slash is one segment of the URL.
     service.client().get("/v1/models/org%2Ftiny").await.good();
     service.client().get("/v1/models/org%2Ftiny/files/config.json").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_facts_of_a_model_are_what_the_trainer_says() {
+    let service = Service::api().await;
+    let imported = models::import(&service.app, &data::tiny_model(), "m").await.unwrap();
+    let Checked::Trainable { family, facts } = serde_json::from_str(data::TINY_CHECKED).unwrap() else { unreachable!() };
+    assert_eq!((imported.model.family, imported.model.facts), (family, facts));
+    let left = std::fs::read_dir(service.app.runs()).unwrap().count();
+    assert_eq!(left, 0, "nothing of the check is left");
 }
 
 /// Puts a link in place of a file.

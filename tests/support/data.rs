@@ -7,6 +7,12 @@ pub fn tiny_model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("engine/tests/golden/tiny-bert")
 }
 
+/// What the trainer says of the tiny model, for stand-ins that must say it, too.
+pub const TINY_CHECKED: &str = concat!(
+    r#"{"trainable":{"family":"bert","facts":{"backbone":"text_encoder","hidden_size":32,"max_positions":64,"layers":2,"#,
+    r#""intermediate_size":64,"parameters":24160,"vocab_size":120,"image_size":0,"values_per_image":0}}}"#
+);
+
 const TOPICS: [(&str, [&str; 3]); 3] = [
     ("card", ["where is my new card", "has my card come", "how do i get a card"]),
     ("rate", ["the exchange rate was wrong", "what rate", "why the wrong rate"]),

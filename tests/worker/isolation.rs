@@ -110,7 +110,7 @@ fn has_landlock() -> bool {
 
 /// Makes a script the trainer of a service.
 fn employ(config: &mut Config, trainer: &Path, script: &str) {
-    std::fs::write(trainer, script).unwrap();
+    std::fs::write(trainer, script.replace("CHECKED", data::TINY_CHECKED)).unwrap();
     std::fs::set_permissions(trainer, PermissionsExt::from_mode(0o755)).unwrap();
     config.trainer = trainer.to_owned();
 }
@@ -141,6 +141,7 @@ fn is_a_trainers(user: u32) {
 /// Tries everything that a trainer has no business with, and reports what it could do.
 const TAKEN_OVER: &str = r#"#!/bin/bash
 if [ "$1" = devices ]; then echo '{"cuda":0,"cpu_bf16":false}'; exit; fi
+if [ "$1" = check ]; then echo 'CHECKED'; exit; fi
 got=$(id -u)
 try() { name=$1; shift; if ( eval "$*" ) >/dev/null 2>&1; then got="$got $name"; fi; }
 try data 'cat spec.json data/training_file model/config.json'
@@ -233,6 +234,7 @@ async fn a_trainer_that_lies_in_a_folder_of_the_service_reads_nothing_else_of_it
 /// Leaves a process in a session of its own, without pipes and environment, and says whom it runs as.
 const LEAVES: &str = r#"#!/bin/bash
 if [ "$1" = devices ]; then echo '{"cuda":0,"cpu_bf16":false}'; exit; fi
+if [ "$1" = check ]; then echo 'CHECKED'; exit; fi
 (cd / && exec setsid env -i sleep SECONDS) </dev/null >/dev/null 2>&1 &
 until grep -qs SECONDS /proc/$!/cmdline; do sleep 0.05; done
 echo '{"type":"failed","error":{"code":"x","message":"'$(id -u)' left","param":null}}'

@@ -199,7 +199,8 @@ async fn a_worker_whose_lease_is_taken_kills_its_trainer_and_writes_nothing_more
 pub fn script(folder: &Path, body: &str) -> std::path::PathBuf {
     let path = folder.join("trainer.sh");
     let probe = r#"if [ "$1" = devices ]; then echo '{"cuda":0,"cpu_bf16":false}'; exit; fi"#;
-    std::fs::write(&path, format!("#!/bin/sh\n{probe}\n{body}\n")).unwrap();
+    let check = format!("if [ \"$1\" = check ]; then echo '{}'; exit; fi", data::TINY_CHECKED);
+    std::fs::write(&path, format!("#!/bin/sh\n{probe}\n{check}\n{body}\n")).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     path
 }
