@@ -2,6 +2,7 @@
 //! out of the file where it lies; nothing is unpacked to disk.
 
 mod decode;
+mod directory;
 mod jpeg;
 mod members;
 mod png;
