@@ -19,7 +19,7 @@ use crate::fingerprint::Fingerprint;
 use crate::observer::Observer;
 use crate::optim::AdamW;
 use crate::params::{Export, ParamTable};
-use crate::training::{Checkpointer, Progress, State};
+use crate::training::{Checkpointer, RunProgress, State};
 use crate::weights::{self, Weights};
 use finetuned::disk::Reserve;
 use finetuned::domain::checkpoint::Metrics;
@@ -36,7 +36,7 @@ struct SavedState {
     version: u32,
     /// What the run must have in common with the one that saved.
     fingerprint: String,
-    progress: Progress,
+    progress: RunProgress,
 }
 
 /// Saves checkpoints of one run under `directory`.
@@ -75,7 +75,7 @@ struct Snapshot {
     /// The trained values of the best evaluation, where the run keeps them.
     best: Option<BTreeMap<String, Tensor>>,
     moments: BTreeMap<String, Tensor>,
-    progress: Progress,
+    progress: RunProgress,
 }
 
 impl Snapshot {
@@ -108,7 +108,7 @@ impl<'a> CheckpointWriter<'a> {
 }
 
 impl Checkpointer for CheckpointWriter<'_> {
-    fn save(&mut self, state: &State<'_>, progress: &Progress) -> Result<()> {
+    fn save(&mut self, state: &State<'_>, progress: &RunProgress) -> Result<()> {
         self.settle(true);
         let State { table, optimizer, best } = state;
         let trained = table.trained()?;
@@ -220,7 +220,7 @@ fn verify(directory: &Path) -> Result<()> {
 
 /// What a checkpoint gives besides the parameters and moments, which it puts back in place.
 pub struct Resumed {
-    pub progress: Progress,
+    pub progress: RunProgress,
     /// The trained values of the best evaluation, where the run keeps them.
     pub best: Option<BTreeMap<String, Tensor>>,
 }

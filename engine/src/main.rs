@@ -13,7 +13,7 @@ use finetuned::clock::boot_time;
 use finetuned::domain::job::JobError;
 use finetuned::domain::model::Checked;
 use finetuned::domain::run::{ABANDONED, TrainerCommand, TrainerMessage};
-use finetuned::domain::serving::{Asked, Opened, Outcome, Refusal, Reply};
+use finetuned::domain::serving::{Answered, Asked, Opened, Refusal, Reply};
 use finetuned::failpoint::Failpoints;
 use finetuned_engine::error::EngineError;
 use finetuned_engine::serving::Classifier;
@@ -111,7 +111,7 @@ fn serve(spec: &Path, wanted: &str) -> ExitCode {
         let replied = std::panic::catch_unwind(AssertUnwindSafe(|| classifier.reply(&asked)));
         let reply = replied.map_err(|_| None).and_then(|reply| reply.map_err(Some)).unwrap_or_else(|error| {
             let refusal = Refusal { param: None, message: told(error.as_ref()).message };
-            Reply { id: asked.id, outcome: Outcome::Error(refusal) }
+            Reply { id: asked.id, answer: Answered::Error(refusal) }
         });
         print_line(&reply);
     }

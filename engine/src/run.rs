@@ -13,7 +13,7 @@ use crate::fingerprint::Fingerprint;
 use crate::observer::Observer;
 use crate::optim::{AdamW, AdamWConfig};
 use crate::tasks::{self, Loaded};
-use crate::training::{End, Plan, Progress, Training};
+use crate::training::{End, Plan, RunProgress, Training};
 use finetuned::disk::Reserve;
 use finetuned::domain::hyperparameters::Precision;
 use finetuned::domain::job::Phase;
@@ -39,7 +39,7 @@ pub fn run(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Re
     let h = &spec.hyperparameters;
     let mut optimizer =
         AdamW::new(&loaded.table, AdamWConfig::new(h.optimizer.weight_decay, h.optimizer.max_grad_norm))?;
-    let (mut progress, mut best) = (Progress::default(), None);
+    let (mut progress, mut best) = (RunProgress::default(), None);
     if let Some(directory) = &spec.resume {
         let prefix = loaded.policy.backbone();
         let resumed = checkpoint::resume(directory, prefix, &fingerprint, &mut loaded.table, &mut optimizer)?;
@@ -85,7 +85,7 @@ fn evaluate(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> R
         let message = format!("The model was not trained for {}: it has no {}", spec.method, missing.join(", "));
         return Err(EngineError::model(message));
     }
-    report_start(spec, device, precision, &loaded, 0, &Progress::default(), observer);
+    report_start(spec, device, precision, &loaded, 0, &RunProgress::default(), observer);
     observer.report(TrainerMessage::Phase { phase: Phase::Evaluating });
     let Some(test) = loaded.recipe.test(observer)? else {
         observer.report(TrainerMessage::Stopped { step: 0 });
@@ -110,7 +110,7 @@ fn report_start(
     precision: Precision,
     loaded: &Loaded,
     total_steps: u64,
-    progress: &Progress,
+    progress: &RunProgress,
     observer: &dyn Observer,
 ) {
     let data = loaded.data;
@@ -153,7 +153,12 @@ fn report_start(
 }
 
 /// Evaluates the finished model and writes it; None if told to stop on the way.
-fn finish(spec: &RunSpec, loaded: &Loaded, progress: &Progress, observer: &dyn Observer) -> Result<Option<Finished>> {
+fn finish(
+    spec: &RunSpec,
+    loaded: &Loaded,
+    progress: &RunProgress,
+    observer: &dyn Observer,
+) -> Result<Option<Finished>> {
     let output = &spec.output;
     if output.exists() {
         fs::remove_dir_all(output).map_err(EngineError::io(output))?;

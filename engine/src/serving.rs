@@ -21,9 +21,10 @@ use crate::tasks::{EVALUATION_BATCH, EVALUATION_TOKENS};
 use crate::text::TextTokenizer;
 use crate::vision::processor::ImageProcessor;
 use finetuned::dataset::images;
+use finetuned::domain::head::Head;
 use finetuned::domain::method::ProblemType;
 use finetuned::domain::serving::{
-    Asked, Head, Input, LabelScore, MAX_TOP_K, Outcome, Prediction, Refusal, Reply, ServingSpec, VERSION,
+    Answered, Asked, Input, LabelScore, MAX_TOP_K, Prediction, Refusal, Reply, ServingSpec, VERSION,
 };
 
 /// A model and what it needs to read its inputs.
@@ -99,15 +100,15 @@ impl Classifier {
             Model::Text { model, tokenizer } => Ok(self.texts(model, tokenizer, &asked.input)?),
             Model::Image { model, processor } => self.images(model, processor, &asked.input)?,
         };
-        let outcome = match rows {
+        let answer = match rows {
             Ok(rows) if rows.iter().flat_map(|row| &row.logits).any(|logit| !logit.is_finite()) => {
                 let message = "The model's outputs are not finite: its weights cannot be used.".to_owned();
-                Outcome::Error(Refusal { param: Some("model".to_owned()), message })
+                Answered::Error(Refusal { param: Some("model".to_owned()), message })
             }
-            Ok(rows) => Outcome::Output(rows.iter().map(|row| self.prediction(row, asked.top_k)).collect()),
-            Err(refusal) => Outcome::Error(refusal),
+            Ok(rows) => Answered::Output(rows.iter().map(|row| self.prediction(row, asked.top_k)).collect()),
+            Err(refusal) => Answered::Error(refusal),
         };
-        Ok(Reply { id: asked.id, outcome })
+        Ok(Reply { id: asked.id, answer })
     }
 
     fn texts(&self, model: &TextClassifier, tokenizer: &TextTokenizer, inputs: &[Input]) -> Result<Vec<Row>> {

@@ -71,7 +71,7 @@ impl Plan {
 /// How far a run is. With the parameters and the optimizer's moments this is all that resuming needs: data order,
 /// dropout and learning rate are functions of the seed and the step.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Progress {
+pub struct RunProgress {
     /// Optimizer steps done.
     pub step: u64,
     pub trained_tokens: u64,
@@ -93,7 +93,7 @@ pub struct Best {
     pub since: u32,
 }
 
-/// What a checkpoint is made of besides [`Progress`].
+/// What a checkpoint is made of besides [`RunProgress`].
 pub struct State<'a> {
     pub table: &'a ParamTable,
     pub optimizer: &'a AdamW,
@@ -104,7 +104,7 @@ pub struct State<'a> {
 /// Saves checkpoints beside the training.
 pub trait Checkpointer {
     /// Begins to save the present state, after what was begun before is done.
-    fn save(&mut self, state: &State<'_>, progress: &Progress) -> Result<()>;
+    fn save(&mut self, state: &State<'_>, progress: &RunProgress) -> Result<()>;
 
     /// Reports a save that is done: complete on disk, or failed. Waits for it if asked to.
     fn settle(&mut self, wait: bool);
@@ -141,13 +141,13 @@ impl Training<'_> {
     ///
     /// # Errors
     /// The loss or gradient is not finite, or libtorch fails (out of memory, above all).
-    pub fn run(&mut self, progress: &mut Progress) -> Result<End> {
+    pub fn run(&mut self, progress: &mut RunProgress) -> Result<End> {
         let end = self.steps(progress);
         self.checkpointer.settle(true);
         end
     }
 
-    fn steps(&mut self, progress: &mut Progress) -> Result<End> {
+    fn steps(&mut self, progress: &mut RunProgress) -> Result<End> {
         let (total, per_epoch) = (self.plan.total_steps(), self.plan.steps_per_epoch());
         let (mut order, mut next) = ((u64::MAX, Vec::new()), None);
         let mut clock = EpochClock::start(self.recipe);
@@ -216,12 +216,12 @@ impl Training<'_> {
         Ok(order)
     }
 
-    fn save(&mut self, progress: &Progress) -> Result<()> {
+    fn save(&mut self, progress: &RunProgress) -> Result<()> {
         let state = State { table: self.table, optimizer: self.optimizer, best: self.best.as_ref() };
         self.checkpointer.save(&state, progress)
     }
 
-    fn is_out_of_patience(&self, progress: &Progress) -> bool {
+    fn is_out_of_patience(&self, progress: &RunProgress) -> bool {
         let since = progress.best.map_or(0, |best| best.since);
         progress.evaluated && self.patience.as_ref().is_some_and(|rule| since >= rule.patience)
     }
@@ -235,7 +235,7 @@ impl Training<'_> {
     }
 
     /// One optimizer step over `examples` of epoch `epoch`.
-    fn step(&mut self, examples: &[usize], epoch: u64, progress: &mut Progress) -> Result<()> {
+    fn step(&mut self, examples: &[usize], epoch: u64, progress: &mut RunProgress) -> Result<()> {
         let started = Instant::now();
         let weight: f64 = examples.chunks(self.plan.batch_size).map(|batch| self.recipe.weight(batch, epoch)).sum();
         let (mut loss, mut correct, mut guesses) = (0.0, 0, 0);
@@ -287,7 +287,7 @@ impl Training<'_> {
         Ok(())
     }
 
-    fn evaluate(&mut self, progress: &mut Progress) -> Result<()> {
+    fn evaluate(&mut self, progress: &mut RunProgress) -> Result<()> {
         self.observer.report(TrainerMessage::Phase { phase: Phase::Evaluating });
         if let Some(evaluation) = self.recipe.validate(self.observer)? {
             let metrics = evaluation.metrics();
@@ -301,7 +301,7 @@ impl Training<'_> {
     }
 
     /// Compares an evaluation with the best one so far, as Transformers' `EarlyStoppingCallback` does.
-    fn judge(&mut self, scores: &BTreeMap<Metric, f64>, progress: &mut Progress) -> Result<()> {
+    fn judge(&mut self, scores: &BTreeMap<Metric, f64>, progress: &mut RunProgress) -> Result<()> {
         let Some(rule) = &self.patience else { return Ok(()) };
         let Some(&value) = scores.get(&rule.metric) else { return Ok(()) };
         match &mut progress.best {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::list::Item;
-use crate::app::jobs::{Evaluation, Part};
+use crate::app::jobs::{Evaluations, Report};
 use crate::domain::attempt::Attempt;
 use crate::domain::checkpoint::{Checkpoint, MetricRow, Metrics};
 use crate::domain::estimate::Estimate;
@@ -263,7 +263,7 @@ impl Item for MetricsView {
 
 /// The evaluations of a job.
 #[derive(Serialize)]
-pub(super) struct EvaluationView {
+pub(super) struct EvaluationsView {
     object: &'static str,
     job: String,
     model: String,
@@ -279,11 +279,11 @@ struct PartView {
     predictions: String,
 }
 
-impl From<Evaluation> for EvaluationView {
-    fn from(evaluation: Evaluation) -> Self {
-        let Evaluation { job, model, validation, test } = evaluation;
+impl From<Evaluations> for EvaluationsView {
+    fn from(evaluations: Evaluations) -> Self {
+        let Evaluations { job, model, validation, test } = evaluations;
         let name = model.replace('/', "%2F");
-        let part = |part: Part| PartView {
+        let part = |part: Report| PartView {
             report: part.report,
             predictions: format!("/v1/models/{name}/files/{}", part.predictions),
         };

@@ -11,7 +11,7 @@ use super::context::Made;
 use super::dry_run;
 use super::extract::{Caller, JsonBody, Path};
 use super::job_body::CreateJobBody;
-use super::job_view::{CheckpointView, EvaluationView, EventView, JobView, MetricsView};
+use super::job_view::{CheckpointView, EvaluationsView, EventView, JobView, MetricsView};
 use super::list::{Limit, List, page};
 use super::problem::Answer;
 use super::query::{self, Query};
@@ -129,6 +129,6 @@ async fn retrieve_job_evaluation(
     caller: Caller,
     State(state): State<ApiState>,
     Path(id): Path<String>,
-) -> Answer<Json<EvaluationView>> {
+) -> Answer<Json<EvaluationsView>> {
     Ok(Json(jobs::evaluation(&state.app, caller.0.id, &id).await?.into()))
 }

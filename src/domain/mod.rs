@@ -8,6 +8,7 @@ pub mod error;
 pub mod estimate;
 pub mod event;
 pub mod file;
+pub mod head;
 pub mod hex;
 pub mod hyperparameters;
 pub mod id;

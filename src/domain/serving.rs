@@ -1,14 +1,11 @@
 //! The contract between the service and a trainer that serves a model: the spec that is written for it, and one JSON
 //! value per line each way. First it says whether it is ready ([`Opened`]); then each [`Asked`] has a [`Reply`].
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::job::JobError;
-use super::method::{Method, ProblemType};
-use super::model::without_mark;
 
 /// The version of this contract. A trainer refuses a spec of another version.
 pub const VERSION: u32 = 1;
@@ -74,13 +71,13 @@ pub enum Opened {
 pub struct Reply {
     pub id: u64,
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub answer: Answered,
 }
 
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum Answered {
     /// One for each input, in order.
     Output(Vec<Prediction>),
     Error(Refusal),
@@ -152,62 +149,11 @@ pub struct LabelScore {
     pub probability: f64,
 }
 
-/// What a model was made for, as its `config.json` says.
-pub fn method_of(config_json: &[u8]) -> Option<Method> {
-    #[derive(Deserialize)]
-    struct Config {
-        #[serde(default)]
-        architectures: Vec<String>,
-    }
-    let config: Config = serde_json::from_slice(without_mark(config_json)).ok()?;
-    config.architectures.first().and_then(|class| Method::of_architecture(class))
-}
-
-/// The head of a classifier, as the model's `config.json` describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Head {
-    pub method: Method,
-    pub problem: ProblemType,
-    /// In the order of their class numbers; a regression has one, which means nothing.
-    pub labels: Vec<String>,
-}
-
-impl Head {
-    /// Reads a `config.json`.
-    ///
-    /// # Errors
-    /// The model is no classifier; the text says what is missing.
-    pub fn read(config_json: &[u8]) -> Result<Self, String> {
-        #[derive(Deserialize)]
-        struct Config {
-            #[serde(default)]
-            architectures: Vec<String>,
-            #[serde(default)]
-            id2label: BTreeMap<usize, String>,
-            problem_type: Option<ProblemType>,
-        }
-        let config: Config =
-            serde_json::from_slice(without_mark(config_json)).map_err(|error| format!("its config.json: {error}"))?;
-        let method = config.architectures.first().and_then(|class| Method::of_architecture(class));
-        let method = method
-            .filter(|method| method.is_classification())
-            .ok_or_else(|| "it has no classification head".to_owned())?;
-        if config.id2label.is_empty() || config.id2label.keys().copied().ne(0..config.id2label.len()) {
-            return Err("its config.json has no id2label with a label for every class".to_owned());
-        }
-        // Transformers takes a single output for a regression, too.
-        let usual = if config.id2label.len() == 1 { ProblemType::Regression } else { ProblemType::default() };
-        let problem = config.problem_type.unwrap_or(usual);
-        Ok(Self { method, problem, labels: config.id2label.into_values().collect() })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::{Asked, Head, Input, LabelScore, Opened, Outcome, Prediction, Refusal, Reply};
-    use crate::domain::method::{Method, ProblemType};
+    use super::{Answered, Asked, Input, LabelScore, Opened, Prediction, Refusal, Reply};
 
     #[test]
     fn each_message_is_one_line_of_its_own_form() {
@@ -215,11 +161,11 @@ mod tests {
         assert_eq!(asked.input, [Input::One("a".into()), Input::Pair("b".into(), "c".into())]);
         assert_eq!(serde_json::to_value(Opened::Ready).unwrap(), json!("ready"));
         let refusal = Refusal { param: Some("input[3]".into()), message: "is empty".into() };
-        let refused = Reply { id: 1, outcome: Outcome::Error(refusal) };
+        let refused = Reply { id: 1, answer: Answered::Error(refusal) };
         let text = json!({"id": 1, "error": {"param": "input[3]", "message": "is empty"}});
         assert_eq!(serde_json::to_value(&refused).unwrap(), text);
         let prediction = Prediction { value: Some(0.5), tokens: 3, ..Prediction::default() };
-        let answered = Reply { id: 2, outcome: Outcome::Output(vec![prediction]) };
+        let answered = Reply { id: 2, answer: Answered::Output(vec![prediction]) };
         let text = serde_json::to_string(&answered).unwrap();
         assert_eq!(text, r#"{"id":2,"output":[{"value":0.5,"truncated":false,"tokens":3}]}"#);
         assert_eq!(serde_json::from_str::<Reply>(&text).unwrap(), answered);
@@ -252,21 +198,5 @@ mod tests {
         }
         let last = format!("input[{}]", usize::MAX);
         assert_eq!(refusal(Some(&last), "a").after(1), refusal(Some(&last), "a"));
-    }
-
-    #[test]
-    fn a_classifier_is_known_by_its_class_and_its_labels() {
-        let labels: serde_json::Map<_, _> =
-            (0..12).map(|class| (class.to_string(), json!(format!("l{class}")))).collect();
-        let mut config = json!({"architectures": ["BertForSequenceClassification"], "id2label": labels});
-        let head = Head::read(config.to_string().as_bytes()).unwrap();
-        assert_eq!((head.method, head.problem), (Method::TextClassification, ProblemType::SingleLabelClassification));
-        assert_eq!((head.labels[2].as_str(), head.labels[11].as_str()), ("l2", "l11"));
-        config["architectures"] = json!(["BertForMaskedLM"]);
-        assert!(Head::read(config.to_string().as_bytes()).unwrap_err().contains("no classification head"));
-        let holes = json!({"architectures": ["ViTForImageClassification"], "id2label": {"0": "a", "2": "b"}});
-        assert!(Head::read(holes.to_string().as_bytes()).unwrap_err().contains("id2label"));
-        let one = json!({"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}});
-        assert_eq!(Head::read(one.to_string().as_bytes()).unwrap().problem, ProblemType::Regression);
     }
 }

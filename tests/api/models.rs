@@ -103,7 +103,9 @@ async fn importing_the_same_files_again_changes_nothing() {
 async fn the_facts_of_a_model_are_what_the_trainer_says() {
     let service = Service::api().await;
     let imported = models::import(&service.app, &data::tiny_model(), "m").await.unwrap();
-    let Checked::Trainable { family, facts } = serde_json::from_str(data::TINY_CHECKED).unwrap() else { unreachable!() };
+    let Checked::Trainable { family, facts } = serde_json::from_str(data::TINY_CHECKED).unwrap() else {
+        unreachable!()
+    };
     assert_eq!((imported.model.family, imported.model.facts), (family, facts));
     let left = std::fs::read_dir(service.app.runs()).unwrap().count();
     assert_eq!(left, 0, "nothing of the check is left");

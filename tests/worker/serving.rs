@@ -5,6 +5,8 @@ mod long;
 use std::time::Duration;
 
 use base64::Engine as _;
+use finetuned::app::{App, models};
+use finetuned::config::Config;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -12,15 +14,15 @@ use serde_json::{Value, json};
 use super::recovery::processes_in;
 use super::support::client::{Answer, Client};
 use super::support::data;
-use super::support::service::{Service, eventually};
+use super::support::service::{Service, eventually, trainer};
 use super::tasks::{create, images, model_file, succeeded};
 
 /// A service with a worker and these models, its configuration changed.
-async fn service(models: &[&str], change: impl FnOnce(&mut finetuned::config::Config)) -> Service {
+async fn service(models: &[&str], change: impl FnOnce(&mut Config)) -> Service {
     let mut service = Service::with(change).await;
     for name in models {
         let directory = data::tiny_model().with_file_name(name);
-        finetuned::app::models::import(&service.app, &directory, name).await.unwrap();
+        models::import(&service.app, &directory, name).await.unwrap();
     }
     service.start_worker();
     service
@@ -287,7 +289,11 @@ async fn a_project_that_never_stops_asking_holds_nobody_else_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_without_the_trainer_program_says_so() {
     let service = Service::with(|config| config.trainer = "/nowhere/finetuned-trainer".into()).await;
-    service.import_tiny_model().await;
+    let error = models::import(&service.app, &data::tiny_model(), "tiny-bert").await.err().unwrap();
+    assert!(error.chain().contains("no trainer can check the model"), "{}", error.chain());
+    let config = Config { trainer: trainer(), ..(*service.app.config).clone() };
+    let with_trainer = App::new(service.app.db.clone(), config).unwrap();
+    models::import(&with_trainer, &data::tiny_model(), "tiny-bert").await.unwrap();
     let answer = classify(&service.client(), &json!("tiny-bert"), json!("a")).await;
     assert_eq!(answer.status, 503);
     assert!(answer.error().3.contains("no trainer program"), "{answer:?}");

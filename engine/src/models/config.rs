@@ -26,14 +26,14 @@ pub(super) const FEW: RangeInclusive<i64> = 1..=1_024;
 /// The text is no JSON object with a `model_type`.
 pub(crate) fn model_type(json: &str) -> Result<String> {
     #[derive(Deserialize)]
-    struct Family {
+    struct ModelType {
         model_type: String,
     }
     if let Err(error) = serde_json::from_str::<IgnoredAny>(json) {
         let message = format!("config.json is no JSON, perhaps a web page in its place: {error}; fetch it again");
         return Err(EngineError::model(message));
     }
-    read::<Family>(json).map(|family| family.model_type)
+    read::<ModelType>(json).map(|read| read.model_type)
 }
 
 /// Reads the fields of `T`; an error names the field.

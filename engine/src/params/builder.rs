@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Adapter, Buffer, Frozen, Param, ParamTable};
+use super::{AdaptedLayer, Buffer, Frozen, Param, ParamTable};
 use crate::error::{EngineError, Result};
 use crate::policy::{EVERYTHING, Policy};
 use crate::weights::Weights;
@@ -40,7 +40,7 @@ struct BuilderState<'w> {
     params: Vec<Param>,
     frozen: Vec<Frozen>,
     buffers: Vec<Buffer>,
-    adapters: Vec<Adapter>,
+    adapters: Vec<AdaptedLayer>,
     initialised: Vec<String>,
 }
 
@@ -127,7 +127,7 @@ impl Builder<'_, '_> {
         let r = i64::from(lora.r);
         let a = root.add(&[(&format!("{module}.lora_A.weight"), r)], &[input], Init::Uniform(bound), compute)?;
         let b = root.add(&[(&format!("{module}.lora_B.weight"), output)], &[r], Init::Fresh(0.0), compute)?;
-        self.state.borrow_mut().adapters.push(Adapter { module, scaling: lora.scaling() });
+        self.state.borrow_mut().adapters.push(AdaptedLayer { module, scaling: lora.scaling() });
         Ok(Some(LoraPair { a, b, scaling: lora.scaling(), dropout: lora.dropout }))
     }
 

@@ -74,7 +74,7 @@ struct Buffer {
 }
 
 /// A low-rank adapter of a linear layer.
-struct Adapter {
+struct AdaptedLayer {
     /// The full name of the layer.
     module: String,
     scaling: f64,
@@ -85,7 +85,7 @@ pub struct ParamTable {
     params: Vec<Param>,
     frozen: Vec<Frozen>,
     buffers: Vec<Buffer>,
-    adapters: Vec<Adapter>,
+    adapters: Vec<AdaptedLayer>,
     base: Weights,
 }
 

@@ -127,8 +127,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let test = test.map(|images| part(&images, everything(&images), Augmentation::default(), OTHER_PIXELS));
     let policy = super::policy(spec, config.base_prefix(), config.layers(), config.adapted_layers());
     let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
-    let range = config.initializer_range();
-    let head = if super::has_labels(&json, &spec.labels, false) { Init::Normal(range) } else { Init::Fresh(range) };
+    let head = super::head_init(&json, &spec.labels, config.initializer_range());
     let classes = spec.labels.len();
     let (model, table, report) = ImageClassifier::open(&spec.model, &config, classes, head, placement)?;
     let loss = Loss::new(own.class_weights, own.label_smoothing, classes, &training.targets, device.device)?;

@@ -13,7 +13,6 @@ mod text_classification;
 pub(crate) use image_classification::EVALUATION_BATCH;
 pub(crate) use text_classification::EVALUATION_TOKENS;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use tch::{Kind, Tensor};
@@ -23,9 +22,10 @@ use crate::error::{EngineError, Result};
 use crate::export::ModelFiles;
 use crate::nn::Mode;
 use crate::observer::Observer;
-use crate::params::{LoadReport, ParamTable};
+use crate::params::{Init, LoadReport, ParamTable};
 use crate::policy::Policy;
 use crate::score::Evaluation;
+use finetuned::domain::head::Head;
 use finetuned::domain::method::Method;
 use finetuned::domain::run::RunSpec;
 
@@ -123,24 +123,11 @@ pub fn check(method: Method, directory: &Path) -> Result<()> {
     (task(method).check)(directory)
 }
 
-/// Whether a `config.json` has these labels in this order, or, of a regression, one output.
-fn has_labels(config_json: &str, labels: &[String], regression: bool) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Stored {
-        #[serde(default)]
-        id2label: BTreeMap<String, String>,
-        problem_type: Option<String>,
-    }
-    let Ok(stored) = serde_json::from_str::<Stored>(config_json) else { return false };
-    // Transformers takes a single output for a regression, too.
-    let is_regression =
-        stored.problem_type.as_deref().map_or(stored.id2label.len() == 1, |problem| problem == "regression");
-    if is_regression != regression {
-        return false;
-    }
-    regression
-        || stored.id2label.len() == labels.len()
-            && labels.iter().enumerate().all(|(class, label)| stored.id2label.get(&class.to_string()) == Some(label))
+/// How the last layer of a classifier starts: it is taken over only from a model that predicts the same labels in the same
+/// order, or, where there are none, a value.
+fn head_init(config_json: &str, labels: &[String], initializer_range: f64) -> Init {
+    let has_head = Head::read(config_json.as_bytes()).is_ok_and(|head| head.predicts(labels));
+    if has_head { Init::Normal(initializer_range) } else { Init::Fresh(initializer_range) }
 }
 
 /// What is trained of a model whose backbone of `layers` layers is called `prefix`; adapters go to layers called as in

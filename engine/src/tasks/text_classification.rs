@@ -17,12 +17,11 @@ use crate::data::texts::{Change, TokenNoise};
 use crate::device::ComputeDevice;
 use crate::error::Result;
 use crate::export::{AdapterFiles, ModelFiles};
-use crate::models::text::{TextClassifier, TextConfig, TextTask};
+use crate::models::text::{TextClassifier, TextTask};
 use crate::nn::Mode;
 use crate::observer::Observer;
 use crate::params::{Init, Placement};
 use crate::score::Evaluation;
-use finetuned::domain::method::ProblemType;
 use finetuned::domain::method::text_classification::Settings;
 use finetuned::domain::run::{DataFile, RunSpec};
 
@@ -73,7 +72,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let outputs = spec.labels.len().max(1);
     let policy = base.policy(spec);
     let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
-    let head = head_init(&base.json, spec, config);
+    let head = super::head_init(&base.json, &spec.labels, config.initializer_range());
     let (model, table, report) =
         base.build(placement, |root, config| TextClassifier::new(root, config, outputs as i64, head))?;
     let targets = &training.targets;
@@ -113,13 +112,6 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
 /// It cannot; the error says what it lacks.
 pub(super) fn check(directory: &Path) -> Result<()> {
     TextBase::outline(directory)?.check(|root, config| TextClassifier::new(root, config, 1, Init::Fresh(0.0)))
-}
-
-/// The classifier's last layer is taken over only from a checkpoint with the same labels in the same order.
-fn head_init(config_json: &str, spec: &RunSpec, config: &TextConfig) -> Init {
-    let range = config.initializer_range();
-    let regression = spec.hyperparameters.problem_type() == ProblemType::Regression;
-    if super::has_labels(config_json, &spec.labels, regression) { Init::Normal(range) } else { Init::Fresh(range) }
 }
 
 impl TextClassification {

@@ -69,27 +69,27 @@ impl ImageProcessor {
         let config: Map<String, Value> =
             serde_json::from_str(text).map_err(|error| EngineError::model(format!("{FILE}: {error}")))?;
         let fields = Fields(config);
-        let family = fields.family()?;
+        let kind = fields.processor_type()?;
         if !fields.flag("do_resize", true)? {
             return Err(refused("do_resize", "must be true: a batch needs images of one size"));
         }
-        let (side, crop_side) = family.default_sizes();
-        let size = fields.size("size", family != Family::ConvNext, side)?;
+        let (side, crop_side) = kind.default_sizes();
+        let size = fields.size("size", kind != ProcessorType::ConvNext, side)?;
         let mut crop = None;
-        if fields.flag("do_center_crop", family == Family::DeiT)? {
-            match (family, fields.size("crop_size", true, crop_side)?) {
-                (Family::ConvNext, _) => return Err(refused("do_center_crop", "must be false with crop_pct")),
+        if fields.flag("do_center_crop", kind == ProcessorType::DeiT)? {
+            match (kind, fields.size("crop_size", true, crop_side)?) {
+                (ProcessorType::ConvNext, _) => return Err(refused("do_center_crop", "must be false with crop_pct")),
                 (_, Resizing::Exact(width, height)) => crop = Some((width, height)),
                 (_, Resizing::Shorter(_)) => return Err(refused("crop_size", "must have height and width")),
             }
         }
-        let resizing = match (family, size) {
-            (Family::ConvNext, Resizing::Shorter(edge)) if edge >= UNCROPPED => Resizing::Exact(edge, edge),
-            (Family::ConvNext, Resizing::Shorter(edge)) => {
+        let resizing = match (kind, size) {
+            (ProcessorType::ConvNext, Resizing::Shorter(edge)) if edge >= UNCROPPED => Resizing::Exact(edge, edge),
+            (ProcessorType::ConvNext, Resizing::Shorter(edge)) => {
                 crop = Some((edge, edge));
                 Resizing::Shorter((f64::from(edge) / fields.positive("crop_pct", 224.0 / 256.0)?) as u32)
             }
-            (Family::ConvNext, Resizing::Exact(..)) => return Err(refused("size", "must have shortest_edge")),
+            (ProcessorType::ConvNext, Resizing::Exact(..)) => return Err(refused("size", "must have shortest_edge")),
             (_, Resizing::Shorter(_)) if crop.is_none() => {
                 return Err(refused(
                     "size",
@@ -98,7 +98,7 @@ impl ImageProcessor {
             }
             (_, size) => size,
         };
-        let default_filter = if family == Family::ViT { 2.0 } else { 3.0 };
+        let default_filter = if kind == ProcessorType::ViT { 2.0 } else { 3.0 };
         let filter = match fields.number("resample", default_filter)? {
             2.0 => Filter::Bilinear,
             3.0 => Filter::Bicubic,
@@ -159,13 +159,13 @@ impl ImageProcessor {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Family {
+enum ProcessorType {
     ViT,
     ConvNext,
     DeiT,
 }
 
-impl Family {
+impl ProcessorType {
     /// What `size` and `crop_size` are where the file does not say.
     fn default_sizes(self) -> (Resizing, Resizing) {
         let square = |side| Resizing::Exact(side, side);
@@ -189,7 +189,7 @@ impl Fields {
         self.0.get(name).filter(|value| !value.is_null())
     }
 
-    fn family(&self) -> Result<Family> {
+    fn processor_type(&self) -> Result<ProcessorType> {
         const SUPPORTED: &str = "supported: ViTImageProcessor, ConvNextImageProcessor, DeiTImageProcessor";
         let (field, value) = ["image_processor_type", "feature_extractor_type"]
             .into_iter()
@@ -198,9 +198,9 @@ impl Fields {
         let name = value.as_str().unwrap_or_default();
         let stem = name.trim_end_matches("Fast").trim_end_matches("Pil");
         match stem.strip_suffix("ImageProcessor").or_else(|| stem.strip_suffix("FeatureExtractor")) {
-            Some("ViT") => Ok(Family::ViT),
-            Some("ConvNext") => Ok(Family::ConvNext),
-            Some("DeiT") => Ok(Family::DeiT),
+            Some("ViT") => Ok(ProcessorType::ViT),
+            Some("ConvNext") => Ok(ProcessorType::ConvNext),
+            Some("DeiT") => Ok(ProcessorType::DeiT),
             _ => Err(refused(field, &format!("is {value}; {SUPPORTED}"))),
         }
     }

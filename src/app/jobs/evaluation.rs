@@ -17,16 +17,16 @@ const MOST_BYTES: u64 = 32 << 20;
 
 /// A job's evaluations.
 #[derive(Debug)]
-pub struct Evaluation {
+pub struct Evaluations {
     pub job: String,
     pub model: String,
-    pub validation: Option<Part>,
-    pub test: Option<Part>,
+    pub validation: Option<Report>,
+    pub test: Option<Report>,
 }
 
 /// An evaluation on one file.
 #[derive(Debug)]
-pub struct Part {
+pub struct Report {
     /// Scores, scores per class, the confusion matrix, intervals: as the task has them.
     pub report: Value,
     /// The path of the file of the model that has a line for each example.
@@ -37,14 +37,14 @@ pub struct Part {
 ///
 /// # Errors
 /// There is no such job, it has not succeeded, or its model was deleted.
-pub async fn evaluation(app: &App, project: ProjectId, id: &str) -> Result<Evaluation> {
+pub async fn evaluation(app: &App, project: ProjectId, id: &str) -> Result<Evaluations> {
     let job = get(app, project, JobKind::Training, id).await?;
     let Some(model) = job.fine_tuned_model.filter(|_| job.status == JobStatus::Succeeded) else {
         let message = format!("The job has no evaluation: it is {}, and has no model.", job.status);
         return Err(Error::new(ErrorKind::NotFound, message).param("fine_tune_id").code("evaluation_not_found"));
     };
     let (found, files) = models::files(app, project, &model).await?;
-    let part = async |prefix: &str| -> Result<Option<Part>> {
+    let part = async |prefix: &str| -> Result<Option<Report>> {
         let of = |name: &str| files.iter().find(|file| file.path == format!("{FOLDER}{prefix}{name}"));
         let Some(report) = of("report.json") else { return Ok(None) };
         let predictions = of("predictions.jsonl").map(|file| file.path.clone()).unwrap_or_default();
@@ -52,10 +52,10 @@ pub async fn evaluation(app: &App, project: ProjectId, id: &str) -> Result<Evalu
             let message = format!("The report is too large to be answered; download the model's file {}.", report.path);
             Error::new(ErrorKind::NotFound, message).code("evaluation_too_large")
         })?;
-        Ok(Some(Part { report, predictions }))
+        Ok(Some(Report { report, predictions }))
     };
     let (validation, test) = (part("validation_").await?, part("").await?);
-    Ok(Evaluation { job: id.to_owned(), model, validation, test })
+    Ok(Evaluations { job: id.to_owned(), model, validation, test })
 }
 
 /// A stored report; None where it is too large to be answered whole.

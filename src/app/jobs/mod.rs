@@ -8,7 +8,7 @@ mod request;
 
 pub use create::{CreateJob, DryRun, create, dry_run};
 pub(in crate::app) use evaluation::read_report;
-pub use evaluation::{Evaluation, Part, evaluation};
+pub use evaluation::{Evaluations, Report, evaluation};
 pub use moved::told;
 pub use moves::{cancel, pause, resume};
 pub use request::RequestIdentity;

@@ -4,9 +4,9 @@ use crate::app::App;
 use crate::app::objects::Object;
 use crate::db::{self, models};
 use crate::domain::error::Result;
+use crate::domain::head::{Head, method_of};
 use crate::domain::method::Method;
 use crate::domain::model::{Model, ModelFile};
-use crate::domain::serving::{Head, method_of};
 
 /// The largest `config.json`, in bytes.
 pub(super) const MAX_CONFIG: u64 = 1 << 20;

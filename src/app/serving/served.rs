@@ -10,7 +10,7 @@ use tokio::process::ChildStdin;
 
 use crate::app::App;
 use crate::domain::error::{Error, ErrorKind};
-use crate::domain::serving::{Asked, Opened, Outcome, Prediction, Refusal, Reply, ServingSpec, VERSION};
+use crate::domain::serving::{Answered, Asked, Opened, Prediction, Refusal, Reply, ServingSpec, VERSION};
 use crate::process::{self, Lines, Process};
 use crate::telemetry::{self, OneMore};
 
@@ -104,15 +104,15 @@ impl Served {
         let reply: Result<Reply, _> =
             tokio::task::spawn_blocking(move || serde_json::from_str(&line)).await.map_err(broken)?;
         let reply = reply.map_err(broken)?;
-        match reply.outcome {
+        match reply.answer {
             _ if reply.id != self.asked => Err(Failure::Broken("an answer to another request".to_owned())),
-            Outcome::Output(output) if !output.iter().all(|one| one.is_as_asked(top_k)) => {
+            Answered::Output(output) if !output.iter().all(|one| one.is_as_asked(top_k)) => {
                 Err(Failure::Broken(format!("an answer of more than {top_k} labels")))
             }
-            Outcome::Output(output) if output.len() == expected => Ok(output),
-            Outcome::Output(output) => Err(Failure::Broken(format!("{} answers to {expected} inputs", output.len()))),
-            Outcome::Error(Refusal { param: None, message }) => Err(Failure::Broken(message)),
-            Outcome::Error(refusal) => Err(Failure::Refused(refusal)),
+            Answered::Output(output) if output.len() == expected => Ok(output),
+            Answered::Output(output) => Err(Failure::Broken(format!("{} answers to {expected} inputs", output.len()))),
+            Answered::Error(Refusal { param: None, message }) => Err(Failure::Broken(message)),
+            Answered::Error(refusal) => Err(Failure::Refused(refusal)),
         }
     }
 
