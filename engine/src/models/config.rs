@@ -141,3 +141,31 @@ pub(super) mod default {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::Tensor;
+
+    use super::activation;
+
+    /// `transformers.activations.ACT2FN[name](torch.tensor([-2.0, -0.5, 0.0, 1.0, 3.0]))`
+    #[test]
+    fn activations_are_those_that_transformers_calls_so() {
+        let x = Tensor::from_slice(&[-2.0_f32, -0.5, 0.0, 1.0, 3.0]);
+        let tanh = [-0.045_402_3, -0.154_286, 0.0, 0.841_192, 2.996_363];
+        let silu = [-0.238_405_8, -0.188_770_3, 0.0, 0.731_058_6, 2.857_722];
+        for (name, expected) in [
+            ("gelu", [-0.045_500_3, -0.154_268_8, 0.0, 0.841_344_7, 2.995_949_7]),
+            ("gelu_new", tanh),
+            ("gelu_pytorch_tanh", tanh),
+            ("relu", [0.0, 0.0, 0.0, 1.0, 3.0]),
+            ("silu", silu),
+            ("swish", silu),
+        ] {
+            let found = Vec::<f32>::try_from(activation("hidden_act", name).unwrap()(&x).unwrap()).unwrap();
+            for (found, expected) in found.iter().zip(expected) {
+                assert!((f64::from(*found) - expected).abs() < 2e-6, "{name}: {found} {expected}");
+            }
+        }
+    }
+}

@@ -127,7 +127,8 @@ pub fn estimate(subject: Subject<'_>, h: &Hyperparameters, data: &DataReport, la
     let (head, body) = (outputs::head(model, labels), trained_parameters(model, h));
     let trained = head + body;
     let parameters = TRAINED * trained + frozen(model, model.parameters - body, bf16);
-    let snapshot = SNAPSHOT * trained + written(model);
+    // What is frozen is read from the base model on its way to a file; what is trained is there.
+    let snapshot = SNAPSHOT * trained + if body < model.parameters { written(model) } else { 0 };
     let kept = outputs::kept(h, evaluated, labels) + texts(data, h);
     // Batches of texts of which everything below the head is made once.
     let once = (h.tuning.freeze.is_backbone() && !is_varied)
