@@ -11,16 +11,16 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::error::{EngineError, Result};
 use crate::export::{self, FileHash, ModelFiles};
 use crate::fingerprint::Fingerprint;
 use crate::observer::Observer;
 use crate::optim::AdamW;
-use crate::params::{Export, ParamTable};
+use crate::params::{Export, ParamTable, copies};
 use crate::training::{Checkpointer, RunProgress, State};
-use crate::weights::{self, Weights};
+use crate::weights::{self, Tensors, Weights};
 use finetuned::disk::Reserve;
 use finetuned::domain::checkpoint::Metrics;
 use finetuned::domain::model::TRAINING_STATE_FOLDER;
@@ -83,9 +83,7 @@ impl Snapshot {
     fn bytes(&self) -> u64 {
         let trained = Some(&self.trained).filter(|_| self.keeps_trained());
         let maps = [trained, self.best.as_ref(), Some(&self.moments)];
-        let tensors = maps.into_iter().flatten().flat_map(BTreeMap::values);
-        let beside: u64 = tensors.map(|tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64).sum();
-        self.model.bytes() + beside
+        self.model.bytes() + maps.into_iter().flatten().map(Tensors::bytes).sum::<u64>()
     }
 
     /// Whether the model's own files do not hold what is trained as it is.
@@ -150,16 +148,6 @@ impl Checkpointer for CheckpointWriter<'_> {
         });
         self.observer.pass("trainer.checkpoint", step);
     }
-}
-
-fn copies(tensors: BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>> {
-    let _guard = tch::no_grad_guard();
-    let copy = |tensor: Tensor| -> Result<Tensor> {
-        let mut copy = Tensor::f_empty(tensor.size(), (tensor.kind(), Device::Cpu))?;
-        copy.f_copy_(&tensor)?;
-        Ok(copy)
-    };
-    tensors.into_iter().map(|(name, tensor)| Ok((name, copy(tensor)?))).collect()
 }
 
 impl Target {

@@ -14,6 +14,7 @@ use crate::observer::Observer;
 use crate::optim::{AdamW, AdamWConfig};
 use crate::tasks::{self, Loaded};
 use crate::training::{End, Plan, RunProgress, Training};
+use crate::weights::Tensors;
 use finetuned::disk::Reserve;
 use finetuned::domain::hyperparameters::Precision;
 use finetuned::domain::job::Phase;

@@ -19,9 +19,9 @@ pub use files::{FileHash, hash_file, hashes_below, sync_directory, sync_tree, wr
 pub use shards::{SHARD_BYTES, write_model};
 
 use crate::error::{EngineError, Result};
+use crate::models::read_config;
 use crate::params::Export;
 use crate::weights::Weights;
-use finetuned::domain::model::without_mark;
 
 /// Files of a base model that go with every model made from it.
 const COMPANIONS: [&str; 12] = [
@@ -73,9 +73,7 @@ impl ModelFiles {
     /// # Errors
     /// `config.json` of the base cannot be read.
     pub fn new(base: &Path, architecture: &str) -> Result<Self> {
-        let path = base.join("config.json");
-        let text = fs::read(&path).map_err(EngineError::io(&path))?;
-        let mut config: Map<String, Value> = serde_json::from_slice(without_mark(&text))
+        let mut config: Map<String, Value> = serde_json::from_str(&read_config(base)?)
             .map_err(|error| EngineError::model(format!("config.json: {error}")))?;
         for absent in ["_name_or_path", "torch_dtype", "num_labels"] {
             config.remove(absent);

@@ -59,6 +59,11 @@ pub(super) fn check_numbers(numbers: &[(&str, i64, &RangeInclusive<i64>)]) -> Re
     Ok(())
 }
 
+/// A number that was checked against its bounds.
+pub(super) fn number(checked: i64) -> u32 {
+    u32::try_from(checked).unwrap_or(u32::MAX)
+}
+
 /// Refuses the first share of dropout that is none.
 pub(super) fn check_dropouts(shares: &[(&str, f64)]) -> Result<()> {
     match shares.iter().find(|(_, share)| !(0.0..1.0).contains(share)) {

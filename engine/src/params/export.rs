@@ -68,11 +68,6 @@ impl Export {
         self.kind
     }
 
-    /// Bytes of its tensors as they are saved.
-    pub fn bytes(&self) -> u64 {
-        self.list().iter().map(Described::bytes).sum()
-    }
-
     /// The same tensors by other names, with tensors of the base model beside them that the model itself does not use.
     ///
     /// # Errors

@@ -177,13 +177,7 @@ impl ParamTable {
     /// Copies of everything that training changes, on the CPU: of adapters their matrices as `{layer}.lora_A.weight`
     /// `[r, in]` and `{layer}.lora_B.weight` `[out, r]`.
     pub fn trained(&self) -> Result<BTreeMap<String, Tensor>> {
-        let _guard = tch::no_grad_guard();
-        let copy = |(name, value): (String, Tensor)| -> Result<(String, Tensor)> {
-            let mut copy = Tensor::f_empty(value.size(), (value.kind(), Device::Cpu))?;
-            copy.f_copy_(&value)?;
-            Ok((name, copy))
-        };
-        self.state()?.into_iter().map(copy).collect()
+        copies(self.state()?)
     }
 
     /// Reads what [`trained`](Self::trained) gave from a file.
@@ -217,4 +211,18 @@ impl ParamTable {
         }
         Ok(())
     }
+}
+
+/// Copies of tensors on the CPU.
+///
+/// # Errors
+/// libtorch fails.
+pub fn copies(tensors: BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>> {
+    let _guard = tch::no_grad_guard();
+    let copy = |(name, tensor): (String, Tensor)| -> Result<(String, Tensor)> {
+        let mut copy = Tensor::f_empty(tensor.size(), (tensor.kind(), Device::Cpu))?;
+        copy.f_copy_(&tensor)?;
+        Ok((name, copy))
+    };
+    tensors.into_iter().map(copy).collect()
 }

@@ -41,6 +41,11 @@ pub trait Tensors {
     /// It cannot be made.
     fn tensor(&self, name: &str) -> Result<Tensor>;
 
+    /// Bytes of all of them as they are written.
+    fn bytes(&self) -> u64 {
+        self.list().iter().map(Described::bytes).sum()
+    }
+
     /// Whether the values of one are held, and not made when they are asked for.
     fn holds(&self, name: &str) -> bool;
 }

@@ -87,7 +87,7 @@ impl Requested {
 
     /// What a classifier shall predict, where the client says so.
     pub fn problem_type(&self) -> Option<ProblemType> {
-        self.0.get("problem_type").and_then(|value| serde_json::from_value(value.clone()).ok())
+        ProblemType::among(&self.0)
     }
 
     /// Whether the client leaves the value of `name` to us.

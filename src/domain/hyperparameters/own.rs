@@ -22,11 +22,6 @@ impl Own {
         serde_json::from_value(Value::Object(self.0.clone())).map_err(Error::internal)
     }
 
-    /// The values by name.
-    pub fn as_map(&self) -> &Map<String, Value> {
-        &self.0
-    }
-
     /// Those that `T` has, written as it writes them; what is missing is as in `definitions`.
     ///
     /// # Errors
@@ -43,6 +38,6 @@ impl Own {
 
     /// What a classifier predicts, where the method lets one choose.
     pub fn problem_type(&self) -> Option<ProblemType> {
-        self.0.get("problem_type").and_then(|value| serde_json::from_value(value.clone()).ok())
+        ProblemType::among(&self.0)
     }
 }

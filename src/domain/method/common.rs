@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::hyperparameters::definition::{DefaultValue, Definition, Rule, from_zero};
+use super::super::hyperparameters::own::Own;
 
 /// Of methods on texts.
 pub const MAX_SEQUENCE_LENGTH: Definition = Definition {
@@ -65,4 +66,14 @@ pub const TOKEN_MASKING: Definition = Definition {
 pub enum ClassWeights {
     None,
     Balanced,
+}
+
+/// Whether a method that has [`TOKEN_DROPOUT`] and [`TOKEN_MASKING`] varies its texts.
+pub(super) fn varies_texts(own: &Own) -> bool {
+    #[derive(Deserialize)]
+    struct Noise {
+        token_dropout: f64,
+        token_masking: f64,
+    }
+    own.read::<Noise>().is_ok_and(|noise| noise.token_dropout > 0.0 || noise.token_masking > 0.0)
 }

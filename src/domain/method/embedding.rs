@@ -6,7 +6,7 @@ use super::super::backbone::Backbone;
 use super::super::hyperparameters::definition::{DefaultValue, Definition, above_zero};
 use super::super::metric;
 use super::card::{Card, DataKind, Description};
-use super::common::{MAX_SEQUENCE_LENGTH, TOKEN_DROPOUT, TOKEN_MASKING};
+use super::common::{MAX_SEQUENCE_LENGTH, TOKEN_DROPOUT, TOKEN_MASKING, varies_texts};
 
 /// Its own hyperparameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ pub(super) const CARD: Card = Card {
     metrics: |_| metric::measured(&metric::guesses::NEAREST),
     data: |_| DataKind::Pairs,
     scores_words: |_| 0.0,
-    varies_inputs: |own| own.read::<Settings>().is_ok_and(|own| own.token_dropout > 0.0 || own.token_masking > 0.0),
+    varies_inputs: varies_texts,
     description: Description {
         library: "sentence-transformers",
         pipeline: "sentence-similarity",

@@ -1,6 +1,7 @@
 //! What a classifier predicts.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// What a classifier predicts; the words are those of `problem_type` in Transformers' `config.json`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,11 @@ pub enum ProblemType {
 }
 
 impl ProblemType {
+    /// The one among hyperparameters by name; none where it is left open.
+    pub fn among(hyperparameters: &Map<String, Value>) -> Option<Self> {
+        hyperparameters.get("problem_type").and_then(|value| serde_json::from_value(value.clone()).ok())
+    }
+
     /// The word.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -6,7 +6,9 @@ use super::super::backbone::Backbone;
 use super::super::hyperparameters::definition::{DefaultValue, Definition, Rule};
 use super::super::metric;
 use super::card::{Card, DataKind, Description};
-use super::common::{CLASS_WEIGHTS, ClassWeights, LABEL_SMOOTHING, MAX_SEQUENCE_LENGTH, TOKEN_DROPOUT, TOKEN_MASKING};
+use super::common::{
+    CLASS_WEIGHTS, ClassWeights, LABEL_SMOOTHING, MAX_SEQUENCE_LENGTH, TOKEN_DROPOUT, TOKEN_MASKING, varies_texts,
+};
 use super::problem::ProblemType;
 
 /// Its own hyperparameters.
@@ -47,7 +49,7 @@ pub(super) const CARD: Card = Card {
     },
     data: DataKind::Labelled,
     scores_words: |_| 0.0,
-    varies_inputs: |own| own.read::<Settings>().is_ok_and(|own| own.token_dropout > 0.0 || own.token_masking > 0.0),
+    varies_inputs: varies_texts,
     description: Description {
         library: "transformers",
         pipeline: "text-classification",

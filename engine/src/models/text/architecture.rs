@@ -4,7 +4,7 @@ use std::fmt;
 
 use tch::Tensor;
 
-use super::super::config;
+use super::super::config::{self, number};
 use super::super::heads::Step;
 use super::Tokens;
 use crate::error::{EngineError, Result};
@@ -194,9 +194,4 @@ impl fmt::Debug for TextConfig {
         let facts = self.facts();
         f.debug_struct("TextConfig").field("class", &self.class).field("facts", &facts).finish_non_exhaustive()
     }
-}
-
-/// A number that was checked against its bounds.
-fn number(checked: i64) -> u32 {
-    u32::try_from(checked).unwrap_or(u32::MAX)
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tch::Tensor;
 
-use super::super::config;
+use super::super::config::{self, number};
 use crate::error::Result;
 use crate::nn::Mode;
 use crate::params::Builder;
@@ -155,9 +155,4 @@ impl fmt::Debug for VisionConfig {
         let facts = self.facts();
         f.debug_struct("VisionConfig").field("class", &self.class).field("facts", &facts).finish_non_exhaustive()
     }
-}
-
-/// A number that was checked against its bounds.
-fn number(checked: i64) -> u32 {
-    u32::try_from(checked).unwrap_or(u32::MAX)
 }
