@@ -60,6 +60,8 @@ def main() -> int:
         subprocess.run(initdb, check=True, **quiet)
         server = [programs / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off"]
         server += ["-c", "synchronous_commit=off", "-c", "full_page_writes=off", "-c", "max_connections=400"]
+        # Every test makes a database; what the log keeps of that would be a gigabyte.
+        server += ["-c", "wal_level=minimal", "-c", "max_wal_senders=0", "-c", "max_wal_size=128MB"]
         with open(folder / "log", "wb") as log:
             postgres = subprocess.Popen(server, stderr=log, **quiet)
         try:
