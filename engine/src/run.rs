@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use crate::checkpoint::{self, CheckpointWriter};
+use crate::data::source::Subset;
 use crate::device::{self, ComputeDevice};
 use crate::error::{EngineError, Result};
 use crate::export;
@@ -35,8 +36,8 @@ pub fn run(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Re
     observer.report(TrainerMessage::Phase { phase: Phase::Loading });
     let precision = device.precision(spec.hyperparameters.precision);
     let mut loaded = tasks::load(spec, device, device::compute_kind(precision), observer)?;
-    let plan = Plan::new(&spec.hyperparameters, loaded.recipe.examples(), spec.seed);
-    let fingerprint = Fingerprint::new(spec, precision, loaded.recipe.examples());
+    let plan = Plan::new(&spec.hyperparameters, loaded.steps.size(Subset::Training), spec.seed);
+    let fingerprint = Fingerprint::new(spec, precision, loaded.steps.size(Subset::Training));
     let h = &spec.hyperparameters;
     let mut optimizer =
         AdamW::new(&loaded.table, AdamWConfig::new(h.optimizer.weight_decay, h.optimizer.max_grad_norm))?;
@@ -52,7 +53,7 @@ pub fn run(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Re
     let (checkpoints, reserve) = (spec.checkpoints.clone(), Reserve(spec.min_free_bytes));
     let mut checkpointer = CheckpointWriter::new(checkpoints, loaded.files.clone(), fingerprint, reserve, observer);
     let end = Training {
-        recipe: loaded.recipe.as_ref(),
+        task: loaded.steps.as_mut(),
         plan,
         patience: h.course.early_stopping.patience().cloned(),
         table: &mut loaded.table,
@@ -88,7 +89,7 @@ fn evaluate(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> R
     }
     report_start(spec, device, precision, &loaded, 0, &RunProgress::default(), observer);
     observer.report(TrainerMessage::Phase { phase: Phase::Evaluating });
-    let Some(test) = loaded.recipe.test(observer)? else {
+    let Some(test) = loaded.steps.evaluate(Subset::Test, observer)? else {
         observer.report(TrainerMessage::Stopped { step: 0 });
         return Ok(());
     };
@@ -167,16 +168,12 @@ fn finish(
     let folder = output.join("evaluation");
     fs::create_dir_all(&folder).map_err(EngineError::io(&folder))?;
     observer.report(TrainerMessage::Phase { phase: Phase::Evaluating });
-    let recipe = &loaded.recipe;
     let mut evaluation = Map::new();
-    if let Some(validation) = recipe.validate(observer)? {
-        validation.write(&folder, "validation_")?;
-        evaluation.insert("validation".to_owned(), validation.summary());
-    }
-    if recipe.has_test() {
-        let Some(test) = recipe.test(observer)? else { return Ok(None) };
-        test.write(&folder, "")?;
-        evaluation.insert("test".to_owned(), test.summary());
+    for (subset, name, prefix) in [(Subset::Validation, "validation", "validation_"), (Subset::Test, "test", "")] {
+        if let Some(found) = loaded.steps.evaluate(subset, observer)? {
+            found.write(&folder, prefix)?;
+            evaluation.insert(name.to_owned(), found.summary());
+        }
     }
     if observer.stop().is_some() {
         return Ok(None);

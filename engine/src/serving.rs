@@ -17,10 +17,10 @@ use crate::nn::Mode;
 use crate::params::{Init, Placement};
 use crate::policy::NOTHING;
 use crate::score::softmax;
-use crate::tasks::{EVALUATION_BATCH, EVALUATION_TOKENS};
 use crate::text::TextTokenizer;
 use crate::vision::processor::ImageProcessor;
 use finetuned::dataset::images;
+use finetuned::domain::estimate::{EVALUATION_IMAGES, EVALUATION_TOKENS};
 use finetuned::domain::head::Head;
 use finetuned::domain::method::ProblemType;
 use finetuned::domain::serving::{
@@ -129,7 +129,7 @@ impl Classifier {
         };
         let mut rows: Vec<Row> = (0..texts.len()).map(row).collect();
         for indices in by_length(&lengths, EVALUATION_TOKENS, usize::MAX) {
-            let logits = model.forward(&texts.pack(&indices, None, self.device)?, &Mode::eval())?;
+            let logits = model.forward(&texts.pack(&indices, None).on(self.device)?, &Mode::eval())?;
             for (&index, logits) in indices.iter().zip(to_rows(&logits)?) {
                 rows[index].logits = logits;
             }
@@ -145,7 +145,7 @@ impl Classifier {
         inputs: &[Input],
     ) -> Result<std::result::Result<Vec<Row>, Refusal>> {
         let mut rows = Vec::with_capacity(inputs.len());
-        for batch in inputs.chunks(EVALUATION_BATCH) {
+        for batch in inputs.chunks(EVALUATION_IMAGES) {
             let mut pixels = Vec::new();
             for (index, input) in (rows.len()..).zip(batch) {
                 match image(input) {

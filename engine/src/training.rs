@@ -1,22 +1,29 @@
 //! The training loop. It knows steps, gradients and intervals, and nothing of texts, files or processes.
 
+mod clock;
+mod sums;
+
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use tch::Tensor;
 
+use self::clock::EpochClock;
+use self::sums::Sums;
+
 use crate::data::sampler::epoch_order;
+use crate::data::source::Subset;
 use crate::device::ComputeDevice;
 use crate::error::{EngineError, Result};
 use crate::nn::Mode;
 use crate::observer::Observer;
 use crate::optim::{AdamW, Schedule};
 use crate::params::ParamTable;
-use crate::tasks::Recipe;
+use crate::tasks::Steps;
 use finetuned::domain::checkpoint::Metrics;
 use finetuned::domain::hyperparameters::{Hyperparameters, Interval, Patience};
 use finetuned::domain::job::Phase;
-use finetuned::domain::metric::{ACCURACY, GRAD_NORM, LEARNING_RATE, LOSS, Metric, Split, TRAINED_TOKENS};
+use finetuned::domain::metric::{GRAD_NORM, LEARNING_RATE, LOSS, Metric, Split, TRAINED_TOKENS};
 use finetuned::domain::random::mix_all;
 use finetuned::domain::run::{Step, TrainerCommand, TrainerMessage};
 
@@ -123,7 +130,7 @@ pub enum End {
 
 /// A run in the making.
 pub struct Training<'a> {
-    pub recipe: &'a dyn Recipe,
+    pub task: &'a mut dyn Steps,
     pub plan: Plan,
     /// When to stop before the last step.
     pub patience: Option<Patience>,
@@ -150,7 +157,7 @@ impl Training<'_> {
     fn steps(&mut self, progress: &mut RunProgress) -> Result<End> {
         let (total, per_epoch) = (self.plan.total_steps(), self.plan.steps_per_epoch());
         let (mut order, mut next) = ((u64::MAX, Vec::new()), None);
-        let mut clock = EpochClock::start(self.recipe);
+        let mut clock = EpochClock::start(self.task);
         let mut saved = progress.step > 0;
         self.observer.report(TrainerMessage::Phase { phase: Phase::Training });
         loop {
@@ -186,7 +193,7 @@ impl Training<'_> {
             self.step(&order.1[start..end], epoch, progress)?;
             saved = false;
             if progress.step.is_multiple_of(per_epoch) {
-                clock.report(epoch + 1, self.recipe, self.observer);
+                clock.report(epoch + 1, self.task, self.observer);
             }
             self.checkpointer.settle(false);
             self.observer.pass("trainer.step", progress.step);
@@ -195,11 +202,11 @@ impl Training<'_> {
 
     /// The order of an epoch that begins, or goes on with its example number `start`. `next` is the order of the one after
     /// it: announced an epoch ahead, so that its first batches are ready when it begins.
-    fn enter(&self, epoch: u64, start: usize, next: &mut Option<Vec<usize>>) -> Result<Vec<usize>> {
-        let order_of = |epoch| epoch_order(self.plan.examples, self.plan.seed, epoch);
-        let announce = |examples: &[usize], epoch| {
-            let batches = examples.chunks(self.plan.batch_size).map(<[usize]>::to_vec).collect();
-            self.recipe.upcoming(batches, epoch);
+    fn enter(&mut self, epoch: u64, start: usize, next: &mut Option<Vec<usize>>) -> Result<Vec<usize>> {
+        let Plan { examples, seed, batch_size, epochs, .. } = self.plan;
+        let order_of = |epoch| epoch_order(examples, seed, epoch);
+        let mut announce = |examples: &[usize], epoch| {
+            self.task.announce(&mut examples.chunks(batch_size).map(<[usize]>::to_vec), epoch);
         };
         let order = if let Some(order) = next.take() {
             order
@@ -208,7 +215,7 @@ impl Training<'_> {
             announce(&order[start..], epoch);
             order
         };
-        if epoch + 1 < self.plan.epochs {
+        if epoch + 1 < epochs {
             let following = order_of(epoch + 1)?;
             announce(&following, epoch + 1);
             *next = Some(following);
@@ -237,28 +244,24 @@ impl Training<'_> {
     /// One optimizer step over `examples` of epoch `epoch`.
     fn step(&mut self, examples: &[usize], epoch: u64, progress: &mut RunProgress) -> Result<()> {
         let started = Instant::now();
-        let weight: f64 = examples.chunks(self.plan.batch_size).map(|batch| self.recipe.weight(batch, epoch)).sum();
-        let (mut loss, mut correct, mut guesses) = (0.0, 0, 0);
+        let count: f64 = examples.chunks(self.plan.batch_size).map(|batch| self.task.count(batch, epoch)).sum();
+        let mut sums = Sums::default();
         let batches = examples.len().div_ceil(self.plan.batch_size);
         self.observer.pass("trainer.begin", progress.step + 1);
-        for (i, batch) in examples.chunks(self.plan.batch_size).enumerate() {
+        for i in 0..batches {
             let seed = mix_all(&[self.plan.seed.cast_unsigned(), progress.step, i as u64]);
-            let forward = self.recipe.forward(batch, epoch, &Mode::train(seed))?;
-            let mean = forward.loss_sum.f_div_scalar(weight)?;
+            let forward = self.task.forward(&Mode::train(seed))?;
+            let mean = forward.loss_sum.f_div_scalar(count)?;
             mean.f_backward()?;
             if batches > 1 {
                 self.table.accumulate_grads()?;
             }
-            loss += f64::try_from(&mean)?;
-            if let Some((right, possible)) = &forward.correct {
-                correct += i64::try_from(right)?;
-                guesses += possible;
-            }
             progress.trained_tokens += forward.tokens;
+            sums.add(&mean, forward)?;
             self.observer.alive();
         }
         let norm = self.optimizer.grad_norm(self.table)?;
-        let norm_value = f64::try_from(&norm)?;
+        let (loss, norm_value, shares) = sums.read(&norm)?;
         for (what, value) in [(LOSS.name(), loss), ("gradient norm", norm_value)] {
             if !value.is_finite() {
                 return Err(EngineError::NonFinite { what, value, step: progress.step + 1 });
@@ -274,9 +277,7 @@ impl Training<'_> {
             (GRAD_NORM.to_owned(), norm_value),
             (TRAINED_TOKENS.to_owned(), progress.trained_tokens as f64),
         ]);
-        if guesses > 0 {
-            progress.metrics.insert(ACCURACY.on(Split::Training), correct as f64 / guesses as f64);
-        }
+        progress.metrics.extend(shares.into_iter().map(|(metric, share)| (metric.on(Split::Training), share)));
         self.observer.report(TrainerMessage::Step(Step {
             step: progress.step,
             epoch: progress.step as f64 / self.plan.steps_per_epoch() as f64,
@@ -289,10 +290,10 @@ impl Training<'_> {
 
     fn evaluate(&mut self, progress: &mut RunProgress) -> Result<()> {
         self.observer.report(TrainerMessage::Phase { phase: Phase::Evaluating });
-        if let Some(evaluation) = self.recipe.validate(self.observer)? {
-            let metrics = evaluation.metrics();
+        let evaluation = self.task.evaluate(Subset::Validation, self.observer)?;
+        if let Some((metrics, scores)) = evaluation.map(|evaluation| (evaluation.metrics(), evaluation.scores)) {
             self.observer.report(TrainerMessage::Evaluated { step: progress.step, metrics: metrics.clone() });
-            self.judge(&evaluation.scores, progress)?;
+            self.judge(&scores, progress)?;
             progress.metrics.extend(metrics);
         }
         progress.evaluated = self.observer.stop().is_none();
@@ -312,27 +313,5 @@ impl Training<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// How much of an epoch's time is spent waiting for data.
-struct EpochClock {
-    started: Instant,
-    waited: f64,
-}
-
-impl EpochClock {
-    fn start(recipe: &dyn Recipe) -> Self {
-        Self { started: Instant::now(), waited: recipe.waited().unwrap_or_default() }
-    }
-
-    /// Says how much of epoch `number` (from 1) it was, and starts again.
-    fn report(&mut self, number: u64, recipe: &dyn Recipe, observer: &dyn Observer) {
-        if let Some(waited) = recipe.waited() {
-            let share = 100.0 * (waited - self.waited) / self.started.elapsed().as_secs_f64().max(1e-9);
-            let message = format!("Epoch {number} spent {share:.1} % of its time waiting for data");
-            observer.report(TrainerMessage::Notice { warning: false, message });
-        }
-        *self = Self::start(recipe);
     }
 }

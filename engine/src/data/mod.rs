@@ -2,6 +2,9 @@
 
 pub mod examples;
 pub mod images;
+pub mod loader;
 pub mod reader;
 pub mod sampler;
+pub mod source;
+pub mod splits;
 pub mod texts;

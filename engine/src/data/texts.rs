@@ -150,7 +150,7 @@ impl Texts {
     }
 
     /// The texts at `indices`, packed: their tokens laid end to end, changed by `change`.
-    pub fn pack(&self, indices: &[usize], change: Option<&dyn Change>, device: Device) -> Result<Tokens> {
+    pub fn pack(&self, indices: &[usize], change: Option<&dyn Change>) -> Packed {
         let (mut ids, mut positions, mut types) = (Vec::new(), Vec::new(), Vec::new());
         let mut lengths = Vec::with_capacity(indices.len());
         for &index in indices {
@@ -162,11 +162,34 @@ impl Texts {
             types.extend((0..tokens.len()).map(|place| i64::from(place >= self.seconds[index])));
             lengths.push(tokens.len() as i64);
         }
+        Packed { ids, positions, types, lengths }
+    }
+}
+
+/// A packed batch in host memory.
+pub struct Packed {
+    ids: Vec<i64>,
+    positions: Vec<i64>,
+    types: Vec<i64>,
+    lengths: Vec<i64>,
+}
+
+impl Packed {
+    /// The number of tokens, `T`.
+    pub fn tokens(&self) -> u64 {
+        self.ids.len() as u64
+    }
+
+    /// The batch on the model's device.
+    ///
+    /// # Errors
+    /// A text is empty, all together have over 2³¹ tokens, or libtorch fails.
+    pub fn on(&self, device: Device) -> Result<Tokens> {
         Ok(Tokens {
-            ids: Tensor::f_from_slice(&ids)?.f_to_device(device)?,
-            positions: Tensor::f_from_slice(&positions)?.f_to_device(device)?,
-            types: Tensor::f_from_slice(&types)?.f_to_device(device)?,
-            sequences: Sequences::from_lengths(lengths, device)?,
+            ids: Tensor::f_from_slice(&self.ids)?.f_to_device(device)?,
+            positions: Tensor::f_from_slice(&self.positions)?.f_to_device(device)?,
+            types: Tensor::f_from_slice(&self.types)?.f_to_device(device)?,
+            sequences: Sequences::from_lengths(self.lengths.clone(), device)?,
         })
     }
 }

@@ -2,16 +2,20 @@
 //! arXiv:1705.00652), as in sentence-transformers' `MultipleNegativesRankingLoss` over mean-pooled tokens.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::json;
 use tch::{Device, Kind, Reduction, Tensor};
 
 use super::base::TextBase;
-use super::splits::{Dataset, Splits};
-use super::{DataSummary, Forward, Loaded, Recipe};
+use super::steps::Ahead;
+use super::task::{Batch, Forward, Share, Task};
+use super::{DataSummary, Loaded};
 use crate::data::examples::partition;
 use crate::data::reader::Examples;
-use crate::data::texts::{Change, Texts, TextsBuilder, TokenNoise};
+use crate::data::source::{Pick, Source, Subset, View};
+use crate::data::splits::{Dataset, Splits};
+use crate::data::texts::{Change, Packed, Texts, TextsBuilder, TokenNoise};
 use crate::device::ComputeDevice;
 use crate::error::Result;
 use crate::export::{AdapterFiles, ModelFiles};
@@ -24,7 +28,7 @@ use crate::text::TextTokenizer;
 use finetuned::dataset::pairs;
 use finetuned::domain::method::embedding::Settings;
 use finetuned::domain::metric::guesses::{Guesses, NEAREST};
-use finetuned::domain::metric::{LOSS, scores};
+use finetuned::domain::metric::{ACCURACY, LOSS, scores};
 use finetuned::domain::run::{DataFile, RunSpec};
 
 /// Examples that are ranked against each other in an evaluation, in the order of the file.
@@ -43,11 +47,22 @@ struct Tuples {
 struct EmbeddingTask {
     model: TextEmbedder,
     device: Device,
-    training: Tuples,
-    validation: Tuples,
-    test: Option<Tuples>,
+    source: Arc<Ranked>,
     scale: f64,
+}
+
+/// Tuples, and what becomes of them in training.
+struct Ranked {
+    splits: Splits<Tuples>,
     noise: Option<TokenNoise>,
+}
+
+/// The texts of some tuples: all anchors, then all positives, then all negatives.
+struct Rivals {
+    tuples: Vec<usize>,
+    tokens: Packed,
+    /// Tokens before any were left out.
+    whole: u64,
 }
 
 /// Reads the model and the data that `spec` names.
@@ -72,7 +87,8 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
         tokens: training.texts.tokens(),
     };
     let noise = TokenNoise::wanted(own.token_dropout, own.token_masking, spec.seed, &base.tokenizer)?;
-    let recipe = EmbeddingTask { model, device: device.device, training, validation, test, scale: own.scale, noise };
+    let source = Arc::new(Ranked { splits: Splits { training, validation, test }, noise });
+    let task = EmbeddingTask { model, device: device.device, source, scale: own.scale };
     let files = ModelFiles::new(&spec.model, &config.architecture(TextTask::Embedding))?
         .with_adapter(AdapterFiles::new(&policy, &spec.model_name, Some("FEATURE_EXTRACTION")))
         .as_sentence_transformer(
@@ -81,7 +97,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
             h.course.max_sequence_length,
             &base.weights,
         );
-    Ok(Loaded { recipe: Box::new(recipe), table, policy, report, data, files })
+    Ok(Loaded { steps: Box::new(Ahead::new(task)), table, policy, report, data, files })
 }
 
 /// Whether the model in `directory` can be trained.
@@ -126,52 +142,44 @@ impl Dataset for Tuples {
     }
 }
 
+impl Ranked {
+    fn tuples(&self, subset: Subset) -> &Tuples {
+        self.splits.get(subset).unwrap_or(&self.splits.validation)
+    }
+}
+
+impl Source for Ranked {
+    type Batch = Rivals;
+
+    fn size(&self, subset: Subset) -> usize {
+        self.splits.get(subset).map_or(0, |tuples| tuples.lines.len())
+    }
+
+    fn groups(&self, subset: Subset) -> Vec<Vec<usize>> {
+        let all: Vec<usize> = (0..self.size(subset)).collect();
+        all.chunks(EVALUATION_BATCH).map(<[usize]>::to_vec).collect()
+    }
+
+    fn make(&self, pick: &Pick) -> Result<Rivals> {
+        let tuples = self.tuples(pick.subset);
+        let noise = match pick.view {
+            View::Epoch(epoch) => self.noise.as_ref().map(|noise| TokenNoise { epoch, ..*noise }),
+            View::Plain | View::Known => None,
+        };
+        let change = noise.as_ref().map(|noise| -> &dyn Change { noise });
+        let texts = tuples.texts_of(&pick.examples);
+        let whole = texts.iter().map(|&text| tuples.texts.ids_of(text).len() as u64).sum();
+        Ok(Rivals { tuples: pick.examples.clone(), tokens: tuples.texts.pack(&texts, change), whole })
+    }
+}
+
 impl EmbeddingTask {
-    /// Similarities `[S, candidates]` of each anchor to every positive and negative of the batch, times `scale`; those to
-    /// its own positive stand on the diagonal.
-    fn similarities(
-        &self,
-        tuples: &Tuples,
-        examples: &[usize],
-        change: Option<&dyn Change>,
-        mode: &Mode,
-    ) -> Result<Tensor> {
-        let tokens = tuples.texts.pack(&tuples.texts_of(examples), change, self.device)?;
-        let embeddings = self.model.forward(&tokens, mode)?;
-        similarities(&embeddings, examples.len(), self.scale)
-    }
-
-    fn own(&self, count: usize) -> Result<Tensor> {
-        Ok(Tensor::f_arange(count as i64, (Kind::Int64, self.device))?)
-    }
-
-    /// Scores `tuples`, or None if the run shall stop.
-    fn evaluate<'a>(&self, tuples: &'a Tuples, observer: &dyn Observer) -> Result<Option<Evaluation<'a>>> {
-        let _guard = tch::no_grad_guard();
-        let order: Vec<usize> = (0..tuples.lines.len()).collect();
-        let mut guesses = Guesses { count: order.len() as u64, ..Guesses::default() };
-        let mut found = Vec::with_capacity(order.len());
-        for examples in order.chunks(EVALUATION_BATCH) {
-            if observer.stop().is_some() {
-                return Ok(None);
-            }
-            observer.alive();
-            let similarities = self.similarities(tuples, examples, None, &Mode::eval())?;
-            let own = self.own(examples.len())?;
-            let losses = ranking_loss(&similarities, &own, Reduction::None)?;
-            let nearest = Vec::<i64>::try_from(&similarities.f_argmax(1, false)?.f_to_device(Device::Cpu)?)?;
-            let near = similarities.f_diagonal(0, 0, 1)?.f_div_scalar(self.scale)?;
-            let near = Vec::<f32>::try_from(&near.f_to_device(Device::Cpu)?.f_contiguous()?)?;
-            let losses = Vec::<f32>::try_from(&losses.f_to_device(Device::Cpu)?)?;
-            guesses.loss_sum = losses.iter().fold(guesses.loss_sum, |total, &loss| total + f64::from(loss));
-            guesses.right += nearest.iter().zip(0..).filter(|(nearest, own)| *nearest == own).count() as u64;
-            found.extend(near.into_iter().zip(losses));
-        }
-        let lines = Lines::new(move |example| {
-            let ((similarity, loss), line) = (found[example], tuples.lines[example]);
-            json!({"line": line, "similarity": similarity, LOSS.name(): loss})
-        });
-        Ok(Some(Evaluation::new(order.len(), guesses.loss(), scores(&NEAREST, &guesses), lines)))
+    /// Similarities `[S, candidates]` of each anchor to every positive and negative of the batch, times `scale`, and int64
+    /// `[S]`: the place of its own positive among them.
+    fn rank(&self, batch: &Rivals, mode: &Mode) -> Result<(Tensor, Tensor)> {
+        let embeddings = self.model.forward(&batch.tokens.on(self.device)?, mode)?;
+        let own = Tensor::f_arange(batch.tuples.len() as i64, (Kind::Int64, self.device))?;
+        Ok((similarities(&embeddings, batch.tuples.len(), self.scale)?, own))
     }
 }
 
@@ -190,40 +198,61 @@ fn ranking_loss(similarities: &Tensor, own: &Tensor, reduction: Reduction) -> Re
     Ok(similarities.f_cross_entropy_loss(own, None::<Tensor>, reduction, -100, 0.0)?)
 }
 
-impl Recipe for EmbeddingTask {
-    fn examples(&self) -> usize {
-        self.training.lines.len()
+impl Task for EmbeddingTask {
+    type Source = Ranked;
+    /// Of each tuple the similarity of anchor and positive, the loss, and whether the positive is the nearest.
+    type Outputs<'a> = Vec<(f32, f32, bool)>;
+
+    fn source(&self) -> &Arc<Ranked> {
+        &self.source
     }
 
-    fn weight(&self, examples: &[usize], _epoch: u64) -> f64 {
+    fn count(&self, examples: &[usize], _epoch: u64) -> f64 {
         examples.len() as f64
     }
 
-    fn forward(&self, examples: &[usize], epoch: u64, mode: &Mode) -> Result<Forward> {
-        let noise = self.noise.as_ref().map(|noise| TokenNoise { epoch, ..*noise });
-        let change = noise.as_ref().map(|noise| -> &dyn Change { noise });
-        let similarities = self.similarities(&self.training, examples, change, mode)?;
-        let own = self.own(examples.len())?;
+    fn forward(&self, batch: &Rivals, mode: &Mode) -> Result<Forward> {
+        let (similarities, own) = self.rank(batch, mode)?;
         let right = tch::no_grad(|| similarities.f_argmax(1, false)?.f_eq_tensor(&own)?.f_sum(Kind::Int64))?;
+        let share = Share { metric: ACCURACY, part: right, whole: batch.tuples.len() as f64 };
         let loss_sum = ranking_loss(&similarities, &own, Reduction::Sum)?;
-        let texts = self.training.texts_of(examples);
-        let tokens = texts.iter().map(|&text| self.training.texts.ids_of(text).len() as u64).sum();
-        Ok(Forward { loss_sum, correct: Some((right, examples.len() as u64)), tokens })
+        Ok(Forward { loss_sum, shares: vec![share], tokens: batch.whole })
     }
 
-    fn validate(&self, observer: &dyn Observer) -> Result<Option<Evaluation<'_>>> {
-        if self.validation.lines.is_empty() {
-            return Ok(None);
+    fn begin(&self, subset: Subset) -> Vec<(f32, f32, bool)> {
+        vec![(0.0, 0.0, false); self.source.size(subset)]
+    }
+
+    fn add(&self, outputs: &mut Vec<(f32, f32, bool)>, batch: &Batch<Self>) -> Result<()> {
+        let (similarities, own) = self.rank(batch, &Mode::eval())?;
+        let losses = ranking_loss(&similarities, &own, Reduction::None)?;
+        let nearest = Vec::<i64>::try_from(&similarities.f_argmax(1, false)?.f_to_device(Device::Cpu)?)?;
+        let near = similarities.f_diagonal(0, 0, 1)?.f_div_scalar(self.scale)?;
+        let near = Vec::<f32>::try_from(&near.f_to_device(Device::Cpu)?.f_contiguous()?)?;
+        let losses = Vec::<f32>::try_from(&losses.f_to_device(Device::Cpu)?)?;
+        for (place, &tuple) in batch.tuples.iter().enumerate() {
+            outputs[tuple] = (near[place], losses[place], nearest[place] == place as i64);
         }
-        self.evaluate(&self.validation, observer)
+        Ok(())
     }
 
-    fn has_test(&self) -> bool {
-        self.test.is_some()
-    }
-
-    fn test(&self, observer: &dyn Observer) -> Result<Option<Evaluation<'_>>> {
-        self.test.as_ref().map_or(Ok(None), |tuples| self.evaluate(tuples, observer))
+    fn score<'a>(
+        &'a self,
+        subset: Subset,
+        outputs: Vec<(f32, f32, bool)>,
+        _intervals: Option<&dyn Observer>,
+    ) -> Option<Evaluation<'a>> {
+        let lines = &self.source.tuples(subset).lines;
+        let guesses = Guesses {
+            loss_sum: outputs.iter().map(|tuple| f64::from(tuple.1)).sum(),
+            right: outputs.iter().filter(|tuple| tuple.2).count() as u64,
+            count: outputs.len() as u64,
+        };
+        let line = Lines::new(move |tuple| {
+            let ((similarity, loss, _), line) = (outputs[tuple], lines[tuple]);
+            json!({"line": line, "similarity": similarity, LOSS.name(): loss})
+        });
+        Some(Evaluation::new(lines.len(), guesses.loss(), scores(&NEAREST, &guesses), line))
     }
 }
 

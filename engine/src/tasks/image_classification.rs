@@ -1,19 +1,18 @@
-//! Image classification, as in Transformers' `…ForImageClassification`. Batches are made ahead of the training, on threads
-//! of their own.
+//! Image classification, as in Transformers' `…ForImageClassification`.
 
-use std::cell::RefCell;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-use super::classifying::{self, Places};
+use super::classification::{Classification, Classifier, Inputs, Labelled};
 use super::loss::Loss;
-use super::outputs::{Outputs, most_rows};
-use super::{DataSummary, Forward, Loaded, Recipe};
+use super::steps::Ahead;
+use super::{DataSummary, Loaded};
 use crate::data::examples::Targets;
 use crate::data::images::{ImageSet, Images, batch_tensor};
+use crate::data::splits::Splits;
 use crate::device::ComputeDevice;
 use crate::error::{EngineError, Result};
 use crate::export::{AdapterFiles, ModelFiles};
@@ -22,69 +21,27 @@ use crate::models::vision::{ImageClassifier, VisionConfig};
 use crate::nn::Mode;
 use crate::observer::Observer;
 use crate::params::{self, Builder, Init, Placement};
-use crate::score::Evaluation;
-use crate::vision::loader::BatchLoader;
 use crate::vision::mix::Mix;
 use crate::vision::processor::ImageProcessor;
 use finetuned::dataset::split::held_out;
-use finetuned::domain::estimate::{OTHER_PIXELS, TRAINING_PIXELS};
+use finetuned::domain::estimate::{EVALUATION_IMAGES, OTHER_PIXELS, TRAINING_PIXELS};
 use finetuned::domain::hyperparameters::Augmentation;
 use finetuned::domain::method::image_classification::Settings;
 use finetuned::domain::random::mix_all;
 use finetuned::domain::run::{DataFile, RunSpec};
 
-/// Images of one evaluation batch.
-pub(crate) const EVALUATION_BATCH: usize = 32;
-
-/// Batches made ahead.
-const AHEAD: usize = 3;
-
-/// A classifier and its data.
-struct ImageClassification {
-    model: ImageClassifier,
-    device: Device,
-    labels: Vec<String>,
-    training: Part,
-    validation: Part,
-    test: Option<Part>,
-    loss: Loss,
-    /// Whether the backbone stays as it is.
-    frozen: bool,
-    seed: i64,
-    threads: usize,
-    loader: RefCell<Ahead>,
-}
-
-/// Images, and what a frozen backbone makes of them.
-struct Part {
-    images: Arc<ImageSet>,
+/// Labelled images.
+struct Pictures {
+    images: ImageSet,
     targets: Targets,
-    /// `[N, D]`, computed once.
-    features: Option<Tensor>,
+    seed: i64,
 }
 
-impl Part {
-    fn new(images: ImageSet) -> Self {
-        let targets = Targets::Classes(images.classes());
-        Self { images: Arc::new(images), targets, features: None }
-    }
-}
-
-/// The examples of each batch, and its epoch.
-type Batches = Vec<(Vec<usize>, u64)>;
-
-/// The batches that are being made, and the time that was spent waiting for earlier ones.
-#[derive(Default)]
-struct Ahead {
-    loader: Option<BatchLoader<Batch>>,
-    batches: Arc<Mutex<Batches>>,
-    waited: f64,
-}
-
-/// Normalised pixels of some training images, three planes each.
-struct Batch {
-    examples: Vec<usize>,
-    pixels: Vec<f32>,
+/// Normalised pixels of some images, three planes each.
+struct Pixels {
+    values: Vec<f32>,
+    /// Width and height.
+    size: (u32, u32),
     mix: Option<Mix>,
 }
 
@@ -101,7 +58,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let load = |file: &DataFile, param| Images::load(file, param, &spec.labels, folder, observer).map(Arc::new);
     let part = |images: &Arc<Images>, members: Vec<usize>, augmentation: Augmentation, budget| {
         let processor = processor.clone();
-        Part::new(ImageSet::new(Arc::clone(images), members, processor, augmentation, spec.seed, budget))
+        Pictures::new(ImageSet::new(Arc::clone(images), members, processor, augmentation, spec.seed, budget), spec.seed)
     };
     let everything = |images: &Images| (0..images.len()).collect::<Vec<_>>();
     let test = spec.test.as_ref().map(|file| load(file, "test_file")).transpose()?;
@@ -133,29 +90,17 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let loss = Loss::new(own.class_weights, own.label_smoothing, classes, &training.targets, device.device)?;
     let data =
         DataSummary { training: training.images.len(), validation: validation.images.len(), ..DataSummary::default() };
-    let frozen = h.tuning.freeze.is_backbone();
-    let mut recipe = ImageClassification {
-        model,
-        device: device.device,
-        labels: spec.labels.clone(),
-        training,
-        validation,
-        test,
-        loss,
-        frozen,
-        seed: spec.seed,
-        threads: std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 8)),
-        loader: RefCell::default(),
-    };
-    if frozen {
-        recipe.compute_features(observer)?;
+    let splits = Splits { training, validation, test };
+    let mut task = Classification::new(model, device.device, &spec.labels, Labelled::new(splits, classes), loss);
+    if h.tuning.freeze.is_backbone() {
+        task = task.frozen(!own.augmentation.is_none(), usize::MAX, observer)?;
     }
     let adapter = AdapterFiles::new(&policy, &spec.model_name, None);
     let mut files = ModelFiles::new(&spec.model, config.architecture())?
         .with_labels(h.problem_type().as_str(), &spec.labels)
         .with_adapter(adapter.map(|adapter| adapter.with_module_names(config.module_name())));
     files.add("preprocessor_config.json", processor.config().clone());
-    Ok(Loaded { recipe: Box::new(recipe), table, policy, report, data, files })
+    Ok(Loaded { steps: Box::new(Ahead::new(task)), table, policy, report, data, files })
 }
 
 /// What makes of images what the model takes.
@@ -182,189 +127,76 @@ pub(super) fn check(directory: &Path) -> Result<()> {
     params::build(&config.open_weights(directory)?.outline(), placement, model).map(drop)
 }
 
-impl ImageClassification {
-    /// Computes once what the backbone makes of the data; of training images only where they are the same each time.
-    fn compute_features(&mut self, observer: &dyn Observer) -> Result<()> {
-        if self.training.images.augmentation().is_none() {
-            self.training.features = self.features(&self.training, observer)?;
-        }
-        self.validation.features = self.features(&self.validation, observer)?;
-        Ok(())
+impl Pictures {
+    fn new(images: ImageSet, seed: i64) -> Self {
+        let targets = Targets::Classes(images.classes());
+        Self { images, targets, seed }
+    }
+}
+
+impl Inputs for Pictures {
+    type Packed = Pixels;
+
+    fn targets(&self) -> &Targets {
+        &self.targets
     }
 
-    /// `[N, D]`; None if there is nothing to compute, or if the run shall stop.
-    fn features(&self, part: &Part, observer: &dyn Observer) -> Result<Option<Tensor>> {
-        let _guard = tch::no_grad_guard();
-        let all: Vec<usize> = (0..part.images.len()).collect();
-        let mut rows = Vec::new();
-        for examples in all.chunks(EVALUATION_BATCH) {
-            if observer.stop().is_some() {
-                return Ok(None);
+    fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    fn tokens(&self, _examples: &[usize]) -> u64 {
+        0
+    }
+
+    fn groups(&self, most: usize) -> Vec<Vec<usize>> {
+        let all: Vec<usize> = (0..self.images.len()).collect();
+        all.chunks(EVALUATION_IMAGES.min(most)).map(<[usize]>::to_vec).collect()
+    }
+
+    fn pack(&self, examples: &[usize], epoch: Option<u64>) -> Result<Pixels> {
+        let size = self.images.size();
+        let Some(epoch) = epoch else {
+            let mut values = Vec::new();
+            for &example in examples {
+                values.extend(self.images.pixels(example)?);
             }
-            observer.alive();
-            rows.push(self.model.features(&self.evaluated(part, examples)?, &Mode::eval())?);
-        }
-        if rows.is_empty() { Ok(None) } else { Ok(Some(Tensor::f_cat(&rows, 0)?)) }
+            return Ok(Pixels { values, size, mix: None });
+        };
+        let varied = |&example: &usize| self.images.varied_pixels(example, epoch);
+        let rows = examples.iter().map(varied).collect::<Result<Vec<_>>>()?;
+        let first = examples.first().map_or(0, |&example| example as u64);
+        let mix = Mix::draw(self.images.augmentation(), self.seed.cast_unsigned(), mix_all(&[epoch, first]), size);
+        let rows = match mix {
+            Some(mix) => mix.apply(&rows, size.0 as usize),
+            None => rows,
+        };
+        Ok(Pixels { values: rows.concat(), size, mix })
     }
 
-    /// Pixels `[B, 3, H, W]` as an evaluation sees them.
-    fn evaluated(&self, part: &Part, examples: &[usize]) -> Result<Tensor> {
-        let mut pixels = Vec::new();
-        for &example in examples {
-            pixels.extend(part.images.pixels(example)?);
-        }
-        batch_tensor(&pixels, part.images.size(), self.device)
-    }
-
-    /// Logits `[B, C]` as an evaluation sees them.
-    fn logits(&self, part: &Part, examples: &[usize], mode: &Mode) -> Result<Tensor> {
-        match &part.features {
-            Some(features) => {
-                let places: Vec<i64> = examples.iter().map(|&example| example as i64).collect();
-                let places = Tensor::f_from_slice(&places)?.f_to_device(self.device)?;
-                self.model.head(&features.f_index_select(0, &places)?, mode)
-            }
-            None => self.model.forward(&self.evaluated(part, examples)?, mode),
-        }
-    }
-
-    /// The next batch: from the loader, if it is the one that it made.
-    fn batch(&self, examples: &[usize], epoch: u64) -> Result<Batch> {
-        let mut ahead = self.loader.borrow_mut();
-        if let Some(loader) = &mut ahead.loader {
-            let before = loader.waited();
-            let next = loader.next_batch();
-            let waited = loader.waited().saturating_sub(before).as_secs_f64();
-            ahead.waited += waited;
-            if let Some(batch) = next {
-                let batch = batch?;
-                if batch.examples == examples {
-                    return Ok(batch);
-                }
-            }
-            // It made others than were wanted: it makes no more.
-            (ahead.loader, ahead.batches) = (None, Arc::default());
-        }
-        make_batch(&self.training.images, examples, epoch, self.seed)
-    }
-
-    /// Scores `part`, or None if the run shall stop.
-    fn evaluate<'a>(
-        &'a self,
-        part: &'a Part,
-        intervals: bool,
-        observer: &dyn Observer,
-    ) -> Result<Option<Evaluation<'a>>> {
-        let _guard = tch::no_grad_guard();
-        let all: Vec<usize> = (0..part.images.len()).collect();
-        let mut outputs = Outputs::new(&self.labels, &part.targets, all.len());
-        for examples in all.chunks(EVALUATION_BATCH.min(most_rows(self.labels.len()))) {
-            if observer.stop().is_some() {
-                return Ok(None);
-            }
-            observer.alive();
-            let batch = self.logits(part, examples, &Mode::eval())?;
-            let target = self.loss.targets(&part.targets, examples, self.device)?;
-            outputs.add(examples, &batch, &self.loss.each(&batch, &target)?)?;
-        }
-        let places: Places<'a> = Box::new(|index| match part.images.place(index) {
+    fn place(&self, example: usize) -> (&'static str, Value) {
+        match self.images.place(example) {
             place if place.member.is_some() => ("file", json!(place.member)),
             place => ("line", json!(place.line)),
-        });
-        Ok(classifying::evaluate(outputs, places, intervals.then_some(observer)))
+        }
+    }
+
+    /// Decoding takes long: as many as leave half the cores to the training.
+    fn threads() -> usize {
+        std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 8))
+    }
+
+    fn mix(packed: &Pixels) -> Option<Mix> {
+        packed.mix
     }
 }
 
-/// No code that holds the lock can panic but by a number that was never asked for.
-fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The pixels of a batch as epoch `epoch` sees them: a function of its arguments.
-fn make_batch(images: &ImageSet, examples: &[usize], epoch: u64, seed: i64) -> Result<Batch> {
-    let rows = examples.iter().map(|&example| images.varied_pixels(example, epoch)).collect::<Result<Vec<_>>>()?;
-    let first = examples.first().map_or(0, |&example| example as u64);
-    let size = images.size();
-    let mix = Mix::draw(images.augmentation(), seed.cast_unsigned(), mix_all(&[epoch, first]), size);
-    let rows = match mix {
-        Some(mix) => mix.apply(&rows, size.0 as usize),
-        None => rows,
-    };
-    Ok(Batch { examples: examples.to_vec(), pixels: rows.concat(), mix })
-}
-
-impl Recipe for ImageClassification {
-    fn examples(&self) -> usize {
-        self.training.images.len()
+impl Classifier<Pixels> for ImageClassifier {
+    fn features(&self, inputs: &Pixels, device: Device, mode: &Mode) -> Result<Tensor> {
+        self.features(&batch_tensor(&inputs.values, inputs.size, device)?, mode)
     }
 
-    fn weight(&self, examples: &[usize], _epoch: u64) -> f64 {
-        self.loss.weight(&self.training.targets, examples)
-    }
-
-    fn upcoming(&self, batches: Vec<Vec<usize>>, epoch: u64) {
-        if self.training.features.is_some() {
-            return;
-        }
-        let (count, mut ahead) = (batches.len(), self.loader.borrow_mut());
-        let listed = Arc::clone(&ahead.batches);
-        lock(&listed).extend(batches.into_iter().map(|examples| (examples, epoch)));
-        if let Some(loader) = &ahead.loader {
-            return loader.extend(count);
-        }
-        let (images, seed) = (Arc::clone(&self.training.images), self.seed);
-        let make = move |number: usize| {
-            let (examples, epoch) = std::mem::take(&mut lock(&listed)[number]);
-            make_batch(&images, &examples, epoch, seed)
-        };
-        ahead.loader = Some(BatchLoader::new(count, self.threads, AHEAD, make));
-    }
-
-    fn forward(&self, examples: &[usize], epoch: u64, mode: &Mode) -> Result<Forward> {
-        let part = &self.training;
-        let (logits, mix) = if part.features.is_some() {
-            (self.logits(part, examples, mode)?, None)
-        } else {
-            let batch = self.batch(examples, epoch)?;
-            let pixels = batch_tensor(&batch.pixels, part.images.size(), self.device)?;
-            let logits = if self.frozen {
-                let features = tch::no_grad(|| self.model.features(&pixels, &Mode::eval()))?;
-                self.model.head(&features, mode)?
-            } else {
-                self.model.forward(&pixels, mode)?
-            };
-            (logits, batch.mix)
-        };
-        let targets = self.loss.targets(&part.targets, examples, self.device)?;
-        let right = tch::no_grad(|| logits.f_argmax(1, false)?.f_eq_tensor(&targets)?.f_sum(Kind::Int64))?;
-        let mut loss_sum = self.loss.sum(&logits, &targets)?;
-        if let Some(mix) = mix {
-            // Cross-entropy is linear in its target, so mixed targets are mixed losses.
-            let partners: Vec<usize> =
-                (0..examples.len()).map(|index| examples[Mix::partner(index, examples.len())]).collect();
-            let partners = self.loss.targets(&part.targets, &partners, self.device)?;
-            let other = self.loss.sum(&logits, &partners)?.f_mul_scalar(1.0 - mix.lambda())?;
-            loss_sum = loss_sum.f_mul_scalar(mix.lambda())?.f_add(&other)?;
-        }
-        Ok(Forward { loss_sum, correct: Some((right, examples.len() as u64)), tokens: 0 })
-    }
-
-    fn waited(&self) -> Option<f64> {
-        Some(self.loader.borrow().waited)
-    }
-
-    fn validate(&self, observer: &dyn Observer) -> Result<Option<Evaluation<'_>>> {
-        if self.validation.images.is_empty() {
-            return Ok(None);
-        }
-        self.evaluate(&self.validation, false, observer)
-    }
-
-    fn has_test(&self) -> bool {
-        self.test.is_some()
-    }
-
-    fn test(&self, observer: &dyn Observer) -> Result<Option<Evaluation<'_>>> {
-        self.test.as_ref().map_or(Ok(None), |part| self.evaluate(part, true, observer))
+    fn head(&self, features: &Tensor, mode: &Mode) -> Result<Tensor> {
+        self.head(features, mode)
     }
 }

@@ -2,21 +2,25 @@
 //! adapts a model to the language of a domain.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::json;
 use tch::{Device, Kind, Reduction, Tensor};
 
 use super::base::TextBase;
-use super::splits::{Dataset, Splits};
-use super::{DataSummary, Forward, Loaded, Recipe};
+use super::steps::Ahead;
+use super::task::{Batch, Forward, Share, Task};
+use super::{DataSummary, Loaded};
 use crate::data::examples::partition;
 use crate::data::reader::Examples;
 use crate::data::sampler::by_length;
-use crate::data::texts::{Change, Texts, TextsBuilder, uniform};
+use crate::data::source::{Pick, Source, Subset, View};
+use crate::data::splits::{Dataset, Splits};
+use crate::data::texts::{Change, Packed, Texts, TextsBuilder, uniform};
 use crate::device::ComputeDevice;
 use crate::error::Result;
 use crate::export::{AdapterFiles, ModelFiles};
-use crate::models::text::{MaskedLm, TextTask, Tokens};
+use crate::models::text::{MaskedLm, TextTask};
 use crate::nn::Mode;
 use crate::observer::Observer;
 use crate::params::Placement;
@@ -24,14 +28,12 @@ use crate::score::{Evaluation, Lines};
 use crate::text::TextTokenizer;
 use finetuned::dataset::columns::TEXT_COLUMN;
 use finetuned::dataset::texts;
+use finetuned::domain::estimate::EVALUATION_TOKENS;
 use finetuned::domain::method::masked_lm::Settings;
 use finetuned::domain::metric::guesses::{Guesses, HIDDEN_WORDS};
-use finetuned::domain::metric::{LOSS, scores};
+use finetuned::domain::metric::{ACCURACY, LOSS, scores};
 use finetuned::domain::random::mix_all;
 use finetuned::domain::run::{DataFile, RunSpec};
-
-/// Tokens of one evaluation batch.
-const EVALUATION_TOKENS: usize = 8192;
 
 /// The epoch that evaluations draw their masks from: the same ones every time.
 const EVALUATION_EPOCH: u64 = u64::MAX;
@@ -47,9 +49,12 @@ struct Corpus {
 struct MaskedLmTask {
     model: MaskedLm,
     device: Device,
-    training: Corpus,
-    validation: Corpus,
-    test: Option<Corpus>,
+    source: Arc<HiddenWords>,
+}
+
+/// Texts whose words are hidden.
+struct HiddenWords {
+    splits: Splits<Corpus>,
     masking: Masking,
 }
 
@@ -112,11 +117,12 @@ impl Change for EpochMasking {
 
 /// A batch with its hidden words.
 struct Puzzle {
-    tokens: Tokens,
-    /// Int64 `[R]`: the places to be guessed in the packed batch.
-    rows: Tensor,
-    /// Int64 `[R]`: what stands there.
-    answers: Tensor,
+    texts: Vec<usize>,
+    tokens: Packed,
+    /// The places to be guessed in the packed batch, `R`.
+    rows: Vec<i64>,
+    /// What stands there.
+    answers: Vec<i64>,
     /// How many places of each text are to be guessed.
     counts: Vec<usize>,
 }
@@ -146,10 +152,11 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     };
     let vocabulary = u32::try_from(config.vocab_size()).unwrap_or(u32::MAX);
     let masking = Masking { seed: spec.seed, probability: own.mlm_probability, mask, vocabulary };
-    let recipe = MaskedLmTask { model, device: device.device, training, validation, test, masking };
+    let source = Arc::new(HiddenWords { splits: Splits { training, validation, test }, masking });
+    let task = MaskedLmTask { model, device: device.device, source };
     let files = ModelFiles::new(&spec.model, &config.architecture(TextTask::MaskedLm))?
         .with_adapter(AdapterFiles::new(&policy, &spec.model_name, None));
-    Ok(Loaded { recipe: Box::new(recipe), table, policy, report, data, files })
+    Ok(Loaded { steps: Box::new(Ahead::new(task)), table, policy, report, data, files })
 }
 
 /// Whether the model in `directory` can be trained.
@@ -187,94 +194,113 @@ impl Dataset for Corpus {
     }
 }
 
-impl MaskedLmTask {
-    fn puzzle(&self, corpus: &Corpus, indices: &[usize], epoch: u64) -> Result<Puzzle> {
-        let masking = EpochMasking { masking: self.masking, epoch };
+impl HiddenWords {
+    fn corpus(&self, subset: Subset) -> &Corpus {
+        self.splits.get(subset).unwrap_or(&self.splits.validation)
+    }
+}
+
+impl Source for HiddenWords {
+    type Batch = Puzzle;
+
+    fn size(&self, subset: Subset) -> usize {
+        self.splits.get(subset).map_or(0, |corpus| corpus.lines.len())
+    }
+
+    fn groups(&self, subset: Subset) -> Vec<Vec<usize>> {
+        by_length(&self.corpus(subset).texts.lengths(), EVALUATION_TOKENS, usize::MAX)
+    }
+
+    fn make(&self, pick: &Pick) -> Result<Puzzle> {
+        let epoch = match pick.view {
+            View::Epoch(epoch) => epoch,
+            View::Plain | View::Known => EVALUATION_EPOCH,
+        };
+        let (texts, masking) = (&self.corpus(pick.subset).texts, EpochMasking { masking: self.masking, epoch });
         let (mut rows, mut answers, mut counts, mut start) = (Vec::new(), Vec::new(), Vec::new(), 0);
-        for &index in indices {
-            let (ids, chosen) = (corpus.texts.ids_of(index), masking.chosen(index, corpus.texts.words_of(index)));
+        for &text in &pick.examples {
+            let (ids, chosen) = (texts.ids_of(text), masking.chosen(text, texts.words_of(text)));
             counts.push(chosen.len());
             rows.extend(chosen.iter().map(|&place| (start + place) as i64));
             answers.extend(chosen.iter().map(|&place| i64::from(ids[place])));
             start += ids.len();
         }
-        Ok(Puzzle {
-            tokens: corpus.texts.pack(indices, Some(&masking), self.device)?,
-            rows: Tensor::f_from_slice(&rows)?.f_to_device(self.device)?,
-            answers: Tensor::f_from_slice(&answers)?.f_to_device(self.device)?,
-            counts,
-        })
-    }
-
-    /// Scores `corpus`, or None if the run shall stop. The loss is the mean over all hidden words.
-    fn evaluate<'a>(&self, corpus: &'a Corpus, observer: &dyn Observer) -> Result<Option<Evaluation<'a>>> {
-        let _guard = tch::no_grad_guard();
-        let mut found = vec![(0.0, 0, 0); corpus.lines.len()];
-        for indices in by_length(&corpus.texts.lengths(), EVALUATION_TOKENS, usize::MAX) {
-            if observer.stop().is_some() {
-                return Ok(None);
-            }
-            observer.alive();
-            let puzzle = self.puzzle(corpus, &indices, EVALUATION_EPOCH)?;
-            let logits = self.model.forward(&puzzle.tokens, &puzzle.rows, &Mode::eval())?;
-            let losses = logits.f_cross_entropy_loss(&puzzle.answers, None::<Tensor>, Reduction::None, -100, 0.0)?;
-            let right = logits.f_argmax(1, false)?.f_eq_tensor(&puzzle.answers)?.f_to_kind(Kind::Int64)?;
-            let losses = Vec::<f32>::try_from(&losses.f_to_device(Device::Cpu)?)?;
-            let right = Vec::<i64>::try_from(&right.f_to_device(Device::Cpu)?)?;
-            let mut start = 0;
-            for (&index, &count) in indices.iter().zip(&puzzle.counts) {
-                let loss: f64 = losses[start..start + count].iter().map(|&loss| f64::from(loss)).sum();
-                found[index] = (loss, right[start..start + count].iter().sum::<i64>(), count);
-                start += count;
-            }
-        }
-        let guesses = Guesses {
-            loss_sum: found.iter().map(|text| text.0).sum(),
-            right: found.iter().map(|text| text.1.unsigned_abs()).sum(),
-            count: found.iter().map(|text| text.2 as u64).sum(),
-        };
-        let lines = Lines::new(move |text| {
-            let ((loss, right, count), line) = (found[text], corpus.lines[text]);
-            json!({"line": line, "masked_tokens": count, "right": right, LOSS.name(): loss / count.max(1) as f64})
-        });
-        let loss = guesses.loss();
-        Ok(Some(Evaluation::new(corpus.lines.len(), loss, scores(&HIDDEN_WORDS, &guesses), lines)))
+        let tokens = texts.pack(&pick.examples, Some(&masking));
+        Ok(Puzzle { texts: pick.examples.clone(), tokens, rows, answers, counts })
     }
 }
 
-impl Recipe for MaskedLmTask {
-    fn examples(&self) -> usize {
-        self.training.lines.len()
+impl MaskedLmTask {
+    /// Logits `[R, V]` of the hidden words, and int64 `[R]`: what they are.
+    fn guess(&self, puzzle: &Puzzle, mode: &Mode) -> Result<(Tensor, Tensor)> {
+        let on_device = |values: &[i64]| Ok(Tensor::f_from_slice(values)?.f_to_device(self.device)?);
+        let rows: Result<Tensor> = on_device(&puzzle.rows);
+        let logits = self.model.forward(&puzzle.tokens.on(self.device)?, &rows?, mode)?;
+        Ok((logits, on_device(&puzzle.answers)?))
+    }
+}
+
+impl Task for MaskedLmTask {
+    type Source = HiddenWords;
+    /// Of each text the loss summed over its hidden words, how many were right, and how many there are.
+    type Outputs<'a> = Vec<(f64, i64, usize)>;
+
+    fn source(&self) -> &Arc<HiddenWords> {
+        &self.source
     }
 
-    fn weight(&self, examples: &[usize], epoch: u64) -> f64 {
-        let masking = EpochMasking { masking: self.masking, epoch };
-        let hidden = examples.iter().map(|&index| masking.chosen(index, self.training.texts.words_of(index)).len());
+    fn count(&self, examples: &[usize], epoch: u64) -> f64 {
+        let (texts, masking) =
+            (&self.source.splits.training.texts, EpochMasking { masking: self.source.masking, epoch });
+        let hidden = examples.iter().map(|&text| masking.chosen(text, texts.words_of(text)).len());
         hidden.sum::<usize>().max(1) as f64
     }
 
-    fn forward(&self, examples: &[usize], epoch: u64, mode: &Mode) -> Result<Forward> {
-        let puzzle = self.puzzle(&self.training, examples, epoch)?;
-        let tokens = puzzle.tokens.ids.size1()?.unsigned_abs();
-        let logits = self.model.forward(&puzzle.tokens, &puzzle.rows, mode)?;
-        let right = tch::no_grad(|| logits.f_argmax(1, false)?.f_eq_tensor(&puzzle.answers)?.f_sum(Kind::Int64))?;
-        let loss_sum = logits.f_cross_entropy_loss(&puzzle.answers, None::<Tensor>, Reduction::Sum, -100, 0.0)?;
-        Ok(Forward { loss_sum, correct: Some((right, puzzle.counts.iter().sum::<usize>() as u64)), tokens })
+    fn forward(&self, puzzle: &Puzzle, mode: &Mode) -> Result<Forward> {
+        let (logits, answers) = self.guess(puzzle, mode)?;
+        let right = tch::no_grad(|| logits.f_argmax(1, false)?.f_eq_tensor(&answers)?.f_sum(Kind::Int64))?;
+        let loss_sum = logits.f_cross_entropy_loss(&answers, None::<Tensor>, Reduction::Sum, -100, 0.0)?;
+        let share = Share { metric: ACCURACY, part: right, whole: puzzle.answers.len() as f64 };
+        Ok(Forward { loss_sum, shares: vec![share], tokens: puzzle.tokens.tokens() })
     }
 
-    fn validate(&self, observer: &dyn Observer) -> Result<Option<Evaluation<'_>>> {
-        if self.validation.lines.is_empty() {
-            return Ok(None);
+    fn begin(&self, subset: Subset) -> Vec<(f64, i64, usize)> {
+        vec![(0.0, 0, 0); self.source.size(subset)]
+    }
+
+    fn add(&self, outputs: &mut Vec<(f64, i64, usize)>, puzzle: &Batch<Self>) -> Result<()> {
+        let (logits, answers) = self.guess(puzzle, &Mode::eval())?;
+        let losses = logits.f_cross_entropy_loss(&answers, None::<Tensor>, Reduction::None, -100, 0.0)?;
+        let right = logits.f_argmax(1, false)?.f_eq_tensor(&answers)?.f_to_kind(Kind::Int64)?;
+        let losses = Vec::<f32>::try_from(&losses.f_to_device(Device::Cpu)?)?;
+        let right = Vec::<i64>::try_from(&right.f_to_device(Device::Cpu)?)?;
+        let mut start = 0;
+        for (&text, &count) in puzzle.texts.iter().zip(&puzzle.counts) {
+            let loss: f64 = losses[start..start + count].iter().map(|&loss| f64::from(loss)).sum();
+            outputs[text] = (loss, right[start..start + count].iter().sum::<i64>(), count);
+            start += count;
         }
-        self.evaluate(&self.validation, observer)
+        Ok(())
     }
 
-    fn has_test(&self) -> bool {
-        self.test.is_some()
-    }
-
-    fn test(&self, observer: &dyn Observer) -> Result<Option<Evaluation<'_>>> {
-        self.test.as_ref().map_or(Ok(None), |corpus| self.evaluate(corpus, observer))
+    /// The loss is the mean over all hidden words.
+    fn score<'a>(
+        &'a self,
+        subset: Subset,
+        outputs: Vec<(f64, i64, usize)>,
+        _intervals: Option<&dyn Observer>,
+    ) -> Option<Evaluation<'a>> {
+        let lines = &self.source.corpus(subset).lines;
+        let guesses = Guesses {
+            loss_sum: outputs.iter().map(|text| text.0).sum(),
+            right: outputs.iter().map(|text| text.1.unsigned_abs()).sum(),
+            count: outputs.iter().map(|text| text.2 as u64).sum(),
+        };
+        let line = Lines::new(move |text| {
+            let ((loss, right, count), line) = (outputs[text], lines[text]);
+            json!({"line": line, "masked_tokens": count, "right": right, LOSS.name(): loss / count.max(1) as f64})
+        });
+        Some(Evaluation::new(lines.len(), guesses.loss(), scores(&HIDDEN_WORDS, &guesses), line))
     }
 }
 

@@ -1,72 +1,33 @@
-//! What training needs to know of a task, and the tasks: one recipe each.
+//! What training needs to know of a method: one task each.
 
 mod base;
+mod classification;
 mod classifying;
 mod embedding;
 mod image_classification;
 mod loss;
 mod masked_lm;
 mod outputs;
-mod splits;
+mod steps;
+mod task;
 mod text_classification;
 
-pub(crate) use image_classification::EVALUATION_BATCH;
-pub(crate) use text_classification::EVALUATION_TOKENS;
+pub use steps::Steps;
+pub use task::{Forward, Share};
 
 use std::path::Path;
 
-use tch::{Kind, Tensor};
+use tch::Kind;
 
 use crate::device::ComputeDevice;
 use crate::error::{EngineError, Result};
 use crate::export::ModelFiles;
-use crate::nn::Mode;
 use crate::observer::Observer;
 use crate::params::{Init, LoadReport, ParamTable};
 use crate::policy::Policy;
-use crate::score::Evaluation;
 use finetuned::domain::head::Head;
 use finetuned::domain::method::Method;
 use finetuned::domain::run::RunSpec;
-
-/// What the forward pass over one batch gives.
-pub struct Forward {
-    /// The loss summed over the batch (0-dimensional), from which backward starts.
-    pub loss_sum: Tensor,
-    /// Right predictions (0-dimensional, int64) where there are such, and how many there could be.
-    pub correct: Option<(Tensor, u64)>,
-    /// Tokens of the batch; images have none.
-    pub tokens: u64,
-}
-
-/// A task as the training loop sees it: examples by number, nothing of texts or files.
-pub trait Recipe {
-    /// The number of training examples.
-    fn examples(&self) -> usize;
-
-    /// What the loss sum of these examples is divided by: their number, or the sum of their weights.
-    fn weight(&self, examples: &[usize], epoch: u64) -> f64;
-
-    /// The forward pass over these training examples, as epoch `epoch` sees them.
-    fn forward(&self, examples: &[usize], epoch: u64, mode: &Mode) -> Result<Forward>;
-
-    /// Told which batches come after those that it was told of before: a task may prepare them ahead.
-    fn upcoming(&self, _batches: Vec<Vec<usize>>, _epoch: u64) {}
-
-    /// Seconds spent waiting for data so far, where it is prepared ahead.
-    fn waited(&self) -> Option<f64> {
-        None
-    }
-
-    /// An evaluation on the validation data; None if there is none, or if the run shall stop.
-    fn validate(&self, observer: &dyn Observer) -> Result<Option<Evaluation<'_>>>;
-
-    /// Whether there is test data.
-    fn has_test(&self) -> bool;
-
-    /// An evaluation on the test data; None if the run shall stop.
-    fn test(&self, observer: &dyn Observer) -> Result<Option<Evaluation<'_>>>;
-}
 
 /// What was read of the data, for the job's owner.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,7 +44,7 @@ pub struct DataSummary {
 
 /// A task ready to train.
 pub struct Loaded {
-    pub recipe: Box<dyn Recipe>,
+    pub steps: Box<dyn Steps>,
     pub table: ParamTable,
     pub policy: Policy,
     pub report: LoadReport,
@@ -91,19 +52,19 @@ pub struct Loaded {
     pub files: ModelFiles,
 }
 
-/// A task as the registry has it.
-struct Task {
+/// A method as the registry has it.
+struct Entry {
     load: fn(&RunSpec, ComputeDevice, Kind, &dyn Observer) -> Result<Loaded>,
     check: fn(&Path) -> Result<()>,
 }
 
-/// The task of a method: the one place that tells methods apart.
-fn task(method: Method) -> Task {
+/// The one place that tells methods apart.
+fn entry(method: Method) -> Entry {
     match method {
-        Method::TextClassification => Task { load: text_classification::load, check: text_classification::check },
-        Method::MaskedLm => Task { load: masked_lm::load, check: masked_lm::check },
-        Method::Embedding => Task { load: embedding::load, check: embedding::check },
-        Method::ImageClassification => Task { load: image_classification::load, check: image_classification::check },
+        Method::TextClassification => Entry { load: text_classification::load, check: text_classification::check },
+        Method::MaskedLm => Entry { load: masked_lm::load, check: masked_lm::check },
+        Method::Embedding => Entry { load: embedding::load, check: embedding::check },
+        Method::ImageClassification => Entry { load: image_classification::load, check: image_classification::check },
     }
 }
 
@@ -112,7 +73,7 @@ fn task(method: Method) -> Task {
 /// # Errors
 /// The model or a data file cannot be used.
 pub fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observer: &dyn Observer) -> Result<Loaded> {
-    (task(spec.method).load)(spec, device, compute, observer)
+    (entry(spec.method).load)(spec, device, compute, observer)
 }
 
 /// Whether a method can train the model in `directory`, of whose weights no value is read.
@@ -120,7 +81,7 @@ pub fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observer: &dyn
 /// # Errors
 /// It cannot; the error says what the model lacks.
 pub fn check(method: Method, directory: &Path) -> Result<()> {
-    (task(method).check)(directory)
+    (entry(method).check)(directory)
 }
 
 /// How the last layer of a classifier starts: it is taken over only from a model that predicts the same labels in the same

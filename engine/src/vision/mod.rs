@@ -1,11 +1,9 @@
-//! From images to batches of pixels: what a model's image processor says, varied training images, and threads that are
-//! ahead of the training.
+//! From images to pixels: what a model's image processor says, and varied training images.
 
 pub mod augment;
 pub mod cache;
 pub mod color;
 pub mod draws;
-pub mod loader;
 pub mod mix;
 pub mod operation;
 pub mod processor;

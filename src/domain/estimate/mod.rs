@@ -132,7 +132,7 @@ pub fn estimate(subject: Subject<'_>, h: &Hyperparameters, data: &DataReport, la
     let kept = outputs::kept(h, evaluated, labels) + texts(data, h);
     // Batches of texts of which everything below the head is made once.
     let once = (h.tuning.freeze.is_backbone() && !is_varied)
-        .then(|| training_examples as f64 * tokens.mean / EVALUATION_TOKENS + 2.0);
+        .then(|| training_examples as f64 * tokens.mean / EVALUATION_TOKENS as f64 + 2.0);
     // The copy stands beside the activations of later steps, unless there are none.
     let saves_early = match h.course.checkpoint_interval {
         Interval::Epoch => h.course.n_epochs > 1,
@@ -182,9 +182,9 @@ fn bounded(model: &ModelFacts) -> ModelFacts {
     }
 }
 
-/// Tokens and images of one evaluation batch, as the trainer makes them.
-const EVALUATION_TOKENS: f64 = 8192.0;
-const EVALUATION_IMAGES: f64 = 32.0;
+/// Tokens of one evaluation batch of texts, and images of one of images.
+pub const EVALUATION_TOKENS: usize = 8192;
+pub const EVALUATION_IMAGES: usize = 32;
 
 /// Predicts what evaluating `subject` on `data.test` needs on `device`. Activations are kept of one layer at a time.
 pub fn evaluation(
@@ -199,7 +199,7 @@ pub fn evaluation(
     let examples = data.test.as_ref().map_or(0, |report| report.examples);
     // Scores of every word, and their losses.
     let share = (method.scores_words)(&h.own);
-    let words = (2.0 * 4.0 * EVALUATION_TOKENS * share * f64::from(model.vocab_size)) as u64;
+    let words = (2.0 * 4.0 * EVALUATION_TOKENS as f64 * share * f64::from(model.vocab_size)) as u64;
     let words = words + outputs::of_evaluation(examples, labels);
     let base = if device.is_gpu {
         GPU_BASE
@@ -238,9 +238,9 @@ fn written(model: &ModelFacts) -> u64 {
 /// Bytes of what one layer makes of an evaluation batch.
 fn layer(model: &ModelFacts, bf16: bool) -> u64 {
     let all = if model.image_size > 0 {
-        EVALUATION_IMAGES * model.values_per_image as f64 * 4.0
+        EVALUATION_IMAGES as f64 * model.values_per_image as f64 * 4.0
     } else {
-        EVALUATION_TOKENS * activation_bytes(model, bf16)
+        EVALUATION_TOKENS as f64 * activation_bytes(model, bf16)
     };
     (all / f64::from(model.layers.max(1))) as u64
 }

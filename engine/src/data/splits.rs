@@ -1,12 +1,13 @@
 //! The data of a run: what is trained on, what it is validated with, and what it is tested with.
 
-use crate::data::examples::Examples;
+use super::examples::Examples;
+use super::source::Subset;
 use crate::error::Result;
 use finetuned::dataset::split::held_out;
 use finetuned::domain::run::{DataFile, RunSpec};
 
 /// Examples that can be split in two.
-pub(super) trait Dataset: Sized {
+pub trait Dataset: Sized {
     /// The class of each example, as far as holding out is concerned: the same share is held out of each.
     fn strata(&self) -> Vec<usize>;
 
@@ -25,10 +26,21 @@ impl Dataset for Examples {
 }
 
 /// The data of a run.
-pub(super) struct Splits<T> {
-    pub(super) training: T,
-    pub(super) validation: T,
-    pub(super) test: Option<T>,
+pub struct Splits<T> {
+    pub training: T,
+    pub validation: T,
+    pub test: Option<T>,
+}
+
+impl<T> Splits<T> {
+    /// One of its subsets; None where the run has no test data.
+    pub fn get(&self, subset: Subset) -> Option<&T> {
+        match subset {
+            Subset::Training => Some(&self.training),
+            Subset::Validation => Some(&self.validation),
+            Subset::Test => self.test.as_ref(),
+        }
+    }
 }
 
 impl<T: Dataset> Splits<T> {
@@ -37,7 +49,7 @@ impl<T: Dataset> Splits<T> {
     ///
     /// # Errors
     /// Those of `load`.
-    pub(super) fn load(spec: &RunSpec, empty: T, load: impl Fn(&DataFile, &'static str) -> Result<T>) -> Result<Self> {
+    pub fn load(spec: &RunSpec, empty: T, load: impl Fn(&DataFile, &'static str) -> Result<T>) -> Result<Self> {
         let all = spec.training.as_ref().map_or(Ok(empty), |file| load(file, "training_file"))?;
         let (training, validation) = if let Some(file) = &spec.validation {
             (all, load(file, "validation_file")?)

@@ -1,0 +1,266 @@
+//! Classifiers and regressions of inputs of any kind: the loss, the head on what a frozen backbone makes of the data, and
+//! what is said of each example.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+
+use super::classifying;
+use super::loss::Loss;
+use super::outputs::{Outputs, most_rows};
+use super::steps::each_plain;
+use super::task::{Batch, Forward, Share, Task};
+use crate::data::examples::Targets;
+use crate::data::source::{Pick, Source, Subset, View};
+use crate::data::splits::Splits;
+use crate::error::{EngineError, Result};
+use crate::nn::Mode;
+use crate::observer::Observer;
+use crate::score::Evaluation;
+use crate::vision::mix::Mix;
+use finetuned::domain::metric::ACCURACY;
+
+/// Labelled inputs of one kind, in host memory.
+pub(super) trait Inputs: Send + Sync + 'static {
+    /// Inputs of a batch.
+    type Packed: Send + 'static;
+
+    fn targets(&self) -> &Targets;
+
+    /// The number of examples.
+    fn len(&self) -> usize;
+
+    /// Tokens of these examples; images have none.
+    fn tokens(&self, examples: &[usize]) -> u64;
+
+    /// The examples of each batch of an evaluation, at most `most` of them.
+    fn groups(&self, most: usize) -> Vec<Vec<usize>>;
+
+    /// The inputs of these examples as epoch `epoch` varies them, or as they are.
+    ///
+    /// # Errors
+    /// An example cannot be read any more.
+    fn pack(&self, examples: &[usize], epoch: Option<u64>) -> Result<Self::Packed>;
+
+    /// Where an example stands: its line, or the name of its file in an archive.
+    fn place(&self, example: usize) -> (&'static str, Value);
+
+    /// Threads that packing keeps busy.
+    fn threads() -> usize {
+        1
+    }
+
+    /// How the inputs were mixed with others of their batch, if they were.
+    fn mix(_packed: &Self::Packed) -> Option<Mix> {
+        None
+    }
+}
+
+/// A model that makes features of inputs, and logits of features.
+pub(super) trait Classifier<P> {
+    /// What the head reads of each input: `[S, D]`.
+    fn features(&self, inputs: &P, device: Device, mode: &Mode) -> Result<Tensor>;
+
+    /// Logits `[S, C]` in float32 from features.
+    fn head(&self, features: &Tensor, mode: &Mode) -> Result<Tensor>;
+}
+
+/// The data of a run.
+pub(super) struct Labelled<I> {
+    pub(super) splits: Splits<I>,
+    /// The most examples of an evaluation batch: few, where each has many logits.
+    pub(super) most: usize,
+}
+
+/// Examples, and their inputs where they are needed.
+pub(super) struct LabelledBatch<P> {
+    examples: Vec<usize>,
+    subset: Subset,
+    inputs: Option<P>,
+}
+
+/// A classifier or regression with its data.
+pub(super) struct Classification<I: Inputs, M> {
+    model: M,
+    device: Device,
+    labels: Vec<String>,
+    source: Arc<Labelled<I>>,
+    loss: Loss,
+    /// Whether the backbone stays as it is.
+    frozen: bool,
+    /// `[N, D]`: what a frozen backbone makes of the training and of the validation data, where it is kept.
+    kept: [Option<Tensor>; 2],
+}
+
+impl<I: Inputs> Labelled<I> {
+    /// With labels that an output is there for each of.
+    pub(super) fn new(splits: Splits<I>, labels: usize) -> Self {
+        Self { splits, most: most_rows(labels) }
+    }
+
+    fn of(&self, subset: Subset) -> Result<&I> {
+        self.splits.get(subset).ok_or_else(|| EngineError::native("the run has no test data"))
+    }
+}
+
+impl<I: Inputs> Source for Labelled<I> {
+    type Batch = LabelledBatch<I::Packed>;
+
+    fn size(&self, subset: Subset) -> usize {
+        self.splits.get(subset).map_or(0, I::len)
+    }
+
+    fn groups(&self, subset: Subset) -> Vec<Vec<usize>> {
+        self.splits.get(subset).map(|inputs| inputs.groups(self.most)).unwrap_or_default()
+    }
+
+    fn make(&self, pick: &Pick) -> Result<Self::Batch> {
+        let epoch = match pick.view {
+            View::Known => None,
+            View::Plain => Some(None),
+            View::Epoch(epoch) => Some(Some(epoch)),
+        };
+        let inputs = epoch.map(|epoch| self.of(pick.subset)?.pack(&pick.examples, epoch)).transpose()?;
+        Ok(LabelledBatch { examples: pick.examples.clone(), subset: pick.subset, inputs })
+    }
+
+    fn threads(&self) -> usize {
+        I::threads()
+    }
+}
+
+impl<I: Inputs, M: Classifier<I::Packed>> Classification<I, M> {
+    /// A task that trains all that its model has to train.
+    pub(super) fn new(model: M, device: Device, labels: &[String], data: Labelled<I>, loss: Loss) -> Self {
+        let (source, labels) = (Arc::new(data), labels.to_vec());
+        Self { model, device, labels, source, loss, frozen: false, kept: [None, None] }
+    }
+
+    /// The same with a backbone that stays as it is: what it makes of validation data, and of training data that look the
+    /// same in each epoch, is computed once, of as many examples as `most` at the most.
+    ///
+    /// # Errors
+    /// An example cannot be read any more, or libtorch fails.
+    pub(super) fn frozen(mut self, is_varied: bool, most: usize, observer: &dyn Observer) -> Result<Self> {
+        self.frozen = true;
+        let is_kept = |subset| (1..=most).contains(&self.source.size(subset));
+        let training =
+            if is_varied || !is_kept(Subset::Training) { None } else { self.compute(Subset::Training, observer)? };
+        let validation = if is_kept(Subset::Validation) { self.compute(Subset::Validation, observer)? } else { None };
+        Ok(Self { kept: [training, validation], ..self })
+    }
+
+    /// `[N, D]`: what the backbone makes of a subset; None if the run shall stop.
+    fn compute(&self, subset: Subset, observer: &dyn Observer) -> Result<Option<Tensor>> {
+        let _guard = tch::no_grad_guard();
+        let (mut rows, mut order) = (Vec::new(), Vec::new());
+        let seen_all = each_plain(&self.source, subset, observer, |batch: LabelledBatch<I::Packed>| {
+            if let Some(inputs) = &batch.inputs {
+                rows.push(self.model.features(inputs, self.device, &Mode::eval())?);
+            }
+            order.extend(batch.examples);
+            Ok(())
+        })?;
+        if !seen_all {
+            return Ok(None);
+        }
+        let computed = Tensor::f_cat(&rows, 0)?;
+        Ok(Some(computed.f_zeros_like()?.f_index_copy(0, &places(&order, self.device)?, &computed)?))
+    }
+
+    fn kept(&self, subset: Subset) -> Option<&Tensor> {
+        match subset {
+            Subset::Training => self.kept[0].as_ref(),
+            Subset::Validation => self.kept[1].as_ref(),
+            Subset::Test => None,
+        }
+    }
+
+    /// Logits `[S, C]` in float32.
+    fn logits(&self, batch: &LabelledBatch<I::Packed>, mode: &Mode) -> Result<Tensor> {
+        if let (Some(inputs), None) = (&batch.inputs, self.kept(batch.subset)) {
+            let features = if self.frozen {
+                tch::no_grad(|| self.model.features(inputs, self.device, &Mode::eval()))?
+            } else {
+                self.model.features(inputs, self.device, mode)?
+            };
+            return self.model.head(&features, mode);
+        }
+        let kept = self.kept(batch.subset).ok_or_else(|| EngineError::native("a batch has no inputs"))?;
+        self.model.head(&kept.f_index_select(0, &places(&batch.examples, self.device)?)?, mode)
+    }
+
+    fn targets(&self, subset: Subset, examples: &[usize]) -> Result<Tensor> {
+        self.loss.targets(self.source.of(subset)?.targets(), examples, self.device)
+    }
+}
+
+/// Int64 `[S]` on `device`.
+fn places(examples: &[usize], device: Device) -> Result<Tensor> {
+    let places: Vec<i64> = examples.iter().map(|&example| example as i64).collect();
+    Ok(Tensor::f_from_slice(&places)?.f_to_device(device)?)
+}
+
+impl<I: Inputs, M: Classifier<I::Packed>> Task for Classification<I, M> {
+    type Source = Labelled<I>;
+    type Outputs<'a>
+        = Outputs<'a>
+    where
+        Self: 'a;
+
+    fn source(&self) -> &Arc<Labelled<I>> {
+        &self.source
+    }
+
+    fn count(&self, examples: &[usize], _epoch: u64) -> f64 {
+        self.loss.weight(self.source.splits.training.targets(), examples)
+    }
+
+    fn knows(&self, subset: Subset) -> bool {
+        self.kept(subset).is_some()
+    }
+
+    fn forward(&self, batch: &Batch<Self>, mode: &Mode) -> Result<Forward> {
+        let (training, examples) = (&self.source.splits.training, &batch.examples);
+        let logits = self.logits(batch, mode)?;
+        let targets = self.targets(Subset::Training, examples)?;
+        let shares = match training.targets() {
+            Targets::Classes(_) => {
+                let right = tch::no_grad(|| logits.f_argmax(1, false)?.f_eq_tensor(&targets)?.f_sum(Kind::Int64))?;
+                vec![Share { metric: ACCURACY, part: right, whole: examples.len() as f64 }]
+            }
+            Targets::Sets(_) | Targets::Values(_) => Vec::new(),
+        };
+        let mut loss_sum = self.loss.sum(&logits, &targets)?;
+        if let Some(mix) = batch.inputs.as_ref().and_then(I::mix) {
+            // Cross-entropy is linear in its target, so mixed targets are mixed losses.
+            let partners: Vec<usize> =
+                (0..examples.len()).map(|index| examples[Mix::partner(index, examples.len())]).collect();
+            let other = self.loss.sum(&logits, &self.targets(Subset::Training, &partners)?)?;
+            loss_sum = loss_sum.f_mul_scalar(mix.lambda())?.f_add(&other.f_mul_scalar(1.0 - mix.lambda())?)?;
+        }
+        Ok(Forward { loss_sum, shares, tokens: training.tokens(examples) })
+    }
+
+    fn begin(&self, subset: Subset) -> Outputs<'_> {
+        let inputs = self.source.splits.get(subset).unwrap_or(&self.source.splits.validation);
+        Outputs::new(&self.labels, inputs.targets(), inputs.len())
+    }
+
+    fn add(&self, outputs: &mut Outputs<'_>, batch: &Batch<Self>) -> Result<()> {
+        let logits = self.logits(batch, &Mode::eval())?;
+        let targets = self.targets(batch.subset, &batch.examples)?;
+        outputs.add(&batch.examples, &logits, &self.loss.each(&logits, &targets)?)
+    }
+
+    fn score<'a>(
+        &'a self,
+        subset: Subset,
+        outputs: Outputs<'a>,
+        intervals: Option<&dyn Observer>,
+    ) -> Option<Evaluation<'a>> {
+        let inputs = self.source.splits.get(subset)?;
+        classifying::evaluate(outputs, Box::new(|example| inputs.place(example)), intervals)
+    }
+}

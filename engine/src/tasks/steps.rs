@@ -1,0 +1,141 @@
+//! A task as the training loop sees it: batches that are made ahead, whatever they are, and evaluations.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::task::{Batch, Forward, Task};
+use crate::data::loader::BatchLoader;
+use crate::data::source::{Pick, Source, Subset, View};
+use crate::error::{EngineError, Result};
+use crate::nn::Mode;
+use crate::observer::Observer;
+use crate::score::Evaluation;
+
+/// Batches made ahead.
+const AHEAD: usize = 3;
+
+/// A task whose batches nobody else knows.
+pub trait Steps {
+    /// The number of examples in a subset; 0 where the run has none.
+    fn size(&self, subset: Subset) -> usize;
+
+    /// What the loss sum of these training examples counts for; see [`Task::count`].
+    fn count(&self, examples: &[usize], epoch: u64) -> f64;
+
+    /// Says which training batches epoch `epoch` takes, after those that were said before: they are made ahead.
+    fn announce(&mut self, batches: &mut dyn Iterator<Item = Vec<usize>>, epoch: u64);
+
+    /// The forward pass over the next batch that was announced.
+    ///
+    /// # Errors
+    /// An example cannot be read any more, or libtorch fails.
+    fn forward(&mut self, mode: &Mode) -> Result<Forward>;
+
+    /// The time spent waiting for training batches so far.
+    fn waited(&self) -> Duration;
+
+    /// An evaluation on a subset; None if it is empty, or if the run shall stop.
+    ///
+    /// # Errors
+    /// An example cannot be read any more, or libtorch fails.
+    fn evaluate(&self, subset: Subset, observer: &dyn Observer) -> Result<Option<Evaluation<'_>>>;
+}
+
+/// Batches in the making.
+type Loader<S> = BatchLoader<Pick, <S as Source>::Batch>;
+
+/// A task, and its training batches in the making.
+pub(super) struct Ahead<T: Task> {
+    task: T,
+    training: Loader<T::Source>,
+}
+
+impl<T: Task> Ahead<T> {
+    pub(super) fn new(task: T) -> Self {
+        Self { training: loader(task.source()), task }
+    }
+
+    fn pick(&self, subset: Subset, examples: Vec<usize>, view: View) -> Pick {
+        pick(subset, examples, if self.task.knows(subset) { View::Known } else { view })
+    }
+}
+
+impl<T: Task> Steps for Ahead<T> {
+    fn size(&self, subset: Subset) -> usize {
+        self.task.source().size(subset)
+    }
+
+    fn count(&self, examples: &[usize], epoch: u64) -> f64 {
+        self.task.count(examples, epoch)
+    }
+
+    fn announce(&mut self, batches: &mut dyn Iterator<Item = Vec<usize>>, epoch: u64) {
+        self.training.extend(batches.map(|examples| self.pick(Subset::Training, examples, View::Epoch(epoch))));
+    }
+
+    fn forward(&mut self, mode: &Mode) -> Result<Forward> {
+        let batch = self.training.next();
+        let batch = batch.ok_or_else(|| EngineError::native("a batch was wanted that was not announced"))?;
+        self.task.forward(&batch?, mode)
+    }
+
+    fn waited(&self) -> Duration {
+        self.training.waited()
+    }
+
+    fn evaluate(&self, subset: Subset, observer: &dyn Observer) -> Result<Option<Evaluation<'_>>> {
+        if self.size(subset) == 0 {
+            return Ok(None);
+        }
+        let _guard = tch::no_grad_guard();
+        let mut outputs = self.task.begin(subset);
+        let picks = self.task.source().groups(subset).into_iter().map(|group| self.pick(subset, group, View::Plain));
+        let seen_all =
+            each(self.task.source(), picks, observer, |batch: Batch<T>| self.task.add(&mut outputs, &batch))?;
+        // How sure the scores are is worked out of the last evaluation alone.
+        let intervals = (subset == Subset::Test).then_some(observer);
+        Ok(if seen_all { self.task.score(subset, outputs, intervals) } else { None })
+    }
+}
+
+fn pick(subset: Subset, examples: Vec<usize>, view: View) -> Pick {
+    Pick { subset, examples, view }
+}
+
+fn loader<S: Source>(source: &Arc<S>) -> Loader<S> {
+    let (threads, source) = (source.threads(), Arc::clone(source));
+    BatchLoader::new(threads, AHEAD, move |pick| source.make(pick))
+}
+
+/// Calls `then` with the batch of each pick, which are made ahead; false if the run shall stop before the last one.
+fn each<S: Source>(
+    source: &Arc<S>,
+    picks: impl Iterator<Item = Pick>,
+    observer: &dyn Observer,
+    mut then: impl FnMut(S::Batch) -> Result<()>,
+) -> Result<bool> {
+    let batches = loader(source);
+    batches.extend(picks);
+    for batch in batches {
+        if observer.stop().is_some() {
+            return Ok(false);
+        }
+        observer.alive();
+        then(batch?)?;
+    }
+    Ok(true)
+}
+
+/// Calls `then` with each batch of a subset as an evaluation sees it; false if the run shall stop before the last one.
+///
+/// # Errors
+/// Those of `then`, or an example cannot be read any more.
+pub(super) fn each_plain<S: Source>(
+    source: &Arc<S>,
+    subset: Subset,
+    observer: &dyn Observer,
+    then: impl FnMut(S::Batch) -> Result<()>,
+) -> Result<bool> {
+    let picks = source.groups(subset).into_iter().map(|group| pick(subset, group, View::Plain));
+    each(source, picks, observer, then)
+}

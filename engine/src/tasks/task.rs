@@ -1,0 +1,79 @@
+//! What a method adds to the training loop: its data, how a batch is counted, its forward pass, its scores.
+
+use std::sync::Arc;
+
+use tch::Tensor;
+
+use crate::data::source::{Source, Subset};
+use crate::error::Result;
+use crate::nn::Mode;
+use crate::observer::Observer;
+use crate::score::Evaluation;
+use finetuned::domain::metric::Metric;
+
+/// What the forward pass over one batch gives: sums, which add up over the batches of a step, wherever they are computed.
+pub struct Forward {
+    /// The loss summed over the batch (0-dimensional), from which backward starts.
+    pub loss_sum: Tensor,
+    /// Metrics of a step that are shares of something that is counted.
+    pub shares: Vec<Share>,
+    /// Tokens of the batch; images have none.
+    pub tokens: u64,
+}
+
+/// A part of something that is counted, such as right predictions.
+pub struct Share {
+    pub metric: Metric,
+    /// 0-dimensional, without gradient.
+    pub part: Tensor,
+    pub whole: f64,
+}
+
+/// A model with the data of a run, and all that its method adds to the loop.
+pub(super) trait Task {
+    type Source: Source;
+    /// What a model said of the examples that an evaluation has come to so far.
+    type Outputs<'a>
+    where
+        Self: 'a;
+
+    /// Where its batches come from.
+    fn source(&self) -> &Arc<Self::Source>;
+
+    /// What the loss sum of these training examples counts for, as epoch `epoch` sees them: their number, their words, or
+    /// the sum of their weights. It is asked of all batches of a step before the first one is made, so that of these
+    /// there is one at a time.
+    fn count(&self, examples: &[usize], epoch: u64) -> f64;
+
+    /// Whether what the model makes of a subset is kept, so that its batches hold no more than numbers.
+    fn knows(&self, _subset: Subset) -> bool {
+        false
+    }
+
+    /// The forward pass over a batch of training examples.
+    ///
+    /// # Errors
+    /// libtorch fails.
+    fn forward(&self, batch: &Batch<Self>, mode: &Mode) -> Result<Forward>;
+
+    /// An evaluation that has come to no example yet.
+    fn begin(&self, subset: Subset) -> Self::Outputs<'_>;
+
+    /// Adds what the model says of a batch.
+    ///
+    /// # Errors
+    /// libtorch fails.
+    fn add(&self, outputs: &mut Self::Outputs<'_>, batch: &Batch<Self>) -> Result<()>;
+
+    /// Scores what was said of all examples; with an observer, which is told of progress, it says how sure the main scores
+    /// are. None if the observer wants the run to stop.
+    fn score<'a>(
+        &'a self,
+        subset: Subset,
+        outputs: Self::Outputs<'a>,
+        intervals: Option<&dyn Observer>,
+    ) -> Option<Evaluation<'a>>;
+}
+
+/// A batch of a task.
+pub(super) type Batch<T> = <<T as Task>::Source as Source>::Batch;

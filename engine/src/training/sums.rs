@@ -1,0 +1,87 @@
+//! What is summed over the batches of a step.
+
+use std::collections::BTreeMap;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{EngineError, Result};
+use crate::tasks::Forward;
+use finetuned::domain::metric::Metric;
+
+/// What the batches of a step add up to. It stays where it is computed until the step is done: reading a number waits for
+/// the device.
+#[derive(Default)]
+pub(super) struct Sums {
+    /// Float64, 0-dimensional, as the others.
+    loss: Option<Tensor>,
+    shares: BTreeMap<Metric, (Tensor, f64)>,
+}
+
+impl Sums {
+    /// Adds a batch, whose part of the step's mean loss is `mean`.
+    pub(super) fn add(&mut self, mean: &Tensor, forward: Forward) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        let mean = mean.f_detach()?.f_to_kind(Kind::Double)?;
+        self.loss = Some(match &self.loss {
+            Some(sum) => sum.f_add(&mean)?,
+            None => mean,
+        });
+        for share in forward.shares {
+            let part = share.part.f_to_kind(Kind::Double)?;
+            let (part, whole) = match self.shares.get(&share.metric) {
+                Some((sum, whole)) => (sum.f_add(&part)?, whole + share.whole),
+                None => (part, share.whole),
+            };
+            self.shares.insert(share.metric, (part, whole));
+        }
+        Ok(())
+    }
+
+    /// The loss, the gradient's norm, and the shares; all are read at once.
+    pub(super) fn read(self, norm: &Tensor) -> Result<(f64, f64, Vec<(Metric, f64)>)> {
+        let loss = self.loss.ok_or_else(|| EngineError::native("a step has no batch"))?;
+        let (metrics, wholes): (Vec<Metric>, Vec<(Tensor, f64)>) = self.shares.into_iter().unzip();
+        let mut all = vec![loss, norm.f_to_kind(Kind::Double)?];
+        all.extend(wholes.iter().map(|(part, _)| part.shallow_clone()));
+        let values = Vec::<f64>::try_from(&Tensor::f_stack(&all, 0)?.f_to_device(Device::Cpu)?)?;
+        let shares = metrics.into_iter().zip(wholes.iter().zip(&values[2..]));
+        let shares = shares.filter(|(_, ((_, whole), _))| *whole > 0.0);
+        Ok((values[0], values[1], shares.map(|(metric, ((_, whole), part))| (metric, part / whole)).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Tensor;
+
+    use super::Sums;
+    use crate::tasks::{Forward, Share};
+    use finetuned::domain::metric::{ACCURACY, Metric};
+
+    fn share(metric: Metric, part: i64, whole: f64) -> Share {
+        Share { metric, part: Tensor::from(part), whole }
+    }
+
+    #[test]
+    fn batches_add_up_to_a_step() {
+        let mut sums = Sums::default();
+        for (mean, right, whole) in [(0.1_f32, 3, 4.0), (0.2, 1, 2.0)] {
+            let loss = Tensor::from(mean).set_requires_grad(true);
+            let shares = vec![share(ACCURACY, right, whole)];
+            sums.add(&loss, Forward { loss_sum: loss.shallow_clone(), shares, tokens: 0 }).unwrap();
+        }
+        let (loss, norm, shares) = sums.read(&Tensor::from(0.5_f32)).unwrap();
+        assert_eq!((loss, norm), (f64::from(0.1_f32) + f64::from(0.2_f32), 0.5));
+        assert_eq!(shares, [(ACCURACY, 4.0 / 6.0)]);
+        assert!(Sums::default().read(&Tensor::from(0.5_f32)).is_err());
+    }
+
+    #[test]
+    fn a_share_of_nothing_is_none() {
+        let mut sums = Sums::default();
+        let loss = Tensor::from(1.0_f32);
+        let shares = vec![share(ACCURACY, 0, 0.0)];
+        sums.add(&loss, Forward { loss_sum: loss.shallow_clone(), shares, tokens: 0 }).unwrap();
+        assert!(sums.read(&loss).unwrap().2.is_empty());
+    }
+}
