@@ -1,4 +1,5 @@
-//! Checkpoints on disk: a model directory with a folder `training/` beside the model's files.
+//! Checkpoints on disk: a model directory with a folder `training/` beside the model's files. Of a run that trains adapters
+//! it holds these and no other weights: with the base model's in `base/` it is a model all the same.
 //!
 //! A checkpoint is written under another name, synced, and renamed, so a folder called `step-N` is always whole; its
 //! manifest tells whether it still is. The state is copied on the training thread and written by another one, so
@@ -61,34 +62,43 @@ struct Writing {
     thread: JoinHandle<Result<PathBuf>>,
 }
 
-/// The trained values in float32, in `training/`: where the model's own files hold them merged, or rounded.
+/// The trained values in float32, in `training/`: where the model's own files hold them by other names, or rounded.
 const TRAINED: &str = "adapted.safetensors";
 /// The trained values of the best evaluation, in `training/`.
 const BEST: &str = "best.safetensors";
 
 /// A copy of everything a checkpoint holds that training changes, on the CPU.
 struct Snapshot {
-    model: Export,
+    model: Saved,
     trained: BTreeMap<String, Tensor>,
-    /// Whether adapters are among them.
-    has_adapters: bool,
     /// The trained values of the best evaluation, where the run keeps them.
     best: Option<BTreeMap<String, Tensor>>,
     moments: BTreeMap<String, Tensor>,
     progress: RunProgress,
 }
 
+/// The weights that a checkpoint has as a model.
+enum Saved {
+    Whole(Export),
+    /// What is trained, beside a base model of this type.
+    Adapters(Kind),
+}
+
 impl Snapshot {
     /// Bytes of its tensors, which are nearly all that a checkpoint takes.
     fn bytes(&self) -> u64 {
+        let model = match &self.model {
+            Saved::Whole(model) => model.bytes(),
+            Saved::Adapters(_) => self.trained.bytes(),
+        };
         let trained = Some(&self.trained).filter(|_| self.keeps_trained());
         let maps = [trained, self.best.as_ref(), Some(&self.moments)];
-        self.model.bytes() + maps.into_iter().flatten().map(Tensors::bytes).sum::<u64>()
+        model + maps.into_iter().flatten().map(Tensors::bytes).sum::<u64>()
     }
 
     /// Whether the model's own files do not hold what is trained as it is.
     fn keeps_trained(&self) -> bool {
-        self.has_adapters || self.model.kind() != Kind::Float
+        !matches!(&self.model, Saved::Whole(model) if model.kind() == Kind::Float)
     }
 }
 
@@ -111,9 +121,12 @@ impl Checkpointer for CheckpointWriter<'_> {
         let State { table, optimizer, best } = state;
         let trained = table.trained()?;
         let snapshot = Snapshot {
-            model: table.export(&trained)?,
+            model: if table.has_adapters() {
+                Saved::Adapters(table.base_kind())
+            } else {
+                Saved::Whole(table.export(&trained)?)
+            },
             trained,
-            has_adapters: table.has_adapters(),
             // Never changed in place, so it needs no copy.
             best: best.map(|best| best.iter().map(|(name, value)| (name.clone(), value.shallow_clone())).collect()),
             moments: copies(optimizer.named_state(table)?)?,
@@ -176,8 +189,11 @@ impl Target {
         let training = scratch.join(TRAINING_STATE_FOLDER);
         fs::create_dir_all(&training).map_err(EngineError::io(&training))?;
         let keeps_trained = snapshot.keeps_trained();
-        let Snapshot { model, trained, has_adapters, best, moments, progress } = snapshot;
-        self.files.write(scratch, model, Some(&trained).filter(|_| has_adapters))?;
+        let Snapshot { model, trained, best, moments, progress } = snapshot;
+        match model {
+            Saved::Whole(model) => self.files.write(scratch, model, None)?,
+            Saved::Adapters(kind) => self.files.write_adapter(scratch, kind, &trained)?,
+        }
         for (name, tensors) in [(TRAINED, Some(&trained).filter(|_| keeps_trained)), (BEST, best.as_ref())] {
             if let Some(tensors) = tensors {
                 weights::write(&training.join(name), tensors)?;

@@ -9,8 +9,7 @@ use std::time::Instant;
 use tch::Tensor;
 
 use self::clock::EpochClock;
-use self::sums::Sums;
-
+use self::sums::{Read, Sums};
 use crate::data::sampler::epoch_order;
 use crate::data::source::Subset;
 use crate::device::ComputeDevice;
@@ -261,7 +260,7 @@ impl Training<'_> {
             self.observer.alive();
         }
         let norm = self.optimizer.grad_norm(self.table)?;
-        let (loss, norm_value, shares) = sums.read(&norm)?;
+        let Read { loss, norm: norm_value, shares } = sums.read(&norm)?;
         for (what, value) in [(LOSS.name(), loss), ("gradient norm", norm_value)] {
             if !value.is_finite() {
                 return Err(EngineError::NonFinite { what, value, step: progress.step + 1 });

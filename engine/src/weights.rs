@@ -1,5 +1,6 @@
 //! Reading `safetensors` files (the only weight format that is accepted).
 
+mod adapted;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,11 +14,15 @@ use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
 
+pub use adapted::{ADAPTED_PREFIX, ADAPTER_CONFIG, ADAPTER_WEIGHTS};
 pub use write::{Described, Tensors, write, write_listed};
 
+use self::adapted::Delta;
 use crate::error::{EngineError, Result};
 
 /// The tensors of a model directory: `model.safetensors`, or the shards its index names.
+///
+/// A checkpoint of a run that trained adapters has `adapter/` and its base model's weights in `base/` instead.
 ///
 /// Base checkpoints omit the prefix that task models put before the encoder (`bert.`), and old ones say `gamma` and
 /// `beta` for a norm's weight and bias; both are found under the names in use today, as in Transformers.
@@ -26,6 +31,8 @@ pub struct Weights {
     files: Vec<Arc<Mmap>>,
     /// By the names that are asked for.
     stored: BTreeMap<String, Stored>,
+    /// What adapters add to tensors, in the order in which they were trained.
+    deltas: BTreeMap<String, Vec<Delta>>,
     /// Whether values are left out.
     is_outline: bool,
 }
@@ -40,6 +47,8 @@ struct Stored {
     shape: Vec<i64>,
     /// Where its values are in the file, in bytes.
     data: Range<usize>,
+    /// Whether it came with an adapter.
+    is_added: bool,
 }
 
 impl Weights {
@@ -58,14 +67,30 @@ impl Weights {
         prefix: &str,
         rename: impl Fn(&BTreeSet<String>, &str) -> String,
     ) -> Result<Self> {
-        let mut weights = Self { files: Vec::new(), stored: BTreeMap::new(), is_outline: false };
+        Self::open_any(directory, prefix, &rename)
+    }
+
+    fn open_any(directory: &Path, prefix: &str, rename: &dyn Fn(&BTreeSet<String>, &str) -> String) -> Result<Self> {
+        if adapted::is_adapted(directory) {
+            return Self::open_adapted(directory, prefix, rename);
+        }
+        let mut weights = Self::empty();
         for path in weight_files(directory)? {
             weights.add_file(&path)?;
         }
-        let all: BTreeSet<String> = weights.stored.keys().cloned().collect();
-        weights.rename(|name| rename(&all, name));
-        weights.normalise(prefix);
+        weights.called(prefix, rename);
         Ok(weights)
+    }
+
+    fn empty() -> Self {
+        Self { files: Vec::new(), stored: BTreeMap::new(), deltas: BTreeMap::new(), is_outline: false }
+    }
+
+    /// Calls each tensor by the name in use today.
+    fn called(&mut self, prefix: &str, rename: &dyn Fn(&BTreeSet<String>, &str) -> String) {
+        let all: BTreeSet<String> = self.stored.keys().cloned().collect();
+        self.rename(|name| rename(&all, name));
+        self.normalise(prefix);
     }
 
     fn rename(&mut self, rename: impl Fn(&str) -> String) {
@@ -75,7 +100,7 @@ impl Weights {
 
     /// Opens one file, with its names as they are.
     pub fn open_file(path: &Path) -> Result<Self> {
-        let mut weights = Self { files: Vec::new(), stored: BTreeMap::new(), is_outline: false };
+        let mut weights = Self::empty();
         weights.add_file(path)?;
         Ok(weights)
     }
@@ -110,6 +135,7 @@ impl Weights {
                 dtype: view.dtype(),
                 shape: view.shape().iter().map(|&size| size as i64).collect(),
                 data: start..start + view.data().len(),
+                is_added: false,
             };
             self.stored.insert(name.to_owned(), stored);
         }
@@ -176,7 +202,7 @@ impl Weights {
         // What was read of the file would count as this process's memory.
         // SAFETY: the map is of a file that nothing writes to, so its pages come back as they were.
         let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, found.data.start, found.data.len()) };
-        Ok(tensor)
+        self.adapted(name, tensor)
     }
 
     /// The type of the tensor called `name`, if it is one of floats.
@@ -192,9 +218,10 @@ impl Weights {
         Ok(self.find(name)?.shape.clone())
     }
 
-    /// The type that all its floats have; float32 where they have several.
+    /// The type that all its floats have, those of adapters aside; float32 where they have several.
     pub fn kind(&self) -> Kind {
-        let mut kinds = self.stored.values().filter_map(|stored| kind_of(stored.dtype));
+        let own = self.stored.values().filter(|stored| !stored.is_added);
+        let mut kinds = own.filter_map(|stored| kind_of(stored.dtype));
         let first = kinds.next().unwrap_or(Kind::Float);
         if kinds.all(|kind| kind == first) { first } else { Kind::Float }
     }

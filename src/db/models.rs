@@ -157,25 +157,52 @@ pub async fn delete(db: impl PgExecutor<'_>, id: ModelId) -> Result<()> {
     Ok(())
 }
 
-/// Deleted models whose files no active job needs, with their files' object keys.
-pub async fn to_sweep(db: impl PgExecutor<'_>, limit: i64) -> Result<Vec<(ModelId, Vec<String>)>> {
-    let rows = sqlx::query!(
+/// Deleted models whose files no active job needs.
+pub async fn to_sweep(db: impl PgExecutor<'_>, limit: i64) -> Result<Vec<ModelId>> {
+    let ids = sqlx::query_scalar!(
         r#"
-        select m.id,
-               coalesce(array_agg(f.object_key) filter (where f.object_key is not null), '{}') as "keys!"
-        from models m left join model_files f on f.model_id = m.id
+        select m.id
+        from models m
         where m.deleted_at is not null and m.swept_at is null
           and not exists (
             select from jobs j
             where j.base_model_id = m.id and j.status in ('validating_files', 'queued', 'running', 'paused')
           )
-        group by m.id order by m.id limit $1
+        order by m.id limit $1
         "#,
         limit
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(|row| (ModelId(row.id), row.keys)).collect())
+    Ok(ids.into_iter().map(ModelId).collect())
+}
+
+/// Leaves what files of other models are stored in, too, to those: a checkpoint has its base model's weights. The objects
+/// that this model alone has.
+pub async fn leave_shared(db: &mut PgConnection, id: ModelId) -> Result<Vec<String>> {
+    // Of two that leave the same object at once the latter must see that it is the last.
+    sqlx::query!(
+        r#"
+        select 1 as one from model_files
+        where object_key in (select object_key from model_files where model_id = $1)
+        order by object_key, model_id for update
+        "#,
+        id.0
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    sqlx::query!(
+        r#"
+        delete from model_files f
+        where f.model_id = $1
+          and exists (select from model_files o where o.object_key = f.object_key and o.model_id <> f.model_id)
+        "#,
+        id.0
+    )
+    .execute(&mut *db)
+    .await?;
+    let keys = sqlx::query_scalar!("select object_key from model_files where model_id = $1", id.0);
+    Ok(keys.fetch_all(db).await?)
 }
 
 /// How many jobs that have not ended go on from this model.

@@ -45,16 +45,24 @@ pub async fn quotas(db: impl PgExecutor<'_>, project: ProjectId) -> Result<Quota
     })
 }
 
-/// What a project stores, added to `used`. Deleted files and models count until their bytes are gone.
+/// What a project stores, added to `used`. Deleted files and models count until their bytes are gone; what several of its
+/// models share counts once, and what a base model has is not the project's.
 pub async fn stored(db: impl PgExecutor<'_>, project: ProjectId, used: Quotas) -> Result<Quotas> {
     let row = sqlx::query!(
         r#"
         select
             (select coalesce(sum(bytes), 0)::bigint from files where project_id = $1 and swept_at is null) as "files!",
             (
-                select coalesce(sum(f.bytes), 0)::bigint
-                from models m join model_files f on f.model_id = m.id
-                where m.project_id = $1 and m.swept_at is null
+                select coalesce(sum(bytes), 0)::bigint
+                from (
+                    select distinct f.object_key, f.bytes
+                    from models m join model_files f on f.model_id = m.id
+                    where m.project_id = $1 and m.swept_at is null
+                      and not exists (
+                        select from model_files o join models base on base.id = o.model_id
+                        where o.object_key = f.object_key and base.project_id is null
+                      )
+                ) own
             ) as "models!",
             (
                 select count(*) from files

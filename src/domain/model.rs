@@ -113,6 +113,46 @@ pub struct ModelFile {
 /// Files under this folder of a checkpoint serve resuming alone and are not part of the model.
 pub const TRAINING_STATE_FOLDER: &str = "training/";
 
+/// The folder of a model that holds its adapter, as PEFT has it.
+pub const ADAPTER_FOLDER: &str = "adapter/";
+
+/// Under this folder of a checkpoint that has no weights but an adapter's lie those of its base model. They are the very
+/// objects of that model, and no part of what is downloaded.
+pub const BASE_FOLDER: &str = "base/";
+
+impl ModelFile {
+    /// Whether it serves resuming alone.
+    pub fn is_training_state(&self) -> bool {
+        self.path.starts_with(TRAINING_STATE_FOLDER)
+    }
+
+    /// Whether it is the base model's.
+    pub fn is_of_base(&self) -> bool {
+        self.path.starts_with(BASE_FOLDER)
+    }
+
+    fn is_whole_weights(&self) -> bool {
+        !self.path.contains('/')
+            && (self.path.ends_with(".safetensors") || self.path.ends_with(".safetensors.index.json"))
+    }
+
+    fn is_adapted_weights(&self) -> bool {
+        self.is_of_base() || self.path.starts_with(ADAPTER_FOLDER)
+    }
+}
+
+/// Whether a model with these files has all its weights itself.
+pub fn has_whole_weights(files: &[ModelFile]) -> bool {
+    files.iter().any(ModelFile::is_whole_weights)
+}
+
+/// The files that the weights of a model with `files` are read from, as files of a checkpoint whose base it is.
+pub fn as_base(files: &[ModelFile]) -> Vec<ModelFile> {
+    let is_needed = if has_whole_weights(files) { ModelFile::is_whole_weights } else { ModelFile::is_adapted_weights };
+    let below = |file: &ModelFile| ModelFile { path: format!("{BASE_FOLDER}{}", file.path), ..file.clone() };
+    files.iter().filter(|file| is_needed(file)).map(below).collect()
+}
+
 /// A text file's bytes without the byte order mark that editors on Windows put before them.
 pub fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes)

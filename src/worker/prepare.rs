@@ -41,7 +41,8 @@ pub(super) async fn prepare(
     }
     let prepared = job.prepared.as_ref().ok_or_else(|| Error::internal("a queued job was not validated"))?;
     let base = found(app, job.spec.base_model).await?;
-    let base_files = models::files(app.db.pool(), base.id).await?;
+    let mut base_files = models::files(app.db.pool(), base.id).await?;
+    base_files.retain(|file| !file.is_training_state());
     fetch(app, &base, &base_files, &folder.join("model")).await?;
     let resume = resume_point(app, job, folder, reports).await?;
     let spec = &job.spec;
@@ -95,7 +96,9 @@ async fn resume_point(
     let candidates = checkpoints::resumable(app.db.pool(), job.id).await?;
     for (step, model) in &candidates {
         let model = found(app, *model).await?;
-        let stored = models::files(app.db.pool(), model.id).await?;
+        let mut stored = models::files(app.db.pool(), model.id).await?;
+        // The run has its base model anyway.
+        stored.retain(|file| !file.is_of_base());
         let _ = tokio::fs::remove_dir_all(folder.join("resume")).await;
         match fetch(app, &model, &stored, &folder.join("resume")).await {
             Ok(()) => return Ok(Some(PathBuf::from("resume"))),

@@ -8,14 +8,14 @@ use super::support::data;
 use super::support::service::{Service, eventually};
 use super::tasks::{create, images, model_file, service, succeeded};
 
-async fn evaluate(client: &Client, model: &Value, file: &str, more: Value) -> Answer {
+pub async fn evaluate(client: &Client, model: &Value, file: &str, more: Value) -> Answer {
     let mut body = json!({"model": model, "test_file": file});
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     client.post_json("/v1/evaluations", &body).await
 }
 
 /// An evaluation that has ended.
-async fn ended(client: &Client, created: &Value) -> Value {
+pub async fn ended(client: &Client, created: &Value) -> Value {
     let path = format!("/v1/evaluations/{}", created["id"].as_str().unwrap());
     eventually("the end of an evaluation", 60, async || {
         let found = client.get(&path).await.good();

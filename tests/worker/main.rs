@@ -17,6 +17,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adapted;
 mod damage;
 mod embedded;
 mod evaluations;

@@ -10,10 +10,8 @@ use tch::Tensor;
 use super::files::write_json;
 use crate::error::{EngineError, Result};
 use crate::policy::Policy;
-use crate::weights;
-
-/// The folder of a model directory that holds an adapter.
-const FOLDER: &str = "adapter";
+use crate::weights::{self, ADAPTED_PREFIX, ADAPTER_CONFIG, ADAPTER_WEIGHTS};
+use finetuned::domain::model::ADAPTER_FOLDER;
 
 /// What an adapter's folder holds besides its weights.
 #[derive(Clone)]
@@ -53,7 +51,7 @@ impl AdapterFiles {
 
     /// Writes the adapter into its folder below `directory`; `adapted` also has the head that was trained with it.
     pub(super) fn write(&self, directory: &Path, adapted: &BTreeMap<String, Tensor>) -> Result<()> {
-        let folder = directory.join(FOLDER);
+        let folder = directory.join(ADAPTER_FOLDER);
         fs::create_dir_all(&folder).map_err(EngineError::io(&folder))?;
         let heads: BTreeSet<&str> =
             adapted.keys().filter(|name| !name.contains(".lora_")).filter_map(|name| name.split('.').next()).collect();
@@ -64,10 +62,10 @@ impl AdapterFiles {
             let modules: BTreeSet<String> = adapted.keys().filter_map(|key| below_layer(&name(key))).collect();
             config["target_modules"] = json!(modules);
         }
-        write_json(&folder.join("adapter_config.json"), &config)?;
+        write_json(&folder.join(ADAPTER_CONFIG), &config)?;
         let named =
-            adapted.iter().map(|(key, tensor)| (format!("base_model.model.{}", name(key)), tensor.shallow_clone()));
-        weights::write(&folder.join("adapter_model.safetensors"), &named.collect::<BTreeMap<_, _>>())
+            adapted.iter().map(|(key, tensor)| (format!("{ADAPTED_PREFIX}{}", name(key)), tensor.shallow_clone()));
+        weights::write(&folder.join(ADAPTER_WEIGHTS), &named.collect::<BTreeMap<_, _>>())
     }
 }
 

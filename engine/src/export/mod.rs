@@ -139,14 +139,34 @@ impl ModelFiles {
     /// # Errors
     /// A file cannot be written, or the base model cannot be read any more.
     pub fn write(&self, directory: &Path, model: Export, adapted: Option<&BTreeMap<String, Tensor>>) -> Result<()> {
-        let mut config = self.config.clone();
-        config.insert("dtype".to_owned(), json!(dtype(model.kind())));
-        let bare_name = |name: &str| match &self.sentence_transformer {
-            None => name.to_owned(),
-            Some(sentence) => sentence.bare_name(name),
-        };
+        let kind = model.kind();
         let carried = self.sentence_transformer.as_ref().map_or(&[][..], |sentence| &sentence.carried);
-        write_model(directory, &model.renamed(carried, bare_name)?, SHARD_BYTES)?;
+        write_model(directory, &model.renamed(carried, |name| self.bare_name(name))?, SHARD_BYTES)?;
+        if let Some(adapted) = adapted {
+            self.write_adapted(directory, adapted)?;
+        }
+        self.write_around(directory, kind)
+    }
+
+    /// The same without the weights of the base model, which has this type: its adapters alone.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn write_adapter(&self, directory: &Path, kind: Kind, adapted: &BTreeMap<String, Tensor>) -> Result<()> {
+        self.write_adapted(directory, adapted)?;
+        self.write_around(directory, kind)
+    }
+
+    fn write_adapted(&self, directory: &Path, adapted: &BTreeMap<String, Tensor>) -> Result<()> {
+        let Some(adapter) = &self.adapter else { return Ok(()) };
+        let named = adapted.iter().map(|(name, tensor)| (self.bare_name(name), tensor.shallow_clone()));
+        adapter.write(directory, &named.collect())
+    }
+
+    /// Writes all but weights.
+    fn write_around(&self, directory: &Path, kind: Kind) -> Result<()> {
+        let mut config = self.config.clone();
+        config.insert("dtype".to_owned(), json!(dtype(kind)));
         write_json(&directory.join("config.json"), &config)?;
         let of_sentence = self.sentence_transformer.as_ref().map(|sentence| &sentence.files);
         for (path, contents) in self.more.iter().chain(of_sentence.into_iter().flatten()) {
@@ -156,10 +176,6 @@ impl ModelFiles {
             }
             write_json(&path, contents)?;
         }
-        if let (Some(adapter), Some(adapted)) = (&self.adapter, adapted) {
-            let named = adapted.iter().map(|(name, tensor)| (bare_name(name), tensor.shallow_clone()));
-            adapter.write(directory, &named.collect())?;
-        }
         for name in COMPANIONS {
             let source = self.base.join(name);
             if source.is_file() {
@@ -168,6 +184,10 @@ impl ModelFiles {
             }
         }
         Ok(())
+    }
+
+    fn bare_name(&self, name: &str) -> String {
+        self.sentence_transformer.as_ref().map_or_else(|| name.to_owned(), |sentence| sentence.bare_name(name))
     }
 }
 

@@ -154,6 +154,11 @@ impl ParamTable {
         !self.adapters.is_empty()
     }
 
+    /// The type of the base model's floats.
+    pub fn base_kind(&self) -> Kind {
+        self.base.kind()
+    }
+
     /// The full names of the layers that have adapters.
     pub fn adapted_modules(&self) -> impl Iterator<Item = &str> {
         self.adapters.iter().map(|adapter| adapter.module.as_str())

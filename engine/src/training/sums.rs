@@ -17,6 +17,14 @@ pub(super) struct Sums {
     shares: BTreeMap<Metric, (Tensor, f64)>,
 }
 
+/// The numbers of a step.
+pub(super) struct Read {
+    pub(super) loss: f64,
+    /// Of the gradient.
+    pub(super) norm: f64,
+    pub(super) shares: Vec<(Metric, f64)>,
+}
+
 impl Sums {
     /// Adds a batch, whose part of the step's mean loss is `mean`.
     pub(super) fn add(&mut self, mean: &Tensor, forward: Forward) -> Result<()> {
@@ -37,8 +45,8 @@ impl Sums {
         Ok(())
     }
 
-    /// The loss, the gradient's norm, and the shares; all are read at once.
-    pub(super) fn read(self, norm: &Tensor) -> Result<(f64, f64, Vec<(Metric, f64)>)> {
+    /// Reads all of them at once, with the gradient's `norm`.
+    pub(super) fn read(self, norm: &Tensor) -> Result<Read> {
         let loss = self.loss.ok_or_else(|| EngineError::native("a step has no batch"))?;
         let (metrics, wholes): (Vec<Metric>, Vec<(Tensor, f64)>) = self.shares.into_iter().unzip();
         let mut all = vec![loss, norm.f_to_kind(Kind::Double)?];
@@ -46,7 +54,8 @@ impl Sums {
         let values = Vec::<f64>::try_from(&Tensor::f_stack(&all, 0)?.f_to_device(Device::Cpu)?)?;
         let shares = metrics.into_iter().zip(wholes.iter().zip(&values[2..]));
         let shares = shares.filter(|(_, ((_, whole), _))| *whole > 0.0);
-        Ok((values[0], values[1], shares.map(|(metric, ((_, whole), part))| (metric, part / whole)).collect()))
+        let shares = shares.map(|(metric, ((_, whole), part))| (metric, part / whole)).collect();
+        Ok(Read { loss: values[0], norm: values[1], shares })
     }
 }
 
@@ -70,9 +79,9 @@ mod tests {
             let shares = vec![share(ACCURACY, right, whole)];
             sums.add(&loss, Forward { loss_sum: loss.shallow_clone(), shares, tokens: 0 }).unwrap();
         }
-        let (loss, norm, shares) = sums.read(&Tensor::from(0.5_f32)).unwrap();
-        assert_eq!((loss, norm), (f64::from(0.1_f32) + f64::from(0.2_f32), 0.5));
-        assert_eq!(shares, [(ACCURACY, 4.0 / 6.0)]);
+        let read = sums.read(&Tensor::from(0.5_f32)).unwrap();
+        assert_eq!((read.loss, read.norm), (f64::from(0.1_f32) + f64::from(0.2_f32), 0.5));
+        assert_eq!(read.shares, [(ACCURACY, 4.0 / 6.0)]);
         assert!(Sums::default().read(&Tensor::from(0.5_f32)).is_err());
     }
 
@@ -82,6 +91,6 @@ mod tests {
         let loss = Tensor::from(1.0_f32);
         let shares = vec![share(ACCURACY, 0, 0.0)];
         sums.add(&loss, Forward { loss_sum: loss.shallow_clone(), shares, tokens: 0 }).unwrap();
-        assert!(sums.read(&loss).unwrap().2.is_empty());
+        assert!(sums.read(&loss).unwrap().shares.is_empty());
     }
 }

@@ -17,6 +17,7 @@
     reason = "tests fail loudly, and their helpers are shared by module"
 )]
 
+mod adapted_weights;
 mod adapters;
 mod checks;
 mod configs;

@@ -130,9 +130,14 @@ pub fn loss(logits: &Tensor, classes: &Tensor) -> Tensor {
 
 /// A policy for the golden model, from hyperparameters as a client writes them.
 pub fn policy(more: Value) -> Policy {
+    policy_for("bert", more)
+}
+
+/// The same for a model whose backbone has this name.
+pub fn policy_for(backbone: &str, more: Value) -> Policy {
     let spec: Value = serde_json::from_str(include_str!("../../../tests/fixtures/run_spec_v1.json")).unwrap();
     let mut h = spec["hyperparameters"].clone();
     h.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let h: Hyperparameters = serde_json::from_value(h).unwrap();
-    Policy::new(&h, "bert", 2, &["query", "value"])
+    Policy::new(&h, backbone, 2, &["query", "value"])
 }

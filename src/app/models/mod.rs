@@ -17,7 +17,7 @@ use crate::domain::clip::clipped_to;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::id::ProjectId;
 use crate::domain::method::{METHODS, Method};
-use crate::domain::model::{MODEL_NAME_CHARS, Model, ModelFile, ModelKind, TRAINING_STATE_FOLDER};
+use crate::domain::model::{MODEL_NAME_CHARS, Model, ModelFile, ModelKind};
 use crate::domain::project::Role;
 use crate::store::StoreError;
 use crate::telemetry::audit_operator;
@@ -125,7 +125,7 @@ pub async fn remove_base(app: &App, name: &str) -> Result<i64> {
 pub async fn files(app: &App, project: ProjectId, name: &str) -> Result<(Model, Vec<ModelFile>)> {
     let model = get(app, project, name).await?;
     let mut files = models::files(app.db.pool(), model.id).await?;
-    files.retain(|file| !file.path.starts_with(TRAINING_STATE_FOLDER));
+    files.retain(|file| !file.is_training_state() && !file.is_of_base());
     Ok((model, files))
 }
 
@@ -153,7 +153,7 @@ pub async fn check_sizes(app: &App, model: &Model, files: &[ModelFile]) -> Resul
     Ok(())
 }
 
-/// Puts a model's files, training state included, into a directory for the trainer.
+/// Puts files of a model into a directory for the trainer.
 ///
 /// # Errors
 /// A file is missing from the store or damaged.

@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::db::models;
 use crate::domain::error::{Error, Result};
 use crate::domain::id::{ModelId, ProjectId};
-use crate::domain::model::{Model, TRAINING_STATE_FOLDER};
+use crate::domain::model::Model;
 use crate::domain::serving::{Asked, Input, Prediction};
 
 /// How long a model works before it gives way to one that is waited for. Starting another takes about as long.
@@ -304,7 +304,7 @@ async fn servable(app: &App, model: &Model) -> Result<Servable> {
         return Err(busy("There is no trainer program where this service runs, so no model can be tried."));
     }
     let mut files = models::files(app.db.pool(), model.id).await?;
-    files.retain(|file| !file.path.starts_with(TRAINING_STATE_FOLDER));
+    files.retain(|file| !file.is_training_state());
     check_classifier(app, model, &files).await?;
     Ok(Servable { model: model.clone(), files })
 }

@@ -145,10 +145,12 @@ pub fn estimate(subject: Subject<'_>, h: &Hyperparameters, data: &DataReport, la
         let pixels = images::kept_pixels(model, is_varied, data);
         CPU_BASE + if bf16 { kept_products(model, h, tokens, once) } else { 0 } + parameters + transient + pixels + kept
     };
-    // In the run's folder: the base model, two checkpoints on their way and the model. In the store: kept models, two training
-    // states.
-    let copies = u64::from(h.course.keep_checkpoints + 1) + 4;
-    let disk_bytes = WEIGHTS * copies * (model.parameters + head)
+    // In the run's folder: the base model, two checkpoints on their way and the model. In the store: the model, kept checkpoints,
+    // and two training states. A checkpoint of adapters has these twice, and no other weights.
+    let (whole, checkpoints) = (WEIGHTS * (model.parameters + head), 2 + u64::from(h.course.keep_checkpoints));
+    let checkpoint = if h.tuning.adapter.lora().is_some() { 2 * WEIGHTS * trained } else { whole };
+    let disk_bytes = 3 * whole
+        + checkpoints * checkpoint
         + 4 * (SNAPSHOT - WEIGHTS) * trained
         + LINE * (validation_examples + test_examples);
     Estimate {

@@ -100,9 +100,14 @@ fn sixteen() -> f64 {
 impl Lora {
     /// What the product of the two matrices is multiplied by.
     pub fn scaling(&self) -> f64 {
-        let r = f64::from(self.r);
-        self.alpha / if self.rslora { r.sqrt() } else { r }
+        lora_scaling(self.r, self.alpha, self.rslora)
     }
+}
+
+/// What the product of an adapter's two matrices is multiplied by.
+pub fn lora_scaling(r: u32, alpha: f64, rslora: bool) -> f64 {
+    let r = f64::from(r);
+    alpha / if rslora { r.sqrt() } else { r }
 }
 
 /// What stays as it is.

@@ -19,7 +19,9 @@ use crate::domain::event::NewEvent;
 use crate::domain::file::{File, FilePurpose};
 use crate::domain::id::{CheckpointId, FileId, ModelId};
 use crate::domain::job::{Job, JobKind, Move, Success};
-use crate::domain::model::{Model, ModelFile, ModelKind, checkpoint_name, fine_tuned_name, root_of};
+use crate::domain::model::{
+    Model, ModelFile, ModelKind, as_base, checkpoint_name, fine_tuned_name, has_whole_weights, root_of,
+};
 use crate::domain::run::Finished;
 
 /// While a job runs its two latest checkpoints are kept, whatever it asked for: one may turn out damaged.
@@ -45,6 +47,7 @@ pub(super) async fn checkpoint(app: &App, claim: &Claim, job: &Job, made: &Made)
     let name = checkpoint_name(&model_name(app, job).await?, made.step);
     let stored = store_files(app, claim, &format!("step-{}", made.step), &made.folder, &made.directory).await?;
     let model = made_model(app, job, name, ModelKind::Checkpoint).await?;
+    let files = with_base(app, job, stored.clone()).await?;
     let checkpoint = Checkpoint {
         id: CheckpointId::new(),
         job: job.id,
@@ -64,7 +67,7 @@ pub(super) async fn checkpoint(app: &App, claim: &Claim, job: &Job, made: &Made)
     }
     metrics::upsert(&mut *connection, job.id, claim.attempt, &made.rows).await?;
     checkpoints::drop_from(&mut *connection, job.id, made.step).await?;
-    models::insert(connection, &model, &stored).await?;
+    models::insert(connection, &model, &files).await?;
     checkpoints::insert(&mut *connection, &checkpoint, model.id, claim.attempt).await?;
     retain(connection, job, KEPT_WHILE_RUNNING).await?;
     let event = NewEvent::checkpoint(format!("Checkpoint created at step {}", made.step));
@@ -166,6 +169,15 @@ async fn made_model(app: &App, job: &Job, name: String, kind: ModelKind) -> Resu
         job: Some(job.id),
         created_at: Timestamp::now_utc(),
     })
+}
+
+/// The files of a checkpoint with those of the job's base model that it has no weights without. Nothing sweeps these while
+/// the job is active, nor afterwards while a row names them.
+async fn with_base(app: &App, job: &Job, mut files: Vec<ModelFile>) -> Result<Vec<ModelFile>> {
+    if !has_whole_weights(&files) {
+        files.extend(as_base(&models::files(app.db.pool(), job.spec.base_model).await?));
+    }
+    Ok(files)
 }
 
 /// Stores every file below `directory` in the run's folder.

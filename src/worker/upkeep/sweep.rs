@@ -35,7 +35,10 @@ pub async fn run_once(app: &App) -> Result<bool> {
     }
     let deleted = models::to_sweep(app.db.pool(), BATCH).await?;
     more |= deleted.len() as i64 == BATCH;
-    for (id, keys) in deleted {
+    for id in deleted {
+        let mut tx = app.db.begin().await?;
+        let keys = models::leave_shared(tx.connection(), id).await?;
+        tx.commit().await?;
         for key in keys {
             app.store.delete(&key).await?;
         }
