@@ -127,8 +127,11 @@ pub fn estimate(subject: Subject<'_>, h: &Hyperparameters, data: &DataReport, la
     let (head, body) = (outputs::head(model, labels), trained_parameters(model, h));
     let trained = head + body;
     let parameters = TRAINED * trained + frozen(model, model.parameters - body, bf16);
-    // What is frozen is read from the base model on its way to a file; what is trained is there.
-    let snapshot = SNAPSHOT * trained + if body < model.parameters { written(model) } else { 0 };
+    // What is frozen is read from the base model on its way to a file; what is trained is there. A checkpoint of adapters has
+    // nothing else.
+    let has_adapters = h.tuning.adapter.lora().is_some();
+    let whole = SNAPSHOT * trained + if body < model.parameters { written(model) } else { 0 };
+    let snapshot = if has_adapters { SNAPSHOT * trained } else { whole };
     let kept = outputs::kept(h, evaluated, labels) + texts(data, h);
     // Batches of texts of which everything below the head is made once.
     let once = (h.tuning.freeze.is_backbone() && !is_varied)
@@ -141,15 +144,15 @@ pub fn estimate(subject: Subject<'_>, h: &Hyperparameters, data: &DataReport, la
     let peak = if device.is_gpu {
         GPU_BASE + parameters + activations
     } else {
-        let transient = if saves_early { snapshot + activations } else { snapshot.max(activations) };
+        let transient = whole.max(activations + if saves_early { snapshot } else { 0 });
         let pixels = images::kept_pixels(model, is_varied, data);
         CPU_BASE + if bf16 { kept_products(model, h, tokens, once) } else { 0 } + parameters + transient + pixels + kept
     };
     // In the run's folder: the base model, two checkpoints on their way and the model. In the store: the model, kept checkpoints,
     // and two training states. A checkpoint of adapters has these twice, and no other weights.
-    let (whole, checkpoints) = (WEIGHTS * (model.parameters + head), 2 + u64::from(h.course.keep_checkpoints));
-    let checkpoint = if h.tuning.adapter.lora().is_some() { 2 * WEIGHTS * trained } else { whole };
-    let disk_bytes = 3 * whole
+    let (files, checkpoints) = (WEIGHTS * (model.parameters + head), 2 + u64::from(h.course.keep_checkpoints));
+    let checkpoint = if has_adapters { 2 * WEIGHTS * trained } else { files };
+    let disk_bytes = 3 * files
         + checkpoints * checkpoint
         + 4 * (SNAPSHOT - WEIGHTS) * trained
         + LINE * (validation_examples + test_examples);
