@@ -36,8 +36,8 @@ pub fn run(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Re
     observer.report(TrainerMessage::Phase { phase: Phase::Loading });
     let precision = device.precision(spec.hyperparameters.precision);
     let mut loaded = tasks::load(spec, device, device::compute_kind(precision), observer)?;
-    let plan = Plan::new(&spec.hyperparameters, loaded.steps.size(Subset::Training), spec.seed);
-    let fingerprint = Fingerprint::new(spec, precision, loaded.steps.size(Subset::Training));
+    let plan = Plan::new(&spec.hyperparameters, loaded.task.size(Subset::Training), spec.seed);
+    let fingerprint = Fingerprint::new(spec, precision, loaded.task.size(Subset::Training));
     let h = &spec.hyperparameters;
     let mut optimizer =
         AdamW::new(&loaded.table, AdamWConfig::new(h.optimizer.weight_decay, h.optimizer.max_grad_norm))?;
@@ -53,7 +53,7 @@ pub fn run(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Re
     let (checkpoints, reserve) = (spec.checkpoints.clone(), Reserve(spec.min_free_bytes));
     let mut checkpointer = CheckpointWriter::new(checkpoints, loaded.files.clone(), fingerprint, reserve, observer);
     let end = Training {
-        task: loaded.steps.as_mut(),
+        task: loaded.task.as_mut(),
         plan,
         patience: h.course.early_stopping.patience().cloned(),
         table: &mut loaded.table,
@@ -89,7 +89,7 @@ fn evaluate(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> R
     }
     report_start(spec, device, precision, &loaded, 0, &RunProgress::default(), observer);
     observer.report(TrainerMessage::Phase { phase: Phase::Evaluating });
-    let Some(test) = loaded.steps.evaluate(Subset::Test, observer)? else {
+    let Some(test) = loaded.task.evaluate(Subset::Test, observer)? else {
         observer.report(TrainerMessage::Stopped { step: 0 });
         return Ok(());
     };
@@ -170,7 +170,7 @@ fn finish(
     observer.report(TrainerMessage::Phase { phase: Phase::Evaluating });
     let mut evaluation = Map::new();
     for (subset, name, prefix) in [(Subset::Validation, "validation", "validation_"), (Subset::Test, "test", "")] {
-        if let Some(found) = loaded.steps.evaluate(subset, observer)? {
+        if let Some(found) = loaded.task.evaluate(subset, observer)? {
             found.write(&folder, prefix)?;
             evaluation.insert(name.to_owned(), found.summary());
         }

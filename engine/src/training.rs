@@ -18,7 +18,7 @@ use crate::nn::Mode;
 use crate::observer::Observer;
 use crate::optim::{AdamW, Schedule};
 use crate::params::ParamTable;
-use crate::tasks::Steps;
+use crate::tasks::AnyTask;
 use finetuned::domain::checkpoint::Metrics;
 use finetuned::domain::hyperparameters::{Hyperparameters, Interval, Patience};
 use finetuned::domain::job::Phase;
@@ -129,7 +129,7 @@ pub enum End {
 
 /// A run in the making.
 pub struct Training<'a> {
-    pub task: &'a mut dyn Steps,
+    pub task: &'a mut dyn AnyTask,
     pub plan: Plan,
     /// When to stop before the last step.
     pub patience: Option<Patience>,
@@ -260,7 +260,7 @@ impl Training<'_> {
             self.observer.alive();
         }
         let norm = self.optimizer.grad_norm(self.table)?;
-        let Read { loss, norm: norm_value, shares } = sums.read(&norm)?;
+        let Read { loss, norm: norm_value, ratios } = sums.read(&norm)?;
         for (what, value) in [(LOSS.name(), loss), ("gradient norm", norm_value)] {
             if !value.is_finite() {
                 return Err(EngineError::NonFinite { what, value, step: progress.step + 1 });
@@ -276,7 +276,7 @@ impl Training<'_> {
             (GRAD_NORM.to_owned(), norm_value),
             (TRAINED_TOKENS.to_owned(), progress.trained_tokens as f64),
         ]);
-        progress.metrics.extend(shares.into_iter().map(|(metric, share)| (metric.on(Split::Training), share)));
+        progress.metrics.extend(ratios.into_iter().map(|(metric, ratio)| (metric.on(Split::Training), ratio)));
         self.observer.report(TrainerMessage::Step(Step {
             step: progress.step,
             epoch: progress.step as f64 / self.plan.steps_per_epoch() as f64,

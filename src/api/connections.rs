@@ -49,7 +49,7 @@ struct Seat {
 }
 
 /// The place of one connection, free again when this is dropped.
-pub(super) struct Place {
+pub(super) struct Admission {
     connections: Connections,
     number: u64,
     address: IpAddr,
@@ -70,7 +70,7 @@ impl Connections {
     /// A place for a connection from this address, if there is one or one can be made. Where all are taken, one that
     /// has no work is closed, so that nobody without a key keeps others out by opening connections and leaving it at
     /// that. A request without a valid key is no work, or reading slowly what needs no key would do the same.
-    pub(super) fn admit(&self, address: IpAddr) -> Option<Arc<Place>> {
+    pub(super) fn admit(&self, address: IpAddr) -> Option<Arc<Admission>> {
         let address = network(address);
         let mut open = self.open();
         let here = open.by_address.get(&address).copied().unwrap_or(0);
@@ -90,7 +90,7 @@ impl Connections {
         let (waits, closed) = (Arc::<AtomicBool>::default(), CancellationToken::new());
         let idle = Some(Instant::now());
         open.seats.insert(number, Seat { address, idle, had_key: false, waits: waits.clone(), closed: closed.clone() });
-        Some(Arc::new(Place { connections: self.clone(), number, address, waits, closed }))
+        Some(Arc::new(Admission { connections: self.clone(), number, address, waits, closed }))
     }
 }
 
@@ -131,10 +131,10 @@ impl Seat {
 
 tokio::task_local! {
     /// The place of the connection that this task serves.
-    static HERE: Arc<Place>;
+    static HERE: Arc<Admission>;
 }
 
-impl Place {
+impl Admission {
     /// Serves the connection that has this place, until it ends or is closed to make room for another one.
     pub(super) async fn hold(self: Arc<Self>, connection: impl Future<Output = ()>) {
         let closed = self.closed.clone();
@@ -178,14 +178,14 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Admission {
     fn drop(&mut self) {
         self.connections.open().leave(self.number);
     }
 }
 
 /// A request, up to the end of its answer.
-struct AtWork(Arc<Place>);
+struct AtWork(Arc<Admission>);
 
 impl Drop for AtWork {
     fn drop(&mut self) {
@@ -228,18 +228,18 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::Ordering;
 
-    use super::{Connections, Place, Strangers};
+    use super::{Admission, Connections, Strangers};
 
     fn connections(most: usize, most_per_address: usize) -> Connections {
         Connections::new(most, most_per_address, Arc::new(Strangers::new(0)))
     }
 
-    fn admit(connections: &Connections, address: &str) -> Option<Arc<Place>> {
+    fn admit(connections: &Connections, address: &str) -> Option<Arc<Admission>> {
         connections.admit(address.parse().unwrap())
     }
 
     /// The numbers of those that were closed.
-    fn closed(places: &[Arc<Place>]) -> Vec<usize> {
+    fn closed(places: &[Arc<Admission>]) -> Vec<usize> {
         (0..places.len()).filter(|number| places[*number].closed.is_cancelled()).collect()
     }
 

@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::connections::Place;
+use super::connections::Admission;
 use super::list::Item;
 use super::problem::Causes;
 use super::rate_limit::Allowance;
@@ -41,7 +41,7 @@ struct Inner {
     /// When a caller without a valid key may come back.
     retry_after: OnceLock<Duration>,
     /// Its connection's place.
-    place: Option<Arc<Place>>,
+    place: Option<Arc<Admission>>,
     operation: OnceLock<Operation>,
     /// The first parameter of the path: the id of what the request is about.
     resource: OnceLock<String>,

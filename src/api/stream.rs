@@ -55,11 +55,11 @@ pub(super) async fn send(state: &ApiState, download: Download<'_>, request: &Hea
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
     let still_same = asked(header::IF_RANGE).is_none_or(|tag| tag == etag);
-    let range = asked(header::RANGE).filter(|_| still_same).and_then(|text| Range::parse(text, bytes));
+    let range = asked(header::RANGE).filter(|_| still_same).and_then(|text| ByteRange::parse(text, bytes));
     let (status, part, length) = match range {
         None => (StatusCode::OK, None, bytes),
-        Some(Range::Part { start, length }) => (StatusCode::PARTIAL_CONTENT, Some((start, length)), length),
-        Some(Range::Beyond) => {
+        Some(ByteRange::Part { start, length }) => (StatusCode::PARTIAL_CONTENT, Some((start, length)), length),
+        Some(ByteRange::Beyond) => {
             let error = Error::new(ErrorKind::Invalid, "The requested range is beyond the end of the file.");
             let content_range = [(header::CONTENT_RANGE, format!("bytes */{bytes}"))];
             return Ok(
@@ -115,12 +115,12 @@ pub(super) fn attachment(filename: &str) -> String {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Range {
+enum ByteRange {
     Part { start: u64, length: u64 },
     Beyond,
 }
 
-impl Range {
+impl ByteRange {
     /// None means the whole: for what is malformed or asks for several parts, as the RFC allows.
     fn parse(text: &str, size: u64) -> Option<Self> {
         let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
@@ -138,19 +138,19 @@ impl Range {
 
 #[cfg(test)]
 mod tests {
-    use super::{Range, attachment};
+    use super::{ByteRange, attachment};
 
     #[test]
     fn ranges_are_read_as_the_rfc_says() {
-        let part = |start, length| Some(Range::Part { start, length });
-        assert_eq!(Range::parse("bytes=0-3", 10), part(0, 4));
-        assert_eq!(Range::parse("bytes=4-", 10), part(4, 6));
-        assert_eq!(Range::parse("bytes=-3", 10), part(7, 3));
-        assert_eq!(Range::parse("bytes=8-99", 10), part(8, 2));
-        assert_eq!(Range::parse("bytes=-99", 10), part(0, 10));
-        assert_eq!(Range::parse("bytes=10-", 10), Some(Range::Beyond));
+        let part = |start, length| Some(ByteRange::Part { start, length });
+        assert_eq!(ByteRange::parse("bytes=0-3", 10), part(0, 4));
+        assert_eq!(ByteRange::parse("bytes=4-", 10), part(4, 6));
+        assert_eq!(ByteRange::parse("bytes=-3", 10), part(7, 3));
+        assert_eq!(ByteRange::parse("bytes=8-99", 10), part(8, 2));
+        assert_eq!(ByteRange::parse("bytes=-99", 10), part(0, 10));
+        assert_eq!(ByteRange::parse("bytes=10-", 10), Some(ByteRange::Beyond));
         for whole in ["bytes=5-2", "bytes=0-1,3-4", "items=0-1", "bytes=a-b", "bytes"] {
-            assert_eq!(Range::parse(whole, 10), None, "{whole}");
+            assert_eq!(ByteRange::parse(whole, 10), None, "{whole}");
         }
     }
 

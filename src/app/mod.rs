@@ -27,7 +27,7 @@ use crate::db::Db;
 use crate::domain::id::ProjectId;
 use crate::failpoint::Failpoints;
 use crate::private;
-use crate::process::Place;
+use crate::process::Premises;
 use crate::store::Store;
 use hints::Hints;
 use serving::Pool;
@@ -54,7 +54,7 @@ pub struct App {
     pub uploading: Tally,
     /// Whoever reads files while its client waits has one.
     pub reading: Places,
-    place: Arc<OnceCell<Arc<Place>>>,
+    place: Arc<OnceCell<Arc<Premises>>>,
     /// Room for the images that this process decodes.
     pub decoding: Gate,
 }
@@ -108,8 +108,8 @@ impl App {
     ///
     /// # Errors
     /// The trainer does not run; the text says why.
-    pub async fn place(&self) -> Result<Arc<Place>, String> {
-        let find = async || Place::find(&self.config).await.map(Arc::new);
+    pub async fn place(&self) -> Result<Arc<Premises>, String> {
+        let find = async || Premises::find(&self.config).await.map(Arc::new);
         self.place.get_or_try_init(find).await.cloned()
     }
 

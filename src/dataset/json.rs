@@ -28,7 +28,7 @@ pub struct Row(pub Value);
 impl<'de> Deserialize<'de> for Row {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let left = Cell::new(MAX_KEPT);
-        Walk { place: Place::Row, left: &left }.deserialize(deserializer).map(Self)
+        Walk { place: Level::Row, left: &left }.deserialize(deserializer).map(Self)
     }
 }
 
@@ -39,12 +39,12 @@ impl<'de> Deserialize<'de> for Row {
 pub fn check(text: &[u8], most: usize) -> serde_json::Result<()> {
     let left = Cell::new(most);
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    Walk { place: Place::Checked, left: &left }.deserialize(&mut deserializer).map(drop)
+    Walk { place: Level::Checked, left: &left }.deserialize(&mut deserializer).map(drop)
 }
 
 /// Where a value stands, which decides whether it is kept and counted.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Level {
     /// Counted, and not kept.
     Checked,
     Row,
@@ -57,23 +57,23 @@ enum Place {
 /// Reads one value.
 #[derive(Clone, Copy)]
 struct Walk<'a> {
-    place: Place,
+    place: Level,
     /// How many more values may be counted.
     left: &'a Cell<usize>,
 }
 
 impl Walk<'_> {
-    fn at(self, place: Place) -> Self {
+    fn at(self, place: Level) -> Self {
         Self { place, ..self }
     }
 
     fn one<E: Error>(self, value: impl FnOnce() -> Value) -> Result<Value, E> {
-        if self.place == Place::Deeper {
+        if self.place == Level::Deeper {
             return Ok(Value::Null);
         }
         let left = self.left.get().checked_sub(1).ok_or_else(|| E::custom("too many values"))?;
         self.left.set(left);
-        Ok(if self.place == Place::Checked { Value::Null } else { value() })
+        Ok(if self.place == Level::Checked { Value::Null } else { value() })
     }
 }
 
@@ -118,15 +118,15 @@ impl<'de> Visitor<'de> for Walk<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let inside = self.at(match self.place {
-            Place::Checked => Place::Checked,
-            Place::Field => Place::Item,
-            Place::Row | Place::Item | Place::Deeper => Place::Deeper,
+            Level::Checked => Level::Checked,
+            Level::Field => Level::Item,
+            Level::Row | Level::Item | Level::Deeper => Level::Deeper,
         });
         let mut list = Vec::new();
         loop {
-            let walk = if list.len() > MAX_ITEMS { self.at(Place::Deeper) } else { inside };
+            let walk = if list.len() > MAX_ITEMS { self.at(Level::Deeper) } else { inside };
             let Some(item) = items.next_element_seed(walk)? else { break };
-            if walk.place == Place::Item {
+            if walk.place == Level::Item {
                 list.push(item);
             }
         }
@@ -135,9 +135,9 @@ impl<'de> Visitor<'de> for Walk<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let inside = self.at(match self.place {
-            Place::Checked => Place::Checked,
-            Place::Row => Place::Field,
-            Place::Field | Place::Item | Place::Deeper => Place::Deeper,
+            Level::Checked => Level::Checked,
+            Level::Row => Level::Field,
+            Level::Field | Level::Item | Level::Deeper => Level::Deeper,
         });
         let (mut keys, mut map) = (HashSet::new(), Map::new());
         while let Some(key) = entries.next_key::<String>()? {
@@ -148,7 +148,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
                 return Err(A::Error::custom(format!("more than {MAX_KEYS} keys in one object")));
             }
             let value = entries.next_value_seed(inside)?;
-            if inside.place == Place::Field {
+            if inside.place == Level::Field {
                 map.insert(key, value);
             } else {
                 keys.insert(key);

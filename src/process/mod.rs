@@ -5,7 +5,7 @@ mod account;
 mod fence;
 mod ids;
 mod output;
-mod place;
+mod premises;
 mod readable;
 
 use std::ffi::OsStr;
@@ -26,7 +26,7 @@ use nix::unistd::Pid;
 use tokio::process::{Child, ChildStdin, Command};
 
 pub use output::Lines;
-pub use place::Place;
+pub use premises::Premises;
 
 use ids::OwnId;
 use output::Tail;
@@ -169,7 +169,7 @@ impl Drop for Rest {
 /// The program cannot be started or confined.
 pub fn spawn(
     mut command: Command,
-    place: &Place,
+    place: &Premises,
     folder: &Path,
     longest_line: usize,
 ) -> io::Result<(Process, ChildStdin, Lines)> {
@@ -263,7 +263,7 @@ mod tests {
     use tokio::process::{ChildStdin, Command};
     use tokio::time::timeout;
 
-    use super::{Lines, Place, Process, ids, spawn};
+    use super::{Lines, Premises, Process, ids, spawn};
     use crate::config::{self, Config};
 
     /// Much longer than anything here takes, and much shorter than the processes that are left behind sleep.
@@ -272,7 +272,7 @@ mod tests {
     /// A place for scripts: its trainer only says what the machine has.
     struct Scripts {
         folder: tempfile::TempDir,
-        place: Place,
+        place: Premises,
     }
 
     struct Script {
@@ -288,7 +288,7 @@ mod tests {
             let trainer = folder.path().join("trainer.sh");
             std::fs::write(&trainer, "#!/bin/sh\necho '{\"cuda\":0,\"cpu_bf16\":false}'\n").unwrap();
             std::fs::set_permissions(&trainer, Permissions::from_mode(0o755)).unwrap();
-            let place = Place::find(&configuration(folder.path(), &trainer)).await.unwrap();
+            let place = Premises::find(&configuration(folder.path(), &trainer)).await.unwrap();
             Self { folder, place }
         }
 

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::domain::attempt::ProcessEnd;
 use crate::domain::clip::clipped_to;
 use crate::domain::run::{TrainerCommand, TrainerMessage};
-use crate::process::{self, Lines, Place, Process};
+use crate::process::{self, Lines, Premises, Process};
 use crate::telemetry::{self, OneMore};
 
 /// The longest line a trainer may print.
@@ -63,7 +63,7 @@ impl Trainer {
     /// The program cannot be started.
     pub(super) fn start(
         config: &Config,
-        place: &Place,
+        place: &Premises,
         threads: usize,
         folder: &Path,
         gpu: Option<&str>,

@@ -33,7 +33,7 @@ use crate::db::{self, workers};
 use crate::domain::attempt::Outcome;
 use crate::domain::error::Result;
 use crate::domain::job::Moved;
-use crate::process::Place;
+use crate::process::Premises;
 
 /// How long a worker sleeps at most before it looks at the queue again. Hints wake it earlier.
 const POLL: Duration = Duration::from_secs(1);
@@ -46,7 +46,7 @@ const CLAIM: Duration = Duration::from_secs(10);
 pub(crate) struct Worker {
     app: App,
     identity: Arc<Identity>,
-    place: Arc<Place>,
+    place: Arc<Premises>,
     /// CPU threads of one run.
     threads: usize,
     shutdown: CancellationToken,
@@ -161,7 +161,7 @@ impl Worker {
 }
 
 /// Asks the trainer what the machine offers, until it answers: without it no job can run.
-async fn find_place(app: &App) -> Arc<Place> {
+async fn find_place(app: &App) -> Arc<Premises> {
     loop {
         match app.place().await {
             Ok(place) => return place,

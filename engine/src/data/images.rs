@@ -13,7 +13,7 @@ use tch::{Device, Tensor};
 use super::reader;
 use crate::error::{EngineError, Result};
 use crate::observer::Observer;
-use crate::vision::augment::{Place, Variation};
+use crate::vision::augment::{DrawKey, Variation};
 use crate::vision::cache::{ImageCache, bounded};
 use crate::vision::processor::ImageProcessor;
 use finetuned::dataset::images::{self, RgbImage};
@@ -166,7 +166,7 @@ impl ImageSet {
             return self.pixels(index);
         }
         let (size, example) = (self.size(), index as u64);
-        let place = Place { seed: self.seed.cast_unsigned(), epoch, example };
+        let place = DrawKey { seed: self.seed.cast_unsigned(), epoch, example };
         let (variation, image) = if self.augmentation.random_resized_crop.is_some() {
             // What is kept is large enough to be cropped.
             let kept =

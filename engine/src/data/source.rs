@@ -31,7 +31,7 @@ pub enum View {
 }
 
 /// Data that threads make batches of.
-pub trait Source: Send + Sync + 'static {
+pub trait BatchSource: Send + Sync + 'static {
     /// A batch in host memory.
     type Batch: Send + 'static;
 

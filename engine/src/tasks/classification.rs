@@ -6,13 +6,13 @@ use std::sync::Arc;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
+use super::ahead::each_plain;
 use super::classifying;
 use super::loss::Loss;
 use super::outputs::{Outputs, most_rows};
-use super::steps::each_plain;
-use super::task::{Batch, Forward, Share, Task};
+use super::task::{Batch, Forward, Ratio, Task};
 use crate::data::examples::Targets;
-use crate::data::source::{Pick, Source, Subset, View};
+use crate::data::source::{BatchSource, Pick, Subset, View};
 use crate::data::splits::Splits;
 use crate::error::{EngineError, Result};
 use crate::nn::Mode;
@@ -58,7 +58,7 @@ pub(super) trait Inputs: Send + Sync + 'static {
 }
 
 /// A model that makes features of inputs, and logits of features.
-pub(super) trait Classifier<P> {
+pub(super) trait FeatureClassifier<P> {
     /// What the head reads of each input: `[S, D]`.
     fn features(&self, inputs: &P, device: Device, mode: &Mode) -> Result<Tensor>;
 
@@ -81,7 +81,7 @@ pub(super) struct LabelledBatch<P> {
 }
 
 /// A classifier or regression with its data.
-pub(super) struct Classification<I: Inputs, M> {
+pub(super) struct ClassificationTask<I: Inputs, M> {
     model: M,
     device: Device,
     labels: Vec<String>,
@@ -104,7 +104,7 @@ impl<I: Inputs> Labelled<I> {
     }
 }
 
-impl<I: Inputs> Source for Labelled<I> {
+impl<I: Inputs> BatchSource for Labelled<I> {
     type Batch = LabelledBatch<I::Packed>;
 
     fn size(&self, subset: Subset) -> usize {
@@ -130,7 +130,7 @@ impl<I: Inputs> Source for Labelled<I> {
     }
 }
 
-impl<I: Inputs, M: Classifier<I::Packed>> Classification<I, M> {
+impl<I: Inputs, M: FeatureClassifier<I::Packed>> ClassificationTask<I, M> {
     /// A task that trains all that its model has to train.
     pub(super) fn new(model: M, device: Device, labels: &[String], data: Labelled<I>, loss: Loss) -> Self {
         let (source, labels) = (Arc::new(data), labels.to_vec());
@@ -202,8 +202,8 @@ fn places(examples: &[usize], device: Device) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(&places)?.f_to_device(device)?)
 }
 
-impl<I: Inputs, M: Classifier<I::Packed>> Task for Classification<I, M> {
-    type Source = Labelled<I>;
+impl<I: Inputs, M: FeatureClassifier<I::Packed>> Task for ClassificationTask<I, M> {
+    type BatchSource = Labelled<I>;
     type Outputs<'a>
         = Outputs<'a>
     where
@@ -225,10 +225,10 @@ impl<I: Inputs, M: Classifier<I::Packed>> Task for Classification<I, M> {
         let (training, examples) = (&self.source.splits.training, &batch.examples);
         let logits = self.logits(batch, mode)?;
         let targets = self.targets(Subset::Training, examples)?;
-        let shares = match training.targets() {
+        let ratios = match training.targets() {
             Targets::Classes(_) => {
                 let right = tch::no_grad(|| logits.f_argmax(1, false)?.f_eq_tensor(&targets)?.f_sum(Kind::Int64))?;
-                vec![Share { metric: ACCURACY, part: right, whole: examples.len() as f64 }]
+                vec![Ratio { metric: ACCURACY, part: right, whole: examples.len() as f64 }]
             }
             Targets::Sets(_) | Targets::Values(_) => Vec::new(),
         };
@@ -240,7 +240,7 @@ impl<I: Inputs, M: Classifier<I::Packed>> Task for Classification<I, M> {
             let other = self.loss.sum(&logits, &self.targets(Subset::Training, &partners)?)?;
             loss_sum = loss_sum.f_mul_scalar(mix.lambda())?.f_add(&other.f_mul_scalar(1.0 - mix.lambda())?)?;
         }
-        Ok(Forward { loss_sum, shares, tokens: training.tokens(examples) })
+        Ok(Forward { loss_sum, ratios, tokens: training.tokens(examples) })
     }
 
     fn begin(&self, subset: Subset) -> Outputs<'_> {

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use serde_json::json;
 use tch::{Device, Kind, Reduction, Tensor};
 
+use super::ahead::Ahead;
 use super::base::TextBase;
-use super::steps::Ahead;
-use super::task::{Batch, Forward, Share, Task};
+use super::task::{Batch, Forward, Ratio, Task};
 use super::{DataSummary, Loaded};
 use crate::data::examples::partition;
 use crate::data::reader::Examples;
-use crate::data::source::{Pick, Source, Subset, View};
+use crate::data::source::{BatchSource, Pick, Subset, View};
 use crate::data::splits::{Dataset, Splits};
 use crate::data::texts::{Change, Packed, Texts, TextsBuilder, TokenNoise};
 use crate::device::ComputeDevice;
@@ -97,7 +97,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
             h.course.max_sequence_length,
             &base.weights,
         );
-    Ok(Loaded { steps: Box::new(Ahead::new(task)), table, policy, report, data, files })
+    Ok(Loaded { task: Box::new(Ahead::new(task)), table, policy, report, data, files })
 }
 
 /// Whether the model in `directory` can be trained.
@@ -148,7 +148,7 @@ impl Ranked {
     }
 }
 
-impl Source for Ranked {
+impl BatchSource for Ranked {
     type Batch = Rivals;
 
     fn size(&self, subset: Subset) -> usize {
@@ -199,7 +199,7 @@ fn ranking_loss(similarities: &Tensor, own: &Tensor, reduction: Reduction) -> Re
 }
 
 impl Task for EmbeddingTask {
-    type Source = Ranked;
+    type BatchSource = Ranked;
     /// Of each tuple the similarity of anchor and positive, the loss, and whether the positive is the nearest.
     type Outputs<'a> = Vec<(f32, f32, bool)>;
 
@@ -214,9 +214,9 @@ impl Task for EmbeddingTask {
     fn forward(&self, batch: &Rivals, mode: &Mode) -> Result<Forward> {
         let (similarities, own) = self.rank(batch, mode)?;
         let right = tch::no_grad(|| similarities.f_argmax(1, false)?.f_eq_tensor(&own)?.f_sum(Kind::Int64))?;
-        let share = Share { metric: ACCURACY, part: right, whole: batch.tuples.len() as f64 };
+        let ratio = Ratio { metric: ACCURACY, part: right, whole: batch.tuples.len() as f64 };
         let loss_sum = ranking_loss(&similarities, &own, Reduction::Sum)?;
-        Ok(Forward { loss_sum, shares: vec![share], tokens: batch.whole })
+        Ok(Forward { loss_sum, ratios: vec![ratio], tokens: batch.whole })
     }
 
     fn begin(&self, subset: Subset) -> Vec<(f32, f32, bool)> {

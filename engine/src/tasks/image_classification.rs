@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-use super::classification::{Classification, Classifier, Inputs, Labelled};
+use super::ahead::Ahead;
+use super::classification::{ClassificationTask, FeatureClassifier, Inputs, Labelled};
 use super::loss::Loss;
-use super::steps::Ahead;
 use super::{DataSummary, Loaded};
 use crate::data::examples::Targets;
 use crate::data::images::{ImageSet, Images, batch_tensor};
@@ -91,7 +91,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let data =
         DataSummary { training: training.images.len(), validation: validation.images.len(), ..DataSummary::default() };
     let splits = Splits { training, validation, test };
-    let mut task = Classification::new(model, device.device, &spec.labels, Labelled::new(splits, classes), loss);
+    let mut task = ClassificationTask::new(model, device.device, &spec.labels, Labelled::new(splits, classes), loss);
     if h.tuning.freeze.is_backbone() {
         task = task.frozen(!own.augmentation.is_none(), usize::MAX, observer)?;
     }
@@ -100,7 +100,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
         .with_labels(h.problem_type().as_str(), &spec.labels)
         .with_adapter(adapter.map(|adapter| adapter.with_module_names(config.module_name())));
     files.add("preprocessor_config.json", processor.config().clone());
-    Ok(Loaded { steps: Box::new(Ahead::new(task)), table, policy, report, data, files })
+    Ok(Loaded { task: Box::new(Ahead::new(task)), table, policy, report, data, files })
 }
 
 /// What makes of images what the model takes.
@@ -191,7 +191,7 @@ impl Inputs for Pictures {
     }
 }
 
-impl Classifier<Pixels> for ImageClassifier {
+impl FeatureClassifier<Pixels> for ImageClassifier {
     fn features(&self, inputs: &Pixels, device: Device, mode: &Mode) -> Result<Tensor> {
         self.features(&batch_tensor(&inputs.values, inputs.size, device)?, mode)
     }

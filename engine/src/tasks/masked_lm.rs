@@ -7,14 +7,14 @@ use std::sync::Arc;
 use serde_json::json;
 use tch::{Device, Kind, Reduction, Tensor};
 
+use super::ahead::Ahead;
 use super::base::TextBase;
-use super::steps::Ahead;
-use super::task::{Batch, Forward, Share, Task};
+use super::task::{Batch, Forward, Ratio, Task};
 use super::{DataSummary, Loaded};
 use crate::data::examples::partition;
 use crate::data::reader::Examples;
 use crate::data::sampler::by_length;
-use crate::data::source::{Pick, Source, Subset, View};
+use crate::data::source::{BatchSource, Pick, Subset, View};
 use crate::data::splits::{Dataset, Splits};
 use crate::data::texts::{Change, Packed, Texts, TextsBuilder, uniform};
 use crate::device::ComputeDevice;
@@ -156,7 +156,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let task = MaskedLmTask { model, device: device.device, source };
     let files = ModelFiles::new(&spec.model, &config.architecture(TextTask::MaskedLm))?
         .with_adapter(AdapterFiles::new(&policy, &spec.model_name, None));
-    Ok(Loaded { steps: Box::new(Ahead::new(task)), table, policy, report, data, files })
+    Ok(Loaded { task: Box::new(Ahead::new(task)), table, policy, report, data, files })
 }
 
 /// Whether the model in `directory` can be trained.
@@ -200,7 +200,7 @@ impl HiddenWords {
     }
 }
 
-impl Source for HiddenWords {
+impl BatchSource for HiddenWords {
     type Batch = Puzzle;
 
     fn size(&self, subset: Subset) -> usize {
@@ -241,7 +241,7 @@ impl MaskedLmTask {
 }
 
 impl Task for MaskedLmTask {
-    type Source = HiddenWords;
+    type BatchSource = HiddenWords;
     /// Of each text the loss summed over its hidden words, how many were right, and how many there are.
     type Outputs<'a> = Vec<(f64, i64, usize)>;
 
@@ -260,8 +260,8 @@ impl Task for MaskedLmTask {
         let (logits, answers) = self.guess(puzzle, mode)?;
         let right = tch::no_grad(|| logits.f_argmax(1, false)?.f_eq_tensor(&answers)?.f_sum(Kind::Int64))?;
         let loss_sum = logits.f_cross_entropy_loss(&answers, None::<Tensor>, Reduction::Sum, -100, 0.0)?;
-        let share = Share { metric: ACCURACY, part: right, whole: puzzle.answers.len() as f64 };
-        Ok(Forward { loss_sum, shares: vec![share], tokens: puzzle.tokens.tokens() })
+        let ratio = Ratio { metric: ACCURACY, part: right, whole: puzzle.answers.len() as f64 };
+        Ok(Forward { loss_sum, ratios: vec![ratio], tokens: puzzle.tokens.tokens() })
     }
 
     fn begin(&self, subset: Subset) -> Vec<(f64, i64, usize)> {

@@ -1,5 +1,6 @@
 //! What training needs to know of a method: one task each.
 
+mod ahead;
 mod base;
 mod classification;
 mod classifying;
@@ -8,12 +9,12 @@ mod image_classification;
 mod loss;
 mod masked_lm;
 mod outputs;
-mod steps;
+
 mod task;
 mod text_classification;
 
-pub use steps::Steps;
-pub use task::{Forward, Share};
+pub use ahead::AnyTask;
+pub use task::{Forward, Ratio};
 
 use std::path::Path;
 
@@ -44,7 +45,7 @@ pub struct DataSummary {
 
 /// A task ready to train.
 pub struct Loaded {
-    pub steps: Box<dyn Steps>,
+    pub task: Box<dyn AnyTask>,
     pub table: ParamTable,
     pub policy: Policy,
     pub report: LoadReport,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
-use crate::data::source::{Source, Subset};
+use crate::data::source::{BatchSource, Subset};
 use crate::error::Result;
 use crate::nn::Mode;
 use crate::observer::Observer;
@@ -15,14 +15,14 @@ use finetuned::domain::metric::Metric;
 pub struct Forward {
     /// The loss summed over the batch (0-dimensional), from which backward starts.
     pub loss_sum: Tensor,
-    /// Metrics of a step that are shares of something that is counted.
-    pub shares: Vec<Share>,
+    /// Metrics of a step that are ratios of something that is counted.
+    pub ratios: Vec<Ratio>,
     /// Tokens of the batch; images have none.
     pub tokens: u64,
 }
 
 /// A part of something that is counted, such as right predictions.
-pub struct Share {
+pub struct Ratio {
     pub metric: Metric,
     /// 0-dimensional, without gradient.
     pub part: Tensor,
@@ -31,14 +31,14 @@ pub struct Share {
 
 /// A model with the data of a run, and all that its method adds to the loop.
 pub(super) trait Task {
-    type Source: Source;
+    type BatchSource: BatchSource;
     /// What a model said of the examples that an evaluation has come to so far.
     type Outputs<'a>
     where
         Self: 'a;
 
     /// Where its batches come from.
-    fn source(&self) -> &Arc<Self::Source>;
+    fn source(&self) -> &Arc<Self::BatchSource>;
 
     /// What the loss sum of these training examples counts for, as epoch `epoch` sees them: their number, their words, or
     /// the sum of their weights. It is asked of all batches of a step before the first one is made, so that of these
@@ -76,4 +76,4 @@ pub(super) trait Task {
 }
 
 /// A batch of a task.
-pub(super) type Batch<T> = <<T as Task>::Source as Source>::Batch;
+pub(super) type Batch<T> = <<T as Task>::BatchSource as BatchSource>::Batch;

@@ -5,10 +5,10 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
+use super::ahead::Ahead;
 use super::base::TextBase;
-use super::classification::{Classification, Classifier, Inputs, Labelled};
+use super::classification::{ClassificationTask, FeatureClassifier, Inputs, Labelled};
 use super::loss::Loss;
-use super::steps::Ahead;
 use super::{DataSummary, Loaded};
 use crate::data::examples::{Examples, Targets};
 use crate::data::sampler::by_length;
@@ -29,7 +29,7 @@ use finetuned::domain::run::{DataFile, RunSpec};
 const MOST_FEATURE_BYTES: usize = 1 << 30;
 
 /// Labelled texts, and what becomes of them in training.
-struct Texts {
+struct LabelledTexts {
     examples: Examples,
     noise: Option<TokenNoise>,
 }
@@ -61,10 +61,10 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     };
     let noise = TokenNoise::wanted(own.token_dropout, own.token_masking, spec.seed, tokenizer)?;
     let is_varied = noise.is_some();
-    let plain = |examples| Texts { examples, noise: None };
-    let training = Texts { examples: training, noise };
+    let plain = |examples| LabelledTexts { examples, noise: None };
+    let training = LabelledTexts { examples: training, noise };
     let splits = Splits { training, validation: plain(validation), test: test.map(plain) };
-    let mut task = Classification::new(model, device.device, &spec.labels, Labelled::new(splits, outputs), loss);
+    let mut task = ClassificationTask::new(model, device.device, &spec.labels, Labelled::new(splits, outputs), loss);
     if h.tuning.freeze.is_backbone() {
         let bytes = 4 * config.hidden_size().unsigned_abs() as usize;
         task = task.frozen(is_varied, MOST_FEATURE_BYTES / bytes.max(1), observer)?;
@@ -72,7 +72,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let files = ModelFiles::new(&spec.model, &config.architecture(TextTask::Classification))?
         .with_labels(own.problem_type.as_str(), &spec.labels)
         .with_adapter(AdapterFiles::new(&policy, &spec.model_name, Some("SEQ_CLS")));
-    Ok(Loaded { steps: Box::new(Ahead::new(task)), table, policy, report, data, files })
+    Ok(Loaded { task: Box::new(Ahead::new(task)), table, policy, report, data, files })
 }
 
 /// Whether the model in `directory` can be trained.
@@ -83,7 +83,7 @@ pub(super) fn check(directory: &Path) -> Result<()> {
     TextBase::outline(directory)?.check(|root, config| TextClassifier::new(root, config, 1, Init::Fresh(0.0)))
 }
 
-impl Inputs for Texts {
+impl Inputs for LabelledTexts {
     type Packed = Packed;
 
     fn targets(&self) -> &Targets {
@@ -113,7 +113,7 @@ impl Inputs for Texts {
     }
 }
 
-impl Classifier<Packed> for TextClassifier {
+impl FeatureClassifier<Packed> for TextClassifier {
     fn features(&self, inputs: &Packed, device: Device, mode: &Mode) -> Result<Tensor> {
         self.features(&inputs.on(device)?, mode)
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::observer::Observer;
-use crate::tasks::Steps;
+use crate::tasks::AnyTask;
 use finetuned::domain::run::TrainerMessage;
 
 /// How much of an epoch's time is spent waiting for data.
@@ -16,12 +16,12 @@ pub(super) struct EpochClock {
 const WORTH_SAYING: f64 = 1.0;
 
 impl EpochClock {
-    pub(super) fn start(task: &dyn Steps) -> Self {
+    pub(super) fn start(task: &dyn AnyTask) -> Self {
         Self { started: Instant::now(), waited: task.waited() }
     }
 
     /// Says how much of epoch `number` (from 1) it was, and starts again.
-    pub(super) fn report(&mut self, number: u64, task: &dyn Steps, observer: &dyn Observer) {
+    pub(super) fn report(&mut self, number: u64, task: &dyn AnyTask, observer: &dyn Observer) {
         let waited = task.waited().saturating_sub(self.waited).as_secs_f64();
         let share = 100.0 * waited / self.started.elapsed().as_secs_f64().max(1e-9);
         if share >= WORTH_SAYING {

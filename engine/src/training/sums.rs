@@ -14,7 +14,7 @@ use finetuned::domain::metric::Metric;
 pub(super) struct Sums {
     /// Float64, 0-dimensional, as the others.
     loss: Option<Tensor>,
-    shares: BTreeMap<Metric, (Tensor, f64)>,
+    ratios: BTreeMap<Metric, (Tensor, f64)>,
 }
 
 /// The numbers of a step.
@@ -22,7 +22,7 @@ pub(super) struct Read {
     pub(super) loss: f64,
     /// Of the gradient.
     pub(super) norm: f64,
-    pub(super) shares: Vec<(Metric, f64)>,
+    pub(super) ratios: Vec<(Metric, f64)>,
 }
 
 impl Sums {
@@ -34,13 +34,13 @@ impl Sums {
             Some(sum) => sum.f_add(&mean)?,
             None => mean,
         });
-        for share in forward.shares {
-            let part = share.part.f_to_kind(Kind::Double)?;
-            let (part, whole) = match self.shares.get(&share.metric) {
-                Some((sum, whole)) => (sum.f_add(&part)?, whole + share.whole),
-                None => (part, share.whole),
+        for ratio in forward.ratios {
+            let part = ratio.part.f_to_kind(Kind::Double)?;
+            let (part, whole) = match self.ratios.get(&ratio.metric) {
+                Some((sum, whole)) => (sum.f_add(&part)?, whole + ratio.whole),
+                None => (part, ratio.whole),
             };
-            self.shares.insert(share.metric, (part, whole));
+            self.ratios.insert(ratio.metric, (part, whole));
         }
         Ok(())
     }
@@ -48,14 +48,14 @@ impl Sums {
     /// Reads all of them at once, with the gradient's `norm`.
     pub(super) fn read(self, norm: &Tensor) -> Result<Read> {
         let loss = self.loss.ok_or_else(|| EngineError::native("a step has no batch"))?;
-        let (metrics, wholes): (Vec<Metric>, Vec<(Tensor, f64)>) = self.shares.into_iter().unzip();
+        let (metrics, wholes): (Vec<Metric>, Vec<(Tensor, f64)>) = self.ratios.into_iter().unzip();
         let mut all = vec![loss, norm.f_to_kind(Kind::Double)?];
         all.extend(wholes.iter().map(|(part, _)| part.shallow_clone()));
         let values = Vec::<f64>::try_from(&Tensor::f_stack(&all, 0)?.f_to_device(Device::Cpu)?)?;
-        let shares = metrics.into_iter().zip(wholes.iter().zip(&values[2..]));
-        let shares = shares.filter(|(_, ((_, whole), _))| *whole > 0.0);
-        let shares = shares.map(|(metric, ((_, whole), part))| (metric, part / whole)).collect();
-        Ok(Read { loss: values[0], norm: values[1], shares })
+        let ratios = metrics.into_iter().zip(wholes.iter().zip(&values[2..]));
+        let ratios = ratios.filter(|(_, ((_, whole), _))| *whole > 0.0);
+        let ratios = ratios.map(|(metric, ((_, whole), part))| (metric, part / whole)).collect();
+        Ok(Read { loss: values[0], norm: values[1], ratios })
     }
 }
 
@@ -64,11 +64,11 @@ mod tests {
     use tch::Tensor;
 
     use super::Sums;
-    use crate::tasks::{Forward, Share};
+    use crate::tasks::{Forward, Ratio};
     use finetuned::domain::metric::{ACCURACY, Metric};
 
-    fn share(metric: Metric, part: i64, whole: f64) -> Share {
-        Share { metric, part: Tensor::from(part), whole }
+    fn ratio(metric: Metric, part: i64, whole: f64) -> Ratio {
+        Ratio { metric, part: Tensor::from(part), whole }
     }
 
     #[test]
@@ -76,12 +76,12 @@ mod tests {
         let mut sums = Sums::default();
         for (mean, right, whole) in [(0.1_f32, 3, 4.0), (0.2, 1, 2.0)] {
             let loss = Tensor::from(mean).set_requires_grad(true);
-            let shares = vec![share(ACCURACY, right, whole)];
-            sums.add(&loss, Forward { loss_sum: loss.shallow_clone(), shares, tokens: 0 }).unwrap();
+            let ratios = vec![ratio(ACCURACY, right, whole)];
+            sums.add(&loss, Forward { loss_sum: loss.shallow_clone(), ratios, tokens: 0 }).unwrap();
         }
         let read = sums.read(&Tensor::from(0.5_f32)).unwrap();
         assert_eq!((read.loss, read.norm), (f64::from(0.1_f32) + f64::from(0.2_f32), 0.5));
-        assert_eq!(read.shares, [(ACCURACY, 4.0 / 6.0)]);
+        assert_eq!(read.ratios, [(ACCURACY, 4.0 / 6.0)]);
         assert!(Sums::default().read(&Tensor::from(0.5_f32)).is_err());
     }
 
@@ -89,8 +89,8 @@ mod tests {
     fn a_share_of_nothing_is_none() {
         let mut sums = Sums::default();
         let loss = Tensor::from(1.0_f32);
-        let shares = vec![share(ACCURACY, 0, 0.0)];
-        sums.add(&loss, Forward { loss_sum: loss.shallow_clone(), shares, tokens: 0 }).unwrap();
-        assert!(sums.read(&loss).unwrap().shares.is_empty());
+        let ratios = vec![ratio(ACCURACY, 0, 0.0)];
+        sums.add(&loss, Forward { loss_sum: loss.shallow_clone(), ratios, tokens: 0 }).unwrap();
+        assert!(sums.read(&loss).unwrap().ratios.is_empty());
     }
 }

@@ -35,7 +35,7 @@ pub struct Variation {
 
 impl Variation {
     /// Draws for an example, whose image has `source` pixels (width, height) and is trained with `target` pixels.
-    pub fn draw(settings: &Augmentation, place: Place, source: (u32, u32), target: (u32, u32)) -> Self {
+    pub fn draw(settings: &Augmentation, place: DrawKey, source: (u32, u32), target: (u32, u32)) -> Self {
         let mut draws = Draws::new(&[PURPOSE, place.seed, place.epoch, place.example]);
         let crop = settings.random_resized_crop.as_ref().map(|settings| draw_crop(settings, source, &mut draws));
         let mirrored = draws.chance(settings.horizontal_flip);
@@ -90,7 +90,7 @@ impl Variation {
 
 /// What the draws depend on. `example` is the example's number in the data set, not in the epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct DrawKey {
     pub seed: u64,
     pub epoch: u64,
     pub example: u64,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use finetuned::domain::hyperparameters::Augmentation;
 use finetuned::domain::random::mix_all;
 use finetuned_engine::vision::RgbImage;
-use finetuned_engine::vision::augment::{Place, Variation};
+use finetuned_engine::vision::augment::{DrawKey, Variation};
 use finetuned_engine::vision::mix::Mix;
 use finetuned_engine::vision::operation::Operation;
 use finetuned_engine::vision::processor::ImageProcessor;
@@ -274,7 +274,7 @@ fn trained(epoch: u64, example: u64) -> (RgbImage, Vec<f32>) {
     )
     .unwrap();
     let variation =
-        Variation::draw(&everything(), Place { seed: 42, epoch, example }, image.dimensions(), processor.size());
+        Variation::draw(&everything(), DrawKey { seed: 42, epoch, example }, image.dimensions(), processor.size());
     let out = variation.apply(&image, &processor).unwrap();
     let mut values = processor.normalise(&out);
     variation.erase(&mut values, 24);
@@ -302,7 +302,7 @@ fn an_example_is_the_same_in_each_run_and_another_in_each_epoch() {
 #[test]
 fn variations_keep_to_their_settings() {
     let settings = everything();
-    let place = |example| Place { seed: 1, epoch: 0, example };
+    let place = |example| DrawKey { seed: 1, epoch: 0, example };
     let all: Vec<Variation> = (0..400).map(|i| Variation::draw(&settings, place(i), (100, 60), (24, 20))).collect();
     let share = |is: fn(&Variation) -> bool| all.iter().filter(|variation| is(variation)).count();
     for count in [share(|v| v.mirrored), share(|v| v.upside_down), share(|v| v.erased.is_some())] {

@@ -45,7 +45,7 @@ pub(super) async fn check(app: &App, folder: &Folder) -> Result<Checked> {
     answered
 }
 
-async fn ask(app: &App, place: &process::Place, work: &Path) -> Result<Checked> {
+async fn ask(app: &App, place: &process::Premises, work: &Path) -> Result<Checked> {
     let mut command = process::command(&app.config, 1);
     command.args(["check", "model"]);
     let (child, stdin, mut lines) =

@@ -34,7 +34,7 @@ fn bytes(pixels: f64) -> f64 {
 /// Bytes of an image of middling size as it is kept for varied training.
 fn varied(model: &ModelFacts, training: &ExamplesReport) -> f64 {
     let Some(images) = training.images() else { return 0.0 };
-    let middle = |range: super::super::report::Range| 0.5 * (range.min + range.max) as f64;
+    let middle = |range: super::super::report::MinMax| 0.5 * (range.min + range.max) as f64;
     let (width, height) = (middle(images.widths).max(1.0), middle(images.heights).max(1.0));
     let shrunk = (KEPT_SIDE * f64::from(model.image_size) / width.min(height)).min(1.0);
     bytes(width * height * shrunk * shrunk)
@@ -44,11 +44,11 @@ fn varied(model: &ModelFacts, training: &ExamplesReport) -> f64 {
 mod tests {
     use super::{OTHER_PIXELS, TRAINING_PIXELS, kept_pixels};
     use crate::domain::model::ModelFacts;
-    use crate::domain::report::{Contents, DataReport, ImageStatistics, Labels, Range};
+    use crate::domain::report::{Contents, DataReport, ImageStatistics, Labels, MinMax};
 
     fn data(images: u64, side: u64) -> DataReport {
         let mut data = DataReport { held_out: images / 10, ..DataReport::default() };
-        let range = Range { min: side, max: side };
+        let range = MinMax { min: side, max: side };
         data.training.examples = images;
         let images = ImageStatistics { widths: range, heights: range, ..ImageStatistics::default() };
         data.training.contents = Contents::Images { labels: Labels::default(), images };

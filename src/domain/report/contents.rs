@@ -180,12 +180,12 @@ impl Values {
 
 /// The least and the most of something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Range {
+pub struct MinMax {
     pub min: u64,
     pub max: u64,
 }
 
-impl Range {
+impl MinMax {
     /// Takes in a value; `first` says that there was none before.
     pub fn add(&mut self, value: u64, first: bool) {
         self.min = if first { value } else { self.min.min(value) };
@@ -197,16 +197,16 @@ impl Range {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageStatistics {
     /// Widths in pixels, as the images are shown (EXIF orientation applied).
-    pub widths: Range,
+    pub widths: MinMax,
     /// Heights in pixels, likewise.
-    pub heights: Range,
+    pub heights: MinMax,
     /// How the images are written (`jpeg`, `png`, `webp`), and how many each.
     pub formats: BTreeMap<String, u64>,
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Contents, ExamplesReport, LISTED_LABELS, Labels, Lengths, OtherLabels, Range};
+    use super::{Contents, ExamplesReport, LISTED_LABELS, Labels, Lengths, MinMax, OtherLabels};
 
     #[test]
     fn labels_beyond_the_cap_are_counted_only() {
@@ -223,11 +223,11 @@ mod tests {
 
     #[test]
     fn a_range_starts_at_its_first_value() {
-        let mut range = Range::default();
+        let mut range = MinMax::default();
         for (i, value) in [5, 9, 3].into_iter().enumerate() {
             range.add(value, i == 0);
         }
-        assert_eq!(range, Range { min: 3, max: 9 });
+        assert_eq!(range, MinMax { min: 3, max: 9 });
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::contents::{Contents, ExamplesReport, ImageStatistics, Labels, Lengths, OtherLabels, Range, Values};
+use super::contents::{Contents, ExamplesReport, ImageStatistics, Labels, Lengths, MinMax, OtherLabels, Values};
 use super::faults::Faults;
 use super::file::{DataFormat, FileReport, MethodUse, UploadKind};
 
@@ -84,8 +84,8 @@ struct FlatImages<'a> {
     labels: Cow<'a, BTreeMap<String, u64>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     other_labels: Option<OtherLabels>,
-    widths: Range,
-    heights: Range,
+    widths: MinMax,
+    heights: MinMax,
     formats: Cow<'a, BTreeMap<String, u64>>,
     faults: Cow<'a, Faults>,
 }

@@ -8,7 +8,7 @@ mod flat;
 use serde::{Deserialize, Serialize};
 
 pub use contents::{
-    Contents, ExamplesReport, ImageStatistics, LISTED_LABELS, Labels, Lengths, OtherLabels, Range, Values,
+    Contents, ExamplesReport, ImageStatistics, LISTED_LABELS, Labels, Lengths, MinMax, OtherLabels, Values,
 };
 pub use faults::{Fault, Faults, LISTED_FAULTS, Place};
 pub use file::{DataFormat, FileReport, MethodUse, UploadKind};

@@ -183,7 +183,7 @@ async fn with_base(app: &App, job: &Job, mut files: Vec<ModelFile>) -> Result<Ve
 /// Stores every file below `directory` in the run's folder.
 async fn store_files(app: &App, claim: &Claim, part: &str, run: &Path, directory: &Path) -> Result<Vec<ModelFile>> {
     let mut stored = Vec::new();
-    for tree::Found { path, file } in tree::open_all(run, directory).await? {
+    for tree::OpenFile { path, file } in tree::open_all(run, directory).await? {
         let object_key = format!("jobs/{}/{}/{part}/{path}", claim.job.0.simple(), claim.token.0.simple());
         let object = app.store.put_open(&object_key, file).await?;
         stored.push(ModelFile { path, bytes: object.bytes, sha256: object.sha256, object_key });

@@ -16,7 +16,7 @@ const MOST_FILES: usize = 128;
 const DEEPEST: usize = 4;
 
 /// A file that is open, and its path below the folder it was found in.
-pub(super) struct Found {
+pub(super) struct OpenFile {
     pub(super) path: String,
     pub(super) file: File,
 }
@@ -25,7 +25,7 @@ pub(super) struct Found {
 ///
 /// # Errors
 /// It lies elsewhere, is not there, or holds what no trainer makes.
-pub(super) async fn open_all(run: &Path, directory: &Path) -> Result<Vec<Found>> {
+pub(super) async fn open_all(run: &Path, directory: &Path) -> Result<Vec<OpenFile>> {
     let (run, directory) = (run.to_owned(), directory.to_owned());
     blocking(move || {
         let mut found = Vec::new();
@@ -102,7 +102,7 @@ fn path_of(folder: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()))
 }
 
-fn walk(folder: &OwnedFd, prefix: &str, depth: usize, found: &mut Vec<Found>) -> io::Result<()> {
+fn walk(folder: &OwnedFd, prefix: &str, depth: usize, found: &mut Vec<OpenFile>) -> io::Result<()> {
     for entry in fs::read_dir(path_of(folder))? {
         let name = entry?.file_name();
         let shown = Path::new(&name);
@@ -116,7 +116,7 @@ fn walk(folder: &OwnedFd, prefix: &str, depth: usize, found: &mut Vec<Found>) ->
         } else if !meta.is_file() || found.len() == MOST_FILES {
             return Err(refused(shown, "is nothing that a trainer makes"));
         } else {
-            found.push(Found { path, file });
+            found.push(OpenFile { path, file });
         }
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::task::{Batch, Forward, Task};
 use crate::data::loader::BatchLoader;
-use crate::data::source::{Pick, Source, Subset, View};
+use crate::data::source::{BatchSource, Pick, Subset, View};
 use crate::error::{EngineError, Result};
 use crate::nn::Mode;
 use crate::observer::Observer;
@@ -15,7 +15,7 @@ use crate::score::Evaluation;
 const AHEAD: usize = 3;
 
 /// A task whose batches nobody else knows.
-pub trait Steps {
+pub trait AnyTask {
     /// The number of examples in a subset; 0 where the run has none.
     fn size(&self, subset: Subset) -> usize;
 
@@ -42,12 +42,12 @@ pub trait Steps {
 }
 
 /// Batches in the making.
-type Loader<S> = BatchLoader<Pick, <S as Source>::Batch>;
+type Loader<S> = BatchLoader<Pick, <S as BatchSource>::Batch>;
 
 /// A task, and its training batches in the making.
 pub(super) struct Ahead<T: Task> {
     task: T,
-    training: Loader<T::Source>,
+    training: Loader<T::BatchSource>,
 }
 
 impl<T: Task> Ahead<T> {
@@ -60,7 +60,7 @@ impl<T: Task> Ahead<T> {
     }
 }
 
-impl<T: Task> Steps for Ahead<T> {
+impl<T: Task> AnyTask for Ahead<T> {
     fn size(&self, subset: Subset) -> usize {
         self.task.source().size(subset)
     }
@@ -102,13 +102,13 @@ fn pick(subset: Subset, examples: Vec<usize>, view: View) -> Pick {
     Pick { subset, examples, view }
 }
 
-fn loader<S: Source>(source: &Arc<S>) -> Loader<S> {
+fn loader<S: BatchSource>(source: &Arc<S>) -> Loader<S> {
     let (threads, source) = (source.threads(), Arc::clone(source));
     BatchLoader::new(threads, AHEAD, move |pick| source.make(pick))
 }
 
 /// Calls `then` with the batch of each pick, which are made ahead; false if the run shall stop before the last one.
-fn each<S: Source>(
+fn each<S: BatchSource>(
     source: &Arc<S>,
     picks: impl Iterator<Item = Pick>,
     observer: &dyn Observer,
@@ -130,7 +130,7 @@ fn each<S: Source>(
 ///
 /// # Errors
 /// Those of `then`, or an example cannot be read any more.
-pub(super) fn each_plain<S: Source>(
+pub(super) fn each_plain<S: BatchSource>(
     source: &Arc<S>,
     subset: Subset,
     observer: &dyn Observer,

@@ -21,7 +21,7 @@ use crate::domain::run::Devices;
 const ANSWER: Duration = Duration::from_mins(1);
 
 /// Where trainers run.
-pub struct Place {
+pub struct Premises {
     pub devices: Devices,
     users: Users,
     is_fenced: bool,
@@ -34,7 +34,7 @@ pub(super) struct Confinement {
     fence: Option<Fence>,
 }
 
-impl Place {
+impl Premises {
     /// Asks the trainer what the machine offers, as the user and behind the fence that runs will have. Where the usual
     /// user or the fence keeps it from working, runs do without, and the log says so.
     ///
