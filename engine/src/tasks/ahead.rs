@@ -47,7 +47,7 @@ type Loader<S> = BatchLoader<Pick, <S as BatchSource>::Batch>;
 /// A task, and its training batches in the making.
 pub(super) struct Ahead<T: Task> {
     task: T,
-    training: Loader<T::BatchSource>,
+    training: Loader<T::Data>,
 }
 
 impl<T: Task> Ahead<T> {
@@ -55,8 +55,9 @@ impl<T: Task> Ahead<T> {
         Self { training: loader(task.source()), task }
     }
 
-    fn pick(&self, subset: Subset, examples: Vec<usize>, view: View) -> Pick {
-        pick(subset, examples, if self.task.knows(subset) { View::Known } else { view })
+    /// How batches of a subset are seen that need not be seen at all where the task knows what its model makes of them.
+    fn view(&self, subset: Subset, view: View) -> View {
+        if self.task.knows(subset) { View::Known } else { view }
     }
 }
 
@@ -70,7 +71,8 @@ impl<T: Task> AnyTask for Ahead<T> {
     }
 
     fn announce(&mut self, batches: &mut dyn Iterator<Item = Vec<usize>>, epoch: u64) {
-        self.training.extend(batches.map(|examples| self.pick(Subset::Training, examples, View::Epoch(epoch))));
+        let (subset, view) = (Subset::Training, self.view(Subset::Training, View::Epoch(epoch)));
+        self.training.extend(batches.map(|examples| Pick { subset, examples, view }));
     }
 
     fn forward(&mut self, mode: &Mode) -> Result<Forward> {
@@ -89,17 +91,12 @@ impl<T: Task> AnyTask for Ahead<T> {
         }
         let _guard = tch::no_grad_guard();
         let mut outputs = self.task.begin(subset);
-        let picks = self.task.source().groups(subset).into_iter().map(|group| self.pick(subset, group, View::Plain));
-        let seen_all =
-            each(self.task.source(), picks, observer, |batch: Batch<T>| self.task.add(&mut outputs, &batch))?;
+        let (source, view) = (self.task.source(), self.view(subset, View::Plain));
+        let seen_all = each(source, subset, view, observer, |batch: Batch<T>| self.task.add(&mut outputs, &batch))?;
         // How sure the scores are is worked out of the last evaluation alone.
         let intervals = (subset == Subset::Test).then_some(observer);
         Ok(if seen_all { self.task.score(subset, outputs, intervals) } else { None })
     }
-}
-
-fn pick(subset: Subset, examples: Vec<usize>, view: View) -> Pick {
-    Pick { subset, examples, view }
 }
 
 fn loader<S: BatchSource>(source: &Arc<S>) -> Loader<S> {
@@ -107,15 +104,20 @@ fn loader<S: BatchSource>(source: &Arc<S>) -> Loader<S> {
     BatchLoader::new(threads, AHEAD, move |pick| source.make(pick))
 }
 
-/// Calls `then` with the batch of each pick, which are made ahead; false if the run shall stop before the last one.
-fn each<S: BatchSource>(
+/// Calls `then` with each batch of a subset as an evaluation has them, which are made ahead; false if the run shall stop
+/// before the last one.
+///
+/// # Errors
+/// Those of `then`, or an example cannot be read any more.
+pub(super) fn each<S: BatchSource>(
     source: &Arc<S>,
-    picks: impl Iterator<Item = Pick>,
+    subset: Subset,
+    view: View,
     observer: &dyn Observer,
     mut then: impl FnMut(S::Batch) -> Result<()>,
 ) -> Result<bool> {
     let batches = loader(source);
-    batches.extend(picks);
+    batches.extend(source.groups(subset).into_iter().map(|examples| Pick { subset, examples, view }));
     for batch in batches {
         if observer.stop().is_some() {
             return Ok(false);
@@ -124,18 +126,4 @@ fn each<S: BatchSource>(
         then(batch?)?;
     }
     Ok(true)
-}
-
-/// Calls `then` with each batch of a subset as an evaluation sees it; false if the run shall stop before the last one.
-///
-/// # Errors
-/// Those of `then`, or an example cannot be read any more.
-pub(super) fn each_plain<S: BatchSource>(
-    source: &Arc<S>,
-    subset: Subset,
-    observer: &dyn Observer,
-    then: impl FnMut(S::Batch) -> Result<()>,
-) -> Result<bool> {
-    let picks = source.groups(subset).into_iter().map(|group| pick(subset, group, View::Plain));
-    each(source, picks, observer, then)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-use super::ahead::each_plain;
+use super::ahead::each;
 use super::classifying;
 use super::loss::Loss;
 use super::outputs::{Outputs, most_rows};
@@ -155,7 +155,7 @@ impl<I: Inputs, M: FeatureClassifier<I::Packed>> ClassificationTask<I, M> {
     fn compute(&self, subset: Subset, observer: &dyn Observer) -> Result<Option<Tensor>> {
         let _guard = tch::no_grad_guard();
         let (mut rows, mut order) = (Vec::new(), Vec::new());
-        let seen_all = each_plain(&self.source, subset, observer, |batch: LabelledBatch<I::Packed>| {
+        let seen_all = each(&self.source, subset, View::Plain, observer, |batch: LabelledBatch<I::Packed>| {
             if let Some(inputs) = &batch.inputs {
                 rows.push(self.model.features(inputs, self.device, &Mode::eval())?);
             }
@@ -203,7 +203,7 @@ fn places(examples: &[usize], device: Device) -> Result<Tensor> {
 }
 
 impl<I: Inputs, M: FeatureClassifier<I::Packed>> Task for ClassificationTask<I, M> {
-    type BatchSource = Labelled<I>;
+    type Data = Labelled<I>;
     type Outputs<'a>
         = Outputs<'a>
     where

@@ -199,7 +199,7 @@ fn ranking_loss(similarities: &Tensor, own: &Tensor, reduction: Reduction) -> Re
 }
 
 impl Task for EmbeddingTask {
-    type BatchSource = Ranked;
+    type Data = Ranked;
     /// Of each tuple the similarity of anchor and positive, the loss, and whether the positive is the nearest.
     type Outputs<'a> = Vec<(f32, f32, bool)>;
 

@@ -241,7 +241,7 @@ impl MaskedLmTask {
 }
 
 impl Task for MaskedLmTask {
-    type BatchSource = HiddenWords;
+    type Data = HiddenWords;
     /// Of each text the loss summed over its hidden words, how many were right, and how many there are.
     type Outputs<'a> = Vec<(f64, i64, usize)>;
 

@@ -31,14 +31,14 @@ pub struct Ratio {
 
 /// A model with the data of a run, and all that its method adds to the loop.
 pub(super) trait Task {
-    type BatchSource: BatchSource;
+    type Data: BatchSource;
     /// What a model said of the examples that an evaluation has come to so far.
     type Outputs<'a>
     where
         Self: 'a;
 
     /// Where its batches come from.
-    fn source(&self) -> &Arc<Self::BatchSource>;
+    fn source(&self) -> &Arc<Self::Data>;
 
     /// What the loss sum of these training examples counts for, as epoch `epoch` sees them: their number, their words, or
     /// the sum of their weights. It is asked of all batches of a step before the first one is made, so that of these
@@ -76,4 +76,4 @@ pub(super) trait Task {
 }
 
 /// A batch of a task.
-pub(super) type Batch<T> = <<T as Task>::BatchSource as BatchSource>::Batch;
+pub(super) type Batch<T> = <<T as Task>::Data as BatchSource>::Batch;
