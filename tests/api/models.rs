@@ -134,7 +134,26 @@ async fn links_that_lead_out_of_the_folder_are_not_published() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_trained_is_not_imported() {
     let service = Service::api().await;
-    let rows: [(&str, fn(&Path), &str); 17] = [
+    let rows: [(&str, fn(&Path), &str); 19] = [
+        (
+            "a checkpoint of an adapter",
+            |d| {
+                std::fs::remove_file(d.join("model.safetensors")).unwrap();
+                std::fs::create_dir(d.join("adapter")).unwrap();
+                std::fs::write(d.join("adapter/adapter_config.json"), "{}").unwrap();
+            },
+            "Merge both, as with PEFT's merge_and_unload",
+        ),
+        (
+            "a folder of PEFT's",
+            |d| {
+                for name in ["model.safetensors", "config.json"] {
+                    std::fs::remove_file(d.join(name)).unwrap();
+                }
+                std::fs::write(d.join("adapter_config.json"), "{}").unwrap();
+            },
+            "it holds an adapter (adapter_config.json)",
+        ),
         ("no config", |d| std::fs::remove_file(d.join("config.json")).unwrap(), "it has no config.json"),
         (
             "config that is a device without end",

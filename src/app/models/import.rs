@@ -10,7 +10,7 @@ use crate::db::models;
 use crate::domain::Timestamp;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::id::ModelId;
-use crate::domain::model::{Checked, Model, ModelFile, ModelKind, is_base_model_name};
+use crate::domain::model::{ADAPTER_FOLDER, Checked, Model, ModelFile, ModelKind, is_base_model_name};
 use crate::store;
 use crate::telemetry::audit_operator;
 
@@ -33,6 +33,9 @@ pub async fn import(app: &App, directory: &Path, name: &str) -> Result<Imported>
         return Err(Error::invalid("name", message));
     }
     let folder = Folder::read(directory).map_err(|error| unusable(directory, error))?;
+    if is_adapter(directory, &folder) {
+        return Err(unusable(directory, ADAPTER_ALONE));
+    }
     folder.needed("config.json", MAX_CONFIG).map_err(|why| unusable(directory, why))?;
     folder.whole().map_err(|why| unusable(directory, why))?;
     let (family, facts) = match check(app, &folder).await? {
@@ -65,6 +68,17 @@ pub async fn import(app: &App, directory: &Path, name: &str) -> Result<Imported>
     tx.commit().await?;
     audit_operator("import_model", None, name);
     Ok(Imported { model, new: true, skipped })
+}
+
+const ADAPTER_ALONE: &str = "it holds an adapter (adapter_config.json) and not the weights that belong to it. Merge both, as with \
+                             PEFT's merge_and_unload, and import what save_pretrained writes";
+
+/// Whether the folder is one of PEFT's, or a checkpoint of a run that trained an adapter.
+fn is_adapter(directory: &Path, folder: &Folder) -> bool {
+    const WHOLE: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
+    let is_whole = folder.taken.iter().any(|(name, _)| WHOLE.contains(&name.as_str()));
+    let config = "adapter_config.json";
+    !is_whole && (directory.join(config).is_file() || directory.join(ADAPTER_FOLDER).join(config).is_file())
 }
 
 /// The model of that name if it has the very same files.
