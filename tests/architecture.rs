@@ -487,7 +487,7 @@ fn imports_point_down_in_the_source() {
             ("src/api/files.rs", "use super::super::worker::run;"),
             ("src/extra.rs", "fn f() {}"),
             ("src/app/mod.rs", "use crate::{\n    api::Route,\n};"),
-            ("engine/src/nn/mod.rs", "use crate::models::text::TextEncoder;"),
+            ("engine/src/nn/mod.rs", "use crate::models::text::TextBackbone;"),
             ("engine/src/weights.rs", "use super::params::ParamTable;"),
         ],
         &[

@@ -13,14 +13,25 @@ enum Depth {
     Head,
 }
 
+/// What the names of a model's parameters tell of where they stand.
+#[derive(Clone, Copy, Debug)]
+pub struct Anatomy {
+    /// Name of the backbone, which every parameter of it starts with.
+    pub backbone: &'static str,
+    /// Names of the tables of embeddings, below the backbone's.
+    pub embeddings: &'static [&'static str],
+    /// Layers of the backbone, whose names have their numbers.
+    pub layers: u32,
+    /// The last parts of the names of layers that get adapters where nothing else is asked for.
+    pub adapted: &'static [&'static str],
+}
+
 /// What is trained of a model.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// Name of the backbone, which every parameter of it starts with.
-    backbone: String,
+    anatomy: Anatomy,
     freeze: Freeze,
     rate_decay: f64,
-    layers: u32,
     lora: Option<Lora>,
     /// The last parts of the names of layers that get adapters.
     targets: Vec<String>,
@@ -37,28 +48,24 @@ pub static NOTHING: Policy = Policy::uniform(true);
 impl Policy {
     const fn uniform(is_idle: bool) -> Self {
         Self {
-            backbone: String::new(),
+            anatomy: Anatomy { backbone: "", embeddings: &[], layers: 0, adapted: &[] },
             freeze: Freeze::Off(NoneWord::None),
             rate_decay: 1.0,
-            layers: 0,
             lora: None,
             targets: Vec::new(),
             is_idle,
         }
     }
 
-    /// As `h` asks, for a model whose backbone of `layers` layers is called `backbone`; `targets` get the adapters where
-    /// `h` does not say which.
-    pub fn new(h: &Hyperparameters, backbone: &str, layers: u32, targets: &[&str]) -> Self {
+    /// As `h` asks, for a model of this anatomy.
+    pub fn new(h: &Hyperparameters, anatomy: &Anatomy) -> Self {
         let lora = h.tuning.adapter.lora().cloned();
         let named = lora.as_ref().and_then(|lora| lora.target_modules.clone());
-        let targets = named.unwrap_or_else(|| targets.iter().map(|&name| name.to_owned()).collect());
-        let backbone = backbone.to_owned();
+        let targets = named.unwrap_or_else(|| anatomy.adapted.iter().map(|&name| name.to_owned()).collect());
         Self {
-            backbone,
+            anatomy: *anatomy,
             freeze: h.tuning.freeze,
             rate_decay: h.tuning.layerwise_lr_decay,
-            layers,
             lora,
             targets,
             is_idle: false,
@@ -77,8 +84,8 @@ impl Policy {
         // As for ELECTRA (Clark et al. 2020): the head has the full rate, each layer the next one's times the decay.
         let below_head = match depth {
             Depth::Head | Depth::Top => 0,
-            Depth::Layer(layer) => self.layers.saturating_sub(layer),
-            Depth::Embeddings => self.layers + 1,
+            Depth::Layer(layer) => self.anatomy.layers.saturating_sub(layer),
+            Depth::Embeddings => self.anatomy.layers + 1,
         };
         let rate = self.rate_decay.powi(below_head.cast_signed());
         if self.is_idle {
@@ -100,12 +107,12 @@ impl Policy {
     }
 
     fn depth(&self, name: &str) -> Depth {
-        let Some(inside) = name.strip_prefix(&self.backbone).and_then(|rest| rest.strip_prefix('.')) else {
+        let Some(inside) = name.strip_prefix(self.anatomy.backbone).and_then(|rest| rest.strip_prefix('.')) else {
             return Depth::Head;
         };
         if let Some(layer) = inside.split('.').find_map(|part| part.parse().ok()) {
             Depth::Layer(layer)
-        } else if inside.starts_with("embed") {
+        } else if inside.split('.').next().is_some_and(|first| self.anatomy.embeddings.contains(&first)) {
             Depth::Embeddings
         } else {
             Depth::Top
@@ -134,8 +141,8 @@ impl Policy {
     }
 
     /// What the backbone is called.
-    pub fn backbone(&self) -> &str {
-        &self.backbone
+    pub fn backbone(&self) -> &'static str {
+        self.anatomy.backbone
     }
 
     /// The names that adapters go by, as PEFT's `target_modules`.
@@ -156,11 +163,12 @@ fn ends_with_name(module: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{EVERYTHING, NOTHING, Policy};
+    use super::{Anatomy, EVERYTHING, NOTHING, Policy};
     use finetuned::domain::hyperparameters::{Adapter, Freeze, FrozenLayers};
 
     fn policy(freeze: Freeze, rate_decay: f64) -> Policy {
-        Policy { backbone: "bert".to_owned(), freeze, rate_decay, layers: 2, ..EVERYTHING.clone() }
+        let anatomy = Anatomy { backbone: "bert", embeddings: &["embeddings"], layers: 2, adapted: &["query"] };
+        Policy { anatomy, freeze, rate_decay, ..EVERYTHING.clone() }
     }
 
     const NAMES: [&str; 5] = [

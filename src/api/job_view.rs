@@ -12,7 +12,7 @@ use crate::domain::checkpoint::{Checkpoint, MetricRow, Metrics};
 use crate::domain::estimate::Estimate;
 use crate::domain::event::Event;
 use crate::domain::hyperparameters::{Hyperparameters, definitions};
-use crate::domain::job::{DatasetOptions, Job, JobError, JobKind, JobSpec};
+use crate::domain::job::{DatasetOptions, Job, JobError, JobSpec};
 use crate::domain::report::DataReport;
 
 #[derive(Serialize)]
@@ -99,10 +99,7 @@ const TOP_LEVEL: [&str; 3] = ["n_epochs", "batch_size", "learning_rate_multiplie
 /// The method with its hyperparameters, and those alone: the effective values once there are any, until then what was
 /// asked for.
 pub(super) fn method_view(spec: &JobSpec, effective: Option<&Hyperparameters>) -> (Value, Map<String, Value>) {
-    let defined = || {
-        let evaluates = spec.kind == JobKind::Evaluation;
-        definitions(spec.method).filter(move |definition| !evaluates || definition.evaluates)
-    };
+    let defined = || definitions(spec.method).filter(|definition| spec.kind.takes(definition));
     let values = match effective.and_then(|effective| serde_json::to_value(effective).ok()) {
         Some(Value::Object(mut values)) => {
             values.retain(|name, _| defined().any(|definition| definition.name == name));

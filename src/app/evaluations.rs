@@ -40,7 +40,7 @@ pub async fn create(
     request: CreateEvaluation,
     identity: RequestIdentity,
 ) -> Result<Job> {
-    let job = match find_repeated(app, project, &identity).await? {
+    let job = match find_repeated(app, project, JobKind::Evaluation, &identity).await? {
         Some(existing) => existing,
         None => insert(app, project, &check(app, project, request).await?, &identity).await?,
     };

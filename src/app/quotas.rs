@@ -69,18 +69,16 @@ pub(in crate::app) async fn admit_job(
     project: ProjectId,
     kind: JobKind,
 ) -> Result<()> {
-    let used = match kind {
-        // It will store a model.
-        JobKind::Training if limits.stored_bytes > 0 => {
-            let used = projects::stored(&mut *db, project, Quotas::default()).await?;
-            limits.check(Quota::StoredBytes, used.stored_bytes, 1)?;
-            used
-        }
-        _ => Quotas::default(),
+    let used = if kind.stores_model() && limits.stored_bytes > 0 {
+        let used = projects::stored(&mut *db, project, Quotas::default()).await?;
+        limits.check(Quota::StoredBytes, used.stored_bytes, 1)?;
+        used
+    } else {
+        Quotas::default()
     };
     let used = projects::open_jobs(db, project, used).await?;
-    if kind == JobKind::Evaluation {
-        limits.check(Quota::Evaluations, used.evaluations.saturating_sub(1), 1)?;
+    if let Some(quota) = kind.quota() {
+        limits.check(quota, used.get(quota).saturating_sub(1), 1)?;
     }
     limits.check(Quota::QueuedJobs, used.queued_jobs.saturating_sub(1), 1)
 }

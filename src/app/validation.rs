@@ -13,7 +13,7 @@ use crate::db::validation::{self, Taken};
 use crate::db::{self, events, jobs};
 use crate::domain::error::{ErrorKind, Result};
 use crate::domain::event::NewEvent;
-use crate::domain::job::{Job, JobError, JobKind, Move, NotReady, Prepared};
+use crate::domain::job::{Job, JobError, Move, NotReady, Prepared};
 
 /// How often the files of a job are taken up before they are given up.
 const MOST_TRIES: u32 = 5;
@@ -91,13 +91,10 @@ async fn lost(app: &App, taken: &Taken, public_id: &str) {
 
 async fn accept(app: &App, job: &Job, taken: &Taken, prepared: &Prepared) -> Result<()> {
     let report = &prepared.report;
-    let (name, examples) = match (job.spec.kind, &report.test) {
-        (JobKind::Evaluation, Some(test)) => ("Test", test.examples),
-        _ => ("Training", report.training.examples),
-    };
+    let (name, examples) = job.spec.kind.file(report);
     let mut recorded = vec![NewEvent::info(match prepared.labels.len() {
-        0 => format!("{name} file has {examples} examples"),
-        labels => format!("{name} file has {examples} examples with {labels} labels"),
+        0 => format!("{name} has {examples} examples"),
+        labels => format!("{name} has {examples} examples with {labels} labels"),
     })];
     if report.held_out > 0 {
         let message = format!("No validation file: {} training examples are held out for validation", report.held_out);

@@ -85,7 +85,7 @@ fn likely_method(training: &Input) -> anyhow::Result<Method> {
         }
         DataFormat::Csv | DataFormat::Text => false,
     };
-    Ok(Method::default_for(if has_images { Backbone::VisionTransformer } else { Backbone::TextEncoder }))
+    Ok(Method::default_for(if has_images { Backbone::VisionTransformer } else { Backbone::TextTransformer }))
 }
 
 fn show(lines: &mut String, name: &str, report: &ExamplesReport) -> std::fmt::Result {

@@ -143,34 +143,6 @@ pub async fn insert(db: &mut PgConnection, job: &NewJob<'_>) -> Result<bool> {
     Ok(done.rows_affected() > 0)
 }
 
-/// The job that a project made with this idempotency key, and the hash of that request.
-pub async fn find_by_key(db: impl PgExecutor<'_>, project: ProjectId, key: &str) -> Result<Option<(JobId, [u8; 32])>> {
-    let row = sqlx::query!(
-        "select id, request_hash from jobs where project_id = $1 and idempotency_key = $2",
-        project.0,
-        key
-    )
-    .fetch_optional(db)
-    .await?;
-    row.map(|row| Ok((JobId(row.id), super::hash32(&row.request_hash)?))).transpose()
-}
-
-/// The newest job that a project made from the very same request within the last ten minutes.
-pub async fn find_recent(db: impl PgExecutor<'_>, project: ProjectId, hash: [u8; 32]) -> Result<Option<JobId>> {
-    let row = sqlx::query!(
-        r#"
-        select id from jobs
-        where project_id = $1 and request_hash = $2 and created_at > now() - interval '10 minutes'
-        order by id desc limit 1
-        "#,
-        project.0,
-        &hash[..]
-    )
-    .fetch_optional(db)
-    .await?;
-    Ok(row.map(|row| JobId(row.id)))
-}
-
 /// Which jobs a list shows.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {

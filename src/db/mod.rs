@@ -18,6 +18,7 @@ mod pages;
 pub mod projects;
 pub mod queue;
 pub mod readings;
+pub mod requests;
 pub mod validation;
 pub mod workers;
 

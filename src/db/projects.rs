@@ -6,7 +6,7 @@ use super::{signed, unsigned};
 use crate::domain::error::Result;
 use crate::domain::id::ProjectId;
 use crate::domain::job::JobKind;
-use crate::domain::quota::Quotas;
+use crate::domain::quota::{Quota, Quotas};
 
 /// A project as its operator sees it.
 pub struct Account {
@@ -84,12 +84,16 @@ pub async fn open_jobs(db: impl PgExecutor<'_>, project: ProjectId, used: Quotas
         select
             count(*) filter (where status <> 'running') as "queued!",
             count(*) filter (where status = 'running') as "running!",
-            count(*) filter (where kind = $2) as "evaluations!"
+            count(*) filter (where kind = any($2)) as "evaluations!"
         from jobs
         where project_id = $1 and status in ('validating_files', 'queued', 'running', 'paused')
         "#,
         project.0,
-        JobKind::Evaluation.as_str()
+        &JobKind::ALL
+            .into_iter()
+            .filter(|kind| kind.quota() == Some(Quota::Evaluations))
+            .map(|kind| kind.as_str().to_owned())
+            .collect::<Vec<_>>()
     )
     .fetch_one(db)
     .await?;

@@ -1,5 +1,6 @@
 //! The data of a run in memory, its batches, and the order in which examples are seen.
 
+pub mod corpus;
 pub mod examples;
 pub mod images;
 pub mod loader;

@@ -44,7 +44,12 @@ pub(super) fn read<T: DeserializeOwned>(json: &str) -> Result<T> {
 
 /// The error for a field that asks for something that is not built.
 pub(super) fn refuse<T>(field: &str, value: impl Display, supported: &str) -> Result<T> {
-    Err(EngineError::model(format!("config.json: {field} is {value}; supported: {supported}")))
+    Err(EngineError::model(unsupported(field, value, supported)))
+}
+
+/// What such an error says.
+pub(super) fn unsupported(field: &str, value: impl Display, supported: &str) -> String {
+    format!("config.json: {field} is {value}; supported: {supported}")
 }
 
 /// Refuses the first number that is not within its bounds.

@@ -53,8 +53,7 @@ impl TextBase {
 
     /// What is trained of it: adapters go to query and value where nothing else is asked for, as PEFT puts them.
     pub(super) fn policy(&self, spec: &RunSpec) -> Policy {
-        let config = &self.config;
-        super::policy(spec, config.base_prefix(), config.layers(), config.adapted_layers())
+        super::policy(spec, &self.config.anatomy())
     }
 
     /// Builds `model` on it.

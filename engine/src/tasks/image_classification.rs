@@ -82,7 +82,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     };
     let training = part(&all, kept, own.augmentation.clone(), TRAINING_PIXELS);
     let test = test.map(|images| part(&images, everything(&images), Augmentation::default(), OTHER_PIXELS));
-    let policy = super::policy(spec, config.base_prefix(), config.layers(), config.adapted_layers());
+    let policy = super::policy(spec, &config.anatomy());
     let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
     let head = super::head_init(&json, &spec.labels, config.initializer_range());
     let classes = spec.labels.len();

@@ -11,12 +11,11 @@ use super::ahead::Ahead;
 use super::base::TextBase;
 use super::task::{Batch, Forward, Ratio, Task};
 use super::{DataSummary, Loaded};
-use crate::data::examples::partition;
-use crate::data::reader::Examples;
+use crate::data::corpus::Corpus;
 use crate::data::sampler::by_length;
 use crate::data::source::{BatchSource, Pick, Subset, View};
-use crate::data::splits::{Dataset, Splits};
-use crate::data::texts::{Change, Packed, Texts, TextsBuilder, uniform};
+use crate::data::splits::Splits;
+use crate::data::texts::{Change, Packed, uniform};
 use crate::device::ComputeDevice;
 use crate::error::Result;
 use crate::export::{AdapterFiles, ModelFiles};
@@ -25,9 +24,6 @@ use crate::nn::Mode;
 use crate::observer::Observer;
 use crate::params::Placement;
 use crate::score::{Evaluation, Lines};
-use crate::text::TextTokenizer;
-use finetuned::dataset::columns::TEXT_COLUMN;
-use finetuned::dataset::texts;
 use finetuned::domain::estimate::EVALUATION_TOKENS;
 use finetuned::domain::method::masked_lm::Settings;
 use finetuned::domain::metric::guesses::{Guesses, HIDDEN_WORDS};
@@ -37,13 +33,6 @@ use finetuned::domain::run::{DataFile, RunSpec};
 
 /// The epoch that evaluations draw their masks from: the same ones every time.
 const EVALUATION_EPOCH: u64 = u64::MAX;
-
-/// Plain texts, and the lines that they stand on.
-#[derive(Default)]
-struct Corpus {
-    texts: Texts,
-    lines: Vec<u64>,
-}
 
 /// A masked language model and its data.
 struct MaskedLmTask {
@@ -167,31 +156,6 @@ pub(super) fn check(directory: &Path) -> Result<()> {
     let base = TextBase::outline(directory)?;
     base.tokenizer.mask()?;
     base.check(MaskedLm::new)
-}
-
-impl Corpus {
-    fn load(file: &DataFile, param: &'static str, tokenizer: &TextTokenizer, observer: &dyn Observer) -> Result<Self> {
-        let column = file.text_column.as_deref().unwrap_or(TEXT_COLUMN);
-        let (mut texts, mut lines) = (TextsBuilder::new(tokenizer), Vec::new());
-        for text in Examples::open(file, param, observer, |input| texts::read(input, column))? {
-            let text = text?;
-            lines.push(text.line);
-            texts.push(text.text, None)?;
-        }
-        Ok(Self { texts: texts.finish()?, lines })
-    }
-}
-
-impl Dataset for Corpus {
-    fn strata(&self) -> Vec<usize> {
-        vec![0; self.lines.len()]
-    }
-
-    fn partition(self, keep: &[bool]) -> (Self, Self) {
-        let (texts, other_texts) = self.texts.partition(keep);
-        let (lines, other_lines) = partition(self.lines, keep);
-        (Self { texts, lines }, Self { texts: other_texts, lines: other_lines })
-    }
 }
 
 impl HiddenWords {

@@ -9,6 +9,7 @@ mod image_classification;
 mod loss;
 mod masked_lm;
 mod outputs;
+mod ranking;
 
 mod task;
 mod text_classification;
@@ -25,7 +26,7 @@ use crate::error::{EngineError, Result};
 use crate::export::ModelFiles;
 use crate::observer::Observer;
 use crate::params::{Init, LoadReport, ParamTable};
-use crate::policy::Policy;
+use crate::policy::{Anatomy, Policy};
 use finetuned::domain::head::Head;
 use finetuned::domain::method::Method;
 use finetuned::domain::run::RunSpec;
@@ -92,10 +93,9 @@ fn head_init(config_json: &str, labels: &[String], initializer_range: f64) -> In
     if has_head { Init::Normal(initializer_range) } else { Init::Fresh(initializer_range) }
 }
 
-/// What is trained of a model whose backbone of `layers` layers is called `prefix`; adapters go to layers called as in
-/// `adapted` where nothing else is asked for.
-fn policy(spec: &RunSpec, prefix: &str, layers: u32, adapted: &[&str]) -> Policy {
-    let policy = Policy::new(&spec.hyperparameters, prefix, layers, adapted);
+/// What is trained of a model of this anatomy.
+fn policy(spec: &RunSpec, anatomy: &Anatomy) -> Policy {
+    let policy = Policy::new(&spec.hyperparameters, anatomy);
     if spec.training.is_some() { policy } else { policy.idle() }
 }
 

@@ -32,7 +32,7 @@ fn each_family_has_its_own_words() {
     let distil = json!({"model_type": "distilbert", "vocab_size": 9, "dim": 8, "n_layers": 2, "hidden_dim": 16,
         "n_heads": 2, "max_position_embeddings": 512});
     let found = facts(&distil).unwrap();
-    assert_eq!((found.backbone, found.hidden_size, found.layers), (Backbone::TextEncoder, 8, 2));
+    assert_eq!((found.backbone, found.hidden_size, found.layers), (Backbone::TextTransformer, 8, 2));
     let vit = json!({"model_type": "vit", "hidden_size": 8, "num_hidden_layers": 2, "intermediate_size": 16,
         "num_attention_heads": 2, "image_size": 32, "patch_size": 8});
     let found = facts(&vit).unwrap();
@@ -177,7 +177,7 @@ fn numbers_of_any_size_are_refused_by_name_or_can_be_reckoned_with() {
 /// What was imported before there were bounds.
 #[test]
 fn an_estimate_of_any_facts_is_a_number() {
-    for backbone in [Backbone::TextEncoder, Backbone::VisionTransformer, Backbone::Convolutional] {
+    for backbone in [Backbone::TextTransformer, Backbone::VisionTransformer, Backbone::Convolutional] {
         let most = ModelFacts {
             backbone,
             hidden_size: u32::MAX,

@@ -9,7 +9,7 @@ use finetuned_engine::device;
 use finetuned_engine::models::text::{TextClassifier, TextConfig, Tokens};
 use finetuned_engine::nn::Sequences;
 use finetuned_engine::params::{self, Init, ParamTable};
-use finetuned_engine::policy::Policy;
+use finetuned_engine::policy::{Anatomy, Policy};
 use finetuned_engine::weights::{self, Weights};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
@@ -134,10 +134,11 @@ pub fn policy(more: Value) -> Policy {
 }
 
 /// The same for a model whose backbone has this name.
-pub fn policy_for(backbone: &str, more: Value) -> Policy {
+pub fn policy_for(backbone: &'static str, more: Value) -> Policy {
     let spec: Value = serde_json::from_str(include_str!("../../../tests/fixtures/run_spec_v1.json")).unwrap();
     let mut h = spec["hyperparameters"].clone();
     h.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let h: Hyperparameters = serde_json::from_value(h).unwrap();
-    Policy::new(&h, backbone, 2, &["query", "value"])
+    let adapted = &["query", "value"];
+    Policy::new(&h, &Anatomy { backbone, embeddings: &["embeddings"], layers: 2, adapted })
 }

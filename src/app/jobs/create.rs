@@ -38,7 +38,7 @@ pub struct CreateJob {
 /// # Errors
 /// Something in the request is not allowed or does not exist; the error names the field.
 pub async fn create(app: &App, project: ProjectId, request: CreateJob, identity: RequestIdentity) -> Result<Job> {
-    if let Some(existing) = find_repeated(app, project, &identity).await? {
+    if let Some(existing) = find_repeated(app, project, JobKind::Training, &identity).await? {
         return get(app, project, JobKind::Training, &existing.to_string()).await;
     }
     let spec = check(app, project, request).await?;

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use super::moved::told;
 use crate::app::{App, quotas};
 use crate::auth;
-use crate::db::{files, jobs, moves, projects};
+use crate::db::{files, jobs, moves, projects, requests};
 use crate::domain::clip::clipped;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::NewEvent;
 use crate::domain::file::FilePurpose;
 use crate::domain::id::{FileId, JobId, ProjectId};
-use crate::domain::job::{JobSpec, METADATA_KEY_CHARS, METADATA_PAIRS, METADATA_VALUE_CHARS};
+use crate::domain::job::{JobKind, JobSpec, METADATA_KEY_CHARS, METADATA_PAIRS, METADATA_VALUE_CHARS};
 use crate::domain::model::name_tag;
 
 /// How to tell a repeated request from a new one.
@@ -32,18 +32,19 @@ pub struct RequestIdentity {
 pub(in crate::app) async fn find_repeated(
     app: &App,
     project: ProjectId,
+    kind: JobKind,
     identity: &RequestIdentity,
 ) -> Result<Option<JobId>> {
     if let Some(key) = &identity.key {
-        return match jobs::find_by_key(app.db.pool(), project, key).await? {
-            Some((_, hash)) if hash != identity.hash => {
-                Err(Error::new(ErrorKind::Conflict, "This Idempotency-Key was used for a request with another body.")
+        return match requests::find_by_key(app.db.pool(), project, key).await? {
+            Some(found) if (found.kind, found.hash) != (kind, identity.hash) => {
+                Err(Error::new(ErrorKind::Conflict, "This Idempotency-Key was used for another request.")
                     .code("idempotency_key_reused"))
             }
-            found => Ok(found.map(|(id, _)| id)),
+            found => Ok(found.map(|found| found.job)),
         };
     }
-    if identity.is_retry { jobs::find_recent(app.db.pool(), project, identity.hash).await } else { Ok(None) }
+    if identity.is_retry { requests::find_recent(app.db.pool(), project, kind, identity.hash).await } else { Ok(None) }
 }
 
 /// Inserts a job with its first events, or finds the one that the same request made in the meantime.
@@ -70,7 +71,7 @@ pub(in crate::app) async fn insert(
     if !jobs::insert(tx.connection(), &new).await? {
         // Another request with this key was faster.
         drop(tx);
-        return find_repeated(app, project, identity).await?.ok_or_else(|| Error::internal("job vanished"));
+        return find_repeated(app, project, kind, identity).await?.ok_or_else(|| Error::internal("job vanished"));
     }
     quotas::admit_job(tx.connection(), &limits, project, kind).await?;
     let mut created = vec![NewEvent::info(format!("{}: {}", kind.created(), kind.public_id(id)))];

@@ -2,7 +2,6 @@
 
 use serde_json::{Map, Value};
 
-use super::super::backbone::Backbone;
 use super::super::error::{Error, Result};
 use super::super::method::{Method, ProblemType};
 use super::super::metric;
@@ -110,16 +109,10 @@ fn rounded(number: f64) -> f64 {
     format!("{number:.11e}").parse().unwrap_or(number)
 }
 
-/// The peak rate at which a model fine-tunes well: for transformers 5e-5 at BERT-base's width of 768 and more for
-/// narrower ones, in inverse proportion to the square of the width; for residual networks 1e-3. Adapters take ten times
-/// as much, a head alone twenty times.
+/// The peak rate at which a model fine-tunes well. Adapters take ten times as much as the whole of it, a head alone twenty
+/// times.
 fn base_learning_rate(subject: Subject<'_>, values: &Map<String, Value>) -> f64 {
-    let whole = if subject.facts.backbone == Backbone::Convolutional {
-        1e-3
-    } else {
-        let ratio = 768.0 / f64::from(subject.facts.hidden_size.max(1));
-        (5e-5 * ratio * ratio).clamp(1e-6, 1e-3)
-    };
+    let whole = subject.facts.backbone.usual_learning_rate(subject.facts.hidden_size);
     let given = |name: &str| values.get(name).is_some_and(|value| value != "none");
     if values.get("freeze").is_some_and(|freeze| freeze == "backbone") {
         (20.0 * whole).min(1e-2)

@@ -4,7 +4,10 @@ use std::str::FromStr;
 
 use super::super::clip::clipped;
 use super::super::error::{Error, ErrorKind};
+use super::super::hyperparameters::Definition;
 use super::super::id::{EvaluationId, JobId, parse};
+use super::super::quota::Quota;
+use super::super::report::DataReport;
 
 /// What a job is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +28,14 @@ struct About {
     missing: (&'static str, &'static str),
     created: &'static str,
     completed: &'static str,
+    /// What people call the file that it is about, at the start of a sentence, and how many examples that has.
+    file: (&'static str, fn(&DataReport) -> u64),
+    /// Whether a run stores a model.
+    stores_model: bool,
+    /// What one of it counts against, besides the quotas of all jobs.
+    quota: Option<Quota>,
+    /// Whether all hyperparameters of its method are its own, or those of evaluations alone.
+    trains: bool,
 }
 
 impl JobKind {
@@ -41,6 +52,10 @@ impl JobKind {
                 missing: ("fine tune", "fine_tune_not_found"),
                 created: "Created fine-tuning job",
                 completed: "The job has successfully completed",
+                file: ("Training file", |report| report.training.examples),
+                stores_model: true,
+                quota: None,
+                trains: true,
             },
             Self::Evaluation => &About {
                 word: "evaluation",
@@ -50,6 +65,10 @@ impl JobKind {
                 missing: ("evaluation", "evaluation_not_found"),
                 created: "Created evaluation",
                 completed: "The evaluation has successfully completed",
+                file: ("Test file", |report| report.test.as_ref().map_or(0, |test| test.examples)),
+                stores_model: false,
+                quota: Some(Quota::Evaluations),
+                trains: false,
             },
         }
     }
@@ -93,6 +112,27 @@ impl JobKind {
     /// What is told of it when it is created.
     pub fn created(self) -> &'static str {
         self.about().created
+    }
+
+    /// What people call the file that a job of this kind is about, at the start of a sentence, and its examples.
+    pub fn file(self, report: &DataReport) -> (&'static str, u64) {
+        let (name, examples) = self.about().file;
+        (name, examples(report))
+    }
+
+    /// Whether a run stores a model.
+    pub fn stores_model(self) -> bool {
+        self.about().stores_model
+    }
+
+    /// What one of it counts against, besides the quotas of all jobs.
+    pub fn quota(self) -> Option<Quota> {
+        self.about().quota
+    }
+
+    /// Whether a job of this kind has this hyperparameter of its method.
+    pub fn takes(self, definition: &Definition) -> bool {
+        self.about().trains || definition.evaluates
     }
 
     /// What is told of it when it has succeeded.

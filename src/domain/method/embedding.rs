@@ -30,7 +30,7 @@ const OWN: &[Definition] = &[MAX_SEQUENCE_LENGTH, TOKEN_DROPOUT, TOKEN_MASKING, 
 
 pub(super) const CARD: Card = Card {
     name: "embedding",
-    backbones: &[Backbone::TextEncoder],
+    backbones: &[Backbone::TextTransformer],
     class_ending: None,
     learns_labels: false,
     own: OWN,

@@ -39,7 +39,7 @@ const OWN: &[Definition] = &[MAX_SEQUENCE_LENGTH, MLM_PROBABILITY, WHOLE_WORD_MA
 
 pub(super) const CARD: Card = Card {
     name: "masked_lm",
-    backbones: &[Backbone::TextEncoder],
+    backbones: &[Backbone::TextTransformer],
     class_ending: Some("ForMaskedLM"),
     learns_labels: false,
     own: OWN,

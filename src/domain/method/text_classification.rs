@@ -37,7 +37,7 @@ const OWN: &[Definition] =
 
 pub(super) const CARD: Card = Card {
     name: "text_classification",
-    backbones: &[Backbone::TextEncoder],
+    backbones: &[Backbone::TextTransformer],
     class_ending: Some("ForSequenceClassification"),
     learns_labels: true,
     own: OWN,

@@ -7,9 +7,11 @@ use tch::Tensor;
 use super::super::config::{self, number};
 use super::super::heads::Step;
 use super::Tokens;
+use super::pooling::Pooling;
 use crate::error::{EngineError, Result};
-use crate::nn::{Embedding, Hidden, Mode};
-use crate::params::Builder;
+use crate::nn::{Embedding, Hidden, Linear, Mode};
+use crate::params::{Builder, Init};
+use crate::policy::Anatomy;
 use finetuned::domain::backbone::Backbone;
 use finetuned::domain::model::ModelFacts;
 
@@ -33,18 +35,19 @@ pub struct TextConfig {
     pub(super) adapted: &'static [&'static str],
     /// Whether it tells segments apart.
     pub(super) has_token_types: bool,
-    /// Whether the output layer of a masked language model is the word table.
-    pub(super) has_tied_words: bool,
+    /// What the tables of embeddings below the layers are called, below the prefix.
+    pub(super) embeddings: &'static [&'static str],
     pub(super) classification: ClassificationHead,
-    pub(super) words: WordHead,
+    /// What a masked language model puts upon it, or why it is none.
+    pub(super) words: std::result::Result<WordHead, String>,
     pub(super) encoder: MakeEncoder,
 }
 
 /// Builds the encoder at a path of a checkpoint.
-pub(super) type MakeEncoder = Box<dyn Fn(&Builder<'_, '_>) -> Result<Box<dyn TextEncoder>>>;
+pub(super) type MakeEncoder = Box<dyn Fn(&Builder<'_, '_>) -> Result<Box<dyn TextBackbone>>>;
 
 /// An encoder of any family.
-pub trait TextEncoder {
+pub trait TextBackbone {
     /// The last hidden states of all tokens, `[T, D]`, or of those at `rows` (int64 `[R]`) alone, `[R, D]`.
     ///
     /// Where only some are asked for, the last layer transforms them alone; its attention still sees every token, and
@@ -56,26 +59,16 @@ pub trait TextEncoder {
 }
 
 /// How one hidden state per sequence becomes logits, as in Transformers' `…ForSequenceClassification`.
-#[derive(Clone, Debug)]
 pub(super) struct ClassificationHead {
     pub pooling: Pooling,
-    /// Steps that are part of the encoder's own checkpoint.
+    /// Steps that are part of the backbone's own checkpoint.
     pub pooler: Vec<Step>,
     pub steps: Vec<Step>,
-    /// Path of the output layer.
-    pub output: &'static str,
+    pub output: MakeOutput,
 }
 
-/// Which hidden state stands for a sequence.
-#[derive(Clone, Copy, Debug, Default, serde::Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Pooling {
-    /// That of the first token.
-    #[default]
-    Cls,
-    /// The mean over its tokens.
-    Mean,
-}
+/// Builds the output layer at the root of a checkpoint: from the backbone's width to so many outputs.
+pub(super) type MakeOutput = fn(&Builder<'_, '_>, i64, i64, Init) -> Result<Linear>;
 
 /// What stands before the word table in Transformers' `…ForMaskedLM`.
 #[derive(Clone, Debug)]
@@ -83,6 +76,13 @@ pub(super) struct WordHead {
     pub steps: Vec<Step>,
     /// Path of the bias that words have, if they have one.
     pub bias: Option<&'static str>,
+}
+
+impl WordHead {
+    /// This one, if the output layer is the word table, as it must be.
+    pub(super) fn if_tied(self, tie_word_embeddings: bool) -> std::result::Result<Self, String> {
+        if tie_word_embeddings { Ok(self) } else { Err(config::unsupported("tie_word_embeddings", false, "true")) }
+    }
 }
 
 /// What a model is for, as far as its class in Transformers goes.
@@ -108,7 +108,7 @@ impl TextConfig {
     ///
     /// # Errors
     /// A tensor is missing or has another shape.
-    pub fn encoder(&self, root: &Builder<'_, '_>) -> Result<Box<dyn TextEncoder>> {
+    pub fn encoder(&self, root: &Builder<'_, '_>) -> Result<Box<dyn TextBackbone>> {
         (self.encoder)(&root.at(self.prefix))
     }
 
@@ -127,14 +127,14 @@ impl TextConfig {
         self.max_tokens
     }
 
-    /// Layers of the encoder.
-    pub fn layers(&self) -> u32 {
-        number(self.layers)
-    }
-
-    /// The layers that get adapters where nothing else is asked for.
-    pub fn adapted_layers(&self) -> &'static [&'static str] {
-        self.adapted
+    /// What its names tell of where a parameter stands.
+    pub fn anatomy(&self) -> Anatomy {
+        Anatomy {
+            backbone: self.prefix,
+            embeddings: self.embeddings,
+            layers: number(self.layers),
+            adapted: self.adapted,
+        }
     }
 
     /// Standard deviation of new weights.
@@ -178,10 +178,10 @@ impl TextConfig {
     /// See [`ModelConfig::facts`](crate::models::ModelConfig::facts).
     pub fn facts(&self) -> ModelFacts {
         ModelFacts {
-            backbone: Backbone::TextEncoder,
+            backbone: Backbone::TextTransformer,
             hidden_size: number(self.hidden_size),
             max_positions: number(self.max_tokens),
-            layers: self.layers(),
+            layers: number(self.layers),
             intermediate_size: number(self.intermediate_size),
             vocab_size: number(self.vocab_size),
             ..ModelFacts::default()

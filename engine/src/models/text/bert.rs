@@ -13,12 +13,13 @@ use super::super::config::{
     gelu, read, refuse, tanh,
 };
 use super::super::heads::Step;
-use super::architecture::{ClassificationHead, Pooling, TextConfig, WordHead};
+use super::architecture::{ClassificationHead, MakeOutput, TextConfig, WordHead};
+use super::pooling;
 use super::post_norm::{Embeddings, Layer, PostNormEncoder};
 use super::relative::{BUCKETS, RelativeBias};
 use crate::error::{EngineError, Result};
 use crate::nn::{Embedding, Heads, LayerNorm, Linear};
-use crate::params::Builder;
+use crate::params::{Builder, Init};
 
 /// Which of them.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -89,11 +90,19 @@ pub(super) fn parse(json: &str) -> Result<TextConfig> {
         initializer_range: config.initializer_range,
         adapted: if config.model_type == BertFamily::Mpnet { &["q", "v"] } else { &["query", "value"] },
         has_token_types: config.type_vocab_size > 1,
-        has_tied_words: config.tie_word_embeddings,
+        embeddings: &["embeddings"],
         classification: config.classification_head(),
-        words: config.word_head()?,
+        words: config.word_head()?.if_tied(config.tie_word_embeddings),
         encoder: Box::new(move |path| Ok(Box::new(encoder(path, &config)?))),
     })
+}
+
+fn bert_output(root: &Builder<'_, '_>, width: i64, outputs: i64, init: Init) -> Result<Linear> {
+    Linear::with_init(&root.at("classifier"), width, outputs, init)
+}
+
+fn roberta_output(root: &Builder<'_, '_>, width: i64, outputs: i64, init: Init) -> Result<Linear> {
+    Linear::with_init(&root.at("classifier.out_proj"), width, outputs, init)
 }
 
 impl BertConfig {
@@ -145,14 +154,14 @@ impl BertConfig {
         let dropout = self.classifier_dropout.unwrap_or(self.hidden_dropout_prob);
         let dense = |path| vec![Step::Linear { path, has_bias: true }, Step::Activation(tanh)];
         let (pooler, steps, output) = if self.model_type == BertFamily::Bert {
-            (dense("bert.pooler.dense"), vec![Step::Dropout(dropout)], "classifier")
+            (dense("bert.pooler.dense"), vec![Step::Dropout(dropout)], bert_output as MakeOutput)
         } else {
             let mut steps = dense("classifier.dense");
             steps.insert(0, Step::Dropout(dropout));
             steps.push(Step::Dropout(dropout));
-            (Vec::new(), steps, "classifier.out_proj")
+            (Vec::new(), steps, roberta_output as MakeOutput)
         };
-        ClassificationHead { pooling: Pooling::Cls, pooler, steps, output }
+        ClassificationHead { pooling: pooling::first, pooler, steps, output }
     }
 
     /// RoBERTa's and MPNet's head has GELU whatever its encoder has.

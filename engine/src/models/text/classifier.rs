@@ -6,8 +6,8 @@ use std::path::Path;
 use tch::{Kind, Tensor};
 
 use super::super::heads::Steps;
-use super::architecture::Pooling;
-use super::{TextConfig, TextEncoder, Tokens};
+use super::pooling::Pooling;
+use super::{TextBackbone, TextConfig, Tokens};
 use crate::error::Result;
 use crate::nn::{Linear, Mode};
 use crate::params::{self, Builder, Init, LoadReport, ParamTable, Placement};
@@ -15,7 +15,7 @@ use crate::weights::Weights;
 
 /// An encoder with a classification head.
 pub struct TextClassifier {
-    encoder: Box<dyn TextEncoder>,
+    encoder: Box<dyn TextBackbone>,
     pooling: Pooling,
     /// Part of the encoder's own checkpoint.
     pooler: Steps,
@@ -51,20 +51,13 @@ impl TextClassifier {
         let encoder = config.encoder(root)?;
         let pooler = Steps::new(root, &plan.pooler, width, fresh)?;
         let steps = Steps::new(root, &plan.steps, width, fresh)?;
-        let output = Linear::with_init(&root.at(plan.output), width, outputs, head)?;
+        let output = (plan.output)(root, width, outputs, head)?;
         Ok(Self { encoder, pooling: plan.pooling, pooler, steps, output, compute: root.compute() })
     }
 
     /// What the head reads of each sequence: `[S, D]` in the compute type.
     pub fn features(&self, tokens: &Tokens, mode: &Mode) -> Result<Tensor> {
-        let sequences = &tokens.sequences;
-        let pooled = match self.pooling {
-            Pooling::Mean => {
-                let hidden = self.encoder.hidden(tokens, None, mode)?;
-                sequences.mean(&hidden.wide)?.f_to_kind(self.compute)?
-            }
-            Pooling::Cls => self.encoder.hidden(tokens, Some(&sequences.first), mode)?.low,
-        };
+        let pooled = (self.pooling)(self.encoder.as_ref(), tokens, self.compute, mode)?;
         self.pooler.forward(&pooled, mode)
     }
 

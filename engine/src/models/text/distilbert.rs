@@ -8,7 +8,8 @@ use super::super::config::{
     read, relu,
 };
 use super::super::heads::Step;
-use super::architecture::{ClassificationHead, Pooling, TextConfig, WordHead};
+use super::architecture::{ClassificationHead, TextConfig, WordHead};
+use super::pooling;
 use super::post_norm::{Embeddings, Layer, PostNormEncoder};
 use crate::error::Result;
 use crate::nn::{Embedding, Heads, LayerNorm, Linear};
@@ -74,12 +75,12 @@ pub(super) fn parse(json: &str) -> Result<TextConfig> {
         initializer_range: config.initializer_range,
         adapted: &["q_lin", "v_lin"],
         has_token_types: false,
-        has_tied_words: config.tie_word_embeddings,
+        embeddings: &["embeddings"],
         classification: ClassificationHead {
-            pooling: Pooling::Cls,
+            pooling: pooling::first,
             pooler: Vec::new(),
             steps: vec![dense("pre_classifier"), Step::Activation(relu), Step::Dropout(config.seq_classif_dropout)],
-            output: "classifier",
+            output: |root, width, outputs, init| Linear::with_init(&root.at("classifier"), width, outputs, init),
         },
         words: WordHead {
             steps: vec![
@@ -88,7 +89,8 @@ pub(super) fn parse(json: &str) -> Result<TextConfig> {
                 Step::Norm { path: "vocab_layer_norm", eps: NORM_EPS, has_bias: true },
             ],
             bias: Some("vocab_projector.bias"),
-        },
+        }
+        .if_tied(config.tie_word_embeddings),
         encoder: Box::new(move |path| Ok(Box::new(encoder(path, &config)?))),
     })
 }

@@ -2,14 +2,14 @@
 
 use tch::Tensor;
 
-use super::{TextConfig, TextEncoder, Tokens};
+use super::{TextBackbone, TextConfig, Tokens};
 use crate::error::Result;
 use crate::nn::Mode;
 use crate::params::Builder;
 
 /// An encoder whose output is one vector per text. A pooler of the base model is no part of it, nor of what is saved.
 pub struct TextEmbedder {
-    encoder: Box<dyn TextEncoder>,
+    encoder: Box<dyn TextBackbone>,
 }
 
 impl TextEmbedder {

@@ -2,17 +2,16 @@
 
 use tch::{Kind, Tensor};
 
-use super::super::config::refuse;
 use super::super::heads::Steps;
-use super::{TextConfig, TextEncoder, Tokens};
-use crate::error::Result;
+use super::{TextBackbone, TextConfig, Tokens};
+use crate::error::{EngineError, Result};
 use crate::nn::Mode;
 use crate::params::{Builder, Init};
 
 /// An encoder with a head that guesses words. The output layer is tied to the word table: one parameter, saved under
 /// the table's name, whose gradient is the sum of both uses.
 pub struct MaskedLm {
-    encoder: Box<dyn TextEncoder>,
+    encoder: Box<dyn TextBackbone>,
     steps: Steps,
     bias: Option<Tensor>,
 }
@@ -21,15 +20,13 @@ impl MaskedLm {
     /// The model at the root of a checkpoint; whatever of its head a checkpoint lacks starts anew.
     ///
     /// # Errors
-    /// The config unties the output layer, or a tensor of the encoder is missing or has another shape.
+    /// The family has no such head, the config unties its output layer, or a tensor of the encoder is missing or has another shape.
     pub fn new(root: &Builder<'_, '_>, config: &TextConfig) -> Result<Self> {
-        if !config.has_tied_words {
-            return refuse("tie_word_embeddings", false, "true");
-        }
+        let head = config.words.as_ref().map_err(EngineError::model)?;
         let encoder = config.encoder(root)?;
         let fresh = Init::Normal(config.initializer_range);
-        let steps = Steps::new(root, &config.words.steps, config.hidden_size, fresh)?;
-        let bias = config.words.bias.map(|path| root.matrix(path, &[config.vocab_size], Init::Zeros)).transpose()?;
+        let steps = Steps::new(root, &head.steps, config.hidden_size, fresh)?;
+        let bias = head.bias.map(|path| root.matrix(path, &[config.vocab_size], Init::Zeros)).transpose()?;
         Ok(Self { encoder, steps, bias })
     }
 

@@ -8,12 +8,13 @@ mod embedder;
 mod masked_lm;
 mod modernbert;
 mod modernbert_config;
+mod pooling;
 mod post_norm;
 mod relative;
 
 use tch::Tensor;
 
-pub use architecture::{TextConfig, TextEncoder, TextTask};
+pub use architecture::{TextBackbone, TextConfig, TextTask};
 pub use classifier::TextClassifier;
 pub use embedder::TextEmbedder;
 pub use masked_lm::MaskedLm;
@@ -39,7 +40,7 @@ pub(super) fn families() -> impl Iterator<Item = &'static str> {
     FAMILIES.iter().map(|(family, _)| *family)
 }
 
-/// The `config.json` of this family; None if it is no text encoder's.
+/// The `config.json` of this family; None if it is none of texts.
 pub(super) fn parse(family: &str, json: &str) -> Option<Result<TextConfig>> {
     FAMILIES.iter().find(|(known, _)| *known == family).map(|(_, parse)| parse(json))
 }

@@ -8,7 +8,7 @@ use super::super::config::{Activation, activation};
 use super::super::heads::Step;
 use super::architecture::{ClassificationHead, TextConfig, WordHead};
 use super::modernbert_config::{LayerType, ModernBertConfig};
-use super::{TextEncoder, Tokens};
+use super::{TextBackbone, Tokens};
 use crate::error::Result;
 use crate::nn::{Embedding, Heads, Hidden, LayerNorm, Linear, Mode, Rotary, Rotation, Seen, functional};
 use crate::params::{Builder, Init};
@@ -32,14 +32,15 @@ pub(super) fn parse(json: &str) -> Result<TextConfig> {
         initializer_range: config.initializer_range,
         adapted: &["Wqkv"],
         has_token_types: false,
-        has_tied_words: config.tie_word_embeddings,
+        embeddings: &["embeddings"],
         classification: ClassificationHead {
-            pooling: config.classifier_pooling,
+            pooling: config.classifier_pooling.pooling(),
             pooler: Vec::new(),
             steps: [transform.as_slice(), &[Step::Dropout(config.classifier_dropout)]].concat(),
-            output: "classifier",
+            output: |root, width, outputs, init| Linear::with_init(&root.at("classifier"), width, outputs, init),
         },
-        words: WordHead { steps: transform, bias: config.decoder_bias.then_some("decoder.bias") },
+        words: WordHead { steps: transform, bias: config.decoder_bias.then_some("decoder.bias") }
+            .if_tied(config.tie_word_embeddings),
         encoder: Box::new(move |path| Ok(Box::new(ModernBert::new(path, &config)?))),
     })
 }
@@ -149,7 +150,7 @@ impl ModernBert {
     }
 }
 
-impl TextEncoder for ModernBert {
+impl TextBackbone for ModernBert {
     fn hidden(&self, tokens: &Tokens, rows: Option<&Tensor>, mode: &Mode) -> Result<Hidden> {
         let (global, local) = (self.global.at(&tokens.positions)?, self.local.at(&tokens.positions)?);
         let embedded = self.norm.forward(&self.words.forward(&tokens.ids)?)?;

@@ -6,7 +6,7 @@ use super::super::config::{
     INNER_WIDTH, LAYERS, POSITIONS, WIDTH, WORDS, activation, check_dropouts, check_heads, check_numbers, default,
     read, refuse,
 };
-use super::architecture::Pooling;
+use super::pooling::{self, Pooling};
 use crate::error::Result;
 
 /// The fields of `config.json` that the encoder and its heads read.
@@ -54,7 +54,7 @@ pub(super) struct ModernBertConfig {
     #[serde(default = "default::yes")]
     pub decoder_bias: bool,
     #[serde(default)]
-    pub classifier_pooling: Pooling,
+    pub classifier_pooling: ClassifierPooling,
     #[serde(default)]
     pub classifier_dropout: f64,
     #[serde(default)]
@@ -63,6 +63,24 @@ pub(super) struct ModernBertConfig {
     pub classifier_activation: String,
     #[serde(default = "default::yes")]
     pub tie_word_embeddings: bool,
+}
+
+/// Which hidden state the classifier reads.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ClassifierPooling {
+    #[default]
+    Cls,
+    Mean,
+}
+
+impl ClassifierPooling {
+    pub(super) fn pooling(self) -> Pooling {
+        match self {
+            Self::Cls => pooling::first,
+            Self::Mean => pooling::mean,
+        }
+    }
 }
 
 /// How far a layer's attention reaches.

@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::super::config::Activation;
 use super::relative::RelativeBias;
-use super::{TextEncoder, Tokens};
+use super::{TextBackbone, Tokens};
 use crate::error::Result;
 use crate::nn::{Embedding, Heads, Hidden, LayerNorm, Linear, Mode, Seen, Sequences, functional};
 
@@ -82,7 +82,7 @@ pub(super) struct PostNormEncoder {
     pub compute: Kind,
 }
 
-impl TextEncoder for PostNormEncoder {
+impl TextBackbone for PostNormEncoder {
     fn hidden(&self, tokens: &Tokens, rows: Option<&Tensor>, mode: &Mode) -> Result<Hidden> {
         let mut x = self.embeddings.forward(tokens, self.compute, mode)?;
         let bias = self.relative_bias.as_ref().map(|bias| bias.forward(&tokens.sequences)).transpose()?;

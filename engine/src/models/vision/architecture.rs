@@ -10,6 +10,7 @@ use super::super::config::{self, number};
 use crate::error::Result;
 use crate::nn::Mode;
 use crate::params::Builder;
+use crate::policy::Anatomy;
 use crate::weights::Weights;
 use finetuned::domain::backbone::Backbone;
 use finetuned::domain::model::ModelFacts;
@@ -36,7 +37,9 @@ pub struct VisionConfig {
     pub(super) channels: i64,
     /// Values that training keeps of one image until backward has used them.
     pub(super) values_per_image: u64,
-    /// The layers that get adapters where nothing else is asked for, as in PEFT.
+    /// What the tables of embeddings below the layers are called, below the prefix.
+    pub(super) embeddings: &'static [&'static str],
+    /// The layers that get adapters where nothing else is asked for, as in PEFT; none of a ResNet's could.
     pub(super) adapted: &'static [&'static str],
     /// The standard deviation of a new classifier's weight.
     pub(super) initializer_range: f64,
@@ -97,14 +100,14 @@ impl VisionConfig {
         self.channels
     }
 
-    /// Layers of the encoder, or stages of a ResNet.
-    pub fn layers(&self) -> u32 {
-        number(self.layers)
-    }
-
-    /// The layers that get adapters where nothing else is asked for; a ResNet has none that could.
-    pub fn adapted_layers(&self) -> &'static [&'static str] {
-        self.adapted
+    /// What its names tell of where a parameter stands.
+    pub fn anatomy(&self) -> Anatomy {
+        Anatomy {
+            backbone: self.prefix,
+            embeddings: self.embeddings,
+            layers: number(self.layers),
+            adapted: self.adapted,
+        }
     }
 
     /// The name of a module in Transformers for the one that it has in files, where those differ.
@@ -141,7 +144,7 @@ impl VisionConfig {
         ModelFacts {
             backbone: self.backbone,
             hidden_size: number(self.hidden_size),
-            layers: self.layers(),
+            layers: number(self.layers),
             intermediate_size: u32::try_from(self.intermediate_size).unwrap_or(0),
             image_size: self.usual_side(),
             values_per_image: self.values_per_image,

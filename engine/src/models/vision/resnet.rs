@@ -69,6 +69,7 @@ pub(super) fn parse(json: &str) -> Result<VisionConfig> {
         image_size: None,
         channels: config.num_channels,
         values_per_image: kept.sum(),
+        embeddings: &["embedder"],
         adapted: &[],
         // Transformers leaves `torch.nn.Linear`'s own uniform distribution between ±1/√D; this is its deviation.
         initializer_range: (3.0 * hidden_size as f64).sqrt().recip(),

@@ -74,6 +74,7 @@ fn parse(
         image_size: Some(config.image_size),
         channels: config.num_channels,
         values_per_image: tokens * config.num_hidden_layers.unsigned_abs() * of_token,
+        embeddings: &["embeddings"],
         adapted: &["query", "value"],
         initializer_range: config.initializer_range,
         classifier: "classifier",

@@ -1,0 +1,53 @@
+//! Plain texts in memory.
+
+use super::examples::partition;
+use super::reader::Examples;
+use super::splits::Dataset;
+use super::texts::{Texts, TextsBuilder};
+use crate::error::Result;
+use crate::observer::Observer;
+use crate::text::TextTokenizer;
+use finetuned::dataset::columns::TEXT_COLUMN;
+use finetuned::dataset::texts;
+use finetuned::domain::run::DataFile;
+
+/// Plain texts, and the lines that they stand on.
+#[derive(Default)]
+pub struct Corpus {
+    pub texts: Texts,
+    pub lines: Vec<u64>,
+}
+
+impl Corpus {
+    /// Reads and tokenises a file of texts.
+    ///
+    /// # Errors
+    /// The file is not as it was when the job was validated.
+    pub fn load(
+        file: &DataFile,
+        param: &'static str,
+        tokenizer: &TextTokenizer,
+        observer: &dyn Observer,
+    ) -> Result<Self> {
+        let column = file.text_column.as_deref().unwrap_or(TEXT_COLUMN);
+        let (mut texts, mut lines) = (TextsBuilder::new(tokenizer), Vec::new());
+        for text in Examples::open(file, param, observer, |input| texts::read(input, column))? {
+            let text = text?;
+            lines.push(text.line);
+            texts.push(text.text, None)?;
+        }
+        Ok(Self { texts: texts.finish()?, lines })
+    }
+}
+
+impl Dataset for Corpus {
+    fn strata(&self) -> Vec<usize> {
+        vec![0; self.lines.len()]
+    }
+
+    fn partition(self, keep: &[bool]) -> (Self, Self) {
+        let (texts, other_texts) = self.texts.partition(keep);
+        let (lines, other_lines) = partition(self.lines, keep);
+        (Self { texts, lines }, Self { texts: other_texts, lines: other_lines })
+    }
+}
