@@ -130,6 +130,10 @@ impl Policy {
         if self.lora.is_none() {
             return Ok(());
         }
+        if self.targets.is_empty() {
+            let message = "this model has no layers that take adapters".to_owned();
+            return Err(EngineError::Hyperparameter { name: "adapter", message });
+        }
         let modules: Vec<&str> = modules.collect();
         match self.targets.iter().find(|target| !modules.iter().any(|module| ends_with_name(module, target))) {
             None => Ok(()),
@@ -218,6 +222,9 @@ mod tests {
         assert!(policy.of("bert.encoder.layer.0.attention.self.query.lora_A.weight").0);
         let error = policy.check_adapters(std::iter::once("a.query")).unwrap_err();
         assert!(error.to_string().contains("output.dense"), "{error}");
+        // Where there are no targets nothing would be adapted, in silence.
+        let error = Policy { targets: Vec::new(), ..policy.clone() }.check_adapters(std::iter::once("a.query"));
+        assert!(error.unwrap_err().to_string().contains("no layers that take adapters"));
         // Part of a name is none.
         let policy = Policy { targets: vec!["query".to_owned(), "uery".to_owned()], ..policy };
         let error = policy.check_adapters(std::iter::once("a.query")).unwrap_err();

@@ -229,16 +229,22 @@ impl Change for TokenNoise {
         let draw = |place: usize, what: u64| {
             uniform(&[self.seed.cast_unsigned(), self.epoch, index as u64, place as u64, what])
         };
-        let noisy = ids.iter().zip(words).enumerate().filter_map(|(place, (&id, &word))| {
-            if word == 0 {
-                Some(id)
-            } else if draw(place, 0) < self.dropout {
-                None
-            } else {
-                Some(if draw(place, 1) < self.masking { self.mask } else { id })
-            }
-        });
-        noisy.collect()
+        let noisy: Vec<u32> = ids
+            .iter()
+            .zip(words)
+            .enumerate()
+            .filter_map(|(place, (&id, &word))| {
+                if word == 0 {
+                    Some(id)
+                } else if draw(place, 0) < self.dropout {
+                    None
+                } else {
+                    Some(if draw(place, 1) < self.masking { self.mask } else { id })
+                }
+            })
+            .collect();
+        // Where a tokenizer puts no special tokens around a text, all of it may be left out, and nothing is no text.
+        if noisy.is_empty() { ids.iter().take(1).copied().collect() } else { noisy }
     }
 }
 
@@ -258,6 +264,14 @@ mod tests {
         assert_eq!((first[0], first[first.len() - 1]), (100, 1099));
         let masked = first.iter().filter(|&&id| id == 7).count();
         assert!((760..840).contains(&first.len()) && (50..110).contains(&masked), "{} {masked}", first.len());
+    }
+
+    #[test]
+    fn a_text_without_special_tokens_keeps_one_token() {
+        let noise = TokenNoise { seed: 1, epoch: 0, dropout: 0.99, masking: 0.0, mask: 0 };
+        let kept: Vec<Vec<u32>> = (0..50).map(|text| noise.change(text, &[5, 6], &[1, 2])).collect();
+        assert!(kept.iter().all(|ids| !ids.is_empty()) && kept.contains(&vec![5]));
+        assert!(noise.change(0, &[], &[]).is_empty());
     }
 
     #[test]

@@ -154,8 +154,8 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
 /// It cannot; the error says what it lacks.
 pub(super) fn check(directory: &Path) -> Result<()> {
     let base = TextBase::outline(directory)?;
-    base.tokenizer.mask()?;
-    base.check(MaskedLm::new)
+    base.check(MaskedLm::new)?;
+    base.tokenizer.mask().map(drop)
 }
 
 impl HiddenWords {
