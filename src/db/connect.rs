@@ -1,4 +1,4 @@
-//! Connections: a pool for requests, a line of its own for each lease, and listening for hints.
+//! Connections: a pool for requests, and listening for hints.
 //!
 //! Nothing waits for the database without end. The server bounds statements, locks and idle transactions; on our side
 //! a connection that does not answer a ping in time is dropped rather than waited for, since a peer that vanished
@@ -14,11 +14,8 @@ use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio::sync::Mutex;
 
 use super::hints::{CHANNEL, Listener};
-use super::queue::{self, Claim, Renewed};
 use super::{Tx, within};
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::id::JobId;
-use crate::domain::job::JobStatus;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -116,9 +113,9 @@ impl Db {
         Ok(Tx(begun.await.map_err(Error::internal)??))
     }
 
-    /// For keeping one lease, whatever the pool is busy with. It connects when it is first used.
-    pub fn lease_line(&self) -> LeaseLine {
-        LeaseLine { options: self.options.clone(), connection: None }
+    /// How to reach the server.
+    pub(super) fn options(&self) -> PgConnectOptions {
+        self.options.clone()
     }
 
     /// Whether the database answers.
@@ -164,42 +161,4 @@ impl Db {
 
 async fn answers(connection: &mut PgConnection) -> bool {
     matches!(tokio::time::timeout(PING, connection.ping()).await, Ok(Ok(())))
-}
-
-/// The connection over which one lease is kept. One that fails or does not answer in time is dropped, and the next
-/// call makes another.
-pub struct LeaseLine {
-    options: PgConnectOptions,
-    connection: Option<PgConnection>,
-}
-
-impl LeaseLine {
-    /// See [`queue::renew`]; gives up after `limit`.
-    pub async fn renew(&mut self, claim: &Claim, lease: Duration, limit: Duration) -> Result<Option<Renewed>> {
-        within(limit, async {
-            let mut connection = self.open().await?;
-            let renewed = queue::renew(&mut connection, claim, lease).await?;
-            self.connection = Some(connection);
-            Ok(renewed)
-        })
-        .await
-    }
-
-    /// See [`queue::status`]; gives up after `limit`.
-    pub async fn status(&mut self, job: JobId, limit: Duration) -> Result<Option<JobStatus>> {
-        within(limit, async {
-            let mut connection = self.open().await?;
-            let status = queue::status(&mut connection, job).await?;
-            self.connection = Some(connection);
-            Ok(status)
-        })
-        .await
-    }
-
-    async fn open(&mut self) -> Result<PgConnection> {
-        match self.connection.take() {
-            Some(connection) => Ok(connection),
-            None => Ok(PgConnection::connect_with(&self.options).await?),
-        }
-    }
 }

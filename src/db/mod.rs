@@ -10,6 +10,7 @@ pub mod files;
 mod hints;
 pub mod jobs;
 pub mod keys;
+mod lease_line;
 pub mod metrics;
 pub mod models;
 pub mod moves;
@@ -28,8 +29,9 @@ use std::time::Duration;
 use sqlx::Postgres;
 use sqlx::postgres::types::PgInterval;
 
-pub use connect::{Db, LeaseLine};
+pub use connect::Db;
 pub use hints::{Listener, hint};
+pub use lease_line::LeaseLine;
 
 use crate::domain::error::{Error, ErrorKind, Result};
 

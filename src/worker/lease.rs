@@ -54,7 +54,7 @@ impl Keeper {
         let (sender, state) = watch::channel(Lease::Held);
         let (pause, pausing) = watch::channel(false);
         let (guarded, guards) = watch::channel(None);
-        let (line, lease, hints) = (app.db.lease_line(), app.config.lease, app.hints.of(claim.job));
+        let (line, lease, hints) = (LeaseLine::new(&app.db), app.config.lease, app.hints.of(claim.job));
         let task = tokio::spawn(async move {
             let held = OneMore::of(telemetry::LEASES, claim.kind.as_str());
             let end = keep(line, &claim, lease, hints, &pause, guards.clone()).await;

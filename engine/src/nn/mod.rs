@@ -6,6 +6,7 @@ mod attention;
 mod convolution;
 pub mod functional;
 mod layers;
+mod norm;
 mod rotary;
 mod sequences;
 
@@ -15,7 +16,8 @@ use tch::{Kind, Tensor};
 
 pub use attention::{Heads, Seen};
 pub use convolution::{BatchNorm2d, Conv2d, channels_last, global_average};
-pub use layers::{Embedding, LayerNorm, Linear};
+pub use layers::{Embedding, Linear};
+pub use norm::LayerNorm;
 pub use rotary::{Rotary, Rotation};
 pub use sequences::Sequences;
 

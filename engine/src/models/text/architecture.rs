@@ -2,14 +2,12 @@
 
 use std::fmt;
 
-use tch::Tensor;
-
 use super::super::config::{self, number};
 use super::super::heads::Step;
-use super::Tokens;
+use super::backbone::TextBackbone;
 use super::pooling::Pooling;
 use crate::error::{EngineError, Result};
-use crate::nn::{Embedding, Hidden, Linear, Mode};
+use crate::nn::Linear;
 use crate::params::{Builder, Init};
 use crate::policy::Anatomy;
 use finetuned::domain::backbone::Backbone;
@@ -45,18 +43,6 @@ pub struct TextConfig {
 
 /// Builds the encoder at a path of a checkpoint.
 pub(super) type MakeEncoder = Box<dyn Fn(&Builder<'_, '_>) -> Result<Box<dyn TextBackbone>>>;
-
-/// An encoder of any family.
-pub trait TextBackbone {
-    /// The last hidden states of all tokens, `[T, D]`, or of those at `rows` (int64 `[R]`) alone, `[R, D]`.
-    ///
-    /// Where only some are asked for, the last layer transforms them alone; its attention still sees every token, and
-    /// the result is the same.
-    fn hidden(&self, tokens: &Tokens, rows: Option<&Tensor>, mode: &Mode) -> Result<Hidden>;
-
-    /// The table of the words, to which output layers are tied.
-    fn words(&self) -> &Embedding;
-}
 
 /// How one hidden state per sequence becomes logits, as in Transformers' `…ForSequenceClassification`.
 pub(super) struct ClassificationHead {

@@ -1,6 +1,7 @@
 //! Text encoders and what tasks put on them, as in Transformers, on packed batches. Shapes: see [`crate::nn`].
 
 mod architecture;
+mod backbone;
 mod bert;
 mod classifier;
 mod distilbert;
@@ -14,7 +15,8 @@ mod relative;
 
 use tch::Tensor;
 
-pub use architecture::{TextBackbone, TextConfig, TextTask};
+pub use architecture::{TextConfig, TextTask};
+pub use backbone::TextBackbone;
 pub use classifier::TextClassifier;
 pub use embedder::TextEmbedder;
 pub use masked_lm::MaskedLm;
