@@ -30,6 +30,16 @@ pub enum View {
     Known,
 }
 
+impl View {
+    /// The epoch that it is one of, if it is of a training.
+    pub fn epoch(self) -> Option<u64> {
+        match self {
+            Self::Epoch(epoch) => Some(epoch),
+            Self::Plain | Self::Known => None,
+        }
+    }
+}
+
 /// Data that threads make batches of.
 pub trait BatchSource: Send + Sync + 'static {
     /// A batch in host memory.

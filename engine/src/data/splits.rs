@@ -25,32 +25,37 @@ impl Dataset for Examples {
     }
 }
 
-/// The data of a run.
+/// The data of a run; empty is what it has none of.
 pub struct Splits<T> {
     pub training: T,
     pub validation: T,
-    pub test: Option<T>,
+    pub test: T,
 }
 
 impl<T> Splits<T> {
-    /// One of its subsets; None where the run has no test data.
-    pub fn get(&self, subset: Subset) -> Option<&T> {
+    /// One of its subsets.
+    pub fn get(&self, subset: Subset) -> &T {
         match subset {
-            Subset::Training => Some(&self.training),
-            Subset::Validation => Some(&self.validation),
-            Subset::Test => self.test.as_ref(),
+            Subset::Training => &self.training,
+            Subset::Validation => &self.validation,
+            Subset::Test => &self.test,
         }
     }
 }
 
 impl<T: Dataset> Splits<T> {
     /// Reads the files that `spec` names with `load`, and holds some of the training data out where there is no
-    /// validation file. A run that only evaluates trains on nothing: on `empty`.
+    /// validation file. `empty` makes what there is no file of.
     ///
     /// # Errors
     /// Those of `load`.
-    pub fn load(spec: &RunSpec, empty: T, load: impl Fn(&DataFile, &'static str) -> Result<T>) -> Result<Self> {
-        let all = spec.training.as_ref().map_or(Ok(empty), |file| load(file, "training_file"))?;
+    pub fn load(
+        spec: &RunSpec,
+        empty: impl Fn() -> T,
+        load: impl Fn(&DataFile, &'static str) -> Result<T>,
+    ) -> Result<Self> {
+        let read = |file: &Option<DataFile>, param| file.as_ref().map_or_else(|| Ok(empty()), |file| load(file, param));
+        let all = read(&spec.training, "training_file")?;
         let (training, validation) = if let Some(file) = &spec.validation {
             (all, load(file, "validation_file")?)
         } else {
@@ -58,7 +63,6 @@ impl<T: Dataset> Splits<T> {
             let (held, kept) = all.partition(&held);
             (kept, held)
         };
-        let test = spec.test.as_ref().map(|file| load(file, "test_file")).transpose()?;
-        Ok(Self { training, validation, test })
+        Ok(Self { training, validation, test: read(&spec.test, "test_file")? })
     }
 }

@@ -166,6 +166,16 @@ impl Texts {
     }
 }
 
+impl Texts {
+    /// The texts at `indices`, packed, with `noise` where an epoch of a training sees them.
+    pub fn pack_noisy(&self, indices: &[usize], noise: Option<&TokenNoise>, epoch: Option<u64>) -> Packed {
+        match noise.zip(epoch) {
+            Some((noise, epoch)) => self.pack(indices, Some(&TokenNoise { epoch, ..*noise })),
+            None => self.pack(indices, None),
+        }
+    }
+}
+
 /// A packed batch in host memory.
 pub struct Packed {
     ids: Vec<i64>,

@@ -98,30 +98,22 @@ impl<I: Inputs> Labelled<I> {
     pub(super) fn new(splits: Splits<I>, labels: usize) -> Self {
         Self { splits, most: most_rows(labels) }
     }
-
-    fn of(&self, subset: Subset) -> Result<&I> {
-        self.splits.get(subset).ok_or_else(|| EngineError::native("the run has no test data"))
-    }
 }
 
 impl<I: Inputs> BatchSource for Labelled<I> {
     type Batch = LabelledBatch<I::Packed>;
 
     fn size(&self, subset: Subset) -> usize {
-        self.splits.get(subset).map_or(0, I::len)
+        self.splits.get(subset).len()
     }
 
     fn groups(&self, subset: Subset) -> Vec<Vec<usize>> {
-        self.splits.get(subset).map(|inputs| inputs.groups(self.most)).unwrap_or_default()
+        self.splits.get(subset).groups(self.most)
     }
 
     fn make(&self, pick: &Pick) -> Result<Self::Batch> {
-        let epoch = match pick.view {
-            View::Known => None,
-            View::Plain => Some(None),
-            View::Epoch(epoch) => Some(Some(epoch)),
-        };
-        let inputs = epoch.map(|epoch| self.of(pick.subset)?.pack(&pick.examples, epoch)).transpose()?;
+        let pack = || self.splits.get(pick.subset).pack(&pick.examples, pick.view.epoch());
+        let inputs = (pick.view != View::Known).then(pack).transpose()?;
         Ok(LabelledBatch { examples: pick.examples.clone(), subset: pick.subset, inputs })
     }
 
@@ -144,10 +136,12 @@ impl<I: Inputs, M: FeatureClassifier<I::Packed>> ClassificationTask<I, M> {
     /// An example cannot be read any more, or libtorch fails.
     pub(super) fn frozen(mut self, is_varied: bool, most: usize, observer: &dyn Observer) -> Result<Self> {
         self.frozen = true;
-        let is_kept = |subset| (1..=most).contains(&self.source.size(subset));
-        let training =
-            if is_varied || !is_kept(Subset::Training) { None } else { self.compute(Subset::Training, observer)? };
-        let validation = if is_kept(Subset::Validation) { self.compute(Subset::Validation, observer)? } else { None };
+        let keep = |subset| match self.source.size(subset) {
+            size if (1..=most).contains(&size) => self.compute(subset, observer),
+            _ => Ok(None),
+        };
+        let training = if is_varied { None } else { keep(Subset::Training)? };
+        let validation = keep(Subset::Validation)?;
         Ok(Self { kept: [training, validation], ..self })
     }
 
@@ -179,20 +173,19 @@ impl<I: Inputs, M: FeatureClassifier<I::Packed>> ClassificationTask<I, M> {
 
     /// Logits `[S, C]` in float32.
     fn logits(&self, batch: &LabelledBatch<I::Packed>, mode: &Mode) -> Result<Tensor> {
-        if let (Some(inputs), None) = (&batch.inputs, self.kept(batch.subset)) {
-            let features = if self.frozen {
+        let features = match (self.kept(batch.subset), &batch.inputs) {
+            (Some(kept), _) => kept.f_index_select(0, &places(&batch.examples, self.device)?)?,
+            (None, Some(inputs)) if self.frozen => {
                 tch::no_grad(|| self.model.features(inputs, self.device, &Mode::eval()))?
-            } else {
-                self.model.features(inputs, self.device, mode)?
-            };
-            return self.model.head(&features, mode);
-        }
-        let kept = self.kept(batch.subset).ok_or_else(|| EngineError::native("a batch has no inputs"))?;
-        self.model.head(&kept.f_index_select(0, &places(&batch.examples, self.device)?)?, mode)
+            }
+            (None, Some(inputs)) => self.model.features(inputs, self.device, mode)?,
+            (None, None) => return Err(EngineError::native("a batch has no inputs")),
+        };
+        self.model.head(&features, mode)
     }
 
     fn targets(&self, subset: Subset, examples: &[usize]) -> Result<Tensor> {
-        self.loss.targets(self.source.of(subset)?.targets(), examples, self.device)
+        self.loss.targets(self.source.splits.get(subset).targets(), examples, self.device)
     }
 }
 
@@ -244,7 +237,7 @@ impl<I: Inputs, M: FeatureClassifier<I::Packed>> Task for ClassificationTask<I, 
     }
 
     fn begin(&self, subset: Subset) -> Outputs<'_> {
-        let inputs = self.source.splits.get(subset).unwrap_or(&self.source.splits.validation);
+        let inputs = self.source.splits.get(subset);
         Outputs::new(&self.labels, inputs.targets(), inputs.len())
     }
 
@@ -260,7 +253,7 @@ impl<I: Inputs, M: FeatureClassifier<I::Packed>> Task for ClassificationTask<I, 
         outputs: Outputs<'a>,
         intervals: Option<&dyn Observer>,
     ) -> Option<Evaluation<'a>> {
-        let inputs = self.source.splits.get(subset)?;
+        let inputs = self.source.splits.get(subset);
         classifying::evaluate(outputs, Box::new(|example| inputs.place(example)), intervals)
     }
 }

@@ -14,9 +14,9 @@ use super::task::{Batch, Forward, Ratio, Task};
 use super::{DataSummary, Loaded};
 use crate::data::examples::partition;
 use crate::data::reader::Examples;
-use crate::data::source::{BatchSource, Pick, Subset, View};
+use crate::data::source::{BatchSource, Pick, Subset};
 use crate::data::splits::{Dataset, Splits};
-use crate::data::texts::{Change, Packed, Texts, TextsBuilder, TokenNoise};
+use crate::data::texts::{Packed, Texts, TextsBuilder, TokenNoise};
 use crate::device::ComputeDevice;
 use crate::error::Result;
 use crate::export::{AdapterFiles, ModelFiles};
@@ -76,7 +76,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let base = TextBase::open(spec)?;
     let config = &base.config;
     let load = |file: &DataFile, param| Tuples::load(file, param, &base.tokenizer, observer);
-    let Splits { training, validation, test } = Splits::load(spec, Tuples::default(), load)?;
+    let Splits { training, validation, test } = Splits::load(spec, Tuples::default, load)?;
     let policy = base.policy(spec);
     let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
     let (model, table, report) = base.build(placement, TextEmbedder::new)?;
@@ -84,7 +84,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
         training: training.lines.len(),
         validation: validation.lines.len(),
         truncated: training.texts.truncated(),
-        truncated_test: test.as_ref().map_or(0, |tuples: &Tuples| tuples.texts.truncated()),
+        truncated_test: test.texts.truncated(),
         tokens: training.texts.tokens(),
     };
     let noise = TokenNoise::wanted(own.token_dropout, own.token_masking, spec.seed, &base.tokenizer)?;
@@ -143,17 +143,11 @@ impl Dataset for Tuples {
     }
 }
 
-impl Ranked {
-    fn tuples(&self, subset: Subset) -> &Tuples {
-        self.splits.get(subset).unwrap_or(&self.splits.validation)
-    }
-}
-
 impl BatchSource for Ranked {
     type Batch = Rivals;
 
     fn size(&self, subset: Subset) -> usize {
-        self.splits.get(subset).map_or(0, |tuples| tuples.lines.len())
+        self.splits.get(subset).lines.len()
     }
 
     fn groups(&self, subset: Subset) -> Vec<Vec<usize>> {
@@ -162,15 +156,11 @@ impl BatchSource for Ranked {
     }
 
     fn make(&self, pick: &Pick) -> Result<Rivals> {
-        let tuples = self.tuples(pick.subset);
-        let noise = match pick.view {
-            View::Epoch(epoch) => self.noise.as_ref().map(|noise| TokenNoise { epoch, ..*noise }),
-            View::Plain | View::Known => None,
-        };
-        let change = noise.as_ref().map(|noise| -> &dyn Change { noise });
+        let tuples = self.splits.get(pick.subset);
         let texts = tuples.texts_of(&pick.examples);
         let whole = texts.iter().map(|&text| tuples.texts.ids_of(text).len() as u64).sum();
-        Ok(Rivals { tuples: pick.examples.clone(), tokens: tuples.texts.pack(&texts, change), whole })
+        let tokens = tuples.texts.pack_noisy(&texts, self.noise.as_ref(), pick.view.epoch());
+        Ok(Rivals { tuples: pick.examples.clone(), tokens, whole })
     }
 }
 
@@ -228,7 +218,7 @@ impl Task for EmbeddingTask {
         outputs: Vec<(f32, f32, bool)>,
         _intervals: Option<&dyn Observer>,
     ) -> Option<Evaluation<'a>> {
-        let lines = &self.source.tuples(subset).lines;
+        let lines = &self.source.splits.get(subset).lines;
         let guesses = Guesses {
             loss_sum: outputs.iter().map(|tuple| f64::from(tuple.1)).sum(),
             right: outputs.iter().filter(|tuple| tuple.2).count() as u64,

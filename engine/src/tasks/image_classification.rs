@@ -81,7 +81,8 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
         (kept, part(&all, held, Augmentation::default(), OTHER_PIXELS))
     };
     let training = part(&all, kept, own.augmentation.clone(), TRAINING_PIXELS);
-    let test = test.map(|images| part(&images, everything(&images), Augmentation::default(), OTHER_PIXELS));
+    let (images, members) = test.map_or_else(|| (all, Vec::new()), |images| (Arc::clone(&images), everything(&images)));
+    let test = part(&images, members, Augmentation::default(), OTHER_PIXELS);
     let policy = super::policy(spec, &config.anatomy());
     let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
     let head = super::head_init(&json, &spec.labels, config.initializer_range());

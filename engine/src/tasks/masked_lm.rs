@@ -13,7 +13,7 @@ use super::task::{Batch, Forward, Ratio, Task};
 use super::{DataSummary, Loaded};
 use crate::data::corpus::Corpus;
 use crate::data::sampler::by_length;
-use crate::data::source::{BatchSource, Pick, Subset, View};
+use crate::data::source::{BatchSource, Pick, Subset};
 use crate::data::splits::Splits;
 use crate::data::texts::{Change, Packed, uniform};
 use crate::device::ComputeDevice;
@@ -128,7 +128,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     }
     let (config, mask) = (&base.config, base.tokenizer.mask()?);
     let load = |file: &DataFile, param| Corpus::load(file, param, &base.tokenizer, observer);
-    let Splits { training, validation, test } = Splits::load(spec, Corpus::default(), load)?;
+    let Splits { training, validation, test } = Splits::load(spec, Corpus::default, load)?;
     let policy = base.policy(spec);
     let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
     let (model, table, report) = base.build(placement, MaskedLm::new)?;
@@ -136,7 +136,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
         training: training.lines.len(),
         validation: validation.lines.len(),
         truncated: training.texts.truncated(),
-        truncated_test: test.as_ref().map_or(0, |corpus: &Corpus| corpus.texts.truncated()),
+        truncated_test: test.texts.truncated(),
         tokens: training.texts.tokens(),
     };
     let vocabulary = u32::try_from(config.vocab_size()).unwrap_or(u32::MAX);
@@ -158,29 +158,20 @@ pub(super) fn check(directory: &Path) -> Result<()> {
     base.tokenizer.mask().map(drop)
 }
 
-impl HiddenWords {
-    fn corpus(&self, subset: Subset) -> &Corpus {
-        self.splits.get(subset).unwrap_or(&self.splits.validation)
-    }
-}
-
 impl BatchSource for HiddenWords {
     type Batch = Puzzle;
 
     fn size(&self, subset: Subset) -> usize {
-        self.splits.get(subset).map_or(0, |corpus| corpus.lines.len())
+        self.splits.get(subset).lines.len()
     }
 
     fn groups(&self, subset: Subset) -> Vec<Vec<usize>> {
-        by_length(&self.corpus(subset).texts.lengths(), EVALUATION_TOKENS, usize::MAX)
+        by_length(&self.splits.get(subset).texts.lengths(), EVALUATION_TOKENS, usize::MAX)
     }
 
     fn make(&self, pick: &Pick) -> Result<Puzzle> {
-        let epoch = match pick.view {
-            View::Epoch(epoch) => epoch,
-            View::Plain | View::Known => EVALUATION_EPOCH,
-        };
-        let (texts, masking) = (&self.corpus(pick.subset).texts, EpochMasking { masking: self.masking, epoch });
+        let epoch = pick.view.epoch().unwrap_or(EVALUATION_EPOCH);
+        let (texts, masking) = (&self.splits.get(pick.subset).texts, EpochMasking { masking: self.masking, epoch });
         let (mut rows, mut answers, mut counts, mut start) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for &text in &pick.examples {
             let (ids, chosen) = (texts.ids_of(text), masking.chosen(text, texts.words_of(text)));
@@ -254,7 +245,7 @@ impl Task for MaskedLmTask {
         outputs: Vec<(f64, i64, usize)>,
         _intervals: Option<&dyn Observer>,
     ) -> Option<Evaluation<'a>> {
-        let lines = &self.source.corpus(subset).lines;
+        let lines = &self.source.splits.get(subset).lines;
         let guesses = Guesses {
             loss_sum: outputs.iter().map(|text| text.0).sum(),
             right: outputs.iter().map(|text| text.1.unsigned_abs()).sum(),

@@ -13,7 +13,7 @@ use super::{DataSummary, Loaded};
 use crate::data::examples::{Examples, Targets};
 use crate::data::sampler::by_length;
 use crate::data::splits::Splits;
-use crate::data::texts::{Change, Packed, TokenNoise};
+use crate::data::texts::{Packed, TokenNoise};
 use crate::device::ComputeDevice;
 use crate::error::Result;
 use crate::export::{AdapterFiles, ModelFiles};
@@ -44,7 +44,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let (config, tokenizer) = (&base.config, &base.tokenizer);
     let load =
         |file: &DataFile, param| Examples::load(file, param, own.problem_type, &spec.labels, tokenizer, observer);
-    let Splits { training, validation, test } = Splits::load(spec, Examples::none(own.problem_type), load)?;
+    let Splits { training, validation, test } = Splits::load(spec, || Examples::none(own.problem_type), load)?;
     let outputs = spec.labels.len().max(1);
     let policy = base.policy(spec);
     let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
@@ -56,14 +56,14 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
         training: training.len(),
         validation: validation.len(),
         truncated: training.texts.truncated(),
-        truncated_test: test.as_ref().map_or(0, |examples| examples.texts.truncated()),
+        truncated_test: test.texts.truncated(),
         tokens: training.texts.tokens(),
     };
     let noise = TokenNoise::wanted(own.token_dropout, own.token_masking, spec.seed, tokenizer)?;
     let is_varied = noise.is_some();
     let plain = |examples| LabelledTexts { examples, noise: None };
     let training = LabelledTexts { examples: training, noise };
-    let splits = Splits { training, validation: plain(validation), test: test.map(plain) };
+    let splits = Splits { training, validation: plain(validation), test: plain(test) };
     let mut task = ClassificationTask::new(model, device.device, &spec.labels, Labelled::new(splits, outputs), loss);
     if h.tuning.freeze.is_backbone() {
         let bytes = 4 * config.hidden_size().unsigned_abs() as usize;
@@ -103,9 +103,7 @@ impl Inputs for LabelledTexts {
     }
 
     fn pack(&self, examples: &[usize], epoch: Option<u64>) -> Result<Packed> {
-        let noise = self.noise.as_ref().zip(epoch).map(|(noise, epoch)| TokenNoise { epoch, ..*noise });
-        let change = noise.as_ref().map(|noise| -> &dyn Change { noise });
-        Ok(self.examples.texts.pack(examples, change))
+        Ok(self.examples.texts.pack_noisy(examples, self.noise.as_ref(), epoch))
     }
 
     fn place(&self, example: usize) -> (&'static str, Value) {
