@@ -53,7 +53,7 @@ impl TextBase {
 
     /// What is trained of it: adapters go to query and value where nothing else is asked for, as PEFT puts them.
     pub(super) fn policy(&self, spec: &RunSpec) -> Policy {
-        super::policy(spec, &self.config.anatomy())
+        super::policy(spec, self.config.anatomy())
     }
 
     /// Builds `model` on it.

@@ -83,7 +83,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let training = part(&all, kept, own.augmentation.clone(), TRAINING_PIXELS);
     let (images, members) = test.map_or_else(|| (all, Vec::new()), |images| (Arc::clone(&images), everything(&images)));
     let test = part(&images, members, Augmentation::default(), OTHER_PIXELS);
-    let policy = super::policy(spec, &config.anatomy());
+    let policy = super::policy(spec, config.anatomy());
     let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
     let head = super::head_init(&json, &spec.labels, config.initializer_range());
     let classes = spec.labels.len();

@@ -17,24 +17,19 @@ use finetuned::domain::model::ModelFacts;
 pub struct TextConfig {
     /// What Transformers' classes begin with: `Bert` of `BertForMaskedLM`.
     pub(super) class: &'static str,
-    /// What task models put before the encoder's names, and checkpoints of the bare encoder leave out.
-    pub(super) prefix: &'static str,
     /// Rows of the word table.
     pub(super) vocab_size: i64,
     /// Width of the hidden states, `D`.
     pub(super) hidden_size: i64,
     pub(super) intermediate_size: i64,
-    pub(super) layers: i64,
     /// Tokens of the longest sequence it takes.
     pub(super) max_tokens: i64,
     /// Standard deviation of new weights.
     pub(super) initializer_range: f64,
-    /// The layers that get adapters where nothing else is asked for: those of queries and values, as in PEFT.
-    pub(super) adapted: &'static [&'static str],
     /// Whether it tells segments apart.
     pub(super) has_token_types: bool,
-    /// What the tables of embeddings below the layers are called, below the prefix.
-    pub(super) embeddings: &'static [&'static str],
+    /// What its names tell of where a parameter stands.
+    pub(super) anatomy: Anatomy,
     pub(super) classification: ClassificationHead,
     /// What a masked language model puts upon it, or why it is none.
     pub(super) words: std::result::Result<WordHead, String>,
@@ -55,6 +50,11 @@ pub(super) struct ClassificationHead {
 
 /// Builds the output layer at the root of a checkpoint: from the backbone's width to so many outputs.
 pub(super) type MakeOutput = fn(&Builder<'_, '_>, i64, i64, Init) -> Result<Linear>;
+
+/// The output layer of most families: `torch.nn.Linear` at `classifier`.
+pub(super) fn classifier(root: &Builder<'_, '_>, width: i64, outputs: i64, init: Init) -> Result<Linear> {
+    Linear::with_init(&root.at("classifier"), width, outputs, init)
+}
 
 /// What stands before the word table in Transformers' `…ForMaskedLM`.
 #[derive(Clone, Debug)]
@@ -95,7 +95,7 @@ impl TextConfig {
     /// # Errors
     /// A tensor is missing or has another shape.
     pub fn encoder(&self, root: &Builder<'_, '_>) -> Result<Box<dyn TextBackbone>> {
-        (self.encoder)(&root.at(self.prefix))
+        (self.encoder)(&root.at(self.anatomy.backbone))
     }
 
     /// Rows of the word table.
@@ -114,13 +114,8 @@ impl TextConfig {
     }
 
     /// What its names tell of where a parameter stands.
-    pub fn anatomy(&self) -> Anatomy {
-        Anatomy {
-            backbone: self.prefix,
-            embeddings: self.embeddings,
-            layers: number(self.layers),
-            adapted: self.adapted,
-        }
+    pub fn anatomy(&self) -> &Anatomy {
+        &self.anatomy
     }
 
     /// Standard deviation of new weights.
@@ -135,7 +130,7 @@ impl TextConfig {
 
     /// What task models put before the encoder's names, and checkpoints of the bare encoder leave out.
     pub fn base_prefix(&self) -> &'static str {
-        self.prefix
+        self.anatomy.backbone
     }
 
     /// The class in Transformers that loads the model of a task.
@@ -167,7 +162,7 @@ impl TextConfig {
             backbone: Backbone::TextTransformer,
             hidden_size: number(self.hidden_size),
             max_positions: number(self.max_tokens),
-            layers: number(self.layers),
+            layers: self.anatomy.layers,
             intermediate_size: number(self.intermediate_size),
             vocab_size: number(self.vocab_size),
             ..ModelFacts::default()

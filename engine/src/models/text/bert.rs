@@ -10,16 +10,17 @@ use serde::Deserialize;
 
 use super::super::config::{
     FEW, INNER_WIDTH, LAYERS, POSITIONS, WIDTH, WORDS, activation, check_dropouts, check_heads, check_numbers, default,
-    gelu, read, refuse, tanh,
+    gelu, number, read, refuse, tanh,
 };
 use super::super::heads::Step;
-use super::architecture::{ClassificationHead, MakeOutput, TextConfig, WordHead};
+use super::architecture::{ClassificationHead, MakeOutput, TextConfig, WordHead, classifier};
 use super::pooling;
 use super::post_norm::{Embeddings, Layer, PostNormEncoder};
 use super::relative::{BUCKETS, RelativeBias};
 use crate::error::{EngineError, Result};
 use crate::nn::{Embedding, Heads, LayerNorm, Linear};
 use crate::params::{Builder, Init};
+use crate::policy::Anatomy;
 
 /// Which of them.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -81,24 +82,22 @@ pub(super) fn parse(json: &str) -> Result<TextConfig> {
     };
     Ok(TextConfig {
         class,
-        prefix,
+        anatomy: Anatomy {
+            backbone: prefix,
+            embeddings: &["embeddings"],
+            layers: number(config.num_hidden_layers),
+            adapted: if config.model_type == BertFamily::Mpnet { &["q", "v"] } else { &["query", "value"] },
+        },
         vocab_size: config.vocab_size,
         hidden_size: config.hidden_size,
         intermediate_size: config.intermediate_size,
-        layers: config.num_hidden_layers,
         max_tokens: config.max_position_embeddings - config.first_position(),
         initializer_range: config.initializer_range,
-        adapted: if config.model_type == BertFamily::Mpnet { &["q", "v"] } else { &["query", "value"] },
         has_token_types: config.type_vocab_size > 1,
-        embeddings: &["embeddings"],
         classification: config.classification_head(),
         words: config.word_head()?.if_tied(config.tie_word_embeddings),
         encoder: Box::new(move |path| Ok(Box::new(encoder(path, &config)?))),
     })
-}
-
-fn bert_output(root: &Builder<'_, '_>, width: i64, outputs: i64, init: Init) -> Result<Linear> {
-    Linear::with_init(&root.at("classifier"), width, outputs, init)
 }
 
 fn roberta_output(root: &Builder<'_, '_>, width: i64, outputs: i64, init: Init) -> Result<Linear> {
@@ -154,7 +153,7 @@ impl BertConfig {
         let dropout = self.classifier_dropout.unwrap_or(self.hidden_dropout_prob);
         let dense = |path| vec![Step::Linear { path, has_bias: true }, Step::Activation(tanh)];
         let (pooler, steps, output) = if self.model_type == BertFamily::Bert {
-            (dense("bert.pooler.dense"), vec![Step::Dropout(dropout)], bert_output as MakeOutput)
+            (dense("bert.pooler.dense"), vec![Step::Dropout(dropout)], classifier as MakeOutput)
         } else {
             let mut steps = dense("classifier.dense");
             steps.insert(0, Step::Dropout(dropout));

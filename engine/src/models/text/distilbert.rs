@@ -5,15 +5,16 @@ use serde::Deserialize;
 
 use super::super::config::{
     INNER_WIDTH, LAYERS, POSITIONS, WIDTH, WORDS, activation, check_dropouts, check_heads, check_numbers, default,
-    read, relu,
+    number, read, relu,
 };
 use super::super::heads::Step;
-use super::architecture::{ClassificationHead, TextConfig, WordHead};
+use super::architecture::{ClassificationHead, TextConfig, WordHead, classifier};
 use super::pooling;
 use super::post_norm::{Embeddings, Layer, PostNormEncoder};
 use crate::error::Result;
 use crate::nn::{Embedding, Heads, LayerNorm, Linear};
 use crate::params::Builder;
+use crate::policy::Anatomy;
 
 /// The epsilon of every norm, which its config cannot change.
 const NORM_EPS: f64 = 1e-12;
@@ -66,21 +67,23 @@ pub(super) fn parse(json: &str) -> Result<TextConfig> {
     let dense = |path| Step::Linear { path, has_bias: true };
     Ok(TextConfig {
         class: "DistilBert",
-        prefix: "distilbert",
+        anatomy: Anatomy {
+            backbone: "distilbert",
+            embeddings: &["embeddings"],
+            layers: number(config.n_layers),
+            adapted: &["q_lin", "v_lin"],
+        },
         vocab_size: config.vocab_size,
         hidden_size: config.dim,
         intermediate_size: config.hidden_dim,
-        layers: config.n_layers,
         max_tokens: config.max_position_embeddings,
         initializer_range: config.initializer_range,
-        adapted: &["q_lin", "v_lin"],
         has_token_types: false,
-        embeddings: &["embeddings"],
         classification: ClassificationHead {
             pooling: pooling::first,
             pooler: Vec::new(),
             steps: vec![dense("pre_classifier"), Step::Activation(relu), Step::Dropout(config.seq_classif_dropout)],
-            output: |root, width, outputs, init| Linear::with_init(&root.at("classifier"), width, outputs, init),
+            output: classifier,
         },
         words: WordHead {
             steps: vec![

@@ -4,14 +4,15 @@
 
 use tch::{Kind, Tensor};
 
-use super::super::config::{Activation, activation};
+use super::super::config::{Activation, activation, number};
 use super::super::heads::Step;
-use super::architecture::{ClassificationHead, TextConfig, WordHead};
+use super::architecture::{ClassificationHead, TextConfig, WordHead, classifier};
 use super::modernbert_config::{LayerType, ModernBertConfig};
 use super::{TextBackbone, Tokens};
 use crate::error::Result;
 use crate::nn::{Embedding, Heads, Hidden, LayerNorm, Linear, Mode, Rotary, Rotation, Seen, functional};
 use crate::params::{Builder, Init};
+use crate::policy::Anatomy;
 
 /// Reads a `config.json` of the family.
 pub(super) fn parse(json: &str) -> Result<TextConfig> {
@@ -23,21 +24,23 @@ pub(super) fn parse(json: &str) -> Result<TextConfig> {
     ];
     Ok(TextConfig {
         class: "ModernBert",
-        prefix: "model",
+        anatomy: Anatomy {
+            backbone: "model",
+            embeddings: &["embeddings"],
+            layers: number(config.num_hidden_layers),
+            adapted: &["Wqkv"],
+        },
         vocab_size: config.vocab_size,
         hidden_size: config.hidden_size,
         intermediate_size: config.intermediate_size,
-        layers: config.num_hidden_layers,
         max_tokens: config.max_position_embeddings,
         initializer_range: config.initializer_range,
-        adapted: &["Wqkv"],
         has_token_types: false,
-        embeddings: &["embeddings"],
         classification: ClassificationHead {
             pooling: config.classifier_pooling.pooling(),
             pooler: Vec::new(),
             steps: [transform.as_slice(), &[Step::Dropout(config.classifier_dropout)]].concat(),
-            output: |root, width, outputs, init| Linear::with_init(&root.at("classifier"), width, outputs, init),
+            output: classifier,
         },
         words: WordHead { steps: transform, bias: config.decoder_bias.then_some("decoder.bias") }
             .if_tied(config.tie_word_embeddings),

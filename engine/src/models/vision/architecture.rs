@@ -23,24 +23,18 @@ pub struct VisionConfig {
     pub(super) backbone: Backbone,
     /// Transformers' class for the classifier.
     pub(super) class: &'static str,
-    /// What classifiers put before the names of the model they are made from.
-    pub(super) prefix: &'static str,
     /// The width of the features, `D`.
     pub(super) hidden_size: i64,
     /// Width of the layers' inner part; 0 where they are convolutions.
     pub(super) intermediate_size: i64,
-    /// Layers of the encoder, or stages of a ResNet.
-    pub(super) layers: i64,
     /// The only height and width that the model takes, or None if it takes any.
     pub(super) image_size: Option<i64>,
     /// Channels of an image: 3 for colours.
     pub(super) channels: i64,
     /// Values that training keeps of one image until backward has used them.
     pub(super) values_per_image: u64,
-    /// What the tables of embeddings below the layers are called, below the prefix.
-    pub(super) embeddings: &'static [&'static str],
-    /// The layers that get adapters where nothing else is asked for, as in PEFT; none of a ResNet's could.
-    pub(super) adapted: &'static [&'static str],
+    /// What its names tell of where a parameter stands.
+    pub(super) anatomy: Anatomy,
     /// The standard deviation of a new classifier's weight.
     pub(super) initializer_range: f64,
     /// Path of the output layer.
@@ -77,7 +71,7 @@ impl VisionConfig {
     /// # Errors
     /// A tensor is missing or has another shape.
     pub fn encoder(&self, root: &Builder<'_, '_>) -> Result<Box<dyn VisionEncoder>> {
-        (self.encoder)(&root.at(self.prefix))
+        (self.encoder)(&root.at(self.anatomy.backbone))
     }
 
     /// The width of the features, `D`.
@@ -101,13 +95,8 @@ impl VisionConfig {
     }
 
     /// What its names tell of where a parameter stands.
-    pub fn anatomy(&self) -> Anatomy {
-        Anatomy {
-            backbone: self.prefix,
-            embeddings: self.embeddings,
-            layers: number(self.layers),
-            adapted: self.adapted,
-        }
+    pub fn anatomy(&self) -> &Anatomy {
+        &self.anatomy
     }
 
     /// The name of a module in Transformers for the one that it has in files, where those differ.
@@ -127,7 +116,7 @@ impl VisionConfig {
 
     /// What classifiers put before the names of the model they are made from.
     pub fn base_prefix(&self) -> &'static str {
-        self.prefix
+        self.anatomy.backbone
     }
 
     /// Opens the weights in `directory` under the names that Transformers saves: those of torchvision's ResNets, and
@@ -136,7 +125,7 @@ impl VisionConfig {
     /// # Errors
     /// There are none, or they are malformed.
     pub fn open_weights(&self, directory: &Path) -> Result<Weights> {
-        Weights::open_renamed(directory, self.prefix, self.saved_name)
+        Weights::open_renamed(directory, self.anatomy.backbone, self.saved_name)
     }
 
     /// See [`ModelConfig::facts`](crate::models::ModelConfig::facts).
@@ -144,7 +133,7 @@ impl VisionConfig {
         ModelFacts {
             backbone: self.backbone,
             hidden_size: number(self.hidden_size),
-            layers: number(self.layers),
+            layers: self.anatomy.layers,
             intermediate_size: u32::try_from(self.intermediate_size).unwrap_or(0),
             image_size: self.usual_side(),
             values_per_image: self.values_per_image,

@@ -6,12 +6,13 @@
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
-use super::super::config::{COLOURS, INNER_WIDTH, LAYERS, WIDTH, check_numbers, default, read, refuse};
+use super::super::config::{COLOURS, INNER_WIDTH, LAYERS, WIDTH, check_numbers, default, number, read, refuse};
 use super::architecture::{USUAL_SIDE, VisionConfig, VisionEncoder};
 use super::torchvision::{is_torchvision, transformers_name};
 use crate::error::Result;
 use crate::nn::{BatchNorm2d, Conv2d, Mode, channels_last, global_average};
 use crate::params::Builder;
+use crate::policy::Anatomy;
 use finetuned::domain::backbone::Backbone;
 
 /// By how much a bottleneck narrows.
@@ -62,15 +63,17 @@ pub(super) fn parse(json: &str) -> Result<VisionConfig> {
     Ok(VisionConfig {
         backbone: Backbone::Convolutional,
         class: "ResNetForImageClassification",
-        prefix: "resnet",
+        anatomy: Anatomy {
+            backbone: "resnet",
+            embeddings: &["embedder"],
+            layers: number(config.depths.len() as i64),
+            adapted: &[],
+        },
         hidden_size,
         intermediate_size: 0,
-        layers: config.depths.len() as i64,
         image_size: None,
         channels: config.num_channels,
         values_per_image: kept.sum(),
-        embeddings: &["embedder"],
-        adapted: &[],
         // Transformers leaves `torch.nn.Linear`'s own uniform distribution between ±1/√D; this is its deviation.
         initializer_range: (3.0 * hidden_size as f64).sqrt().recip(),
         classifier: "classifier.1",

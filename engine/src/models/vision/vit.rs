@@ -9,12 +9,13 @@ use tch::{Kind, Tensor};
 
 use super::super::config::{
     Activation, COLOURS, INNER_WIDTH, LAYERS, PIXELS, WIDTH, activation, check_dropouts, check_heads, check_numbers,
-    default, read, refuse,
+    default, number, read, refuse,
 };
 use super::architecture::{VisionConfig, VisionEncoder};
 use crate::error::Result;
 use crate::nn::{Heads, LayerNorm, Linear, Mode, Seen, Sequences, functional};
 use crate::params::{Builder, Init};
+use crate::policy::Anatomy;
 use finetuned::domain::backbone::Backbone;
 
 /// The fields of `config.json` that the model reads.
@@ -67,15 +68,17 @@ fn parse(
     Ok(VisionConfig {
         backbone: Backbone::VisionTransformer,
         class,
-        prefix,
+        anatomy: Anatomy {
+            backbone: prefix,
+            embeddings: &["embeddings"],
+            layers: number(config.num_hidden_layers),
+            adapted: &["query", "value"],
+        },
         hidden_size: config.hidden_size,
         intermediate_size: config.intermediate_size,
-        layers: config.num_hidden_layers,
         image_size: Some(config.image_size),
         channels: config.num_channels,
         values_per_image: tokens * config.num_hidden_layers.unsigned_abs() * of_token,
-        embeddings: &["embeddings"],
-        adapted: &["query", "value"],
         initializer_range: config.initializer_range,
         classifier: "classifier",
         saved_name: |_, name| saved_name(name),
