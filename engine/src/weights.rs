@@ -14,7 +14,7 @@ use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
 
-pub use adapted::{ADAPTED_PREFIX, ADAPTER_CONFIG, ADAPTER_WEIGHTS};
+pub use adapted::{ADAPTED_PREFIX, ADAPTER_WEIGHTS};
 pub use write::{Described, Tensors, write, write_listed};
 
 use self::adapted::Delta;
@@ -185,6 +185,12 @@ impl Weights {
             let message = format!("tensor {name} has shape {:?} where {shape:?} is expected", found.shape);
             return Err(EngineError::model(message));
         }
+        let tensor = self.read(name, found, kind)?;
+        if self.is_outline { Ok(tensor) } else { self.adapted(name, tensor) }
+    }
+
+    /// What lies in a file as the tensor called `name`, in `kind`.
+    fn read(&self, name: &str, found: &Stored, kind: Kind) -> Result<Tensor> {
         let (stored, allowed) = match kind {
             Kind::Int64 => ((found.dtype == Dtype::I64).then_some(Kind::Int64), "int64"),
             _ => (kind_of(found.dtype), "float32, float16 or bfloat16"),
@@ -194,15 +200,15 @@ impl Weights {
             EngineError::model(message)
         })?;
         if self.is_outline {
-            return Ok(Tensor::f_empty(shape, (kind, Device::Cpu))?);
+            return Ok(Tensor::f_empty(&found.shape, (kind, Device::Cpu))?);
         }
         let map = &self.files[found.file];
         // The library has checked that the data's length is that of shape and type.
-        let tensor = Tensor::f_from_data_size(&map[found.data.clone()], shape, stored)?.f_to_kind(kind)?;
+        let tensor = Tensor::f_from_data_size(&map[found.data.clone()], &found.shape, stored)?.f_to_kind(kind)?;
         // What was read of the file would count as this process's memory.
         // SAFETY: the map is of a file that nothing writes to, so its pages come back as they were.
         let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, found.data.start, found.data.len()) };
-        self.adapted(name, tensor)
+        Ok(tensor)
     }
 
     /// The type of the tensor called `name`, if it is one of floats.

@@ -40,8 +40,8 @@ struct Inner {
     allowance: OnceLock<Allowance>,
     /// When a caller without a valid key may come back.
     retry_after: OnceLock<Duration>,
-    /// Its connection's place.
-    place: Option<Arc<Admission>>,
+    /// Its connection's admission.
+    admission: Option<Arc<Admission>>,
     operation: OnceLock<Operation>,
     /// The first parameter of the path: the id of what the request is about.
     resource: OnceLock<String>,
@@ -74,7 +74,7 @@ impl<T: Item + Serialize> IntoResponse for Made<T> {
 
 impl Context {
     fn of(request: &Request) -> Self {
-        Self(Arc::new(Inner { place: request.extensions().get().cloned(), ..Inner::default() }))
+        Self(Arc::new(Inner { admission: request.extensions().get().cloned(), ..Inner::default() }))
     }
 
     pub(super) fn set_caller(&self, project: &str, key: KeyId) {
@@ -91,17 +91,17 @@ impl Context {
 
     /// How long until the request's address may send another one without a valid key; None if it may now.
     pub(super) fn strangers_wait(&self) -> Option<Duration> {
-        self.0.place.as_ref().and_then(|place| place.strangers_wait())
+        self.0.admission.as_ref().and_then(|admission| admission.strangers_wait())
     }
 
     /// Keeps the connection open until the request is answered; false if it is closed already.
     pub(super) fn engage(&self) -> bool {
-        self.0.place.as_ref().is_none_or(|place| place.engage())
+        self.0.admission.as_ref().is_none_or(|admission| admission.engage())
     }
 
     /// Whether the log tells of the request: of strangers, of as many as cannot fill its disk. The metrics count all.
     fn is_told(&self) -> bool {
-        self.project().is_some() || self.0.place.as_ref().is_none_or(|place| place.take_stranger())
+        self.project().is_some() || self.0.admission.as_ref().is_none_or(|admission| admission.take_stranger())
     }
 
     /// The name of the project that the request acts for, once its key is known.

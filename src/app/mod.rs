@@ -54,7 +54,7 @@ pub struct App {
     pub uploading: Tally,
     /// Whoever reads files while its client waits has one.
     pub reading: Places,
-    place: Arc<OnceCell<Arc<Premises>>>,
+    premises: Arc<OnceCell<Arc<Premises>>>,
     /// Room for the images that this process decodes.
     pub decoding: Gate,
 }
@@ -79,7 +79,7 @@ impl App {
             dry_runs: Tally::default(),
             uploading: Tally::default(),
             reading: Places::new(READINGS),
-            place: Arc::default(),
+            premises: Arc::default(),
             decoding,
         };
         for folder in [app.scratch(), app.runs()] {
@@ -108,9 +108,9 @@ impl App {
     ///
     /// # Errors
     /// The trainer does not run; the text says why.
-    pub async fn place(&self) -> Result<Arc<Premises>, String> {
+    pub async fn premises(&self) -> Result<Arc<Premises>, String> {
         let find = async || Premises::find(&self.config).await.map(Arc::new);
-        self.place.get_or_try_init(find).await.cloned()
+        self.premises.get_or_try_init(find).await.cloned()
     }
 
     /// Bounds for the reading of a project's files. It stops when the guard is dropped: with the request that asked for it, or when

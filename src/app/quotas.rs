@@ -69,7 +69,7 @@ pub(in crate::app) async fn admit_job(
     project: ProjectId,
     kind: JobKind,
 ) -> Result<()> {
-    let used = if kind.stores_model() && limits.stored_bytes > 0 {
+    let used = if kind.trains() && limits.stored_bytes > 0 {
         let used = projects::stored(&mut *db, project, Quotas::default()).await?;
         limits.check(Quota::StoredBytes, used.stored_bytes, 1)?;
         used

@@ -116,6 +116,9 @@ pub const TRAINING_STATE_FOLDER: &str = "training/";
 /// The folder of a model that holds its adapter, as PEFT has it.
 pub const ADAPTER_FOLDER: &str = "adapter/";
 
+/// PEFT's name for what an adapter's folder says of it.
+pub const ADAPTER_CONFIG: &str = "adapter_config.json";
+
 /// Under this folder of a checkpoint that has no weights but an adapter's lie those of its base model. They are the very
 /// objects of that model, and no part of what is downloaded.
 pub const BASE_FOLDER: &str = "base/";

@@ -162,14 +162,14 @@ impl Drop for Rest {
     }
 }
 
-/// Starts `command` in `folder`, which becomes its own, confined as it is at this `place` and as the leader of a session
+/// Starts `command` in `folder`, which becomes its own, confined as it is on these `premises` and as the leader of a session
 /// and group of its own; it may print lines of up to `longest_line` bytes.
 ///
 /// # Errors
 /// The program cannot be started or confined.
 pub fn spawn(
     mut command: Command,
-    place: &Premises,
+    premises: &Premises,
     folder: &Path,
     longest_line: usize,
 ) -> io::Result<(Process, ChildStdin, Lines)> {
@@ -186,7 +186,7 @@ pub fn spawn(
             Ok(())
         });
     }
-    let (confinement, id) = place.confine(folder)?;
+    let (confinement, id) = premises.confine(folder)?;
     confinement.apply(&mut command);
     let mut child = command.spawn()?;
     let pid = child.id().unwrap_or_default().cast_signed();
@@ -269,10 +269,10 @@ mod tests {
     /// Much longer than anything here takes, and much shorter than the processes that are left behind sleep.
     const LONG: Duration = Duration::from_mins(1);
 
-    /// A place for scripts: its trainer only says what the machine has.
+    /// Premises for scripts: their trainer only says what the machine has.
     struct Scripts {
         folder: tempfile::TempDir,
-        place: Premises,
+        premises: Premises,
     }
 
     struct Script {
@@ -288,8 +288,8 @@ mod tests {
             let trainer = folder.path().join("trainer.sh");
             std::fs::write(&trainer, "#!/bin/sh\necho '{\"cuda\":0,\"cpu_bf16\":false}'\n").unwrap();
             std::fs::set_permissions(&trainer, Permissions::from_mode(0o755)).unwrap();
-            let place = Premises::find(&configuration(folder.path(), &trainer)).await.unwrap();
-            Self { folder, place }
+            let premises = Premises::find(&configuration(folder.path(), &trainer)).await.unwrap();
+            Self { folder, premises }
         }
 
         fn start(&self, name: &str, script: &str) -> Script {
@@ -297,7 +297,7 @@ mod tests {
             std::fs::create_dir(&folder).unwrap();
             let mut command = Command::new("sh");
             command.arg("-c").arg(script).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-            let (process, stdin, lines) = spawn(command, &self.place, &folder, 4096).unwrap();
+            let (process, stdin, lines) = spawn(command, &self.premises, &folder, 4096).unwrap();
             Script { process, lines, _stdin: stdin }
         }
     }

@@ -63,7 +63,7 @@ impl Trainer {
     /// The program cannot be started.
     pub(super) fn start(
         config: &Config,
-        place: &Premises,
+        premises: &Premises,
         threads: usize,
         folder: &Path,
         gpu: Option<&str>,
@@ -73,7 +73,7 @@ impl Trainer {
         if let Some(gpu) = gpu {
             command.env("CUDA_VISIBLE_DEVICES", gpu);
         }
-        let (process, stdin, lines) = process::spawn(command, place, folder, LONGEST_LINE)?;
+        let (process, stdin, lines) = process::spawn(command, premises, folder, LONGEST_LINE)?;
         let at_work = OneMore::of(telemetry::PROCESSES, "training");
         Ok(Self { process, commands: Commands::to(stdin), lines, _at_work: at_work })
     }

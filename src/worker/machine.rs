@@ -41,7 +41,7 @@ impl Worker {
                 () = self.shutdown.cancelled() => return,
                 () = tokio::time::sleep(PAUSE) => {}
             }
-            let machine = read(&self.place.devices, slots, &self.app.config);
+            let machine = read(&self.premises.devices, slots, &self.app.config);
             let seen = db::within(WRITE, workers::seen(self.app.db.pool(), self.identity.id, &machine)).await;
             if let Err(error) = seen {
                 tracing::debug!(error = error.chain(), "cannot show what this machine offers");

@@ -46,7 +46,7 @@ const CLAIM: Duration = Duration::from_secs(10);
 pub(crate) struct Worker {
     app: App,
     identity: Arc<Identity>,
-    place: Arc<Premises>,
+    premises: Arc<Premises>,
     /// CPU threads of one run.
     threads: usize,
     shutdown: CancellationToken,
@@ -85,16 +85,16 @@ pub async fn keep_up(app: App, shutdown: CancellationToken) {
 pub async fn run(app: App, identity: Identity, shutdown: CancellationToken) -> Result<usize> {
     identity.end_leftovers(&app.runs());
     let background = Background::start(&app, &shutdown);
-    let place = tokio::select! {
-        place = find_place(&app) => place,
+    let premises = tokio::select! {
+        premises = find_premises(&app) => premises,
         () = shutdown.cancelled() => return Ok(0),
     };
-    let slots = app.config.slots.unwrap_or_else(|| u32::try_from(place.devices.cuda).unwrap_or(u32::MAX).max(1));
+    let slots = app.config.slots.unwrap_or_else(|| u32::try_from(premises.devices.cuda).unwrap_or(u32::MAX).max(1));
     let threads = machine::threads(slots, &app.config);
-    let worker = Worker { app, identity: Arc::new(identity), place, threads, shutdown: shutdown.clone() };
+    let worker = Worker { app, identity: Arc::new(identity), premises, threads, shutdown: shutdown.clone() };
     worker.register(slots).await?;
     let showing = tokio::spawn(worker.clone().show_machine(slots));
-    tracing::info!(worker = %worker.identity.id, slots, threads, gpus = worker.place.devices.cuda, "worker ready");
+    tracing::info!(worker = %worker.identity.id, slots, threads, gpus = worker.premises.devices.cuda, "worker ready");
     let unfinished = worker.claim_until(&shutdown).await;
     let _ = showing.await;
     background.end().await;
@@ -105,7 +105,7 @@ impl Worker {
     async fn register(&self, slots: u32) -> Result<()> {
         while upkeep::rescue::run_once(&self.app, Some(self.identity.id)).await? {}
         let mut tx = self.app.db.begin().await?;
-        let machine = machine::read(&self.place.devices, slots, &self.app.config);
+        let machine = machine::read(&self.premises.devices, slots, &self.app.config);
         let slots = i32::try_from(slots).unwrap_or(i32::MAX);
         workers::register(tx.connection(), self.identity.id, &self.identity.host, slots, &machine).await?;
         tx.commit().await
@@ -161,10 +161,10 @@ impl Worker {
 }
 
 /// Asks the trainer what the machine offers, until it answers: without it no job can run.
-async fn find_place(app: &App) -> Arc<Premises> {
+async fn find_premises(app: &App) -> Arc<Premises> {
     loop {
-        match app.place().await {
-            Ok(place) => return place,
+        match app.premises().await {
+            Ok(premises) => return premises,
             Err(error) => tracing::error!(error, "the trainer does not run, so no job can; trying again"),
         }
         tokio::time::sleep(Duration::from_secs(10)).await;

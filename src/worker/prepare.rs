@@ -6,7 +6,7 @@ use super::Worker;
 use super::publish::OUTPUT;
 use super::reports::Reports;
 use crate::app::App;
-use crate::app::models::fetch;
+use crate::app::models::{fetch, loaded_from};
 use crate::app::objects::Object;
 use crate::db::queue::Claim;
 use crate::db::{checkpoints, files, models};
@@ -41,9 +41,7 @@ pub(super) async fn prepare(
     }
     let prepared = job.prepared.as_ref().ok_or_else(|| Error::internal("a queued job was not validated"))?;
     let base = found(app, job.spec.base_model).await?;
-    let mut base_files = models::files(app.db.pool(), base.id).await?;
-    base_files.retain(|file| !file.is_training_state());
-    fetch(app, &base, &base_files, &folder.join("model")).await?;
+    fetch(app, &base, &loaded_from(app, base.id).await?, &folder.join("model")).await?;
     let resume = resume_point(app, job, folder, reports).await?;
     let spec = &job.spec;
     let mut files = [const { None }; 3];

@@ -96,7 +96,7 @@ async fn attempt(
         return Ok(Ending::lease(keeper.state()));
     }
     let gpu = worker.gpu_of(claim.slot);
-    let started = Trainer::start(&app.config, &worker.place, worker.threads, folder, gpu.as_deref());
+    let started = Trainer::start(&app.config, &worker.premises, worker.threads, folder, gpu.as_deref());
     let trainer = started.map_err(not_started)?;
     app.failpoints.hit("worker.spawned", claim.attempt.into());
     keeper.guard(trainer.group().clone(), trainer.commands.clone());
@@ -112,7 +112,7 @@ fn not_started(error: std::io::Error) -> Error {
 impl Worker {
     /// The value of `CUDA_VISIBLE_DEVICES` for a slot: one of the GPUs this worker was given.
     fn gpu_of(&self, slot: i32) -> Option<String> {
-        let devices = &self.place.devices;
+        let devices = &self.premises.devices;
         if devices.cuda == 0 {
             return None;
         }

@@ -291,7 +291,7 @@ async fn a_service_that_is_not_root_keeps_its_environment_to_itself() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_for_trainers_that_cannot_be_had_is_said() {
     let mut service = Service::with(|config| config.trainer_user = Some("no-such-user".to_owned())).await;
-    let error = service.app.place().await.err().unwrap();
+    let error = service.app.premises().await.err().unwrap();
     assert_eq!(error, "FINETUNED_TRAINER_USER: there is no user no-such-user");
     service.stop_worker().await;
 }

@@ -5,15 +5,14 @@ use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::{Stored, Weights};
 use crate::error::{EngineError, Result};
 use finetuned::domain::hyperparameters::lora_scaling;
-use finetuned::domain::model::{ADAPTER_FOLDER, BASE_FOLDER};
+use finetuned::domain::model::{ADAPTER_CONFIG, ADAPTER_FOLDER, BASE_FOLDER};
 
-/// PEFT's names for the files of an adapter.
-pub const ADAPTER_CONFIG: &str = "adapter_config.json";
+/// PEFT's name for the weights of an adapter.
 pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 /// What PEFT puts before the names of the model that is adapted.
 pub const ADAPTED_PREFIX: &str = "base_model.model.";
@@ -75,17 +74,11 @@ impl Weights {
     /// Adds to the tensor called `name` what adapters add to it.
     pub(super) fn adapted(&self, name: &str, mut tensor: Tensor) -> Result<Tensor> {
         for Delta { a, b, scaling } in self.deltas.get(name).into_iter().flatten() {
-            let product = self.values_of(b)?.f_matmul(&self.values_of(a)?)?.f_mul_scalar(*scaling)?;
+            let product =
+                self.read(name, b, Kind::Float)?.f_matmul(&self.read(name, a, Kind::Float)?)?.f_mul_scalar(*scaling)?;
             tensor = tensor.f_add(&product)?;
         }
         Ok(tensor)
-    }
-
-    /// A tensor of an adapter in float32.
-    fn values_of(&self, stored: &Stored) -> Result<Tensor> {
-        let kind = super::kind_of(stored.dtype).ok_or_else(|| EngineError::model("an adapter is not of floats"))?;
-        let data = &self.files[stored.file][stored.data.clone()];
-        Ok(Tensor::f_from_data_size(data, &stored.shape, kind)?.f_to_kind(tch::Kind::Float)?)
     }
 }
 

@@ -116,6 +116,15 @@ fn all(weights: &Weights) -> BTreeMap<String, Tensor> {
     weights.names_other_than(&[]).into_iter().map(load).collect()
 }
 
+/// A checkpoint of the case's model on the one in `base`, which is said to be of this type: its folder, and the model.
+fn checkpoint(case: &Case, base: &Path, policy: &Policy, kind: Kind) -> (tempfile::TempDir, ParamTable) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = (case.build)(&(case.open)(base), base, policy);
+    let trained = drawn(&mut table);
+    (case.files)(base, policy).write_adapter(folder.path(), kind, &trained).unwrap();
+    (folder, table)
+}
+
 fn copy_weights(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     fs::copy(from.join("model.safetensors"), to.join("model.safetensors")).unwrap();
@@ -125,10 +134,7 @@ fn copy_weights(from: &Path, to: &Path) {
 fn an_adapter_and_its_base_are_the_merged_model() {
     for case in &CASES {
         let (base, policy) = (golden_path(case.base), lora(case, json!({"rslora": true})));
-        let folder = tempfile::tempdir().unwrap();
-        let mut table = (case.build)(&(case.open)(&base), &base, &policy);
-        let trained = drawn(&mut table);
-        (case.files)(&base, &policy).write_adapter(folder.path(), table.base_kind(), &trained).unwrap();
+        let (folder, table) = checkpoint(case, &base, &policy, Kind::Float);
         assert!(!folder.path().join("model.safetensors").exists() && folder.path().join("config.json").exists());
         copy_weights(&base, &folder.path().join("base"));
         let (found, merged) = (all(&(case.open)(folder.path())), table.named().unwrap());
@@ -139,10 +145,7 @@ fn an_adapter_and_its_base_are_the_merged_model() {
         assert!(changed >= 4, "{}: {changed}", case.what);
 
         // An adapter that was trained on this one adds to it.
-        let mut second = (case.build)(&(case.open)(folder.path()), folder.path(), &policy);
-        let trained = drawn(&mut second);
-        let further = tempfile::tempdir().unwrap();
-        (case.files)(&base, &policy).write_adapter(further.path(), second.base_kind(), &trained).unwrap();
+        let (further, second) = checkpoint(case, folder.path(), &policy, Kind::Float);
         copy_weights(&base, &further.path().join("base/base"));
         for file in ["adapter_config.json", "adapter_model.safetensors"] {
             fs::create_dir_all(further.path().join("base/adapter")).unwrap();
@@ -159,10 +162,7 @@ fn an_adapter_and_its_base_are_the_merged_model() {
 fn the_type_of_a_model_is_that_of_its_base() {
     let (case, base) = (&CASES[0], golden_path("tiny-bert"));
     let policy = lora(case, json!({}));
-    let folder = tempfile::tempdir().unwrap();
-    let mut table = (case.build)(&(case.open)(&base), &base, &policy);
-    let trained = drawn(&mut table);
-    (case.files)(&base, &policy).write_adapter(folder.path(), Kind::Half, &trained).unwrap();
+    let (folder, _) = checkpoint(case, &base, &policy, Kind::Half);
     let halved: BTreeMap<String, Tensor> =
         all(&(case.open)(&base)).into_iter().map(|(name, value)| (name, value.to_kind(Kind::Half))).collect();
     fs::create_dir_all(folder.path().join("base")).unwrap();
@@ -179,10 +179,7 @@ fn the_type_of_a_model_is_that_of_its_base() {
 fn an_adapter_that_does_not_fit_its_base_is_refused() {
     let (case, base) = (&CASES[0], golden_path("tiny-bert"));
     let policy = lora(case, json!({}));
-    let folder = tempfile::tempdir().unwrap();
-    let mut table = (case.build)(&(case.open)(&base), &base, &policy);
-    let trained = drawn(&mut table);
-    (case.files)(&base, &policy).write_adapter(folder.path(), Kind::Float, &trained).unwrap();
+    let (folder, _) = checkpoint(case, &base, &policy, Kind::Float);
     assert!(Weights::open(folder.path(), "bert").is_err(), "there is no base");
     let query = "bert.encoder.layer.0.attention.self.query.weight";
     let mut tensors = all(&(case.open)(&base));

@@ -31,12 +31,12 @@ const LONGEST_HEADER: u64 = 100_000_000;
 /// # Errors
 /// The folder cannot be read, or the trainer does not answer.
 pub(super) async fn check(app: &App, folder: &Folder) -> Result<Checked> {
-    let place =
-        app.place().await.map_err(|why| Error::unavailable(format!("no trainer can check the model: {why}")))?;
+    let premises =
+        app.premises().await.map_err(|why| Error::unavailable(format!("no trainer can check the model: {why}")))?;
     let work = app.runs().join(Uuid::new_v4().simple().to_string());
     let outlined = outline(folder, &work.join("model")).map_err(|error| Error::invalid("directory", error.to_string()));
     let answered = match outlined {
-        Ok(()) => ask(app, &place, &work).await,
+        Ok(()) => ask(app, &premises, &work).await,
         Err(error) => Err(error),
     };
     if let Err(error) = fs::remove_dir_all(&work) {
@@ -45,11 +45,11 @@ pub(super) async fn check(app: &App, folder: &Folder) -> Result<Checked> {
     answered
 }
 
-async fn ask(app: &App, place: &process::Premises, work: &Path) -> Result<Checked> {
+async fn ask(app: &App, premises: &process::Premises, work: &Path) -> Result<Checked> {
     let mut command = process::command(&app.config, 1);
     command.args(["check", "model"]);
     let (child, stdin, mut lines) =
-        process::spawn(command, place, work, LONGEST_LINE).map_err(|error| Error::unavailable(error.to_string()))?;
+        process::spawn(command, premises, work, LONGEST_LINE).map_err(|error| Error::unavailable(error.to_string()))?;
     drop(stdin);
     let line = tokio::time::timeout(ANSWER, lines.next()).await;
     child.group.signal(nix::sys::signal::Signal::SIGKILL);

@@ -10,7 +10,7 @@ use crate::db::models;
 use crate::domain::Timestamp;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::id::ModelId;
-use crate::domain::model::{ADAPTER_FOLDER, Checked, Model, ModelFile, ModelKind, is_base_model_name};
+use crate::domain::model::{ADAPTER_CONFIG, ADAPTER_FOLDER, Checked, Model, ModelFile, ModelKind, is_base_model_name};
 use crate::store;
 use crate::telemetry::audit_operator;
 
@@ -77,8 +77,8 @@ const ADAPTER_ALONE: &str = "it holds an adapter (adapter_config.json) and not t
 fn is_adapter(directory: &Path, folder: &Folder) -> bool {
     const WHOLE: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
     let is_whole = folder.taken.iter().any(|(name, _)| WHOLE.contains(&name.as_str()));
-    let config = "adapter_config.json";
-    !is_whole && (directory.join(config).is_file() || directory.join(ADAPTER_FOLDER).join(config).is_file())
+    let says_so = |folder: &Path| folder.join(ADAPTER_CONFIG).is_file();
+    !is_whole && (says_so(directory) || says_so(&directory.join(ADAPTER_FOLDER)))
 }
 
 /// The model of that name if it has the very same files.

@@ -15,7 +15,7 @@ use super::objects::Object;
 use crate::db::{self, models};
 use crate::domain::clip::clipped_to;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::id::ProjectId;
+use crate::domain::id::{ModelId, ProjectId};
 use crate::domain::method::{METHODS, Method};
 use crate::domain::model::{MODEL_NAME_CHARS, Model, ModelFile, ModelKind};
 use crate::domain::project::Role;
@@ -124,8 +124,8 @@ pub async fn remove_base(app: &App, name: &str) -> Result<i64> {
 /// There is no model of that name.
 pub async fn files(app: &App, project: ProjectId, name: &str) -> Result<(Model, Vec<ModelFile>)> {
     let model = get(app, project, name).await?;
-    let mut files = models::files(app.db.pool(), model.id).await?;
-    files.retain(|file| !file.is_training_state() && !file.is_of_base());
+    let mut files = loaded_from(app, model.id).await?;
+    files.retain(|file| !file.is_of_base());
     Ok((model, files))
 }
 
@@ -140,6 +140,16 @@ pub async fn file(app: &App, project: ProjectId, name: &str, path: &str) -> Resu
         Error::new(ErrorKind::NotFound, message).param("path")
     });
     Ok((model, found?))
+}
+
+/// The files of a model that the trainer loads it from: all but what serves resuming alone.
+///
+/// # Errors
+/// The database is away.
+pub async fn loaded_from(app: &App, id: ModelId) -> Result<Vec<ModelFile>> {
+    let mut files = models::files(app.db.pool(), id).await?;
+    files.retain(|file| !file.is_training_state());
+    Ok(files)
 }
 
 /// Checks that a model's files are there with their sizes; what they hold is checked when they are fetched.

@@ -12,7 +12,8 @@ use super::served::{Failure, REQUEST, START};
 use super::waiting::Waiting;
 use super::{busy, check_classifier};
 use crate::app::App;
-use crate::db::models;
+use crate::app::models::loaded_from;
+
 use crate::domain::error::{Error, Result};
 use crate::domain::id::{ModelId, ProjectId};
 use crate::domain::model::Model;
@@ -303,8 +304,7 @@ async fn servable(app: &App, model: &Model) -> Result<Servable> {
     if !tokio::fs::try_exists(&app.config.trainer).await.unwrap_or(false) {
         return Err(busy("There is no trainer program where this service runs, so no model can be tried."));
     }
-    let mut files = models::files(app.db.pool(), model.id).await?;
-    files.retain(|file| !file.is_training_state());
+    let files = loaded_from(app, model.id).await?;
     check_classifier(app, model, &files).await?;
     Ok(Servable { model: model.clone(), files })
 }

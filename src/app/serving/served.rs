@@ -63,14 +63,14 @@ impl Served {
     /// # Errors
     /// It does not start, or cannot use the model.
     pub(super) async fn start(app: &App, folder: &Path, max_tokens: Option<u32>) -> Result<Self, Failure> {
-        let (config, place) = (&app.config, app.place().await.map_err(broken)?);
+        let (config, premises) = (&app.config, app.premises().await.map_err(broken)?);
         let threads = config.trainer_threads.max(1);
         let spec = ServingSpec { version: VERSION, model: PathBuf::from("model"), max_tokens, threads };
         let text = serde_json::to_vec_pretty(&spec).map_err(broken)?;
         tokio::fs::write(folder.join("spec.json"), text).await.map_err(broken)?;
         let mut command = process::serving_command(config, threads);
         command.args(["serve", "spec.json", "cpu"]);
-        let (process, stdin, lines) = process::spawn(command, &place, folder, LONGEST_LINE).map_err(broken)?;
+        let (process, stdin, lines) = process::spawn(command, &premises, folder, LONGEST_LINE).map_err(broken)?;
         let at_work = OneMore::of(telemetry::PROCESSES, "serving");
         let mut served = Self { process, stdin, lines, asked: 0, _at_work: at_work };
         match served.line().await.and_then(|line| serde_json::from_str(&line).map_err(broken)) {

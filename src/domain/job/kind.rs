@@ -30,12 +30,10 @@ struct About {
     completed: &'static str,
     /// What people call the file that it is about, at the start of a sentence, and how many examples that has.
     file: (&'static str, fn(&DataReport) -> u64),
-    /// Whether a run stores a model.
-    stores_model: bool,
+    /// Whether it trains a model, with all hyperparameters of its method, and stores it.
+    trains: bool,
     /// What one of it counts against, besides the quotas of all jobs.
     quota: Option<Quota>,
-    /// Whether all hyperparameters of its method are its own, or those of evaluations alone.
-    trains: bool,
 }
 
 impl JobKind {
@@ -53,9 +51,8 @@ impl JobKind {
                 created: "Created fine-tuning job",
                 completed: "The job has successfully completed",
                 file: ("Training file", |report| report.training.examples),
-                stores_model: true,
-                quota: None,
                 trains: true,
+                quota: None,
             },
             Self::Evaluation => &About {
                 word: "evaluation",
@@ -66,9 +63,8 @@ impl JobKind {
                 created: "Created evaluation",
                 completed: "The evaluation has successfully completed",
                 file: ("Test file", |report| report.test.as_ref().map_or(0, |test| test.examples)),
-                stores_model: false,
-                quota: Some(Quota::Evaluations),
                 trains: false,
+                quota: Some(Quota::Evaluations),
             },
         }
     }
@@ -120,9 +116,9 @@ impl JobKind {
         (name, examples(report))
     }
 
-    /// Whether a run stores a model.
-    pub fn stores_model(self) -> bool {
-        self.about().stores_model
+    /// Whether it trains a model, and stores it.
+    pub fn trains(self) -> bool {
+        self.about().trains
     }
 
     /// What one of it counts against, besides the quotas of all jobs.
@@ -132,7 +128,7 @@ impl JobKind {
 
     /// Whether a job of this kind has this hyperparameter of its method.
     pub fn takes(self, definition: &Definition) -> bool {
-        self.about().trains || definition.evaluates
+        self.trains() || definition.evaluates
     }
 
     /// What is told of it when it has succeeded.
