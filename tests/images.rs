@@ -11,11 +11,11 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
-use finetuned::dataset::entries::good;
+use finetuned::dataset::entries::{Ledger, good};
 use finetuned::dataset::images::{self, MAX_IMAGE_BYTES, decode};
 use finetuned::dataset::inspect::inspect;
 use finetuned::dataset::{Bounds, Input};
-use finetuned::domain::report::{DataFormat, Fault, Faults, UploadKind};
+use finetuned::domain::report::{DataFormat, Fault, UploadKind};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/images").join(name)
@@ -248,10 +248,10 @@ fn tar_of(members: &[Vec<u8>]) -> Vec<u8> {
 fn read(bytes: &[u8], format: DataFormat) -> (Vec<String>, Vec<Fault>) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
-    let mut faults = Faults::default();
-    let images = good(images::read(&Input::new(file.path(), format)).unwrap(), &mut faults);
+    let mut ledger = Ledger::default();
+    let images = good(images::read(&Input::new(file.path(), format)).unwrap(), &mut ledger);
     let labels = images.map(|image| image.unwrap().label).collect();
-    (labels, faults.listed)
+    (labels, ledger.faults.listed)
 }
 
 #[track_caller]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::ApiState;
 use super::body;
 use super::extract::{Caller, JsonBody};
-use super::job_body::required;
+use super::fields::required;
 use super::problem::Answer;
 use super::route::{Route, post};
 use crate::app::serving::{self, Classify};

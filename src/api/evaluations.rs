@@ -10,9 +10,11 @@ use serde_json::{Map, Value};
 
 use super::ApiState;
 use super::context::Made;
+use super::dataset_body::DatasetBody;
 use super::evaluation_view::EvaluationView;
 use super::extract::{Caller, JsonBody, Path};
-use super::job_body::{columns, method, required};
+use super::fields::required;
+use super::job_body::method;
 use super::job_view::EventView;
 use super::jobs::identity;
 use super::list::{Limit, List, page};
@@ -23,6 +25,7 @@ use crate::app::evaluations::{self, CreateEvaluation};
 use crate::app::jobs;
 use crate::domain::error::Result;
 use crate::domain::id::{EvaluationId, JobId};
+use crate::domain::job::DatasetOptions;
 use crate::domain::job::JobKind;
 use crate::domain::page::Order;
 
@@ -49,24 +52,17 @@ struct CreateEvaluationBody {
     metadata: Option<BTreeMap<String, String>>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DatasetBody {
-    text_column: Option<String>,
-    label_column: Option<String>,
-}
-
 impl CreateEvaluationBody {
     fn into_request(self) -> Result<CreateEvaluation> {
         let (method, hyperparameters, hyperparameters_path) = method(self.method, None)?;
-        let dataset = self.dataset.map(|body| columns(body.text_column, body.label_column)).transpose()?;
+        let read = self.dataset.map(DatasetBody::read_only).transpose()?.unwrap_or_default();
         Ok(CreateEvaluation {
             model: required("model", self.model)?,
             test_file: required("test_file", self.test_file)?,
             method,
             hyperparameters,
             hyperparameters_path,
-            dataset: dataset.unwrap_or_default(),
+            dataset: DatasetOptions { read, ..DatasetOptions::default() },
             seed: self.seed,
             metadata: self.metadata,
         })

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::dataset_body::DatasetBody;
+use super::fields::{bounded, required};
 use crate::app::jobs::CreateJob;
 use crate::domain::clip::clipped;
 use crate::domain::error::{Error, Result};
-use crate::domain::job::{COLUMN_CHARS, DatasetOptions};
 use crate::domain::method::Method;
 use crate::domain::model::MODEL_NAME_CHARS;
 
@@ -31,14 +32,6 @@ pub(super) struct CreateJobBody {
     pub(super) dry_run: Option<bool>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DatasetBody {
-    text_column: Option<String>,
-    label_column: Option<String>,
-    validation_split: Option<f64>,
-}
-
 impl CreateJobBody {
     /// Checks what JSON types cannot say.
     ///
@@ -50,13 +43,7 @@ impl CreateJobBody {
             return Err(Error::invalid("integrations", message));
         }
         let (method, hyperparameters, path) = method(self.method, self.hyperparameters)?;
-        let dataset = match self.dataset {
-            Some(body) => DatasetOptions {
-                validation_split: body.validation_split,
-                ..columns(body.text_column, body.label_column)?
-            },
-            None => DatasetOptions::default(),
-        };
+        let dataset = self.dataset.map(DatasetBody::into_options).transpose()?.unwrap_or_default();
         Ok(CreateJob {
             model: required("model", self.model)?,
             training_file: required("training_file", self.training_file)?,
@@ -71,40 +58,6 @@ impl CreateJobBody {
             metadata: self.metadata,
         })
     }
-}
-
-/// The columns that a job or an evaluation names.
-///
-/// # Errors
-/// A name is too long.
-pub(super) fn columns(text: Option<String>, label: Option<String>) -> Result<DatasetOptions> {
-    Ok(DatasetOptions {
-        text_column: bounded("dataset.text_column", text, COLUMN_CHARS)?,
-        label_column: bounded("dataset.label_column", label, COLUMN_CHARS)?,
-        validation_split: None,
-    })
-}
-
-/// A text of at most `most` characters.
-///
-/// # Errors
-/// It has more.
-pub(super) fn bounded(name: &str, value: Option<String>, most: usize) -> Result<Option<String>> {
-    let length = value.as_ref().map_or(0, |text| text.chars().count());
-    if length <= most {
-        return Ok(value);
-    }
-    Err(Error::invalid(name, format!("'{name}' has {length} characters; at most {most} are allowed.")))
-}
-
-/// The name of a model or the id of a file, which must be there.
-///
-/// # Errors
-/// It is not, or it is longer than any.
-pub(super) fn required(name: &str, value: Option<String>) -> Result<String> {
-    bounded(name, value, MODEL_NAME_CHARS)?.filter(|text| !text.is_empty()).ok_or_else(|| {
-        Error::invalid(name, format!("Missing required parameter: '{name}'.")).code("missing_required_parameter")
-    })
 }
 
 /// The method, its hyperparameters, and where those stand: in the method's own object, or, as OpenAI once had it, at

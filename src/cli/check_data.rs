@@ -13,7 +13,7 @@ use crate::dataset::images::IMAGE_COLUMN;
 use crate::dataset::prepare::{self, Found, Parts, Source, Wanted};
 use crate::dataset::{Input, detect_format, rows};
 use crate::domain::backbone::Backbone;
-use crate::domain::job::DatasetOptions;
+use crate::domain::job::{DatasetOptions, ReadOptions};
 use crate::domain::method::Method;
 use crate::domain::report::{DataFormat, ExamplesReport, ImageStatistics};
 
@@ -22,8 +22,9 @@ const SHOWN_LABELS: usize = 20;
 
 pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<ExitCode> {
     let text = |name: &str| arguments.get_one::<String>(name).cloned();
-    let options =
-        DatasetOptions { text_column: text("text-column"), label_column: text("label-column"), validation_split: None };
+    let read =
+        ReadOptions { text_column: text("text-column"), label_column: text("label-column"), ..ReadOptions::default() };
+    let options = DatasetOptions { read, ..DatasetOptions::default() };
     let training = input(arguments, "training")?.context("a training file is needed")?;
     let method = match text("method") {
         Some(word) => Method::parse(&word).map_err(|error| anyhow::anyhow!(error.message))?,
@@ -79,11 +80,11 @@ fn input(arguments: &ArgMatches, name: &str) -> anyhow::Result<Option<Input>> {
 fn likely_method(training: &Input) -> anyhow::Result<Method> {
     let has_images = match training.format {
         DataFormat::Zip | DataFormat::Tar => true,
-        DataFormat::Jsonl => {
+        DataFormat::Jsonl | DataFormat::Json | DataFormat::Parquet => {
             let first = rows::first(training).with_context(|| training.path.display().to_string())?;
             first.is_some_and(|row| row.get(IMAGE_COLUMN).is_some())
         }
-        DataFormat::Csv | DataFormat::Text => false,
+        DataFormat::Csv | DataFormat::Text | DataFormat::Unknown => false,
     };
     Ok(Method::default_for(if has_images { Backbone::VisionTransformer } else { Backbone::TextTransformer }))
 }

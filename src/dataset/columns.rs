@@ -1,7 +1,7 @@
 //! Which keys and columns hold what.
 
 use super::row::listed;
-use crate::domain::job::DatasetOptions;
+use crate::domain::job::ReadOptions;
 
 /// Keys and columns that hold the label, unless the job names one; the first that is there counts.
 pub const LABEL_COLUMNS: [&str; 3] = ["label", "category", "class"];
@@ -15,24 +15,9 @@ pub const TEXT_COLUMN: &str = "text";
 /// The key or column that holds the second text of a pair, where there is one.
 pub const PAIR_COLUMN: &str = "text_pair";
 
-/// Which keys or columns hold text and label; None means the usual ones.
-#[derive(Clone, Debug, Default)]
-pub struct Columns {
-    pub text: Option<String>,
-    pub label: Option<String>,
-}
-
-impl From<&DatasetOptions> for Columns {
-    fn from(options: &DatasetOptions) -> Self {
-        Self { text: options.text_column.clone(), label: options.label_column.clone() }
-    }
-}
-
-impl Columns {
-    /// The name of the text column.
-    pub fn text(&self) -> &str {
-        self.text.as_deref().unwrap_or(TEXT_COLUMN)
-    }
+/// The name of the text column.
+pub fn text(options: &ReadOptions) -> &str {
+    options.text_column.as_deref().unwrap_or(TEXT_COLUMN)
 }
 
 /// What is said where the column of the text is not among those that are there.

@@ -1,9 +1,10 @@
 //! What readers of data files have in common: they give a file's entries one after the other, the good ones and the
 //! faulty ones, and end with an error where the file itself cannot be read.
 
+use std::borrow::Cow;
 use std::io;
 
-use crate::domain::report::{Fault, Faults};
+use crate::domain::report::{Counts, Fault, Faults, Lines};
 
 /// An entry of a data file: a line, a row, a member of an archive, or what was made of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +12,12 @@ pub enum Entry<E> {
     Good(E),
     /// What is wrong with it.
     Faulty(Vec<Fault>),
+    /// What is wrong with the file, so that nothing behind it can be read.
+    Broken(Fault),
+    /// It is passed over, and counted as this.
+    Skipped(Cow<'static, str>),
+    /// Comes last where a file of lines was read to its end.
+    End(Lines),
 }
 
 /// The entries of a file, in order. None follows an error.
@@ -26,7 +33,7 @@ impl<E> Entry<E> {
 /// What becomes of an entry that is read further.
 pub(super) enum Step<E> {
     To(Entry<E>),
-    /// It is no entry of what is wanted.
+    /// It is no entry at all.
     PassOver,
     /// What is wrong with it is wrong with all that follow.
     End(Fault),
@@ -53,6 +60,9 @@ pub(super) fn further<A: 'static, E>(
             let stepped = match entries.next()? {
                 Ok(Entry::Good(entry)) => step(entry),
                 Ok(Entry::Faulty(faults)) => return Some(Ok(Entry::Faulty(faults))),
+                Ok(Entry::Broken(fault)) => return Some(Ok(Entry::Broken(fault))),
+                Ok(Entry::Skipped(what)) => return Some(Ok(Entry::Skipped(what))),
+                Ok(Entry::End(lines)) => return Some(Ok(Entry::End(lines))),
                 Err(error) => Err(error),
             };
             match stepped {
@@ -60,7 +70,7 @@ pub(super) fn further<A: 'static, E>(
                 Ok(Step::To(entry)) => return Some(Ok(entry)),
                 Ok(Step::End(fault)) => {
                     is_over = true;
-                    return Some(Ok(Entry::Faulty(vec![fault])));
+                    return Some(Ok(Entry::Broken(fault)));
                 }
                 Err(error) => {
                     is_over = true;
@@ -74,18 +84,43 @@ pub(super) fn further<A: 'static, E>(
 
 /// The entries of a file of which there is nothing to say but this.
 pub(super) fn nothing_but<E: 'static>(fault: Fault) -> Entries<E> {
-    Box::new(std::iter::once(Ok(Entry::Faulty(vec![fault]))))
+    Box::new(std::iter::once(Ok(Entry::Broken(fault))))
 }
 
-/// The good entries; what is wrong with the others is added to `faults`.
+/// What there is to say of a file's entries besides the good ones.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    pub faults: Faults,
+    pub counts: Counts,
+}
+
+/// The good entries; what became of the others is written in `ledger`.
 pub fn good<E>(
     entries: impl Iterator<Item = io::Result<Entry<E>>>,
-    faults: &mut Faults,
+    ledger: &mut Ledger,
 ) -> impl Iterator<Item = io::Result<E>> {
+    let Ledger { faults, counts } = ledger;
     entries.filter_map(|entry| match entry {
-        Ok(Entry::Good(entry)) => Some(Ok(entry)),
+        Ok(Entry::Good(entry)) => {
+            counts.rows += 1;
+            Some(Ok(entry))
+        }
         Ok(Entry::Faulty(found)) => {
+            counts.rows += 1;
+            counts.faulty += 1;
             faults.extend(found);
+            None
+        }
+        Ok(Entry::Broken(fault)) => {
+            faults.extend([fault]);
+            None
+        }
+        Ok(Entry::Skipped(what)) => {
+            counts.skip(&what);
+            None
+        }
+        Ok(Entry::End(lines)) => {
+            counts.lines = Some(lines);
             None
         }
         Err(error) => Some(Err(error)),
@@ -96,8 +131,8 @@ pub fn good<E>(
 mod tests {
     use std::io;
 
-    use super::{Entry, Step, further, good};
-    use crate::domain::report::{Fault, Faults};
+    use super::{Entry, Ledger, Step, further, good};
+    use crate::domain::report::Fault;
 
     fn fault(line: u64) -> Fault {
         Fault::new(line, None, "is odd")
@@ -121,16 +156,17 @@ mod tests {
         let all: Vec<_> = numbers(None).map(Result::unwrap).collect();
         let end = Fault::new(6, None, "ends it");
         let faulty = |fault| Entry::Faulty(vec![fault]);
-        assert_eq!(all, [faulty(fault(1)), Entry::Good(20), faulty(fault(3)), faulty(fault(5)), faulty(end)]);
+        assert_eq!(all, [faulty(fault(1)), Entry::Good(20), faulty(fault(3)), faulty(fault(5)), Entry::Broken(end)]);
     }
 
     #[test]
     fn good_entries_leave_the_faults_of_the_others_behind_and_nothing_follows_an_error() {
-        let mut faults = Faults::default();
-        let numbers: Vec<_> = good(numbers(Some(io::Error::other("the disk"))), &mut faults).collect();
+        let mut ledger = Ledger::default();
+        let numbers: Vec<_> = good(numbers(Some(io::Error::other("the disk"))), &mut ledger).collect();
         assert_eq!(numbers.len(), 2);
         assert_eq!(*numbers[0].as_ref().unwrap(), 20);
         assert!(numbers[1].is_err());
-        assert_eq!(faults.listed.iter().map(|fault| fault.line).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(ledger.faults.listed.iter().map(|fault| fault.line).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!((ledger.counts.rows, ledger.counts.faulty), (3, 2));
     }
 }

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::io;
 
-use super::columns::Columns;
 use super::kinds;
 use super::prepare::{Source, Wanted, usable};
 use crate::domain::clip::clipped;
@@ -20,7 +19,7 @@ pub fn check(test: Source, wanted: &Wanted, labels: &[String]) -> io::Result<(Re
     let kind = kinds::of(wanted.method.data(problem));
     let known: HashSet<&str> = labels.iter().map(String::as_str).collect();
     let reading = test.reading(|input| {
-        let report = kind.report(input, &Columns::from(&wanted.options), &mut |example, faults| {
+        let report = kind.report(input, &mut |example, faults| {
             for label in example.labels.iter().filter(|label| !known.contains(label.as_str())) {
                 let message = format!("the label \"{}\" is none of the model's", clipped(label));
                 faults.push_at(&example.place, Some("label"), message);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use super::entries::good;
+use super::entries::{Ledger, good};
 use super::{Bounds, Input, detect_format, images, kinds, rows};
 use crate::domain::method::{METHODS, Method, ProblemType};
 use crate::domain::report::{DataFormat, ExamplesReport, Faults, FileReport, MethodUse, UploadKind};
@@ -16,25 +16,27 @@ use crate::domain::report::{DataFormat, ExamplesReport, Faults, FileReport, Meth
 /// The file cannot be read.
 pub fn inspect(path: &Path, filename: &str, bounds: &Bounds) -> io::Result<FileReport> {
     let format = detect_format(path, filename)?;
-    let input = Input { path: path.to_owned(), format, bounds: bounds.clone() };
+    let input = Input { bounds: bounds.clone(), ..Input::new(path, format) };
     if matches!(format, DataFormat::Zip | DataFormat::Tar) {
         return archive(&input);
     }
-    let mut faults = Faults::default();
+    let mut ledger = Ledger::default();
     let mut rows = 0;
     let mut columns: Option<Vec<String>> = None;
-    for row in good(rows::read(&input)?, &mut faults) {
+    for row in good(rows::read(&input)?, &mut ledger) {
         let row = row?;
         rows += 1;
         columns.get_or_insert_with(|| row.names().into_iter().map(str::to_owned).collect());
     }
+    let Ledger { mut faults, counts } = ledger;
     if rows == 0 && faults.is_empty() {
         faults.push(1, None, "the file holds no data");
     }
     let columns = columns.unwrap_or_default();
     let there: Vec<&str> = columns.iter().map(String::as_str).collect();
     let read_as = if faults.is_empty() { read_as(&input, &there)? } else { BTreeMap::new() };
-    Ok(with_uses(FileReport { format, rows, faults, read_as, methods: Vec::new() }, &there))
+    let report = FileReport { rows, faults, read_as, counts: Some(counts), ..FileReport::of(format) };
+    Ok(with_uses(report, &there))
 }
 
 /// Reads a file once more as each kind of data that it looks like.
@@ -93,7 +95,7 @@ fn archive(input: &Input) -> io::Result<FileReport> {
     }
     let rows = report.examples;
     let read_as = BTreeMap::from([(UploadKind::LabelledImages, report)]);
-    let report = FileReport { format: input.format, rows, faults, read_as, methods: Vec::new() };
+    let report = FileReport { rows, faults, read_as, ..FileReport::of(input.format) };
     Ok(with_uses(report, &[]))
 }
 

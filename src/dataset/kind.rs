@@ -3,7 +3,6 @@
 use std::io;
 
 use super::Input;
-use super::columns::Columns;
 use super::split::held_out_of;
 use crate::domain::clip::clipped;
 use crate::domain::report::{DataFormat, ExamplesReport, Faults, Place, UploadKind};
@@ -31,7 +30,7 @@ pub(super) trait Kind {
     ///
     /// # Errors
     /// The file cannot be read.
-    fn report(&self, input: &Input, columns: &Columns, on_example: &mut OnExample<'_>) -> io::Result<ExamplesReport>;
+    fn report(&self, input: &Input, on_example: &mut OnExample<'_>) -> io::Result<ExamplesReport>;
 
     /// What the report on an upload calls it; None where uploads are not read as it at once.
     fn upload_kind(&self) -> Option<UploadKind> {

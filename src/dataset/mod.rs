@@ -9,6 +9,7 @@ pub mod inspect;
 pub mod json;
 mod kind;
 mod kinds;
+pub mod label;
 pub mod labelled;
 mod lines;
 pub mod pairs;
@@ -24,11 +25,12 @@ use std::path::{Path, PathBuf};
 
 pub use bounds::{Bounds, Gate, Room, Usage};
 
+use crate::domain::job::ReadOptions;
 use crate::domain::report::DataFormat;
 
 /// The version of the readers. Whatever changes which examples or faults are found, or what is counted of them, makes
 /// another: what an older one found is not used any more.
-pub const READER_VERSION: i32 = 1;
+pub const READER_VERSION: i32 = 2;
 
 /// The longest line (JSONL) or row (CSV) that is read, in bytes.
 pub const MAX_LINE_BYTES: usize = 16 << 20;
@@ -41,13 +43,14 @@ pub const MAX_LABELS: usize = 10_000;
 pub struct Input {
     pub path: PathBuf,
     pub format: DataFormat,
+    pub options: ReadOptions,
     pub bounds: Bounds,
 }
 
 impl Input {
-    /// A file that is read without bounds.
+    /// A file that is read as it asks for itself, without bounds.
     pub fn new(path: impl Into<PathBuf>, format: DataFormat) -> Self {
-        Self { path: path.into(), format, bounds: Bounds::default() }
+        Self { path: path.into(), format, options: ReadOptions::default(), bounds: Bounds::default() }
     }
 }
 

@@ -2,13 +2,12 @@
 
 use std::io;
 
-use super::columns::Columns;
-use super::entries::{Entries, Entry, Step, further, good};
+use super::entries::{Entries, Entry, Ledger, Step, further, good};
 use super::kind::{Kind, OnExample};
 use super::row::{Row, listed};
 use super::tally::Tally;
 use super::{Input, rows};
-use crate::domain::report::{Contents, DataFormat, ExamplesReport, Faults};
+use crate::domain::report::{Contents, DataFormat, ExamplesReport};
 
 /// The names of the texts, in order; the last is optional.
 pub const COLUMNS: [&str; 3] = ["anchor", "positive", "negative"];
@@ -82,32 +81,32 @@ impl Kind for Pairs {
         find(there).map_err(|(_, message)| message)
     }
 
-    fn report(&self, input: &Input, _columns: &Columns, on_example: &mut OnExample<'_>) -> io::Result<ExamplesReport> {
-        let (mut tally, mut faults) = (Tally::new(on_example), Faults::default());
-        for triplet in good(read(input)?, &mut faults) {
+    fn report(&self, input: &Input, on_example: &mut OnExample<'_>) -> io::Result<ExamplesReport> {
+        let (mut tally, mut ledger) = (Tally::new(on_example), Ledger::default());
+        for triplet in good(read(input)?, &mut ledger) {
             let triplet = triplet?;
             let key = format!("{}\u{1f}{}", triplet.anchor, triplet.positive);
             tally.add(triplet.line, &key, &[], triplet.texts());
         }
-        Ok(tally.report(faults, |_, text_lengths| Contents::Texts { text_lengths }))
+        Ok(tally.report(ledger, |_, text_lengths| Contents::Texts { text_lengths }))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Input, Triplet, good, read};
-    use crate::domain::report::{DataFormat, Faults};
+    use super::{Input, Ledger, Triplet, good, read};
+    use crate::domain::report::DataFormat;
 
     fn read_bytes(bytes: &[u8], format: DataFormat) -> (Vec<Triplet>, Vec<String>) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        let mut faults = Faults::default();
+        let mut ledger = Ledger::default();
         let triplets = read(&Input::new(file.path(), format)).unwrap();
-        let found = good(triplets, &mut faults).map(Result::unwrap).collect();
+        let found = good(triplets, &mut ledger).map(Result::unwrap).collect();
         let shown = |fault: crate::domain::report::Fault| {
             format!("{} {} {}", fault.line, fault.field.unwrap_or_default(), fault.message)
         };
-        (found, faults.listed.into_iter().map(shown).collect())
+        (found, ledger.faults.listed.into_iter().map(shown).collect())
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::io;
 
 use sha2::{Digest, Sha256};
 
-use super::columns::Columns;
 use super::kind::Kind;
 use super::{Input, kinds, labelled};
 use crate::domain::clip::clipped;
@@ -69,9 +68,8 @@ pub struct Found {
 /// # Errors
 /// A file cannot be read.
 pub fn prepare(sources: Parts<Source>, wanted: &Wanted) -> io::Result<Found> {
-    let columns = Columns::from(&wanted.options);
-    let problem = problem(&sources.training, wanted, &columns)?;
-    let reader = Reader { kind: kinds::of(wanted.method.data(problem)), columns, problem };
+    let problem = problem(&sources.training, wanted)?;
+    let reader = Reader { kind: kinds::of(wanted.method.data(problem)), problem };
     let compares = matches!(sources.validation, Some(Source::File(_)));
     if compares && matches!(sources.training, Source::Known(_)) {
         return Err(io::Error::other("a validation file is compared with a training file that is not read"));
@@ -95,14 +93,13 @@ type Fingerprint = [u8; 16];
 /// Reads the files of a job.
 struct Reader {
     kind: Box<dyn Kind>,
-    columns: Columns,
     problem: ProblemType,
 }
 
 impl Reader {
     /// Reads the training file, and collects what its examples are known by.
     fn training(&self, input: &Input, mut texts: Option<&mut HashSet<Fingerprint>>) -> io::Result<Reading> {
-        let report = self.kind.report(input, &self.columns, &mut |example, _| {
+        let report = self.kind.report(input, &mut |example, _| {
             if let Some(texts) = &mut texts {
                 texts.insert(fingerprint(example.key));
             }
@@ -113,7 +110,7 @@ impl Reader {
     /// Reads another file, whose labels must be among those of the training file, and finds its examples among `texts`.
     fn other(&self, input: &Input, training: &Reading, texts: &HashSet<Fingerprint>) -> io::Result<Reading> {
         let mut overlap = Overlap::default();
-        let report = self.kind.report(input, &self.columns, &mut |example, faults| {
+        let report = self.kind.report(input, &mut |example, faults| {
             for label in example.labels.iter().filter(|label| !training.report.labels().contains_key(*label)) {
                 faults.push_at(&example.place, Some("label"), unseen(label));
             }
@@ -129,12 +126,12 @@ impl Reader {
 }
 
 /// What is to be predicted, where the job leaves it to the training file.
-fn problem(training: &Source, wanted: &Wanted, columns: &Columns) -> io::Result<ProblemType> {
+fn problem(training: &Source, wanted: &Wanted) -> io::Result<ProblemType> {
     match (wanted.problem, training) {
         (Some(problem), _) => Ok(problem),
         (None, Source::Known(reading)) => Ok(reading.problem),
         (None, Source::File(input)) => match wanted.method.data(ProblemType::default()) {
-            DataKind::Labelled(_) => labelled::problem_type(input, columns),
+            DataKind::Labelled(_) => labelled::problem_type(input),
             _ => Ok(ProblemType::default()),
         },
     }

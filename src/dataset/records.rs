@@ -10,6 +10,7 @@ use super::json::MAX_KEYS;
 use super::lines::{RowBytes, RowLimit, first_line_ends_in_crlf};
 use super::row::{Fields, NOT_UTF8, Row, too_long};
 use super::{Bounds, Input, MAX_LINE_BYTES};
+use crate::domain::report::Fault;
 
 /// Room that is made for a row before it is read, in bytes at most.
 const MOST_EXPECTED: usize = 64 << 10;
@@ -48,6 +49,8 @@ impl Records {
             let (line, record) = match self.record()? {
                 None => return Ok(None),
                 Some(Entry::Faulty(faults)) => return Ok(Some(Entry::Faulty(faults))),
+                Some(Entry::Broken(fault)) => return Ok(Some(Entry::Broken(fault))),
+                Some(Entry::Skipped(_) | Entry::End(_)) => continue,
                 Some(Entry::Good(found)) => found,
             };
             let Some(header) = &self.header else {
@@ -97,6 +100,6 @@ impl Records {
     /// A fault behind which nothing can be read.
     fn end<E>(&mut self, line: u64, message: String) -> Entry<E> {
         self.is_over = true;
-        Entry::fault(line, message)
+        Entry::Broken(Fault::new(line, None, message))
     }
 }

@@ -4,16 +4,20 @@ use std::io;
 
 use serde_json::Value;
 
-use super::entries::{Entries, Entry, Step, further, good, nothing_but};
+use super::entries::{Entries, Entry, Ledger, Step, further, good, nothing_but};
 use super::json;
 use super::lines::{Line, Lines};
 use super::records::Records;
 use super::row::{Fields, NOT_UTF8, Row, kind, too_long};
 use super::{Input, MAX_LINE_BYTES};
-use crate::domain::report::{DataFormat, Fault, Faults};
+use crate::domain::report::{DataFormat, Fault};
 
 /// What is said of an archive that is to hold texts.
 const ARCHIVE: &str = "is an archive of images; texts are read from JSONL, CSV or plain text";
+
+/// What is said of a file of no known format.
+const UNKNOWN: &str =
+    "is none of the formats that are read: CSV, JSONL, JSON, Parquet, plain text, and zip or tar archives of images";
 
 /// Whether files of this format have rows.
 ///
@@ -21,8 +25,9 @@ const ARCHIVE: &str = "is an archive of images; texts are read from JSONL, CSV o
 /// They have none, in words for their owner.
 pub(super) fn fit(format: DataFormat) -> Result<(), String> {
     match format {
-        DataFormat::Jsonl | DataFormat::Csv | DataFormat::Text => Ok(()),
+        DataFormat::Jsonl | DataFormat::Json | DataFormat::Csv | DataFormat::Text | DataFormat::Parquet => Ok(()),
         DataFormat::Zip | DataFormat::Tar => Err(ARCHIVE.to_owned()),
+        DataFormat::Unknown => Err(UNKNOWN.to_owned()),
     }
 }
 
@@ -36,6 +41,7 @@ pub fn read(input: &Input) -> io::Result<Entries<Row>> {
         DataFormat::Text => lines(input, |line, text| Entry::Good(Row { line, fields: Fields::Line(text) }))?,
         DataFormat::Csv => Box::new(Records::open(input)?),
         DataFormat::Zip | DataFormat::Tar => nothing_but(Fault::new(1, None, ARCHIVE)),
+        DataFormat::Json | DataFormat::Parquet | DataFormat::Unknown => nothing_but(Fault::new(1, None, UNKNOWN)),
     })
 }
 
@@ -44,7 +50,7 @@ pub fn read(input: &Input) -> io::Result<Entries<Row>> {
 /// # Errors
 /// The file cannot be read.
 pub fn first(input: &Input) -> io::Result<Option<Row>> {
-    good(read(input)?, &mut Faults::default()).next().transpose()
+    good(read(input)?, &mut Ledger::default()).next().transpose()
 }
 
 /// What `row` makes of each line that is not blank.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::MAX_LABELS;
+use super::entries::Ledger;
 use super::kind::{OnExample, Seen};
 use crate::domain::report::{Contents, ExamplesReport, Faults, Labels, Lengths, Place};
 
@@ -51,13 +52,15 @@ impl<'a, 'b> Tally<'a, 'b> {
         self.examples
     }
 
-    /// The report, with the faults of what are no examples.
-    pub(super) fn report(self, faults: Faults, contents: impl FnOnce(Labels, Lengths) -> Contents) -> ExamplesReport {
+    /// The report, with what is said of what are no examples.
+    pub(super) fn report(self, ledger: Ledger, contents: impl FnOnce(Labels, Lengths) -> Contents) -> ExamplesReport {
         let labels = Labels { listed: self.labels, others: None };
         ExamplesReport {
             examples: self.examples,
             contents: contents(labels, self.text_lengths),
-            faults: faults.merged(self.late),
+            faults: ledger.faults.merged(self.late),
+            counts: Some(ledger.counts),
+            notes: Vec::new(),
         }
     }
 }

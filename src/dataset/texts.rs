@@ -2,13 +2,13 @@
 
 use std::io;
 
-use super::columns::{Columns, TEXT_COLUMN, no_text};
-use super::entries::{Entries, Step, further, good};
+use super::columns::{self, TEXT_COLUMN, no_text};
+use super::entries::{Entries, Ledger, Step, further, good};
 use super::kind::{Kind, OnExample};
 use super::row::LINE_FIELD;
 use super::tally::Tally;
 use super::{Input, rows};
-use crate::domain::report::{Contents, DataFormat, ExamplesReport, Fault, Faults};
+use crate::domain::report::{Contents, DataFormat, ExamplesReport, Fault};
 
 /// One text, and the line it stands on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,12 +17,12 @@ pub struct Text {
     pub text: String,
 }
 
-/// The texts of a file. `column` is the field that holds them; a plain text file has no fields.
+/// The texts of a file.
 ///
 /// # Errors
 /// The file cannot be opened.
-pub fn read(input: &Input, column: &str) -> io::Result<Entries<Text>> {
-    let column = if input.format == DataFormat::Text { LINE_FIELD } else { column }.to_owned();
+pub fn read(input: &Input) -> io::Result<Entries<Text>> {
+    let column = if input.format == DataFormat::Text { LINE_FIELD } else { columns::text(&input.options) }.to_owned();
     Ok(further(rows::read(input)?, move |row| {
         let there = row.names();
         if row.has_header() && !there.contains(&column.as_str()) {
@@ -44,20 +44,20 @@ impl Kind for Texts {
         if there.contains(&TEXT_COLUMN) { Ok(()) } else { Err(no_text(TEXT_COLUMN, there)) }
     }
 
-    fn report(&self, input: &Input, columns: &Columns, on_example: &mut OnExample<'_>) -> io::Result<ExamplesReport> {
-        let (mut tally, mut faults) = (Tally::new(on_example), Faults::default());
-        for text in good(read(input, columns.text())?, &mut faults) {
+    fn report(&self, input: &Input, on_example: &mut OnExample<'_>) -> io::Result<ExamplesReport> {
+        let (mut tally, mut ledger) = (Tally::new(on_example), Ledger::default());
+        for text in good(read(input)?, &mut ledger) {
             let Text { line, text } = text?;
             tally.add(line, &text, &[], [text.as_str()]);
         }
-        Ok(tally.report(faults, |_, text_lengths| Contents::Texts { text_lengths }))
+        Ok(tally.report(ledger, |_, text_lengths| Contents::Texts { text_lengths }))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Input, good, read};
-    use crate::domain::report::{DataFormat, Faults};
+    use super::{Input, Ledger, good, read};
+    use crate::domain::report::DataFormat;
 
     #[test]
     fn texts_come_from_lines_fields_and_columns() {
@@ -69,12 +69,14 @@ mod tests {
         ] {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), bytes).unwrap();
-            let mut faults = Faults::default();
-            let texts = read(&Input::new(file.path(), format), column).unwrap();
-            let texts = good(texts, &mut faults).map(Result::unwrap);
+            let mut ledger = Ledger::default();
+            let mut input = Input::new(file.path(), format);
+            input.options.text_column = Some(column.to_owned());
+            let texts = read(&input).unwrap();
+            let texts = good(texts, &mut ledger).map(Result::unwrap);
             let found: Vec<String> = texts.map(|text| format!("{} {}", text.line, text.text)).collect();
             assert_eq!(found, expected);
-            assert_eq!(faults.count, u64::from(format != DataFormat::Text && column == "text"));
+            assert_eq!(ledger.faults.count, u64::from(format != DataFormat::Text && column == "text"));
         }
     }
 }

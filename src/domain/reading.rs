@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::hex::hex;
-use super::job::DatasetOptions;
+use super::job::{DatasetOptions, ReadOptions};
 use super::method::{Method, ProblemType};
 use super::report::{DataFormat, ExamplesReport};
 
@@ -43,8 +43,7 @@ pub struct Question {
     method: Method,
     /// None where a training file is to decide.
     problem: Option<ProblemType>,
-    text_column: Option<String>,
-    label_column: Option<String>,
+    options: ReadOptions,
     against: Against,
 }
 
@@ -64,8 +63,7 @@ enum Against {
 impl Question {
     /// What is asked of a training file.
     pub fn new(format: DataFormat, method: Method, problem: Option<ProblemType>, options: &DatasetOptions) -> Self {
-        let DatasetOptions { text_column, label_column, .. } = options.clone();
-        Self { format, method, problem, text_column, label_column, against: Against::Nothing }
+        Self { format, method, problem, options: options.read.clone(), against: Against::Nothing }
     }
 
     /// The same of a validation file in `format`, compared with the training file of this hash.
@@ -105,18 +103,22 @@ impl Question {
 #[cfg(test)]
 mod tests {
     use super::Question;
-    use crate::domain::job::DatasetOptions;
+    use crate::domain::job::{DatasetOptions, LabelSeparator, OtherFiles, ReadOptions};
     use crate::domain::method::{Method, ProblemType};
-    use crate::domain::report::DataFormat;
+    use crate::domain::report::{DataFormat, Delimiter};
 
     #[test]
     fn whatever_changes_an_answer_makes_another_question() {
         let options = DatasetOptions::default();
-        let named = |text: Option<&str>, label: Option<&str>| DatasetOptions {
-            text_column: text.map(str::to_owned),
-            label_column: label.map(str::to_owned),
-            validation_split: None,
+        let read = |read: ReadOptions| DatasetOptions { read, validation_split: None };
+        let named = |text: Option<&str>, label: Option<&str>| {
+            let (text_column, label_column) = (text.map(str::to_owned), label.map(str::to_owned));
+            read(ReadOptions { text_column, label_column, ..ReadOptions::default() })
         };
+        let tabs = ReadOptions { delimiter: Some(Delimiter::Tab), ..ReadOptions::default() };
+        let bars = ReadOptions { label_separator: Some(LabelSeparator::Pipe), ..ReadOptions::default() };
+        let classes = ReadOptions { label_names: Some(vec!["a".to_owned()]), ..ReadOptions::default() };
+        let strict = ReadOptions { other_files: Some(OtherFiles::Refuse), ..ReadOptions::default() };
         let ask = |format, method, problem, options: &DatasetOptions| Question::new(format, method, problem, options);
         let usual = ask(DataFormat::Csv, Method::TextClassification, None, &options);
         let labels = |labels: &[&str]| labels.iter().map(|&label| label.to_owned()).collect::<Vec<_>>();
@@ -129,6 +131,10 @@ mod tests {
             ask(DataFormat::Csv, Method::TextClassification, Some(single), &options),
             ask(DataFormat::Csv, Method::TextClassification, None, &named(Some("a"), None)),
             ask(DataFormat::Csv, Method::TextClassification, None, &named(None, Some("a"))),
+            ask(DataFormat::Csv, Method::TextClassification, None, &read(tabs)),
+            ask(DataFormat::Csv, Method::TextClassification, None, &read(bars)),
+            ask(DataFormat::Csv, Method::TextClassification, None, &read(classes)),
+            ask(DataFormat::Csv, Method::TextClassification, None, &read(strict)),
             usual.of_validation(DataFormat::Csv, &[0; 32]),
             usual.of_validation(DataFormat::Csv, &[1; 32]),
             usual.of_validation(DataFormat::Jsonl, &[0; 32]),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::Metrics;
 use super::hyperparameters::{Hyperparameters, Precision};
-use super::job::{JobError, Phase};
+use super::job::{JobError, Phase, ReadOptions};
 use super::method::Method;
 use super::report::DataFormat;
 
@@ -63,8 +63,8 @@ fn is_zero(number: &u64) -> bool {
 pub struct DataFile {
     pub path: PathBuf,
     pub format: DataFormat,
-    pub text_column: Option<String>,
-    pub label_column: Option<String>,
+    #[serde(flatten)]
+    pub options: ReadOptions,
     pub sha256: String,
 }
 
@@ -180,7 +180,13 @@ mod tests {
         let spec: RunSpec = serde_json::from_str(SPEC_V1).unwrap();
         assert!((OLDEST_VERSION..=VERSION).contains(&spec.version));
         let again = serde_json::to_value(&spec).unwrap();
-        let first: serde_json::Value = serde_json::from_str(SPEC_V1).unwrap();
+        let mut first: serde_json::Value = serde_json::from_str(SPEC_V1).unwrap();
+        // Of a data file, what is null is now absent.
+        for file in ["training", "validation", "test"] {
+            if let Some(file) = first[file].as_object_mut() {
+                file.retain(|_, value| !value.is_null());
+            }
+        }
         // Hyperparameters that came later stand beside those of then.
         for (name, value) in first["hyperparameters"].as_object().unwrap() {
             assert_eq!(again["hyperparameters"][name], *value, "{name}");

@@ -137,8 +137,7 @@ async fn data_file(
     Ok(DataFile {
         path,
         format: file.report.as_ref().map_or(DataFormat::Jsonl, |report| report.format),
-        text_column: job.spec.dataset.text_column.clone(),
-        label_column: job.spec.dataset.label_column.clone(),
+        options: job.spec.dataset.read.clone(),
         sha256: hex(&file.sha256),
     })
 }

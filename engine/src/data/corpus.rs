@@ -7,7 +7,6 @@ use super::texts::{Texts, TextsBuilder};
 use crate::error::Result;
 use crate::observer::Observer;
 use crate::text::TextTokenizer;
-use finetuned::dataset::columns::TEXT_COLUMN;
 use finetuned::dataset::texts;
 use finetuned::domain::run::DataFile;
 
@@ -29,9 +28,8 @@ impl Corpus {
         tokenizer: &TextTokenizer,
         observer: &dyn Observer,
     ) -> Result<Self> {
-        let column = file.text_column.as_deref().unwrap_or(TEXT_COLUMN);
         let (mut texts, mut lines) = (TextsBuilder::new(tokenizer), Vec::new());
-        for text in Examples::open(file, param, observer, |input| texts::read(input, column))? {
+        for text in Examples::open(file, param, observer, texts::read)? {
             let text = text?;
             lines.push(text.line);
             texts.push(text.text, None)?;

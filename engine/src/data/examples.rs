@@ -7,7 +7,6 @@ use super::texts::{Texts, TextsBuilder};
 use crate::error::{EngineError, Result};
 use crate::observer::Observer;
 use crate::text::TextTokenizer;
-use finetuned::dataset::columns::Columns;
 use finetuned::dataset::labelled::{self, Target};
 use finetuned::domain::method::ProblemType;
 use finetuned::domain::run::DataFile;
@@ -94,11 +93,10 @@ impl Examples {
         tokenizer: &TextTokenizer,
         observer: &dyn Observer,
     ) -> Result<Self> {
-        let columns = Columns { text: file.text_column.clone(), label: file.label_column.clone() };
         let class_of: HashMap<&str, usize> =
             labels.iter().enumerate().map(|(class, label)| (label.as_str(), class)).collect();
         let (mut texts, mut targets, mut lines) = (TextsBuilder::new(tokenizer), Targets::new(problem), Vec::new());
-        for example in reader::Examples::open(file, param, observer, |input| labelled::read(input, columns, problem))? {
+        for example in reader::Examples::open(file, param, observer, |input| labelled::read(input, problem))? {
             let example = example?;
             let class = |label: &String| {
                 let message = || format!("line {} has an unknown label", example.line);

@@ -31,7 +31,8 @@ impl<'a, E> Examples<'a, E> {
         observer: &'a dyn Observer,
         read: impl FnOnce(&Input) -> io::Result<Entries<E>>,
     ) -> Result<Self> {
-        let entries = read(&Input::new(&file.path, file.format)).map_err(EngineError::io(&file.path))?;
+        let entries = read(&Input { options: file.options.clone(), ..Input::new(&file.path, file.format) })
+            .map_err(EngineError::io(&file.path))?;
         Ok(Self { file, param, entries, faults: Faults::default(), observer })
     }
 }
@@ -47,6 +48,8 @@ impl<E> Iterator for Examples<'_, E> {
                     return Some(Ok(example));
                 }
                 Some(Ok(Entry::Faulty(faults))) => self.faults.extend(faults),
+                Some(Ok(Entry::Broken(fault))) => self.faults.extend([fault]),
+                Some(Ok(Entry::Skipped(_) | Entry::End(_))) => {}
                 Some(Err(error)) => return Some(Err(EngineError::io(&self.file.path)(error))),
                 None if self.faults.is_empty() => return None,
                 None => {
@@ -64,6 +67,7 @@ mod tests {
     use crate::error::EngineError;
     use crate::observer::Observer;
     use finetuned::dataset::texts;
+    use finetuned::domain::job::ReadOptions;
     use finetuned::domain::report::DataFormat;
     use finetuned::domain::run::{DataFile, TrainerCommand, TrainerMessage};
 
@@ -84,12 +88,10 @@ mod tests {
         let data = DataFile {
             path: file.path().to_owned(),
             format: DataFormat::Jsonl,
-            text_column: None,
-            label_column: None,
+            options: ReadOptions::default(),
             sha256: String::new(),
         };
-        let read = |input: &_| texts::read(input, "text");
-        let mut texts = Examples::open(&data, "training_file", &Silent, read).unwrap();
+        let mut texts = Examples::open(&data, "training_file", &Silent, texts::read).unwrap();
         for expected in ["a", "b"] {
             assert_eq!(texts.next().unwrap().unwrap().text, expected);
         }

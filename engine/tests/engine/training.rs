@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use finetuned::domain::hyperparameters::{Interval, Precision};
 use finetuned::domain::job::Phase;
+use finetuned::domain::job::ReadOptions;
 use finetuned::domain::report::DataFormat;
 use finetuned::domain::run::{DataFile, Finished, RunSpec, Step, TrainerCommand, TrainerMessage};
 use finetuned_engine::device::{self, ComputeDevice};
@@ -97,7 +98,7 @@ fn data_file(folder: &Path, name: &str, repeats: usize) -> DataFile {
     }
     std::fs::write(&path, text).unwrap();
     let sha256 = name.to_owned();
-    DataFile { path, format: DataFormat::Csv, text_column: None, label_column: None, sha256 }
+    DataFile { path, format: DataFormat::Csv, options: ReadOptions::default(), sha256 }
 }
 
 fn spec(folder: &Path) -> RunSpec {

@@ -56,7 +56,7 @@ async fn read(
     reads: Reads,
     (problem, labels): (ProblemType, &[String]),
 ) -> Preparing<DataReport> {
-    let file = DataFile::find(app, project, ("test_file", spec.test_file)).await?;
+    let file = DataFile::find(app, project, spec, ("test_file", spec.test_file)).await?;
     let mut file = file.ok_or_else(|| Error::internal("an evaluation without test file"))?;
     let asked = Question::new(file.format(), spec.method, Some(problem), &spec.dataset);
     let asked = asked.of_test(file.format(), problem, labels);

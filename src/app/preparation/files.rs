@@ -9,7 +9,7 @@ use crate::db::{files, readings};
 use crate::domain::error::{Error, Result};
 use crate::domain::file::File;
 use crate::domain::id::{FileId, ProjectId};
-use crate::domain::job::{JobError, JobSpec, NotReady};
+use crate::domain::job::{JobError, JobSpec, NotReady, ReadOptions};
 use crate::domain::reading::{MOST_BYTES, Question, Reading};
 use crate::domain::report::DataFormat;
 use crate::store::{Opened, out_of_storage};
@@ -25,13 +25,13 @@ impl<'a> Files<'a> {
     /// The files that a job names.
     pub(super) async fn find(app: &'a App, project: ProjectId, spec: &JobSpec) -> Preparing<Self> {
         let [training, validation, test] = spec.files();
-        let Some(training) = DataFile::find(app, project, training).await? else {
+        let Some(training) = DataFile::find(app, project, spec, training).await? else {
             return Err(Error::internal("a job without training file").into());
         };
         let question =
             Question::new(training.format(), spec.method, spec.hyperparameters.problem_type(), &spec.dataset);
-        let validation = DataFile::find(app, project, validation).await?;
-        let test = DataFile::find(app, project, test).await?;
+        let validation = DataFile::find(app, project, spec, validation).await?;
+        let test = DataFile::find(app, project, spec, test).await?;
         Ok(Self { files: Parts { training, validation, test }, question })
     }
 
@@ -88,6 +88,7 @@ pub(super) struct DataFile<'a> {
     /// The field of the request that names it.
     param: &'static str,
     file: File,
+    options: ReadOptions,
     /// What was found in it before.
     known: Option<Reading>,
 }
@@ -97,6 +98,7 @@ impl<'a> DataFile<'a> {
     pub(super) async fn find(
         app: &'a App,
         project: ProjectId,
+        spec: &JobSpec,
         (param, id): (&'static str, Option<FileId>),
     ) -> Preparing<Option<Self>> {
         let Some(id) = id else { return Ok(None) };
@@ -105,7 +107,7 @@ impl<'a> DataFile<'a> {
             let message = "The file was deleted before it was read.";
             NotReady::<Refusal>::from(JobError::new(format!("invalid_{param}"), message).param(param))
         })?;
-        Ok(Some(Self { app, param, file, known: None }))
+        Ok(Some(Self { app, param, file, options: spec.dataset.read.clone(), known: None }))
     }
 
     /// How it is written.
@@ -138,7 +140,8 @@ impl<'a> DataFile<'a> {
             self.app.config.reserve.check(&self.app.runs(), self.file.bytes).map_err(out_of_storage)?;
         }
         let file = self.object().open(self.app).await?;
-        let input = Input { path: file.path().to_owned(), format: self.format(), bounds: bounds.clone() };
+        let options = self.options.clone();
+        let input = Input { options, bounds: bounds.clone(), ..Input::new(file.path(), self.format()) };
         opened.push(file);
         Ok(Source::File(input))
     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use sha2::{Digest, Sha256};
 
-use crate::dataset::labelled::checked_label;
+use crate::dataset::label::label;
 use crate::domain::clip::clipped_to;
 
 /// Files that systems leave behind in folders.
@@ -107,8 +107,8 @@ impl Members {
             return Err("its name stands more than once in the archive".to_owned());
         }
         match &parts[usize::from(self.has_root)..] {
-            [class, _] => match checked_label((*class).to_owned()) {
-                Ok(label) => Ok(Some(label)),
+            [class, _] => match label(class) {
+                Ok(label) => Ok(Some(label.text)),
                 Err(message) => Err(format!("the name of its class folder {message}")),
             },
             [] | [_] => Err("lies in no class folder; expected class/image".to_owned()),

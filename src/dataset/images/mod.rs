@@ -24,7 +24,6 @@ pub use sniff::ImageKind;
 pub use survey::{report, survey};
 
 use super::Input;
-use super::columns::Columns;
 use super::entries::{Entries, nothing_but};
 use super::kind::{Kind, OnExample, Seen, check_labels, held_out_of_each_label};
 use crate::domain::report::{DataFormat, ExamplesReport, Fault, Place, UploadKind};
@@ -57,8 +56,8 @@ pub fn read(input: &Input) -> io::Result<Entries<ImageExample>> {
     match input.format {
         DataFormat::Zip => zip::read(input),
         DataFormat::Tar => tar::read(input),
-        DataFormat::Jsonl => rows::read(input),
-        DataFormat::Csv | DataFormat::Text => Ok(nothing_but(Fault::new(1, None, NO_IMAGES))),
+        DataFormat::Jsonl | DataFormat::Json | DataFormat::Parquet => rows::read(input),
+        DataFormat::Csv | DataFormat::Text | DataFormat::Unknown => Ok(nothing_but(Fault::new(1, None, NO_IMAGES))),
     }
 }
 
@@ -69,12 +68,12 @@ impl Kind for LabelledImages {
     fn fits(&self, format: DataFormat, there: &[&str]) -> Result<(), String> {
         match format {
             DataFormat::Zip | DataFormat::Tar => Ok(()),
-            DataFormat::Jsonl => rows::fit(there),
-            DataFormat::Csv | DataFormat::Text => Err(NO_IMAGES.to_owned()),
+            DataFormat::Jsonl | DataFormat::Json | DataFormat::Parquet => rows::fit(there),
+            DataFormat::Csv | DataFormat::Text | DataFormat::Unknown => Err(NO_IMAGES.to_owned()),
         }
     }
 
-    fn report(&self, input: &Input, _columns: &Columns, on_example: &mut OnExample<'_>) -> io::Result<ExamplesReport> {
+    fn report(&self, input: &Input, on_example: &mut OnExample<'_>) -> io::Result<ExamplesReport> {
         report(input, |image, faults| {
             let labels = std::slice::from_ref(&image.label);
             on_example(&Seen { place: image.place.clone(), key: &image.bytes, labels }, faults);

@@ -49,7 +49,7 @@ fn no_label(row: &Row) -> Entry<ImageExample> {
 /// The image of a row with the label under `key`, or what is wrong with either.
 fn example(row: &Row, key: &str) -> Entry<ImageExample> {
     let bytes = row.text(IMAGE_COLUMN).and_then(|url| data_url(&url));
-    let label = row.get(key).ok_or_else(|| MISSING.to_owned()).and_then(|value| label(&value));
+    let label = row.get(key).ok_or_else(|| MISSING.to_owned()).and_then(|value| Ok(label(&value)?.text));
     match (bytes, label) {
         (Ok(bytes), Ok(label)) => {
             Entry::Good(ImageExample { place: Place { line: row.line, member: None }, label, bytes })
@@ -84,8 +84,8 @@ pub fn data_url(url: &str) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::{Input, data_url};
-    use crate::dataset::entries::good;
-    use crate::domain::report::{DataFormat, Faults};
+    use crate::dataset::entries::{Ledger, good};
+    use crate::domain::report::DataFormat;
 
     #[test]
     fn data_urls_are_decoded_and_everything_else_is_refused() {
@@ -115,12 +115,13 @@ mod tests {
             "[",
         ];
         std::fs::write(file.path(), rows.join("\n")).unwrap();
-        let mut faults = Faults::default();
+        let mut ledger = Ledger::default();
         let images = super::super::read(&Input::new(file.path(), DataFormat::Jsonl)).unwrap();
-        let images = good(images, &mut faults).map(Result::unwrap);
+        let images = good(images, &mut ledger).map(Result::unwrap);
         let found: Vec<_> = images.map(|image| (image.place.line, image.label, image.bytes)).collect();
         assert_eq!(found, [(1, "3".to_owned(), vec![0, 1, 2])]);
-        let shown: Vec<String> = faults
+        let shown: Vec<String> = ledger
+            .faults
             .listed
             .iter()
             .map(|f| format!("{} {} {}", f.line, f.field.as_deref().unwrap_or_default(), f.message))

@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::decode::{Head, decode, head, room};
 use super::{ImageExample, read};
-use crate::dataset::entries::good;
+use crate::dataset::entries::{Ledger, good};
 use crate::dataset::{Bounds, Input, MAX_LABELS, Room};
-use crate::domain::report::{Contents, ExamplesReport, Faults, ImageStatistics, Labels};
+use crate::domain::report::{Contents, Counts, ExamplesReport, Faults, ImageStatistics, Labels};
 
 /// Reads a file of labelled images and decodes every one. `on_example` sees each image as it is written, in order,
 /// before it is decoded, and may add faults.
@@ -49,12 +49,12 @@ fn examine(
     let (images, waiting) = sync_channel::<(ImageExample, Room)>(cores);
     let Bounds { stop, decoding, project } = &input.bounds;
     let waiting = Mutex::new(waiting);
-    let (mut faults, mut late, mut too_many_labels) = (Faults::default(), Faults::default(), false);
+    let (mut ledger, mut late, mut too_many_labels) = (Ledger::default(), Faults::default(), false);
     thread::scope(|scope| {
         let workers: Vec<_> = (0..cores).map(|_| scope.spawn(|| work(&waiting, stop, &check))).collect();
         let mut labels = HashSet::new();
         let mut feed = || -> io::Result<()> {
-            for example in good(read(input)?, &mut faults) {
+            for example in good(read(input)?, &mut ledger) {
                 let example = example?;
                 if labels.len() < MAX_LABELS {
                     labels.insert(example.label.clone());
@@ -83,10 +83,13 @@ fn examine(
         }
         fed?;
         let labels = Labels { listed: whole.labels, others: None };
+        let Ledger { faults, counts } = ledger;
         Ok(ExamplesReport {
             examples: whole.examples,
             contents: Contents::Images { labels, images: whole.images },
+            counts: Some(Counts { faulty: counts.faulty + whole.faults.count, ..counts }),
             faults: whole.faults.merged(faults).merged(late),
+            notes: Vec::new(),
         })
     })
 }

@@ -8,9 +8,9 @@ use tar::{EntryType, Header};
 
 use super::members::{Members, Root, parts, shown};
 use super::{ImageExample, MAX_IMAGE_BYTES, MAX_MEMBERS};
-use crate::dataset::entries::{Entries, Entry, Step, further, good};
+use crate::dataset::entries::{Entries, Entry, Ledger, Step, further, good};
 use crate::dataset::{Bounds, Input};
-use crate::domain::report::{Fault, Faults, Place};
+use crate::domain::report::{Fault, Place};
 
 /// Everything in a tar archive starts at a multiple of this many bytes.
 pub(super) const BLOCK: usize = 512;
@@ -29,7 +29,7 @@ pub(super) fn compression(head: &[u8]) -> Option<&'static str> {
 pub(super) fn read(input: &Input) -> io::Result<Entries<ImageExample>> {
     let mut root = Root::default();
     // Faults of the archive itself are found by the second walk.
-    for member in good(Walk::start(input)?, &mut Faults::default()) {
+    for member in good(Walk::start(input)?, &mut Ledger::default()) {
         let member = member?;
         if member.is_file {
             root.add(&member.name);

@@ -12,8 +12,8 @@ use super::directory::{Directory, Member, bytes_of, number};
 use super::members::{MAX_NAME_BYTES, Members, Root, parts};
 use super::{ImageExample, MAX_IMAGE_BYTES, MAX_MEMBERS};
 use crate::dataset::Input;
-use crate::dataset::entries::{Entries, Step, further, good, nothing_but};
-use crate::domain::report::{Fault, Faults};
+use crate::dataset::entries::{Entries, Ledger, Step, further, good, nothing_but};
+use crate::domain::report::Fault;
 
 const LOCAL: &[u8] = b"PK\x03\x04";
 
@@ -33,7 +33,7 @@ pub(super) fn read(input: &Input) -> io::Result<Entries<ImageExample>> {
     };
     let mut root = Root::default();
     // Faults of the directory itself are found by the second walk.
-    for member in good(directory.records(input)?, &mut Faults::default()) {
+    for member in good(directory.records(input)?, &mut Ledger::default()) {
         root.add(&member?.name);
     }
     let mut images = Images { file, members: Members::new(&root), left: directory.file_bytes };

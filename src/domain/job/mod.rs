@@ -1,5 +1,6 @@
 //! Fine-tuning jobs: what was asked for, what became of it, and the moves they make.
 
+mod dataset;
 pub mod error;
 mod kind;
 mod moves;
@@ -17,30 +18,11 @@ use super::id::{FileId, JobId, ModelId, ProjectId};
 use super::method::Method;
 use super::report::DataReport;
 
+pub use dataset::{COLUMN_CHARS, DEFAULT_VALIDATION_SPLIT, DatasetOptions, LabelSeparator, OtherFiles, ReadOptions};
 pub use error::{JOB_ERROR_CODES, JobError, NotReady};
 pub use kind::JobKind;
 pub use moves::{Grant, Move, Moved, Step, Success, Why};
 pub use status::{JobStatus, Phase};
-
-/// How the data files of a job are to be read.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct DatasetOptions {
-    /// Key or column of the text, where it is not `text`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub text_column: Option<String>,
-    /// Key or column of the label, where it is none of `label`, `category` and `class`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub label_column: Option<String>,
-    /// Share of the training examples held out where no validation file is given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub validation_split: Option<f64>,
-}
-
-/// The longest name of a key or column that a job may give, in characters.
-pub const COLUMN_CHARS: usize = 200;
-
-/// Share of the training examples held out for validation unless the job says otherwise.
-pub const DEFAULT_VALIDATION_SPLIT: f64 = 0.1;
 
 /// What a client asked for, checked.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::counts::{Counts, Note};
 use super::faults::Faults;
 
 /// How many labels a report lists, the most frequent ones; the rest are only counted.
@@ -19,6 +20,9 @@ pub struct ExamplesReport {
     pub examples: u64,
     pub contents: Contents,
     pub faults: Faults,
+    /// None in reports of before rows were counted.
+    pub counts: Option<Counts>,
+    pub notes: Vec<Note>,
 }
 
 /// What was counted of the good examples. Lengths are those of all texts of an example together.

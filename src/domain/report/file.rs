@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::contents::ExamplesReport;
+use super::counts::{Counts, Note};
 use super::faults::Faults;
 use crate::domain::method::Method;
 
@@ -14,14 +15,66 @@ use crate::domain::method::Method;
 pub enum DataFormat {
     /// One JSON object per line.
     Jsonl,
-    /// Comma-separated values (RFC 4180) with a header.
+    /// A JSON array of objects, or objects over several lines.
+    Json,
+    /// Delimiter-separated values (RFC 4180) with a header.
     Csv,
     /// One text per line.
     Text,
+    /// Apache Parquet.
+    Parquet,
     /// A zip archive of images, a folder for each class.
     Zip,
     /// The same as a tar archive, not compressed.
     Tar,
+    /// None that is read.
+    Unknown,
+}
+
+/// How a file of lines is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    Gzip,
+    Zstd,
+}
+
+/// What stands between the fields of a CSV file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Delimiter {
+    #[serde(rename = ",")]
+    Comma,
+    #[serde(rename = ";")]
+    Semicolon,
+    #[serde(rename = "\t")]
+    Tab,
+    #[serde(rename = "|")]
+    Pipe,
+}
+
+impl Delimiter {
+    /// All of them, the likelier ones first.
+    pub const ALL: [Self; 4] = [Self::Comma, Self::Semicolon, Self::Tab, Self::Pipe];
+
+    /// The character.
+    pub fn byte(self) -> u8 {
+        match self {
+            Self::Comma => b',',
+            Self::Semicolon => b';',
+            Self::Tab => b'\t',
+            Self::Pipe => b'|',
+        }
+    }
+
+    /// What people call several of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Comma => "commas",
+            Self::Semicolon => "semicolons",
+            Self::Tab => "tabs",
+            Self::Pipe => "vertical bars",
+        }
+    }
 }
 
 /// The kinds of data that an upload is read as at once where it looks like them.
@@ -50,6 +103,13 @@ pub struct FileReport {
     pub rows: u64,
     /// Faults that make the file unreadable whatever it is used for.
     pub faults: Faults,
+    /// How it is compressed, where it is.
+    pub compression: Option<Compression>,
+    /// What was found to stand between the fields, where it is CSV.
+    pub delimiter: Option<Delimiter>,
+    /// None in reports of before rows were counted.
+    pub counts: Option<Counts>,
+    pub notes: Vec<Note>,
     /// What reading it as the kinds of data found that it looks like.
     pub read_as: BTreeMap<UploadKind, ExamplesReport>,
     /// What it can be used for, by method; empty where it is unreadable, or was read before this was kept.
@@ -57,6 +117,21 @@ pub struct FileReport {
 }
 
 impl FileReport {
+    /// One without anything in it.
+    pub fn of(format: DataFormat) -> Self {
+        Self {
+            format,
+            rows: 0,
+            faults: Faults::default(),
+            compression: None,
+            delimiter: None,
+            counts: None,
+            notes: Vec::new(),
+            read_as: BTreeMap::new(),
+            methods: Vec::new(),
+        }
+    }
+
     /// Whether it can be read as data at all.
     pub fn is_readable(&self) -> bool {
         self.faults.is_empty()

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::contents::{Contents, ExamplesReport, ImageStatistics, Labels, Lengths, MinMax, OtherLabels, Values};
+use super::counts::{Counts, Note};
 use super::faults::Faults;
-use super::file::{DataFormat, FileReport, MethodUse, UploadKind};
+use super::file::{Compression, DataFormat, Delimiter, FileReport, MethodUse, UploadKind};
 
 #[derive(Serialize, Deserialize)]
 struct Flat<'a> {
@@ -24,6 +25,10 @@ struct Flat<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     images: Option<Cow<'a, ImageStatistics>>,
     faults: Cow<'a, Faults>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    counts: Option<Cow<'a, Counts>>,
+    #[serde(default, skip_serializing_if = "<[Note]>::is_empty")]
+    notes: Cow<'a, [Note]>,
 }
 
 impl<'a> From<&'a ExamplesReport> for Flat<'a> {
@@ -36,6 +41,8 @@ impl<'a> From<&'a ExamplesReport> for Flat<'a> {
             values: report.values(),
             images: report.images().map(Cow::Borrowed),
             faults: Cow::Borrowed(&report.faults),
+            counts: report.counts.as_ref().map(Cow::Borrowed),
+            notes: Cow::Borrowed(&report.notes),
         }
     }
 }
@@ -49,7 +56,13 @@ impl Flat<'_> {
             (None, Some(values)) => Contents::Valued { values, text_lengths },
             (None, None) => Contents::Labelled { labels, text_lengths },
         };
-        ExamplesReport { examples: self.examples, contents, faults: self.faults.into_owned() }
+        ExamplesReport {
+            examples: self.examples,
+            contents,
+            faults: self.faults.into_owned(),
+            counts: self.counts.map(Cow::into_owned),
+            notes: self.notes.into_owned(),
+        }
     }
 }
 
@@ -88,6 +101,10 @@ struct FlatImages<'a> {
     heights: MinMax,
     formats: Cow<'a, BTreeMap<String, u64>>,
     faults: Cow<'a, Faults>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    counts: Option<Cow<'a, Counts>>,
+    #[serde(default, skip_serializing_if = "<[Note]>::is_empty")]
+    notes: Cow<'a, [Note]>,
 }
 
 impl<'a> FlatImages<'a> {
@@ -101,6 +118,8 @@ impl<'a> FlatImages<'a> {
             heights: *heights,
             formats: Cow::Borrowed(formats),
             faults: Cow::Borrowed(&report.faults),
+            counts: report.counts.as_ref().map(Cow::Borrowed),
+            notes: Cow::Borrowed(&report.notes),
         })
     }
 }
@@ -111,7 +130,13 @@ impl From<FlatImages<'_>> for ExamplesReport {
         let images = ImageStatistics { widths, heights, formats: formats.into_owned() };
         let labels = Labels { listed: flat.labels.into_owned(), others: flat.other_labels };
         let contents = Contents::Images { labels, images };
-        Self { examples: flat.examples, contents, faults: flat.faults.into_owned() }
+        Self {
+            examples: flat.examples,
+            contents,
+            faults: flat.faults.into_owned(),
+            counts: flat.counts.map(Cow::into_owned),
+            notes: flat.notes.into_owned(),
+        }
     }
 }
 
@@ -120,6 +145,14 @@ struct FlatFile<'a> {
     format: DataFormat,
     rows: u64,
     faults: Cow<'a, Faults>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    compression: Option<Compression>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    delimiter: Option<Delimiter>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    counts: Option<Cow<'a, Counts>>,
+    #[serde(default, skip_serializing_if = "<[Note]>::is_empty")]
+    notes: Cow<'a, [Note]>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     text_classification: Option<Flat<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -135,6 +168,10 @@ impl Serialize for FileReport {
             format: self.format,
             rows: self.rows,
             faults: Cow::Borrowed(&self.faults),
+            compression: self.compression,
+            delimiter: self.delimiter,
+            counts: self.counts.as_ref().map(Cow::Borrowed),
+            notes: Cow::Borrowed(&self.notes),
             text_classification: self.read_as.get(&UploadKind::LabelledTexts).map(Flat::from),
             image_classification: self.read_as.get(&UploadKind::LabelledImages).and_then(FlatImages::of),
             methods: Cow::Borrowed(&self.methods),
@@ -153,6 +190,10 @@ impl<'de> Deserialize<'de> for FileReport {
             format: flat.format,
             rows: flat.rows,
             faults: flat.faults.into_owned(),
+            compression: flat.compression,
+            delimiter: flat.delimiter,
+            counts: flat.counts.map(Cow::into_owned),
+            notes: flat.notes.into_owned(),
             read_as: read_as.into_iter().filter_map(|(kind, report)| Some((kind, report?))).collect(),
             methods: flat.methods.into_owned(),
         })

@@ -1,6 +1,7 @@
 //! What reading a data file found: a report, not an error, so that people see every fault at once.
 
 mod contents;
+mod counts;
 mod faults;
 mod file;
 mod flat;
@@ -10,8 +11,9 @@ use serde::{Deserialize, Serialize};
 pub use contents::{
     Contents, ExamplesReport, ImageStatistics, LISTED_LABELS, Labels, Lengths, MinMax, OtherLabels, Values,
 };
+pub use counts::{Counts, LISTED_LINES, Lines, Note};
 pub use faults::{Fault, Faults, LISTED_FAULTS, Place};
-pub use file::{DataFormat, FileReport, MethodUse, UploadKind};
+pub use file::{Compression, DataFormat, Delimiter, FileReport, MethodUse, UploadKind};
 
 /// What preparing a job's data found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
