@@ -6,26 +6,62 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use clap::ArgMatches;
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgMatches, Command};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 use super::output::{answer, remark};
 use crate::dataset::images::IMAGE_COLUMN;
 use crate::dataset::prepare::{self, Found, Parts, Source, Wanted};
-use crate::dataset::{Input, detect_format, rows};
+use crate::dataset::{Detected, Input, detect, rows};
 use crate::domain::backbone::Backbone;
 use crate::domain::job::{DatasetOptions, ReadOptions};
-use crate::domain::method::Method;
-use crate::domain::report::{DataFormat, ExamplesReport, ImageStatistics};
+use crate::domain::method::{Method, ProblemType};
+use crate::domain::report::{DataFormat, ExamplesReport, ImageStatistics, Lines, Note};
 
 /// Labels shown, the most frequent first.
 const SHOWN_LABELS: usize = 20;
 
+const METHOD_HELP: &str = "The method to check for; unless given, image_classification for images and text_classification for \
+                      all else";
+const PROBLEMS: [&str; 3] = ["single_label_classification", "multi_label_classification", "regression"];
+
+/// What it takes.
+pub(super) fn command() -> Command {
+    let file =
+        |name: &'static str, help: &'static str| Arg::new(name).value_parser(clap::value_parser!(PathBuf)).help(help);
+    let option = |name: &'static str, help: &'static str| Arg::new(name).long(name).help(help);
+    let one_of = |name: &'static str, values: &'static [&'static str], help: &'static str| {
+        option(name, help).value_parser(PossibleValuesParser::new(values))
+    };
+    Command::new("check-data").about("Checks data files as a job would, without a service").args([
+        file("training", "The training file: CSV, JSONL, JSON, Parquet, text, or a zip or tar archive of images")
+            .required(true),
+        file("validation", "The validation file").long("validation"),
+        file("test", "The test file").long("test"),
+        option("method", METHOD_HELP),
+        one_of("problem-type", &PROBLEMS, "What is to be predicted; unless given, the training file tells"),
+        option("text-column", "Column of the text"),
+        option("label-column", "Column of the label"),
+        one_of(
+            "delimiter",
+            &[",", ";", "tab", "|"],
+            "What stands between the fields of CSV; unless given, the file tells",
+        ),
+        one_of("label-separator", &[",", ";", "|"], "What stands between the labels of a field that holds several"),
+        option("label-names", "Names of the classes by number, separated by commas").value_delimiter(','),
+        one_of("other-files", &["skip", "refuse"], "What becomes of files in an archive that are no images"),
+    ])
+}
+
 pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<ExitCode> {
     let text = |name: &str| arguments.get_one::<String>(name).cloned();
-    let read =
-        ReadOptions { text_column: text("text-column"), label_column: text("label-column"), ..ReadOptions::default() };
-    let options = DatasetOptions { read, ..DatasetOptions::default() };
-    let training = input(arguments, "training")?.context("a training file is needed")?;
+    let options = options(arguments)?;
+    let mut lines = String::new();
+    let training = input(arguments, "training", &options, &mut lines)?.context("a training file is needed")?;
+    let validation = input(arguments, "validation", &options, &mut lines)?;
+    let test = input(arguments, "test", &options, &mut lines)?;
     let method = match text("method") {
         Some(word) => Method::parse(&word).map_err(|error| anyhow::anyhow!(error.message))?,
         None => likely_method(&training)?,
@@ -33,12 +69,14 @@ pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<ExitCode> {
     let path = training.path.display().to_string();
     let sources = Parts {
         training: Source::File(training),
-        validation: input(arguments, "validation")?.map(Source::File),
-        test: input(arguments, "test")?.map(Source::File),
+        validation: validation.map(Source::File),
+        test: test.map(Source::File),
     };
-    let found = prepare::prepare(sources, &Wanted { method, problem: None, options });
+    let options = DatasetOptions { read: options, ..DatasetOptions::default() };
+    let problem = arguments.get_one::<String>("problem-type").map(|word| parse_problem(word)).transpose()?;
+    let found = prepare::prepare(sources, &Wanted { method, problem, options });
     let Found { report, labels, .. } = found.context(path)?;
-    let mut lines = format!("method: {method}\n");
+    writeln!(lines, "method: {method}")?;
     show(&mut lines, "training", &report.training)?;
     if let Some(validation) = &report.validation {
         show(&mut lines, "validation", validation)?;
@@ -62,8 +100,30 @@ pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The file that an argument names, if it is given.
-fn input(arguments: &ArgMatches, name: &str) -> anyhow::Result<Option<Input>> {
+/// How the files are read, as a job would say it in `dataset`.
+fn options(arguments: &ArgMatches) -> anyhow::Result<ReadOptions> {
+    let words = ["text-column", "label-column", "delimiter", "label-separator", "other-files"].into_iter();
+    let word =
+        |name: &str| arguments.get_one::<String>(name).map(|word| if word == "tab" { "\t" } else { word.as_str() });
+    let given = words.filter_map(|name| Some((name.replace('-', "_"), json!(word(name)?))));
+    let mut given: Map<String, Value> = given.collect();
+    if let Some(names) = arguments.get_many::<String>("label-names") {
+        given.insert("label_names".to_owned(), names.map(String::as_str).collect());
+    }
+    Ok(serde_json::from_value(Value::Object(given))?)
+}
+
+fn parse_problem(word: &str) -> anyhow::Result<ProblemType> {
+    Ok(serde_json::from_value(json!(word))?)
+}
+
+/// The file that an argument names, if it is given; what there is to say of how it is written goes to `lines`.
+fn input(
+    arguments: &ArgMatches,
+    name: &str,
+    options: &ReadOptions,
+    lines: &mut String,
+) -> anyhow::Result<Option<Input>> {
     let Some(path) = arguments.get_one::<PathBuf>(name) else { return Ok(None) };
     let named = || format!("the {name} file {}", path.display());
     // Looked at before it is opened: a pipe would be waited for.
@@ -72,8 +132,28 @@ fn input(arguments: &ArgMatches, name: &str) -> anyhow::Result<Option<Input>> {
     }
     File::open(path).with_context(named)?;
     let filename = path.file_name().unwrap_or_default().to_string_lossy();
-    let format = detect_format(path, &filename).with_context(named)?;
-    Ok(Some(Input::new(path, format)))
+    let Detected { format, compression, note, refusal } = detect(path, &filename).with_context(named)?;
+    if let Some(refusal) = refusal {
+        bail!("{} {refusal}", named());
+    }
+    let input = Input { options: options.clone(), ..Input::new(path, format) };
+    let mut written = serde_word(&format)?;
+    if let Some(delimiter) = rows::delimiter(&input).with_context(named)? {
+        write!(written, ", separated by {}", delimiter.name())?;
+    }
+    if let Some(compression) = compression {
+        write!(written, ", compressed with {}", serde_word(&compression)?)?;
+    }
+    writeln!(lines, "{name}: {written}")?;
+    if let Some(note) = note {
+        show_note(lines, &note)?;
+    }
+    Ok(Some(input))
+}
+
+/// A word as the API has it.
+fn serde_word(word: &impl Serialize) -> anyhow::Result<String> {
+    Ok(serde_json::to_value(word)?.as_str().unwrap_or_default().to_owned())
 }
 
 /// Archives hold images, and so do rows with an image; anything else is texts with labels unless it is said.
@@ -105,6 +185,20 @@ fn show(lines: &mut String, name: &str, report: &ExamplesReport) -> std::fmt::Re
     if labels.len() > SHOWN_LABELS {
         writeln!(lines, "  and {} more labels", report.label_count() - SHOWN_LABELS as u64)?;
     }
+    if let Some(counts) = &report.counts {
+        let mut parts = vec![format!("{} rows", counts.rows)];
+        if let Some(Lines { lines, header, blank, continued }) = counts.lines {
+            let named = [(header, "header"), (blank, "blank"), (continued, "continued")];
+            parts.insert(0, format!("{lines} lines"));
+            parts.extend(named.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));
+        }
+        parts.push(format!("{} faulty", counts.faulty));
+        parts.extend(counts.skipped.iter().map(|(what, count)| format!("{count} skipped ({what})")));
+        writeln!(lines, "  {}", parts.join(", "))?;
+    }
+    for note in &report.notes {
+        show_note(lines, note)?;
+    }
     for fault in &report.faults.listed {
         let field = fault.field.as_deref().map(|field| format!(", {field}")).unwrap_or_default();
         let place = fault.member.clone().unwrap_or_else(|| format!("line {}", fault.line));
@@ -114,4 +208,10 @@ fn show(lines: &mut String, name: &str, report: &ExamplesReport) -> std::fmt::Re
         writeln!(lines, "  and {} more faults", report.faults.count - report.faults.listed.len() as u64)?;
     }
     Ok(())
+}
+
+fn show_note(lines: &mut String, note: &Note) -> std::fmt::Result {
+    let listed: Vec<String> = note.lines.iter().map(u64::to_string).collect();
+    let on = if listed.is_empty() { String::new() } else { format!(" (lines {})", listed.join(", ")) };
+    writeln!(lines, "  {}: {}{on}", if note.warning { "warning" } else { "note" }, note.message)
 }

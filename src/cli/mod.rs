@@ -91,25 +91,7 @@ pub fn command() -> Command {
                 ),
         )
         .subcommand(projects::command())
-        .subcommand(
-            Command::new("check-data")
-                .about("Checks data files as a job would, without a service")
-                .arg(text("training", "The training file: CSV, JSONL, text, or a zip or tar archive of images").value_parser(clap::value_parser!(PathBuf)))
-                .arg(
-                    Arg::new("validation")
-                        .long("validation")
-                        .value_parser(clap::value_parser!(PathBuf))
-                        .help("The validation file"),
-                )
-                .arg(
-                    Arg::new("test").long("test").value_parser(clap::value_parser!(PathBuf)).help("The test file"),
-                )
-                .arg(Arg::new("method").long("method").help(
-                    "The method to check for; unless given, image_classification for images and text_classification for all else",
-                ))
-                .arg(Arg::new("text-column").long("text-column").help("Column of the text"))
-                .arg(Arg::new("label-column").long("label-column").help("Column of the label")),
-        )
+        .subcommand(check_data::command())
         .mut_subcommands(with_settings)
 }
 

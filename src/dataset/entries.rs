@@ -2,9 +2,11 @@
 //! faulty ones, and end with an error where the file itself cannot be read.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::io;
+use std::rc::Rc;
 
-use crate::domain::report::{Counts, Fault, Faults, Lines};
+use crate::domain::report::{Counts, Fault, Faults, Lines, Note};
 
 /// An entry of a data file: a line, a row, a member of an archive, or what was made of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,14 +18,32 @@ pub enum Entry<E> {
     Broken(Fault),
     /// It is passed over, and counted as this.
     Skipped(Cow<'static, str>),
-    /// Comes last where a file of lines was read to its end.
-    End(Lines),
+    /// Comes last where a file was read to its end.
+    End(Box<Ending>),
+}
+
+/// The last word of whoever read a file to its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ending {
+    /// None where a file has no lines.
+    pub lines: Option<Lines>,
+    pub notes: Vec<Note>,
 }
 
 /// The entries of a file, in order. None follows an error.
 pub type Entries<E> = Box<dyn Iterator<Item = io::Result<Entry<E>>>>;
 
 impl<E> Entry<E> {
+    fn map<F>(self, change: impl FnOnce(E) -> F) -> Entry<F> {
+        match self {
+            Self::Good(entry) => Entry::Good(change(entry)),
+            Self::Faulty(faults) => Entry::Faulty(faults),
+            Self::Broken(fault) => Entry::Broken(fault),
+            Self::Skipped(what) => Entry::Skipped(what),
+            Self::End(ending) => Entry::End(ending),
+        }
+    }
+
     /// One with a fault that is no single field's.
     pub(super) fn fault(line: u64, message: impl Into<String>) -> Self {
         Self::Faulty(vec![Fault::new(line, None, message)])
@@ -62,7 +82,7 @@ pub(super) fn further<A: 'static, E>(
                 Ok(Entry::Faulty(faults)) => return Some(Ok(Entry::Faulty(faults))),
                 Ok(Entry::Broken(fault)) => return Some(Ok(Entry::Broken(fault))),
                 Ok(Entry::Skipped(what)) => return Some(Ok(Entry::Skipped(what))),
-                Ok(Entry::End(lines)) => return Some(Ok(Entry::End(lines))),
+                Ok(Entry::End(ending)) => return Some(Ok(Entry::End(ending))),
                 Err(error) => Err(error),
             };
             match stepped {
@@ -82,6 +102,67 @@ pub(super) fn further<A: 'static, E>(
     }))
 }
 
+/// How many rows are looked at before anything is settled, and how many bytes of them: no row decides for the others.
+pub(super) const BLOCK_ROWS: usize = 1000;
+pub(super) const BLOCK_BYTES: usize = 4 << 20;
+
+/// Reads the good entries further by what `settle` makes of the first ones, which are then read like the rest. `weigh`
+/// says how many bytes an entry has. What `settle` finds wrong is wrong with the whole file; its notes are told at the end.
+pub(super) fn settled<A: 'static, S: 'static, E: 'static>(
+    mut entries: Entries<A>,
+    weigh: fn(&A) -> usize,
+    settle: impl FnOnce(&[&A]) -> Result<(S, Vec<Note>), Fault> + 'static,
+    mut step: impl FnMut(&S, A) -> io::Result<Step<E>> + 'static,
+) -> Entries<E> {
+    let (mut settle, mut found, mut notes) = (Some(settle), None, Vec::new());
+    let (mut block, mut is_over) = (VecDeque::new(), false);
+    let first = std::iter::from_fn(move || {
+        if is_over {
+            return None;
+        }
+        if found.is_none() && block.is_empty() {
+            block = fill(&mut entries, weigh);
+            let good: Vec<&A> = block.iter().filter_map(as_good).collect();
+            if let Some(settle) = settle.take_if(|_| !good.is_empty()) {
+                match settle(&good) {
+                    Ok((what, told)) => (found, notes) = (Some(Rc::new(what)), told),
+                    Err(fault) => {
+                        is_over = true;
+                        return Some(Ok(Entry::Broken(fault)));
+                    }
+                }
+            }
+        }
+        let entry = block.pop_front().or_else(|| entries.next())?;
+        Some(entry.map(|entry| match entry {
+            Entry::End(mut ending) => {
+                ending.notes.append(&mut notes);
+                Entry::End(ending)
+            }
+            entry => entry.map(|entry| (found.clone(), entry)),
+        }))
+    });
+    further(first, move |(found, entry)| found.map_or(Ok(Step::PassOver), |found| step(&found, entry)))
+}
+
+/// The next entries, as many as are looked at together.
+fn fill<A>(entries: &mut Entries<A>, weigh: fn(&A) -> usize) -> VecDeque<io::Result<Entry<A>>> {
+    let (mut block, mut bytes) = (VecDeque::new(), 0);
+    while block.len() < BLOCK_ROWS && bytes < BLOCK_BYTES {
+        let Some(entry) = entries.next() else { break };
+        bytes += as_good(&entry).map_or(0, weigh);
+        block.push_back(entry);
+    }
+    block
+}
+
+fn as_good<A>(entry: &io::Result<Entry<A>>) -> Option<&A> {
+    match entry {
+        Ok(Entry::Good(entry)) => Some(entry),
+        _ => None,
+    }
+}
+
 /// The entries of a file of which there is nothing to say but this.
 pub(super) fn nothing_but<E: 'static>(fault: Fault) -> Entries<E> {
     Box::new(std::iter::once(Ok(Entry::Broken(fault))))
@@ -92,6 +173,7 @@ pub(super) fn nothing_but<E: 'static>(fault: Fault) -> Entries<E> {
 pub struct Ledger {
     pub faults: Faults,
     pub counts: Counts,
+    pub notes: Vec<Note>,
 }
 
 /// The good entries; what became of the others is written in `ledger`.
@@ -99,7 +181,7 @@ pub fn good<E>(
     entries: impl Iterator<Item = io::Result<Entry<E>>>,
     ledger: &mut Ledger,
 ) -> impl Iterator<Item = io::Result<E>> {
-    let Ledger { faults, counts } = ledger;
+    let Ledger { faults, counts, notes } = ledger;
     entries.filter_map(|entry| match entry {
         Ok(Entry::Good(entry)) => {
             counts.rows += 1;
@@ -119,8 +201,9 @@ pub fn good<E>(
             counts.skip(&what);
             None
         }
-        Ok(Entry::End(lines)) => {
-            counts.lines = Some(lines);
+        Ok(Entry::End(ending)) => {
+            counts.lines = ending.lines;
+            notes.extend(ending.notes);
             None
         }
         Err(error) => Some(Err(error)),
@@ -131,7 +214,7 @@ pub fn good<E>(
 mod tests {
     use std::io;
 
-    use super::{Entry, Ledger, Step, further, good};
+    use super::{Entry, Ledger, Step, further, good, settled};
     use crate::domain::report::Fault;
 
     fn fault(line: u64) -> Fault {
@@ -149,6 +232,21 @@ mod tests {
                 n => Step::good(10 * n),
             })
         })
+    }
+
+    #[test]
+    fn what_is_settled_is_settled_by_many_and_the_first_ones_are_read_like_the_rest() {
+        let all =
+            || Box::new((1..=2500).map(|n| Ok(if n <= 1200 { Entry::Faulty(vec![fault(n)]) } else { Entry::Good(n) })));
+        let read = |wrong: bool| {
+            let settle = move |first: &[&u64]| if wrong { Err(fault(1)) } else { Ok((first.len(), Vec::new())) };
+            settled(all(), |_| 1, settle, |&seen, n| Ok(Step::good((seen, n)))).map(Result::unwrap).collect::<Vec<_>>()
+        };
+        let read_on = read(false);
+        assert_eq!((read_on.len(), &read_on[1199]), (2500, &Entry::Faulty(vec![fault(1200)])));
+        // The first thousand hold none that is good.
+        assert_eq!((&read_on[1200], &read_on[2499]), (&Entry::Good((800, 1201)), &Entry::Good((800, 2500))));
+        assert_eq!(read(true)[1000..], [Entry::Broken(fault(1))]);
     }
 
     #[test]

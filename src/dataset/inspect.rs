@@ -4,38 +4,49 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use super::columns::Names;
 use super::entries::{Ledger, good};
-use super::{Bounds, Input, detect_format, images, kinds, rows};
+use super::{Bounds, Detected, Input, detect, images, kinds, rows};
 use crate::domain::method::{METHODS, Method, ProblemType};
 use crate::domain::report::{DataFormat, ExamplesReport, Faults, FileReport, MethodUse, UploadKind};
 
-/// Reads a whole file once to find the faults that make it unreadable, and once more as each kind of data that its first
-/// row looks like.
+/// Finds out what a file is, reads it once to find the faults that make it unreadable, and once more as each kind of data that
+/// its rows look like.
 ///
 /// # Errors
 /// The file cannot be read.
 pub fn inspect(path: &Path, filename: &str, bounds: &Bounds) -> io::Result<FileReport> {
-    let format = detect_format(path, filename)?;
+    let Detected { format, compression, note, refusal } = detect(path, filename)?;
     let input = Input { bounds: bounds.clone(), ..Input::new(path, format) };
-    if matches!(format, DataFormat::Zip | DataFormat::Tar) {
-        return archive(&input);
+    if let Some(refusal) = refusal {
+        let mut report = FileReport::of(format);
+        report.faults.push(1, None, refusal);
+        return Ok(report);
     }
-    let mut ledger = Ledger::default();
-    let mut rows = 0;
-    let mut columns: Option<Vec<String>> = None;
-    for row in good(rows::read(&input)?, &mut ledger) {
-        let row = row?;
+    let found = FileReport { compression, ..FileReport::of(format) };
+    let mut report = match format {
+        DataFormat::Zip | DataFormat::Tar => archive(&input, found)?,
+        _ => rows_of(&input, found)?,
+    };
+    report.notes.splice(0..0, note);
+    Ok(report)
+}
+
+/// Reads all rows, and then once more as each kind of data that they look like.
+fn rows_of(input: &Input, found: FileReport) -> io::Result<FileReport> {
+    let (mut ledger, mut rows, mut there) = (Ledger::default(), 0, Names::default());
+    for row in good(rows::read(input)?, &mut ledger) {
+        there.add(&row?);
         rows += 1;
-        columns.get_or_insert_with(|| row.names().into_iter().map(str::to_owned).collect());
     }
-    let Ledger { mut faults, counts } = ledger;
+    let Ledger { mut faults, counts, notes } = ledger;
     if rows == 0 && faults.is_empty() {
         faults.push(1, None, "the file holds no data");
     }
-    let columns = columns.unwrap_or_default();
-    let there: Vec<&str> = columns.iter().map(String::as_str).collect();
-    let read_as = if faults.is_empty() { read_as(&input, &there)? } else { BTreeMap::new() };
-    let report = FileReport { rows, faults, read_as, counts: Some(counts), ..FileReport::of(format) };
+    let there = there.listed();
+    let read_as = if faults.is_empty() { read_as(input, &there)? } else { BTreeMap::new() };
+    let delimiter = rows::delimiter(input)?;
+    let report = FileReport { rows, faults, read_as, delimiter, counts: Some(counts), notes, ..found };
     Ok(with_uses(report, &there))
 }
 
@@ -61,7 +72,7 @@ fn with_uses(report: FileReport, there: &[&str]) -> FileReport {
     FileReport { methods: uses(&report, there), ..report }
 }
 
-/// What a readable file can be used for. `there` are the names of the fields of its first row.
+/// What a readable file can be used for. `there` are the names of the fields of its first rows.
 fn uses(report: &FileReport, there: &[&str]) -> Vec<MethodUse> {
     METHODS
         .into_iter()
@@ -84,8 +95,8 @@ fn fits(method: Method, report: &FileReport, there: &[&str]) -> Result<(), Strin
 }
 
 /// An archive is read as labelled images, which is all that archives are for: without a single one it is unreadable.
-fn archive(input: &Input) -> io::Result<FileReport> {
-    let report = images::survey(input)?.capped();
+fn archive(input: &Input, found: FileReport) -> io::Result<FileReport> {
+    let mut report = images::survey(input)?.capped();
     let mut faults = Faults::default();
     if report.examples == 0 {
         faults = report.faults.clone();
@@ -93,9 +104,9 @@ fn archive(input: &Input) -> io::Result<FileReport> {
             faults.push(1, None, "the file holds no images");
         }
     }
-    let rows = report.examples;
+    let (rows, counts, notes) = (report.examples, report.counts.clone(), std::mem::take(&mut report.notes));
     let read_as = BTreeMap::from([(UploadKind::LabelledImages, report)]);
-    let report = FileReport { rows, faults, read_as, ..FileReport::of(input.format) };
+    let report = FileReport { rows, faults, counts, notes, read_as, ..found };
     Ok(with_uses(report, &[]))
 }
 
@@ -126,7 +137,8 @@ mod tests {
         let report = inspect_bytes("a.csv", format!("{}\n", header(10_001)).repeat(3).as_bytes());
         assert_eq!((report.rows, report.faults.count), (0, 1));
         assert!(report.faults.summary().contains("10001 columns where at most 10000 are allowed"), "{report:?}");
-        assert!(inspect_bytes("a.csv", format!("{}\n", header(10_000)).repeat(2).as_bytes()).is_readable());
+        let row = vec!["v"; 10_000].join(",");
+        assert!(inspect_bytes("a.csv", format!("{}\n{row}\n", header(10_000)).as_bytes()).is_readable());
     }
 
     #[test]
@@ -177,8 +189,9 @@ mod tests {
             ("a.jsonl", &b"\n \n"[..], "the file holds no data"),
             ("a.csv", b"text,label\n", "the file holds no data"),
             ("a.jsonl", b"text,label\na,b\n", "is not valid JSON"),
-            ("a.jsonl", b"[{\"text\": \"a\"}]", "expected a JSON object, found an array"),
-            ("a.csv", b"PK\x03\x04\xFF\xFE", "is not valid UTF-8"),
+            ("a.jsonl", b"[[\"text\", \"a\"]]", "expected a JSON object, found an array"),
+            ("a.csv", b"PK\x03\x04\xFF\xFE", "is not a zip archive, or ends early"),
+            ("a.csv", b"text,label\n\xFF,x\n", "is not valid UTF-8"),
         ] {
             let report = inspect_bytes(name, bytes);
             assert!(!report.is_readable());

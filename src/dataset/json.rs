@@ -22,7 +22,8 @@ pub const MAX_ITEMS: usize = 10_000;
 /// The most values that are kept of a row.
 const MAX_KEPT: usize = 10 * (MAX_KEYS + MAX_ITEMS);
 
-/// A row of a data file: its fields, and the items of lists in them. Other lists and objects are there, but empty.
+/// A row of a data file: its fields, the items of lists in them, and the values and lists of objects in them. What lies deeper is
+/// there, but empty.
 pub struct Row(pub Value);
 
 impl<'de> Deserialize<'de> for Row {
@@ -49,6 +50,8 @@ enum Level {
     Checked,
     Row,
     Field,
+    /// In an object that is a field.
+    Inner,
     Item,
     /// Neither.
     Deeper,
@@ -119,7 +122,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let inside = self.at(match self.place {
             Level::Checked => Level::Checked,
-            Level::Field => Level::Item,
+            Level::Field | Level::Inner => Level::Item,
             Level::Row | Level::Item | Level::Deeper => Level::Deeper,
         });
         let mut list = Vec::new();
@@ -137,7 +140,8 @@ impl<'de> Visitor<'de> for Walk<'_> {
         let inside = self.at(match self.place {
             Level::Checked => Level::Checked,
             Level::Row => Level::Field,
-            Level::Field | Level::Item | Level::Deeper => Level::Deeper,
+            Level::Field => Level::Inner,
+            Level::Inner | Level::Item | Level::Deeper => Level::Deeper,
         });
         let (mut keys, mut map) = (HashSet::new(), Map::new());
         while let Some(key) = entries.next_key::<String>()? {
@@ -148,7 +152,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
                 return Err(A::Error::custom(format!("more than {MAX_KEYS} keys in one object")));
             }
             let value = entries.next_value_seed(inside)?;
-            if inside.place == Level::Field {
+            if matches!(inside.place, Level::Field | Level::Inner) {
                 map.insert(key, value);
             } else {
                 keys.insert(key);
@@ -177,7 +181,10 @@ mod tests {
 
     #[test]
     fn what_no_row_needs_is_not_kept() {
-        assert_eq!(row(r#"{"a":[{"b":1},["c"],2],"d":{"e":[1]}}"#), json!({"a": [{}, [], 2], "d": {}}));
+        assert_eq!(
+            row(r#"{"a":[{"b":1},["c"],2],"d":{"e":[1,[2]],"f":{"g":3}}}"#),
+            json!({"a": [{}, [], 2], "d": {"e": [1, []], "f": {}}})
+        );
         let list = |items: usize| format!("[{}0]", "0,".repeat(items - 1));
         let long = format!("{{\"a\":{}}}", list(3 * MAX_ITEMS));
         assert_eq!(row(&long)["a"].as_array().unwrap().len(), MAX_ITEMS + 1);

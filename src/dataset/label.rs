@@ -2,10 +2,17 @@
 
 use std::borrow::Cow;
 
+use serde_json::Value;
 use unicode_normalization::{UnicodeNormalization, is_nfc};
+
+use super::row::kind;
+use crate::domain::clip::clipped;
 
 /// The longest label, in characters.
 pub const LABEL_CHARS: usize = 256;
+
+/// The largest whole number up to which a 64-bit float tells all apart.
+const EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// A label as it is kept, and whether it stands otherwise in its file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +38,70 @@ pub fn label(text: &str) -> Result<Label, String> {
     } else {
         Ok(Label { is_tidied: kept != text, text: kept.into_owned() })
     }
+}
+
+/// What a label is called that is written as a number.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Spelling {
+    /// Whether all labels are numbers without a fraction, so that 1.0 is 1.
+    pub(super) whole: bool,
+    /// Names by number.
+    pub(super) names: Option<Vec<String>>,
+}
+
+/// The label that a value says.
+///
+/// # Errors
+/// It says none; in words for its owner.
+pub(super) fn of_value(value: &Value, spelling: &Spelling) -> Result<Label, String> {
+    let text = match value {
+        Value::String(text) => match number(text.trim()) {
+            Some(number) if spelling.whole && number.fract() == 0.0 && number.abs() < EXACT => whole(number),
+            _ => text.clone(),
+        },
+        Value::Number(number) => number_label(number)?,
+        Value::Bool(flag) => flag.to_string(),
+        // What was chosen where one may be chosen.
+        Value::Array(items) if items.len() == 1 && !items[0].is_array() => return of_value(&items[0], spelling),
+        other => return Err(format!("must be a string, an integer or a boolean, not {}", kind(other))),
+    };
+    let Some(names) = &spelling.names else { return label(&text) };
+    match text.trim().parse::<usize>() {
+        Ok(place) => match names.get(place) {
+            Some(name) => label(name),
+            None => Err(format!("is {place}, but dataset.label_names has {} names, from 0 on", names.len())),
+        },
+        Err(_) if names.contains(&text) => label(&text),
+        Err(_) => Err(format!("\"{}\" is neither a number nor one of dataset.label_names", clipped(&text))),
+    }
+}
+
+fn whole(number: f64) -> String {
+    // Without the sign that a negative zero has.
+    format!("{:.0}", number + 0.0)
+}
+
+/// A label that is a JSON number.
+fn number_label(number: &serde_json::Number) -> Result<String, String> {
+    if number.is_i64() || number.is_u64() {
+        return Ok(number.to_string());
+    }
+    match number.as_f64() {
+        Some(number) if number.fract() == 0.0 && number.abs() < EXACT => Ok(whole(number)),
+        Some(number) if number.fract() == 0.0 => {
+            Err("is a number of more digits than are read; write it as a string, in quotes".to_owned())
+        }
+        _ => Err(format!(
+            "must be a string, an integer or a boolean, not a number with a fraction ({number}); to predict numbers, set the \
+             hyperparameter problem_type to regression"
+        )),
+    }
+}
+
+/// A number as tables have it; not `inf`, not `nan`.
+pub(super) fn number(text: &str) -> Option<f64> {
+    let is_number = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.'));
+    text.parse().ok().filter(|number: &f64| is_number && number.is_finite())
 }
 
 /// Whether a character shows nothing: white space, and what stands between characters without width.

@@ -1,56 +1,9 @@
-//! Bounded reading: no line or row, however long, is held in memory beyond the cap.
+//! Bounded reading: no line, however long, is held in memory beyond the cap.
 
-use std::cell::Cell;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 use std::path::Path;
-use std::rc::Rc;
 
-const BUFFER: usize = 256 << 10;
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
-
-/// Opens a file behind its UTF-8 byte order mark, if it has one.
-fn open(path: &Path) -> io::Result<BufReader<File>> {
-    let mut reader = BufReader::with_capacity(BUFFER, File::open(path)?);
-    if reader.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
-        reader.consume(BYTE_ORDER_MARK.len());
-    }
-    Ok(reader)
-}
-
-/// The first byte that is no white space.
-pub(super) fn first_character(path: &Path) -> io::Result<Option<u8>> {
-    let mut reader = open(path)?;
-    loop {
-        let buffer = reader.fill_buf()?;
-        if buffer.is_empty() {
-            return Ok(None);
-        }
-        if let Some(&byte) = buffer.iter().find(|byte| !byte.is_ascii_whitespace()) {
-            return Ok(Some(byte));
-        }
-        let read = buffer.len();
-        reader.consume(read);
-    }
-}
-
-/// Whether the first line of a file ends in carriage return and line feed.
-pub(super) fn first_line_ends_in_crlf(path: &Path) -> io::Result<bool> {
-    let mut reader = open(path)?;
-    let mut before = None;
-    loop {
-        let buffer = reader.fill_buf()?;
-        if buffer.is_empty() {
-            return Ok(false);
-        }
-        if let Some(end) = buffer.iter().position(|&byte| byte == b'\n') {
-            return Ok(end.checked_sub(1).map_or(before, |at| buffer.get(at).copied()) == Some(b'\r'));
-        }
-        before = buffer.last().copied();
-        let read = buffer.len();
-        reader.consume(read);
-    }
-}
+use super::source::{self, Source};
 
 /// A line without its end.
 pub(super) enum Line {
@@ -59,10 +12,12 @@ pub(super) enum Line {
     TooLong,
 }
 
-/// The lines of a file with their numbers, from 1, one at a time.
+/// The lines of a file with their numbers, from 1, one at a time. Lines end in a line feed, with or without a carriage return
+/// before it; in a file that begins without a line feed but has carriage returns, as old Macintosh programs write, in those.
 pub(super) struct Lines {
-    reader: BufReader<File>,
+    reader: Source,
     longest: usize,
+    end: u8,
     number: u64,
 }
 
@@ -70,37 +25,54 @@ impl Iterator for Lines {
     type Item = io::Result<(u64, Line)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.read().transpose()
+        let mut bytes = Vec::new();
+        match self.read(&mut bytes) {
+            Ok(false) => None,
+            Ok(true) => {
+                let line = if self.is_too_long(&bytes) {
+                    Line::TooLong
+                } else {
+                    bytes.truncate(content(&bytes).len());
+                    String::from_utf8(bytes).map_or(Line::NotUtf8, Line::Text)
+                };
+                Some(Ok((self.number, line)))
+            }
+            Err(error) => Some(Err(error)),
+        }
     }
 }
 
 impl Lines {
     pub(super) fn open(path: &Path, longest: usize) -> io::Result<Self> {
-        Ok(Self { reader: open(path)?, longest, number: 0 })
+        let mut reader = source::open(path)?;
+        // What is wrong with the bytes is told by the first line.
+        let head = reader.fill_buf().unwrap_or_default();
+        let end = if !head.contains(&b'\n') && head.contains(&b'\r') { b'\r' } else { b'\n' };
+        Ok(Self { reader, longest, end, number: 0 })
     }
 
-    fn read(&mut self) -> io::Result<Option<(u64, Line)>> {
-        let mut bytes = Vec::new();
+    /// The number of the line that was read last.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Appends the next line with its end to `bytes`; false at the end of the file. Of a line that is too long it appends a part.
+    pub(super) fn read(&mut self, bytes: &mut Vec<u8>) -> io::Result<bool> {
+        let before = bytes.len();
         let limit = self.longest as u64 + 2;
-        let read = (&mut self.reader).take(limit).read_until(b'\n', &mut bytes)?;
-        if read == 0 {
-            return Ok(None);
+        if (&mut self.reader).take(limit).read_until(self.end, bytes)? == 0 {
+            return Ok(false);
         }
         self.number += 1;
-        let ended = bytes.ends_with(b"\n");
-        if ended {
-            bytes.pop();
+        if !bytes.ends_with(&[self.end]) && self.is_too_long(&bytes[before..]) {
+            self.skip_line()?;
         }
-        if bytes.ends_with(b"\r") {
-            bytes.pop();
-        }
-        if bytes.len() > self.longest {
-            if !ended {
-                self.skip_line()?;
-            }
-            return Ok(Some((self.number, Line::TooLong)));
-        }
-        Ok(Some((self.number, String::from_utf8(bytes).map_or(Line::NotUtf8, Line::Text))))
+        Ok(true)
+    }
+
+    /// Whether a line, with its end, is longer than any may be.
+    pub(super) fn is_too_long(&self, line: &[u8]) -> bool {
+        content(line).len() > self.longest
     }
 
     fn skip_line(&mut self) -> io::Result<()> {
@@ -109,7 +81,7 @@ impl Lines {
             if buffer.is_empty() {
                 return Ok(());
             }
-            if let Some(end) = buffer.iter().position(|&byte| byte == b'\n') {
+            if let Some(end) = buffer.iter().position(|&byte| byte == self.end) {
                 self.reader.consume(end + 1);
                 return Ok(());
             }
@@ -119,44 +91,15 @@ impl Lines {
     }
 }
 
-/// Bytes read since the last row, shared between a [`RowLimit`] and who parses the rows.
-#[derive(Clone, Default)]
-pub(super) struct RowBytes(Rc<Cell<usize>>);
-
-impl RowBytes {
-    pub(super) fn start_row(&self) {
-        self.0.set(0);
-    }
-}
-
-/// Fails once more than `longest` bytes are read without a new row being started.
-pub(super) struct RowLimit {
-    inner: BufReader<File>,
-    since_row: RowBytes,
-    longest: usize,
-}
-
-impl RowLimit {
-    pub(super) fn open(path: &Path, longest: usize) -> io::Result<(Self, RowBytes)> {
-        let since_row = RowBytes::default();
-        Ok((Self { inner: open(path)?, since_row: since_row.clone(), longest }, since_row))
-    }
-}
-
-impl Read for RowLimit {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.since_row.0.get() > self.longest {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "row too long"));
-        }
-        let read = self.inner.read(buffer)?;
-        self.since_row.0.set(self.since_row.0.get() + read);
-        Ok(read)
-    }
+/// A line without its end.
+pub(super) fn content(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Line, Lines, first_character};
+    use super::{Line, Lines};
 
     fn lines(bytes: &[u8], longest: usize) -> Vec<String> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -176,6 +119,12 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_carriage_returns_alone_has_lines_too() {
+        assert_eq!(lines(b"a\rb\r\rc", 10), ["1:a", "2:b", "3:", "4:c"]);
+        assert_eq!(lines(b"a\rb\nc", 10), ["1:a\rb", "2:c"]);
+    }
+
+    #[test]
     fn a_long_line_is_passed_over_and_the_next_one_read() {
         assert_eq!(lines(b"12345\n123456\n1234567890123\nab\n", 5), ["1:12345", "2!long", "3!long", "4:ab"]);
         assert_eq!(lines(b"1234567", 5), ["1!long"]);
@@ -185,14 +134,5 @@ mod tests {
     #[test]
     fn invalid_utf8_spoils_its_own_line_only() {
         assert_eq!(lines(b"a\n\xFF\xFE\nb\n", 10), ["1:a", "2!utf8", "3:b"]);
-    }
-
-    #[test]
-    fn the_first_character_is_found_behind_white_space() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), b"\xEF\xBB\xBF \n\t{").unwrap();
-        assert_eq!(first_character(file.path()).unwrap(), Some(b'{'));
-        std::fs::write(file.path(), b" \n").unwrap();
-        assert_eq!(first_character(file.path()).unwrap(), None);
     }
 }

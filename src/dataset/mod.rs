@@ -2,28 +2,36 @@
 
 mod bounds;
 pub mod columns;
+mod csv;
 pub mod entries;
 pub mod evaluation;
+mod format;
 pub mod images;
 pub mod inspect;
 pub mod json;
+mod json_items;
 mod kind;
 mod kinds;
 pub mod label;
 pub mod labelled;
 mod lines;
+mod magic;
 pub mod pairs;
+mod parquet;
 pub mod prepare;
-mod records;
+mod record;
 pub mod row;
 pub mod rows;
+mod source;
+mod spelling;
 pub mod split;
 mod tally;
 pub mod texts;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub use bounds::{Bounds, Gate, Room, Usage};
+pub use format::{Detected, detect};
 
 use crate::domain::job::ReadOptions;
 use crate::domain::report::DataFormat;
@@ -51,28 +59,5 @@ impl Input {
     /// A file that is read as it asks for itself, without bounds.
     pub fn new(path: impl Into<PathBuf>, format: DataFormat) -> Self {
         Self { path: path.into(), format, options: ReadOptions::default(), bounds: Bounds::default() }
-    }
-}
-
-/// How a file is written: by the ending of its name, else by its first bytes.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn detect_format(path: &Path, filename: &str) -> std::io::Result<DataFormat> {
-    let ending = filename.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
-    match ending.as_deref() {
-        Some("csv") => Ok(DataFormat::Csv),
-        Some("jsonl" | "ndjson" | "json") => Ok(DataFormat::Jsonl),
-        Some("txt") => Ok(DataFormat::Text),
-        Some("zip") => Ok(DataFormat::Zip),
-        // What is compressed as well is refused by the tar reader, which says so.
-        Some("tar" | "tgz" | "gz") => Ok(DataFormat::Tar),
-        _ => {
-            if let Some(archive) = images::archive_format(path)? {
-                return Ok(archive);
-            }
-            let first = lines::first_character(path)?;
-            Ok(if matches!(first, Some(b'{' | b'[')) { DataFormat::Jsonl } else { DataFormat::Csv })
-        }
     }
 }

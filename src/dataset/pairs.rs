@@ -2,12 +2,13 @@
 
 use std::io;
 
-use super::entries::{Entries, Entry, Ledger, Step, further, good};
+use super::columns::Names;
+use super::entries::{Entries, Entry, Ledger, Step, good, settled};
 use super::kind::{Kind, OnExample};
 use super::row::{Row, listed};
 use super::tally::Tally;
 use super::{Input, rows};
-use crate::domain::report::{Contents, DataFormat, ExamplesReport};
+use crate::domain::report::{Contents, DataFormat, ExamplesReport, Fault, Note};
 
 /// The names of the texts, in order; the last is optional.
 pub const COLUMNS: [&str; 3] = ["anchor", "positive", "negative"];
@@ -34,18 +35,20 @@ impl Triplet {
 /// # Errors
 /// The file cannot be opened.
 pub fn read(input: &Input) -> io::Result<Entries<Triplet>> {
-    let mut with_negative = None;
-    Ok(further(rows::read(input)?, move |row| {
-        if with_negative.is_none() {
-            let there = row.names();
-            if let Err((absent, message)) = find(&there) {
-                let fault = row.fault(absent, message);
-                return Ok(if row.has_header() { Step::End(fault) } else { Step::faulty(fault) });
-            }
-            with_negative = Some(there.contains(&COLUMNS[2]));
-        }
-        Ok(Step::To(triplet(&row, with_negative == Some(true))))
+    Ok(settled(rows::read(input)?, Row::weight, settle, |&with_negative, row| {
+        Ok(Step::To(triplet(&row, with_negative)))
     }))
+}
+
+/// Whether rows have a negative: most of the first ones decide.
+fn settle(rows: &[&Row]) -> Result<(bool, Vec<Note>), Fault> {
+    let names = Names::of(rows);
+    let there = names.listed();
+    if let Err((absent, message)) = find(&there) {
+        return Err(Fault::new(names.line(), Some(absent), message));
+    }
+    let have_it = rows.iter().filter(|row| row.get(COLUMNS[2]).is_some()).count();
+    Ok(((names.are_headed() && there.contains(&COLUMNS[2])) || 2 * have_it >= rows.len(), Vec::new()))
 }
 
 /// The triplet that a row is, or what is wrong with its texts.
@@ -58,7 +61,7 @@ fn triplet(row: &Row, with_negative: bool) -> Entry<Triplet> {
             Entry::Good(Triplet { line: row.line, anchor, positive, negative })
         }
         (anchor, positive, negative) => {
-            const ODD: &str = "is here, but not in the first row; give it in every row or in none";
+            const ODD: &str = "is here, but not in most rows; give it in every row or in none";
             let parts = [anchor.err(), positive.err(), negative.err().or_else(|| odd.then(|| ODD.to_owned()))];
             let named = COLUMNS.into_iter().zip(parts);
             Entry::Faulty(named.filter_map(|(name, why)| Some(row.fault(name, why?))).collect())
@@ -128,9 +131,9 @@ mod tests {
         assert_eq!(
             faults,
             [
-                "1 positive there is no \"positive\"; found \"anchor\"",
+                "1 positive is missing",
                 "3 positive is empty",
-                "4 negative is here, but not in the first row; give it in every row or in none"
+                "4 negative is here, but not in most rows; give it in every row or in none"
             ]
         );
     }

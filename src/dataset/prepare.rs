@@ -11,7 +11,7 @@ use crate::domain::clip::clipped;
 use crate::domain::job::{DEFAULT_VALIDATION_SPLIT, DatasetOptions, JobError, MIN_EXAMPLES};
 use crate::domain::method::{DataKind, Method, ProblemType};
 use crate::domain::reading::{Overlap, Reading};
-use crate::domain::report::{DataReport, ExamplesReport};
+use crate::domain::report::{DataReport, ExamplesReport, Fault};
 
 /// How many lines of overlapping texts are listed.
 const LISTED_OVERLAPS: usize = 20;
@@ -62,13 +62,27 @@ pub struct Found {
     pub readings: Parts<Reading>,
 }
 
+impl Found {
+    /// Of a training file of which it cannot be told what it asks for.
+    fn refused(fault: Fault) -> Self {
+        let (problem, report) = (ProblemType::default(), ExamplesReport::of_fault(fault));
+        let training = Reading { problem, report, overlap: Overlap::default() };
+        let report = DataReport { training: training.report.clone(), ..DataReport::default() };
+        let labels = usable(&report.training, "training_file", "Training file").map(|()| Vec::new());
+        Self { report, problem, labels, readings: Parts { training, validation: None, test: None } }
+    }
+}
+
 /// Reads the files that are not known, and checks all against each other. A validation file is compared with the texts of
 /// the training file, so that one must be read where it is.
 ///
 /// # Errors
 /// A file cannot be read.
 pub fn prepare(sources: Parts<Source>, wanted: &Wanted) -> io::Result<Found> {
-    let problem = problem(&sources.training, wanted)?;
+    let problem = match problem(&sources.training, wanted)? {
+        Ok(problem) => problem,
+        Err(fault) => return Ok(Found::refused(fault)),
+    };
     let reader = Reader { kind: kinds::of(wanted.method.data(problem)), problem };
     let compares = matches!(sources.validation, Some(Source::File(_)));
     if compares && matches!(sources.training, Source::Known(_)) {
@@ -126,13 +140,13 @@ impl Reader {
 }
 
 /// What is to be predicted, where the job leaves it to the training file.
-fn problem(training: &Source, wanted: &Wanted) -> io::Result<ProblemType> {
+fn problem(training: &Source, wanted: &Wanted) -> io::Result<Result<ProblemType, Fault>> {
     match (wanted.problem, training) {
-        (Some(problem), _) => Ok(problem),
-        (None, Source::Known(reading)) => Ok(reading.problem),
+        (Some(problem), _) => Ok(Ok(problem)),
+        (None, Source::Known(reading)) => Ok(Ok(reading.problem)),
         (None, Source::File(input)) => match wanted.method.data(ProblemType::default()) {
             DataKind::Labelled(_) => labelled::problem_type(input),
-            _ => Ok(ProblemType::default()),
+            _ => Ok(Ok(ProblemType::default())),
         },
     }
 }

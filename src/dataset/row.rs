@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use csv::StringRecord;
 use serde_json::{Map, Value};
 
 use super::MAX_LINE_BYTES;
+use super::record::Record;
 use crate::domain::clip::clipped;
 use crate::domain::report::Fault;
 
@@ -27,7 +27,7 @@ pub struct Row {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Fields {
     Json(Map<String, Value>),
-    Csv { header: Rc<StringRecord>, record: StringRecord },
+    Csv { header: Rc<Record>, record: Record },
     Line(String),
 }
 
@@ -71,9 +71,28 @@ impl Row {
         if text.trim().is_empty() { Err("is empty".to_owned()) } else { Ok(text) }
     }
 
+    /// About how many bytes it holds.
+    pub(super) fn weight(&self) -> usize {
+        match &self.fields {
+            Fields::Json(object) => object.iter().map(|(key, value)| key.len() + weight(value)).sum(),
+            Fields::Csv { record, .. } => record.bytes(),
+            Fields::Line(line) => line.len(),
+        }
+    }
+
     /// What is wrong with one of its fields.
     pub(super) fn fault(&self, field: &str, message: impl Into<String>) -> Fault {
         Fault::new(self.line, Some(field), message)
+    }
+}
+
+fn weight(value: &Value) -> usize {
+    const ANY: usize = 32;
+    match value {
+        Value::String(text) => ANY + text.len(),
+        Value::Array(items) => ANY + items.iter().map(weight).sum::<usize>(),
+        Value::Object(object) => ANY + object.iter().map(|(key, value)| key.len() + weight(value)).sum::<usize>(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => ANY,
     }
 }
 

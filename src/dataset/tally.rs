@@ -60,7 +60,7 @@ impl<'a, 'b> Tally<'a, 'b> {
             contents: contents(labels, self.text_lengths),
             faults: ledger.faults.merged(self.late),
             counts: Some(ledger.counts),
-            notes: Vec::new(),
+            notes: ledger.notes,
         }
     }
 }

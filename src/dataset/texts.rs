@@ -2,10 +2,10 @@
 
 use std::io;
 
-use super::columns::{self, TEXT_COLUMN, no_text};
-use super::entries::{Entries, Ledger, Step, further, good};
+use super::columns::{self, Names, TEXT_COLUMN, no_text};
+use super::entries::{Entries, Ledger, Step, good, settled};
 use super::kind::{Kind, OnExample};
-use super::row::LINE_FIELD;
+use super::row::{LINE_FIELD, Row};
 use super::tally::Tally;
 use super::{Input, rows};
 use crate::domain::report::{Contents, DataFormat, ExamplesReport, Fault};
@@ -23,14 +23,18 @@ pub struct Text {
 /// The file cannot be opened.
 pub fn read(input: &Input) -> io::Result<Entries<Text>> {
     let column = if input.format == DataFormat::Text { LINE_FIELD } else { columns::text(&input.options) }.to_owned();
-    Ok(further(rows::read(input)?, move |row| {
-        let there = row.names();
-        if row.has_header() && !there.contains(&column.as_str()) {
-            return Ok(Step::End(Fault::new(1, Some("text"), no_text(&column, &there))));
+    let settle = move |rows: &[&Row]| {
+        let names = Names::of(rows);
+        let there = names.listed();
+        if there.contains(&column.as_str()) {
+            return Ok((column, Vec::new()));
         }
-        Ok(match row.text(&column) {
+        Err(Fault::new(names.line(), Some("text"), no_text(&column, &there, names.are_headed())))
+    };
+    Ok(settled(rows::read(input)?, Row::weight, settle, |column, row| {
+        Ok(match row.text(column) {
             Ok(text) => Step::good(Text { line: row.line, text }),
-            Err(message) => Step::faulty(row.fault(&column, message)),
+            Err(message) => Step::faulty(row.fault(column, message)),
         })
     }))
 }
@@ -41,7 +45,7 @@ pub struct Texts;
 impl Kind for Texts {
     fn fits(&self, format: DataFormat, there: &[&str]) -> Result<(), String> {
         rows::fit(format)?;
-        if there.contains(&TEXT_COLUMN) { Ok(()) } else { Err(no_text(TEXT_COLUMN, there)) }
+        if there.contains(&TEXT_COLUMN) { Ok(()) } else { Err(no_text(TEXT_COLUMN, there, false)) }
     }
 
     fn report(&self, input: &Input, on_example: &mut OnExample<'_>) -> io::Result<ExamplesReport> {
@@ -66,6 +70,7 @@ mod tests {
             (b"{\"text\":\"a\",\"id\":1}\n{\"id\":2}\n", DataFormat::Jsonl, "text", &["1 a"]),
             (b"id,body\n1,x\n2,\"y\nz\"\n", DataFormat::Csv, "body", &["2 x", "3 y\nz"]),
             (b"id,body\n1,x\n", DataFormat::Csv, "text", &[]),
+            (b"{\"id\":1}\n{\"text\":\"a\"}\n", DataFormat::Jsonl, "text", &["2 a"]),
         ] {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), bytes).unwrap();

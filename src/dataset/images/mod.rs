@@ -13,8 +13,7 @@ mod tar;
 mod webp;
 mod zip;
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 pub use decode::{MAX_PIXELS, MAX_SIDE, decode, room};
@@ -97,13 +96,15 @@ impl Kind for LabelledImages {
     }
 }
 
-/// Which archive a file is by its first bytes. One that is compressed counts as tar, whose reader says so.
-pub(super) fn archive_format(path: &Path) -> io::Result<Option<DataFormat>> {
-    let mut head = Vec::new();
-    File::open(path)?.take(tar::BLOCK as u64).read_to_end(&mut head)?;
-    if [b"PK\x03\x04", b"PK\x05\x06"].iter().any(|magic| head.starts_with(*magic)) {
-        return Ok(Some(DataFormat::Zip));
-    }
-    let is_tar = head.get(257..262) == Some(b"ustar") || tar::compression(&head).is_some();
-    Ok(is_tar.then_some(DataFormat::Tar))
+/// Whether a file that begins with these bytes is a tar archive.
+pub(super) fn is_tar(head: &[u8]) -> bool {
+    head.get(257..262) == Some(b"ustar")
+}
+
+/// The names of the first members of a zip archive; None where it has no directory.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn zip_names(path: &Path) -> io::Result<Option<Vec<String>>> {
+    zip::names(path)
 }

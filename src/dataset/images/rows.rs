@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::{IMAGE_COLUMN, ImageExample, MAX_IMAGE_BYTES};
 use crate::dataset::columns::LABEL_COLUMNS;
 use crate::dataset::entries::{Entries, Entry, Step, further};
-use crate::dataset::labelled::label;
+use crate::dataset::label::{Spelling, of_value};
 use crate::dataset::row::{MISSING, Row, listed};
 use crate::dataset::{Input, rows};
 use crate::domain::report::Place;
@@ -49,7 +49,10 @@ fn no_label(row: &Row) -> Entry<ImageExample> {
 /// The image of a row with the label under `key`, or what is wrong with either.
 fn example(row: &Row, key: &str) -> Entry<ImageExample> {
     let bytes = row.text(IMAGE_COLUMN).and_then(|url| data_url(&url));
-    let label = row.get(key).ok_or_else(|| MISSING.to_owned()).and_then(|value| Ok(label(&value)?.text));
+    let label = row
+        .get(key)
+        .ok_or_else(|| MISSING.to_owned())
+        .and_then(|value| Ok(of_value(&value, &Spelling::default())?.text));
     match (bytes, label) {
         (Ok(bytes), Ok(label)) => {
             Entry::Good(ImageExample { place: Place { line: row.line, member: None }, label, bytes })

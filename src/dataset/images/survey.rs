@@ -83,13 +83,13 @@ fn examine(
         }
         fed?;
         let labels = Labels { listed: whole.labels, others: None };
-        let Ledger { faults, counts } = ledger;
+        let Ledger { faults, counts, notes } = ledger;
         Ok(ExamplesReport {
             examples: whole.examples,
             contents: Contents::Images { labels, images: whole.images },
             counts: Some(Counts { faulty: counts.faulty + whole.faults.count, ..counts }),
             faults: whole.faults.merged(faults).merged(late),
-            notes: Vec::new(),
+            notes,
         })
     })
 }

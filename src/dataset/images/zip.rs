@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
 
 use flate2::Crc;
 use flate2::read::DeflateDecoder;
@@ -13,7 +14,7 @@ use super::members::{MAX_NAME_BYTES, Members, Root, parts};
 use super::{ImageExample, MAX_IMAGE_BYTES, MAX_MEMBERS};
 use crate::dataset::Input;
 use crate::dataset::entries::{Entries, Ledger, Step, further, good, nothing_but};
-use crate::domain::report::Fault;
+use crate::domain::report::{DataFormat, Fault};
 
 const LOCAL: &[u8] = b"PK\x03\x04";
 
@@ -38,6 +39,16 @@ pub(super) fn read(input: &Input) -> io::Result<Entries<ImageExample>> {
     }
     let mut images = Images { file, members: Members::new(&root), left: directory.file_bytes };
     Ok(further(directory.records(input)?, move |member| images.image(member)))
+}
+
+/// The names of the first members; None where the archive has no directory.
+pub(super) fn names(path: &Path) -> io::Result<Option<Vec<String>>> {
+    const MOST: usize = 1000;
+    let Ok(directory) = Directory::find(&mut File::open(path)?)? else { return Ok(None) };
+    let input = Input::new(path, DataFormat::Zip);
+    let mut ledger = Ledger::default();
+    let members = good(directory.records(&input)?, &mut ledger).take(MOST);
+    members.map(|member| Ok(String::from_utf8_lossy(&member?.name).into_owned())).collect::<io::Result<_>>().map(Some)
 }
 
 /// The images among the members.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::counts::{Counts, Note};
-use super::faults::Faults;
+use super::faults::{Fault, Faults};
 
 /// How many labels a report lists, the most frequent ones; the rest are only counted.
 pub const LISTED_LABELS: usize = 1000;
@@ -54,6 +54,13 @@ impl Contents {
 }
 
 impl ExamplesReport {
+    /// One of a file in which nothing can be read for this reason.
+    pub fn of_fault(fault: Fault) -> Self {
+        let mut report = Self::default();
+        report.faults.extend([fault]);
+        report
+    }
+
     /// Label to number of examples, as far as they are listed; empty where there are no labels.
     pub fn labels(&self) -> &BTreeMap<String, u64> {
         match &self.contents {

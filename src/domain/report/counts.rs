@@ -67,10 +67,27 @@ impl Note {
         Self { warning: true, ..Self::info(code, message) }
     }
 
-    /// The same with the lines that show it, of which the first few are listed.
+    /// The same with the lines that show it.
     #[must_use]
-    pub fn on(mut self, lines: impl IntoIterator<Item = u64>) -> Self {
-        self.lines = lines.into_iter().take(LISTED_LINES).collect();
+    pub fn on(mut self, seen: &Sightings) -> Self {
+        self.lines.clone_from(&seen.lines);
         self
+    }
+}
+
+/// How often something was seen in a file, and on which lines first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sightings {
+    pub count: u64,
+    pub lines: Vec<u64>,
+}
+
+impl Sightings {
+    /// Counts one more.
+    pub fn add(&mut self, line: u64) {
+        self.count += 1;
+        if self.lines.len() < LISTED_LINES {
+            self.lines.push(line);
+        }
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use contents::{
     Contents, ExamplesReport, ImageStatistics, LISTED_LABELS, Labels, Lengths, MinMax, OtherLabels, Values,
 };
-pub use counts::{Counts, LISTED_LINES, Lines, Note};
+pub use counts::{Counts, LISTED_LINES, Lines, Note, Sightings};
 pub use faults::{Fault, Faults, LISTED_FAULTS, Place};
 pub use file::{Compression, DataFormat, Delimiter, FileReport, MethodUse, UploadKind};
 
