@@ -97,6 +97,8 @@ settings! {
     MAX_FILE_BYTES = "FINETUNED_MAX_FILE_BYTES", "max-file-bytes", "8589934592", "Largest upload", Serve;
     IMAGE_MEMORY_BYTES = "FINETUNED_IMAGE_MEMORY_BYTES", "image-memory-bytes", "536870912",
         "Memory of the service for decoding the images that it checks; one that needs more is decoded beside small ones alone";
+    NEAR_DUPLICATE_PERCENT = "FINETUNED_NEAR_DUPLICATE_PERCENT", "near-duplicate-percent", "80",
+        "How similar two texts of different files of a job are to be called nearly equal; 0 looks for none";
     RATE_LIMIT = "FINETUNED_RATE_LIMIT", "rate-limit", "6000", "Requests a minute for each API key; 0 is no limit", Serve;
     MAX_CONNECTIONS = "FINETUNED_MAX_CONNECTIONS", "max-connections", "512",
         "Connections to the API at once; where all are taken, one without work is closed for a new one; 0 is no limit", Serve;
@@ -160,6 +162,7 @@ pub struct Config {
     pub max_file_bytes: u64,
     /// In bytes.
     pub image_memory: u64,
+    pub near_duplicate_percent: u32,
     pub rate_limit: u32,
     /// 0 is no limit, of both.
     pub max_connections: usize,
@@ -238,6 +241,7 @@ fn read(
         reserve: Reserve(reader.within(&MIN_FREE_BYTES, 0, 1 << 50)),
         max_file_bytes: reader.within(&MAX_FILE_BYTES, 1, 1 << 50),
         image_memory: reader.within(&IMAGE_MEMORY_BYTES, 1 << 20, 1 << 50),
+        near_duplicate_percent: reader.within(&NEAR_DUPLICATE_PERCENT, 0, 100),
         rate_limit: reader.within(&RATE_LIMIT, 0, 10_000_000),
         max_connections: reader.within(&MAX_CONNECTIONS, 0, 1_000_000),
         max_connections_per_address: reader.within(&MAX_CONNECTIONS_PER_ADDRESS, 0, 1_000_000),

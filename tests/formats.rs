@@ -1,5 +1,7 @@
 //! What files are, whatever they are called, and what becomes of every line.
 
+#![allow(clippy::unwrap_used, clippy::format_collect, reason = "tests fail loudly")]
+
 use std::io::Write;
 use std::path::Path;
 
@@ -74,7 +76,7 @@ fn all_spellings_of_one_table_hold_the_same() {
         ("a.jsonl.zst", &zstd),
         ("a.json", ARRAY),
         ("a.jsonl", OBJECTS),
-        ("a.jsonl", &[&JSONL[..27], b"\xEF\xBB\xBF", &JSONL[27..]].concat()),
+        ("a.jsonl", &[&JSONL[..25], b"\xEF\xBB\xBF", &JSONL[25..]].concat()),
     ] {
         let report = report(name, bytes);
         assert!(report.is_readable(), "{name}: {}", report.faults.summary());

@@ -14,8 +14,8 @@ use base64::Engine as _;
 use finetuned::dataset::entries::{Ledger, good};
 use finetuned::dataset::images::{self, MAX_IMAGE_BYTES, decode};
 use finetuned::dataset::inspect::inspect;
-use finetuned::dataset::{Bounds, Input};
-use finetuned::domain::report::{DataFormat, Fault, UploadKind};
+use finetuned::dataset::{Bounds, Input, Seen, Watch};
+use finetuned::domain::report::{DataFormat, Fault, Faults, Place, UploadKind};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/images").join(name)
@@ -454,15 +454,10 @@ fn every_bad_image_of_an_archive_is_reported_by_name_and_in_order() {
         .collect();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), zip(&members)).unwrap();
-    let mut seen = Vec::new();
-    let report = images::report(&Input::new(file.path(), DataFormat::Zip), |example, faults| {
-        seen.push(example.place.line);
-        if example.place.line == 3 {
-            faults.push_at(&example.place, Some("label"), "is not wanted");
-        }
-    })
-    .unwrap();
-    assert!(seen.iter().copied().eq(1..=300));
+    let mut seen = Watching::default();
+    let report = images::report(&Input::new(file.path(), DataFormat::Zip), &mut seen).unwrap();
+    assert!(seen.lines.iter().copied().eq(1..=300));
+    assert!(seen.known.is_sorted() && seen.known.len() == 200);
     assert_eq!((report.examples, report.labels()["cats"], report.labels()["dogs"]), (200, 100, 100));
     assert_eq!((report.faults.count, report.faults.listed.len()), (101, 100));
     let lines: Vec<u64> = report.faults.listed.iter().map(|fault| fault.line).collect();
@@ -471,6 +466,30 @@ fn every_bad_image_of_an_archive_is_reported_by_name_and_in_order() {
     assert_eq!(report.faults.listed[0].member.as_deref(), Some("pets/dogs/1.png"));
     // Without decoding, a damaged image is not found; a cut JPEG and other formats are.
     assert!(images::survey(&Input::new(file.path(), DataFormat::Zip)).unwrap().faults.is_empty());
+}
+
+/// The lines of images as they come, the third of which has a fault, and as they are known once they are decoded.
+#[derive(Default)]
+struct Watching {
+    lines: Vec<u64>,
+    known: Vec<u64>,
+}
+
+impl Watch for Watching {
+    fn example(&mut self, place: &Place, _labels: &[String], faults: &mut Faults) {
+        self.lines.push(place.line);
+        if place.line == 3 {
+            faults.push_at(place, Some("label"), "is not wanted");
+        }
+    }
+
+    fn compares(&self) -> bool {
+        true
+    }
+
+    fn known(&mut self, seen: &Seen<'_>) {
+        self.known.push(seen.line);
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::fields::bounded;
 use crate::dataset::MAX_LABELS;
 use crate::dataset::label::LABEL_CHARS;
 use crate::domain::error::{Error, Result};
-use crate::domain::job::{COLUMN_CHARS, DatasetOptions, LabelSeparator, OtherFiles, ReadOptions};
+use crate::domain::job::{COLUMN_CHARS, DatasetOptions, LabelSeparator, OtherFiles, OverlapPolicy, ReadOptions};
 use crate::domain::report::Delimiter;
 
 /// As sent. Any field may be null, which is the same as absent.
@@ -20,6 +20,7 @@ pub(super) struct DatasetBody {
     label_names: Option<Vec<String>>,
     other_files: Option<OtherFiles>,
     validation_split: Option<f64>,
+    overlap: Option<OverlapPolicy>,
 }
 
 impl DatasetBody {
@@ -28,7 +29,8 @@ impl DatasetBody {
     /// # Errors
     /// A name is too long, or there are too many.
     pub(super) fn into_options(self) -> Result<DatasetOptions> {
-        Ok(DatasetOptions { validation_split: self.validation_split, read: self.into_read()? })
+        let (validation_split, overlap) = (self.validation_split, self.overlap);
+        Ok(DatasetOptions { validation_split, overlap, read: self.into_read()? })
     }
 
     /// What of it is about reading, where nothing is split.
@@ -36,8 +38,8 @@ impl DatasetBody {
     /// # Errors
     /// As above, or it says more.
     pub(super) fn read_only(self) -> Result<ReadOptions> {
-        if self.validation_split.is_some() {
-            let name = "validation_split";
+        let unknown = [("validation_split", self.validation_split.is_some()), ("overlap", self.overlap.is_some())];
+        if let Some((name, _)) = unknown.into_iter().find(|(_, given)| *given) {
             let message = format!("Unrecognized request argument supplied: {name}");
             return Err(Error::invalid(name, message).code("unknown_parameter"));
         }

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
+use super::findings::findings;
 use super::jobs::told;
 use super::preparation::{Reads, Refusal, prepare};
 use crate::db::moves;
@@ -100,15 +101,7 @@ async fn accept(app: &App, job: &Job, taken: &Taken, prepared: &Prepared) -> Res
         let message = format!("No validation file: {} training examples are held out for validation", report.held_out);
         recorded.push(NewEvent::info(message));
     }
-    if report.validation_overlap > 0 {
-        let lines: Vec<String> = report.validation_overlap_lines.iter().map(u64::to_string).collect();
-        recorded.push(NewEvent::warn(format!(
-            "{} validation texts are also training texts, so validation scores will look too good (lines {}{})",
-            report.validation_overlap,
-            lines.join(", "),
-            if report.validation_overlap > lines.len() as u64 { ", …" } else { "" }
-        )));
-    }
+    recorded.extend(findings(report));
     move_on(app, job, taken, (&recorded, &Move::Queue(prepared)), "its files are validated").await
 }
 

@@ -20,6 +20,9 @@ use crate::domain::job::{DatasetOptions, ReadOptions};
 use crate::domain::method::{Method, ProblemType};
 use crate::domain::report::{DataFormat, ExamplesReport, ImageStatistics, Lines, Note};
 
+/// How similar texts are that are nearly equal, in percent, as a service has it by default.
+const NEAR: u32 = 80;
+
 /// Labels shown, the most frequent first.
 const SHOWN_LABELS: usize = 20;
 
@@ -74,7 +77,7 @@ pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<ExitCode> {
     };
     let options = DatasetOptions { read: options, ..DatasetOptions::default() };
     let problem = arguments.get_one::<String>("problem-type").map(|word| parse_problem(word)).transpose()?;
-    let found = prepare::prepare(sources, &Wanted { method, problem, options });
+    let found = prepare::prepare(sources, &Wanted { method, problem, options, near: NEAR });
     let Found { report, labels, .. } = found.context(path)?;
     writeln!(lines, "method: {method}")?;
     show(&mut lines, "training", &report.training)?;

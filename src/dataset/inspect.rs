@@ -104,7 +104,7 @@ fn archive(input: &Input, found: FileReport) -> io::Result<FileReport> {
             faults.push(1, None, "the file holds no images");
         }
     }
-    let (rows, counts, notes) = (report.examples, report.counts.clone(), std::mem::take(&mut report.notes));
+    let (rows, counts, notes) = (report.examples, report.counts.as_deref().cloned(), std::mem::take(&mut report.notes));
     let read_as = BTreeMap::from([(UploadKind::LabelledImages, report)]);
     let report = FileReport { rows, faults, counts, notes, read_as, ..found };
     Ok(with_uses(report, &[]))

@@ -3,20 +3,41 @@
 use std::io;
 
 use super::Input;
-use super::split::held_out_of;
 use crate::domain::clip::clipped;
 use crate::domain::report::{DataFormat, ExamplesReport, Faults, Place, UploadKind};
 
-/// One good example, as far as files are compared by it.
-pub(super) struct Seen<'a> {
-    pub(super) place: Place,
-    /// The bytes that it is known by.
-    pub(super) key: &'a [u8],
-    pub(super) labels: &'a [String],
+/// What an example is known by.
+pub struct Seen<'a> {
+    pub line: u64,
+    pub print: u64,
+    /// Its texts, folded; None of images.
+    pub folded: Option<&'a str>,
+    pub labels: &'a [String],
+    pub value: Option<f64>,
 }
 
-/// Sees each good example of a file, in order, and may add faults.
-pub(super) type OnExample<'a> = dyn FnMut(&Seen<'_>, &mut Faults) + 'a;
+/// Whoever looks on while a file is read.
+pub trait Watch {
+    /// Sees each good example, in order, and may add faults.
+    fn example(&mut self, place: &Place, labels: &[String], faults: &mut Faults);
+
+    /// Whether it wants to know by what examples are known.
+    fn compares(&self) -> bool;
+
+    /// Sees what each good example is known by, in order, if it wants to.
+    fn known(&mut self, seen: &Seen<'_>);
+}
+
+/// Nobody.
+impl Watch for () {
+    fn example(&mut self, _place: &Place, _labels: &[String], _faults: &mut Faults) {}
+
+    fn compares(&self) -> bool {
+        false
+    }
+
+    fn known(&mut self, _seen: &Seen<'_>) {}
+}
 
 /// A kind of data: how it is recognised, read, counted and judged.
 pub(super) trait Kind {
@@ -30,7 +51,7 @@ pub(super) trait Kind {
     ///
     /// # Errors
     /// The file cannot be read.
-    fn report(&self, input: &Input, on_example: &mut OnExample<'_>) -> io::Result<ExamplesReport>;
+    fn report(&self, input: &Input, watch: &mut dyn Watch) -> io::Result<ExamplesReport>;
 
     /// What the report on an upload calls it; None where uploads are not read as it at once.
     fn upload_kind(&self) -> Option<UploadKind> {
@@ -53,9 +74,9 @@ pub(super) trait Kind {
         Ok(())
     }
 
-    /// How many of the training examples are held out for validation.
-    fn held_out(&self, report: &ExamplesReport, fraction: f64) -> u64 {
-        held_out_of(report.examples, fraction)
+    /// Whether the same share of each label is held out for validation.
+    fn is_stratified(&self) -> bool {
+        false
     }
 }
 
@@ -66,9 +87,4 @@ pub(super) fn check_labels(report: &ExamplesReport) -> Result<(), String> {
     }
     let only = report.labels().keys().next().map(|label| clipped(label)).unwrap_or_default();
     Err(format!("Training file has the one label \"{only}\"; classification needs at least two."))
-}
-
-/// How many are held out of examples with one label each: the same share of each label.
-pub(super) fn held_out_of_each_label(report: &ExamplesReport, fraction: f64) -> u64 {
-    report.labels().values().map(|&count| held_out_of(count, fraction)).sum()
 }

@@ -30,7 +30,7 @@ mod tests {
     fn read(bytes: &[u8], format: DataFormat, kind: DataKind) -> ExamplesReport {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        of(kind).report(&Input::new(file.path(), format), &mut |_, _| {}).unwrap()
+        of(kind).report(&Input::new(file.path(), format), &mut ()).unwrap()
     }
 
     /// Rows of all kinds, good and bad ones.

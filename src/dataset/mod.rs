@@ -16,15 +16,16 @@ pub mod label;
 pub mod labelled;
 mod lines;
 mod magic;
+mod near;
 pub mod pairs;
 mod parquet;
 pub mod prepare;
+pub mod prints;
 mod record;
 pub mod row;
 pub mod rows;
 mod source;
 mod spelling;
-pub mod split;
 mod tally;
 pub mod texts;
 
@@ -32,6 +33,7 @@ use std::path::PathBuf;
 
 pub use bounds::{Bounds, Gate, Room, Usage};
 pub use format::{Detected, detect};
+pub use kind::{Seen, Watch};
 
 use crate::domain::job::ReadOptions;
 use crate::domain::report::DataFormat;

@@ -4,7 +4,7 @@ use std::io;
 
 use super::columns::Names;
 use super::entries::{Entries, Entry, Ledger, Step, good, settled};
-use super::kind::{Kind, OnExample};
+use super::kind::{Kind, Watch};
 use super::row::{Row, listed};
 use super::tally::Tally;
 use super::{Input, rows};
@@ -84,12 +84,11 @@ impl Kind for Pairs {
         find(there).map_err(|(_, message)| message)
     }
 
-    fn report(&self, input: &Input, on_example: &mut OnExample<'_>) -> io::Result<ExamplesReport> {
-        let (mut tally, mut ledger) = (Tally::new(on_example), Ledger::default());
+    fn report(&self, input: &Input, watch: &mut dyn Watch) -> io::Result<ExamplesReport> {
+        let (mut tally, mut ledger) = (Tally::new(watch), Ledger::default());
         for triplet in good(read(input)?, &mut ledger) {
-            let triplet = triplet?;
-            let key = format!("{}\u{1f}{}", triplet.anchor, triplet.positive);
-            tally.add(triplet.line, &key, &[], triplet.texts());
+            let Triplet { line, anchor, positive, negative } = triplet?;
+            tally.add(line, &[&anchor, &positive], negative.as_deref(), &[], None);
         }
         Ok(tally.report(ledger, |_, text_lengths| Contents::Texts { text_lengths }))
     }

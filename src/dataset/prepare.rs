@@ -1,20 +1,20 @@
-//! Checking a job's files against each other before it may run: labels, sizes, overlap.
+//! Checking a job's files against each other before it may run: labels, sizes, what they have in common.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 
-use sha2::{Digest, Sha256};
-
-use super::kind::Kind;
+use super::kind::{Kind, Seen, Watch};
+use super::near::Sketches;
+use super::prints::Prints;
 use super::{Input, kinds, labelled};
 use crate::domain::clip::clipped;
-use crate::domain::job::{DEFAULT_VALIDATION_SPLIT, DatasetOptions, JobError, MIN_EXAMPLES};
+use crate::domain::job::{DEFAULT_VALIDATION_SPLIT, DatasetOptions, JobError, MIN_EXAMPLES, OverlapPolicy};
 use crate::domain::method::{DataKind, Method, ProblemType};
-use crate::domain::reading::{Overlap, Reading};
-use crate::domain::report::{DataReport, ExamplesReport, Fault};
-
-/// How many lines of overlapping texts are listed.
-const LISTED_OVERLAPS: usize = 20;
+use crate::domain::reading::Reading;
+use crate::domain::report::{
+    DataReport, Dropped, ExamplesReport, Fault, Faults, Note, Overlap, Part, Place, Sightings,
+};
+use crate::domain::split::Groups;
 
 /// Something of each file of a job.
 #[derive(Clone, Debug)]
@@ -40,6 +40,10 @@ impl Source {
             Self::Known(reading) => Ok(*reading),
         }
     }
+
+    fn is_read(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
 }
 
 /// What a job wants of its files.
@@ -49,6 +53,15 @@ pub struct Wanted {
     /// None where the training file decides.
     pub problem: Option<ProblemType>,
     pub options: DatasetOptions,
+    /// How similar texts are that are nearly equal, in percent; 0 looks for none.
+    pub near: u32,
+}
+
+impl Wanted {
+    /// Whether it must be known which examples files have in common, not only how many.
+    pub fn drops_overlap(&self) -> bool {
+        self.options.overlap == Some(OverlapPolicy::Drop)
+    }
 }
 
 /// What was found in the files.
@@ -66,15 +79,15 @@ impl Found {
     /// Of a training file of which it cannot be told what it asks for.
     fn refused(fault: Fault) -> Self {
         let (problem, report) = (ProblemType::default(), ExamplesReport::of_fault(fault));
-        let training = Reading { problem, report, overlap: Overlap::default() };
+        let training = Reading { problem, report, groups: Groups::default(), overlaps: Vec::new() };
         let report = DataReport { training: training.report.clone(), ..DataReport::default() };
         let labels = usable(&report.training, "training_file", "Training file").map(|()| Vec::new());
         Self { report, problem, labels, readings: Parts { training, validation: None, test: None } }
     }
 }
 
-/// Reads the files that are not known, and checks all against each other. A validation file is compared with the texts of
-/// the training file, so that one must be read where it is.
+/// Reads the files that are not known, and checks all against each other. A file is compared with those before it, so these
+/// must be read where it is.
 ///
 /// # Errors
 /// A file cannot be read.
@@ -83,59 +96,134 @@ pub fn prepare(sources: Parts<Source>, wanted: &Wanted) -> io::Result<Found> {
         Ok(problem) => problem,
         Err(fault) => return Ok(Found::refused(fault)),
     };
-    let reader = Reader { kind: kinds::of(wanted.method.data(problem)), problem };
-    let compares = matches!(sources.validation, Some(Source::File(_)));
-    if compares && matches!(sources.training, Source::Known(_)) {
-        return Err(io::Error::other("a validation file is compared with a training file that is not read"));
+    let Parts { training, validation, test } = sources;
+    let is_read = |source: &Option<Source>| source.as_ref().is_some_and(Source::is_read);
+    let unread = |source: &Source| !source.is_read();
+    if (is_read(&validation) || is_read(&test)) && unread(&training)
+        || is_read(&test) && validation.as_ref().is_some_and(unread)
+    {
+        return Err(io::Error::other("a file is compared with one that is not read"));
     }
-    let mut texts = HashSet::new();
-    let training = sources.training.reading(|input| reader.training(input, compares.then_some(&mut texts)))?;
-    let validate = |input: &Input| reader.other(input, &training, &texts);
-    let validation = sources.validation.map(|source| source.reading(validate)).transpose()?;
-    let test = |input: &Input| reader.other(input, &training, &HashSet::new());
-    let test = sources.test.map(|source| source.reading(test)).transpose()?;
+    let kind = kinds::of(wanted.method.data(problem));
+    let alone = validation.is_none() && test.is_none();
+    let reader = Reader { kind: kind.as_ref(), problem, near: wanted.near, alone };
+    let mut found = Comparison::default();
+    let training = training.reading(|input| reader.read(input, Part::Training, None, &mut found))?;
+    let labels = training.report.labels();
+    let mut other = |source: Source, part| source.reading(|input| reader.read(input, part, Some(labels), &mut found));
+    let validation = validation.map(|source| other(source, Part::Validation)).transpose()?;
+    let test = test.map(|source| other(source, Part::Test)).transpose()?;
+    let dropped = if wanted.drops_overlap() { found.drop_shared() } else { Dropped::default() };
     let readings = Parts { training, validation, test };
-    let kind = reader.kind.as_ref();
-    let report = report(&readings, kind, &wanted.options);
-    let labels = verdict(&report, kind);
+    let groups = found.groups_without_dropped(dropped).unwrap_or_else(|| readings.training.groups.clone());
+    let report = report(&readings, &groups, dropped, &wanted.options);
+    let labels = verdict(&report, kind.as_ref(), wanted);
     Ok(Found { report: report.capped(), problem, labels, readings })
 }
 
-/// 128 bits of SHA-256: two examples that share them are the same.
-type Fingerprint = [u8; 16];
-
-/// Reads the files of a job.
-struct Reader {
-    kind: Box<dyn Kind>,
-    problem: ProblemType,
+/// What the examples of files are known by, in the order of [`Part`].
+#[derive(Default)]
+struct Comparison {
+    files: Vec<(Part, Collected)>,
 }
 
-impl Reader {
-    /// Reads the training file, and collects what its examples are known by.
-    fn training(&self, input: &Input, mut texts: Option<&mut HashSet<Fingerprint>>) -> io::Result<Reading> {
-        let report = self.kind.report(input, &mut |example, _| {
-            if let Some(texts) = &mut texts {
-                texts.insert(fingerprint(example.key));
-            }
-        })?;
-        Ok(Reading { problem: self.problem, report, overlap: Overlap::default() })
+/// What the examples of a file are known by.
+#[derive(Default)]
+struct Collected {
+    prints: Prints,
+    sketches: Sketches,
+}
+
+impl Comparison {
+    fn overlaps(&self, of: Part, collected: &Collected, near: u32) -> Vec<Overlap> {
+        let others = self.files.iter().map(|(with, other)| {
+            let near = if near > 0 { collected.sketches.near(&other.sketches, near) } else { Sightings::default() };
+            Overlap { file: of, with: *with, equal: collected.prints.overlap(&other.prints.set()), near }
+        });
+        others.collect()
     }
 
-    /// Reads another file, whose labels must be among those of the training file, and finds its examples among `texts`.
-    fn other(&self, input: &Input, training: &Reading, texts: &HashSet<Fingerprint>) -> io::Result<Reading> {
-        let mut overlap = Overlap::default();
-        let report = self.kind.report(input, &mut |example, faults| {
-            for label in example.labels.iter().filter(|label| !training.report.labels().contains_key(*label)) {
-                faults.push_at(&example.place, Some("label"), unseen(label));
+    /// Leaves out what a later file has: what is tested with is not validated with, and neither is trained on.
+    fn drop_shared(&mut self) -> Dropped {
+        let (mut later, mut dropped) = (HashSet::new(), Dropped::default());
+        for (part, collected) in self.files.iter_mut().rev() {
+            let count = collected.prints.drop_those_in(&later);
+            match part {
+                Part::Training => dropped.training = count,
+                Part::Validation => dropped.validation = count,
+                Part::Test => {}
             }
-            if !texts.is_empty() && texts.contains(&fingerprint(example.key)) {
-                overlap.examples += 1;
-                if overlap.lines.len() < LISTED_OVERLAPS {
-                    overlap.lines.push(example.place.line);
-                }
-            }
-        })?;
-        Ok(Reading { problem: self.problem, report, overlap })
+            later.extend(collected.prints.set());
+        }
+        dropped
+    }
+
+    /// The groups of the training file, where some of it was left out.
+    fn groups_without_dropped(&self, dropped: Dropped) -> Option<Groups> {
+        let training = self.files.iter().find(|(part, _)| *part == Part::Training);
+        training.filter(|_| dropped.training > 0).map(|(_, collected)| collected.prints.groups())
+    }
+}
+
+/// Reads the files of a job.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    kind: &'a dyn Kind,
+    problem: ProblemType,
+    near: u32,
+    /// Whether there is no file but the training file.
+    alone: bool,
+}
+
+impl Reader<'_> {
+    /// Reads a file, whose labels must be among `known`, and compares it with those before it.
+    fn read(
+        self,
+        input: &Input,
+        part: Part,
+        known: Option<&BTreeMap<String, u64>>,
+        found: &mut Comparison,
+    ) -> io::Result<Reading> {
+        let collects_texts = self.near > 0 && !self.alone;
+        let stratified = self.kind.is_stratified();
+        let mut collector = Collector { known, stratified, collects_texts, collected: Collected::default() };
+        let mut report = self.kind.report(input, &mut collector)?;
+        let collected = collector.collected;
+        report.notes.extend(collected.prints.notes());
+        let overlaps = found.overlaps(part, &collected, self.near);
+        let groups = if part == Part::Training { collected.prints.groups() } else { Groups::default() };
+        found.files.push((part, collected));
+        Ok(Reading { problem: self.problem, report, groups, overlaps })
+    }
+}
+
+/// Collects what examples are known by.
+struct Collector<'a> {
+    /// The labels that may occur, where not any may.
+    known: Option<&'a BTreeMap<String, u64>>,
+    stratified: bool,
+    collects_texts: bool,
+    collected: Collected,
+}
+
+impl Watch for Collector<'_> {
+    fn example(&mut self, place: &Place, labels: &[String], faults: &mut Faults) {
+        let Some(known) = self.known else { return };
+        for label in labels.iter().filter(|label| !known.contains_key(*label)) {
+            faults.push_at(place, Some("label"), unseen(label));
+        }
+    }
+
+    fn compares(&self) -> bool {
+        true
+    }
+
+    fn known(&mut self, seen: &Seen<'_>) {
+        let stratum = seen.labels.first().filter(|_| self.stratified).map(String::as_str);
+        self.collected.prints.add(seen.print, seen.line, seen.labels, seen.value, stratum);
+        if let Some(folded) = seen.folded.filter(|_| self.collects_texts) {
+            self.collected.sketches.add(seen.line, seen.print, folded);
+        }
     }
 }
 
@@ -151,21 +239,34 @@ fn problem(training: &Source, wanted: &Wanted) -> io::Result<Result<ProblemType,
     }
 }
 
-fn report(readings: &Parts<Reading>, kind: &dyn Kind, options: &DatasetOptions) -> DataReport {
+fn report(readings: &Parts<Reading>, groups: &Groups, dropped: Dropped, options: &DatasetOptions) -> DataReport {
     let Parts { training, validation, test } = readings;
     let fraction = options.validation_split.unwrap_or(DEFAULT_VALIDATION_SPLIT);
-    let overlap = validation.as_ref().map(|reading| reading.overlap.clone()).unwrap_or_default();
+    let held_out = if validation.is_some() { 0 } else { groups.held_out(fraction) };
+    let overlaps: Vec<Overlap> =
+        [validation, test].into_iter().flatten().flat_map(|file| file.overlaps.clone()).collect();
+    let of_validation = overlaps.iter().find(|one| (one.file, one.with) == (Part::Validation, Part::Training));
+    let Sightings { count, lines } = of_validation.map(|one| one.equal.clone()).unwrap_or_default();
+    let none_held_out = (validation.is_none() && held_out == 0 && fraction > 0.0 && training.report.examples > 0).then(|| {
+        let message = "No example is held out for validation: every label has a single text, or all texts are equal. Give a \
+                       validation_file to see how well the model learns.";
+        Note::warning("nothing_held_out", message)
+    });
     DataReport {
         training: training.report.clone(),
         validation: validation.as_ref().map(|reading| reading.report.clone()),
         test: test.as_ref().map(|reading| reading.report.clone()),
-        held_out: if validation.is_some() { 0 } else { kind.held_out(&training.report, fraction) },
-        validation_overlap: overlap.examples,
-        validation_overlap_lines: overlap.lines,
+        held_out,
+        validation_overlap: count,
+        validation_overlap_lines: lines,
+        overlaps,
+        dropped,
+        grouped: true,
+        notes: none_held_out.into_iter().collect(),
     }
 }
 
-fn verdict(report: &DataReport, kind: &dyn Kind) -> Result<Vec<String>, JobError> {
+fn verdict(report: &DataReport, kind: &dyn Kind, wanted: &Wanted) -> Result<Vec<String>, JobError> {
     usable(&report.training, "training_file", "Training file")?;
     let refuse = |message: String| JobError::new("invalid_training_file", message).param("training_file");
     kind.check_training(&report.training).map_err(refuse)?;
@@ -176,7 +277,42 @@ fn verdict(report: &DataReport, kind: &dyn Kind) -> Result<Vec<String>, JobError
             usable(part, param, name)?;
         }
     }
+    check_overlap(report, wanted)?;
     Ok(in_class_order(report.training.labels().keys().cloned().collect()))
+}
+
+/// Whether the files have no more in common than the job allows, and enough is left of them.
+fn check_overlap(report: &DataReport, wanted: &Wanted) -> Result<(), JobError> {
+    let param = |part: Part| format!("{}_file", part.name());
+    let shared = report.overlaps.iter().find(|one| one.equal.count > 0);
+    if let Some(Overlap { file, with, equal, .. }) =
+        shared.filter(|_| wanted.options.overlap == Some(OverlapPolicy::Fail))
+    {
+        let lines: Vec<String> = equal.lines.iter().map(u64::to_string).collect();
+        let message = format!(
+            "{} examples of the {} file are also in the {} file (lines {}{}), and dataset.overlap is fail.",
+            equal.count,
+            file.name(),
+            with.name(),
+            lines.join(", "),
+            if equal.count > lines.len() as u64 { ", …" } else { "" }
+        );
+        return Err(JobError::new(format!("invalid_{}", param(*file)), message).param(param(*file)));
+    }
+    let left = [
+        (Part::Training, report.training.examples - report.dropped.training, MIN_EXAMPLES, report.dropped.training),
+        (Part::Validation, report.validation_examples(), 1, report.dropped.validation),
+    ];
+    for (part, left, fewest, dropped) in left {
+        if dropped > 0 && left < fewest {
+            let message = format!(
+                "Of the {} file {left} example(s) are left without the {dropped} that another file has, but {fewest} are needed.",
+                part.name()
+            );
+            return Err(JobError::new("invalid_n_examples", message).param(param(part)));
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn usable(report: &ExamplesReport, param: &str, name: &str) -> Result<(), JobError> {
@@ -210,13 +346,6 @@ fn unseen(label: &str) -> String {
     format!("the label \"{}\" does not occur in the training file", clipped(label))
 }
 
-fn fingerprint(bytes: &[u8]) -> Fingerprint {
-    let digest = Sha256::digest(bytes);
-    let mut short = [0; 16];
-    short.copy_from_slice(&digest[..16]);
-    short
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Input, Parts, Source, Wanted, in_class_order};
@@ -245,7 +374,7 @@ mod tests {
             test: None,
         };
         let options = DatasetOptions::default();
-        let wanted = Wanted { method: Method::TextClassification, problem: None, options };
+        let wanted = Wanted { method: Method::TextClassification, problem: None, options, near: 80 };
         let found = super::prepare(sources, &wanted).unwrap();
         (found.report, found.labels)
     }
@@ -285,7 +414,7 @@ mod tests {
         let (training, other) = (file("training.csv", &twelve()), [("a", "yes"), ("new", "no"), ("c", "no")]);
         let (validation, test) = (file("validation.csv", &other), file("test.csv", &other));
         let options = DatasetOptions::default();
-        let wanted = Wanted { method: Method::TextClassification, problem: None, options };
+        let wanted = Wanted { method: Method::TextClassification, problem: None, options, near: 80 };
         let read = |training, validation, test| {
             super::prepare(Parts { training, validation: Some(validation), test: Some(test) }, &wanted)
         };
@@ -298,9 +427,13 @@ mod tests {
         };
         let Parts { training, validation, test } = &found.readings;
         let known = [training, validation.as_ref().unwrap(), test.as_ref().unwrap()].map(kept);
-        for (from_files, wanted_error) in
-            [([false; 3], false), ([false, false, true], false), ([false, true, false], true)]
-        {
+        for (from_files, wanted_error) in [
+            ([false; 3], false),
+            ([true; 3], false),
+            ([false, false, true], true),
+            ([false, true, false], true),
+            ([true, false, true], true),
+        ] {
             let pick = |i: usize| if from_files[i] { files[i].clone() } else { known[i].clone() };
             match read(pick(0), pick(1), pick(2)) {
                 Ok(again) => {

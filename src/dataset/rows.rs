@@ -115,7 +115,7 @@ fn items(input: &Input) -> io::Result<Entries<Row>> {
         }
         let entry = bounds.check().and_then(|()| items.next());
         match entry {
-            Ok(Some(Ok(item))) => return Some(Ok(Entry::Good(item))),
+            Ok(Some(Ok(item))) => Some(Ok(Entry::Good(item))),
             Ok(Some(Err(misplaced))) => {
                 is_over = true;
                 Some(Ok(Entry::Broken(Fault::new(misplaced.line, None, misplaced.what))))

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use super::MAX_LABELS;
 use super::entries::Ledger;
-use super::kind::{OnExample, Seen};
+use super::kind::{Seen, Watch};
+use super::prints::{folded, print};
 use crate::domain::report::{Contents, ExamplesReport, Faults, Labels, Lengths, Place};
 
 /// What was counted, and who sees each example.
-pub(super) struct Tally<'a, 'b> {
-    on_example: &'a mut OnExample<'b>,
+pub(super) struct Tally<'a> {
+    watch: &'a mut dyn Watch,
     examples: u64,
     labels: BTreeMap<String, u64>,
     text_lengths: Lengths,
@@ -17,20 +18,14 @@ pub(super) struct Tally<'a, 'b> {
     late: Faults,
 }
 
-impl<'a, 'b> Tally<'a, 'b> {
-    pub(super) fn new(on_example: &'a mut OnExample<'b>) -> Self {
+impl<'a> Tally<'a> {
+    pub(super) fn new(watch: &'a mut dyn Watch) -> Self {
         let (text_lengths, late) = (Lengths::default(), Faults::default());
-        Self { on_example, examples: 0, labels: BTreeMap::new(), text_lengths, late }
+        Self { watch, examples: 0, labels: BTreeMap::new(), text_lengths, late }
     }
 
-    /// Counts an example, whose texts count as one length. `key` is what it is known by.
-    pub(super) fn add<'t>(
-        &mut self,
-        line: u64,
-        key: &str,
-        labels: &[String],
-        texts: impl IntoIterator<Item = &'t str>,
-    ) {
+    /// Counts an example, whose texts count as one length. Examples with the same `texts` are equal; `more` counts as well.
+    pub(super) fn add(&mut self, line: u64, texts: &[&str], more: Option<&str>, labels: &[String], value: Option<f64>) {
         self.examples += 1;
         for label in labels {
             if let Some(count) = self.labels.get_mut(label) {
@@ -41,9 +36,12 @@ impl<'a, 'b> Tally<'a, 'b> {
                 self.late.push(line, None, format!("there are more than {MAX_LABELS} different labels"));
             }
         }
-        let place = Place { line, member: None };
-        (self.on_example)(&Seen { place, key: key.as_bytes(), labels }, &mut self.late);
-        let length = texts.into_iter().map(|text| text.chars().count() as u64).sum();
+        self.watch.example(&Place { line, member: None }, labels, &mut self.late);
+        if self.watch.compares() {
+            let folded = folded(texts.iter().copied());
+            self.watch.known(&Seen { line, print: print(folded.as_bytes()), folded: Some(&folded), labels, value });
+        }
+        let length = texts.iter().copied().chain(more).map(|text| text.chars().count() as u64).sum();
         self.text_lengths.add(length, self.examples);
     }
 
@@ -59,7 +57,7 @@ impl<'a, 'b> Tally<'a, 'b> {
             examples: self.examples,
             contents: contents(labels, self.text_lengths),
             faults: ledger.faults.merged(self.late),
-            counts: Some(ledger.counts),
+            counts: Some(Box::new(ledger.counts)),
             notes: ledger.notes,
         }
     }

@@ -4,7 +4,7 @@ use std::io;
 
 use super::columns::{self, Names, TEXT_COLUMN, no_text};
 use super::entries::{Entries, Ledger, Step, good, settled};
-use super::kind::{Kind, OnExample};
+use super::kind::{Kind, Watch};
 use super::row::{LINE_FIELD, Row};
 use super::tally::Tally;
 use super::{Input, rows};
@@ -48,11 +48,11 @@ impl Kind for Texts {
         if there.contains(&TEXT_COLUMN) { Ok(()) } else { Err(no_text(TEXT_COLUMN, there, false)) }
     }
 
-    fn report(&self, input: &Input, on_example: &mut OnExample<'_>) -> io::Result<ExamplesReport> {
-        let (mut tally, mut ledger) = (Tally::new(on_example), Ledger::default());
+    fn report(&self, input: &Input, watch: &mut dyn Watch) -> io::Result<ExamplesReport> {
+        let (mut tally, mut ledger) = (Tally::new(watch), Ledger::default());
         for text in good(read(input)?, &mut ledger) {
             let Text { line, text } = text?;
-            tally.add(line, &text, &[], [text.as_str()]);
+            tally.add(line, &[&text], None, &[], None);
         }
         Ok(tally.report(ledger, |_, text_lengths| Contents::Texts { text_lengths }))
     }

@@ -24,6 +24,7 @@ pub mod reading;
 pub mod report;
 pub mod run;
 pub mod serving;
+pub mod split;
 
 /// A point in time, with the offset UTC; the API shows it in unix seconds.
 pub type Timestamp = time::OffsetDateTime;

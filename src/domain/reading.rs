@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 use super::hex::hex;
 use super::job::{DatasetOptions, ReadOptions};
 use super::method::{Method, ProblemType};
-use super::report::{DataFormat, ExamplesReport};
+use super::report::{DataFormat, ExamplesReport, Overlap};
+use super::split::Groups;
 
 /// What was found in a file without faults. It holds nothing that grows with the file, but for its labels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,16 +18,10 @@ pub struct Reading {
     pub problem: ProblemType,
     /// With all labels.
     pub report: ExamplesReport,
-    /// What it has in common with the training file; nothing where it was not compared.
-    pub overlap: Overlap,
-}
-
-/// Examples of a file that are also, character for character, in another.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Overlap {
-    pub examples: u64,
-    /// The lines of the first few.
-    pub lines: Vec<u64>,
+    /// The groups of equal examples, of a training file.
+    pub groups: Groups,
+    /// What it has in common with the files that it was compared with.
+    pub overlaps: Vec<Overlap>,
 }
 
 /// The most bytes of a reading, as JSON, that is kept.
@@ -44,6 +39,8 @@ pub struct Question {
     /// None where a training file is to decide.
     problem: Option<ProblemType>,
     options: ReadOptions,
+    /// How similar texts are that are nearly equal, in percent.
+    near: u32,
     against: Against,
 }
 
@@ -51,36 +48,44 @@ pub struct Question {
 #[derive(Clone, Debug, Serialize)]
 enum Against {
     Nothing,
-    /// The texts and labels of a training file.
-    Training {
-        sha256: String,
-        format: DataFormat,
+    /// The texts and labels of a training file, and the texts of a validation file.
+    Files {
+        training: (String, DataFormat),
+        validation: Option<(String, DataFormat)>,
     },
     /// SHA-256 of the labels that may occur.
     Labels(String),
 }
 
 impl Question {
-    /// What is asked of a training file.
-    pub fn new(format: DataFormat, method: Method, problem: Option<ProblemType>, options: &DatasetOptions) -> Self {
-        Self { format, method, problem, options: options.read.clone(), against: Against::Nothing }
+    /// What is asked of a training file. Of texts that are compared, those are nearly equal that are as similar as `near`, in percent.
+    pub fn new(
+        format: DataFormat,
+        method: Method,
+        problem: Option<ProblemType>,
+        options: &DatasetOptions,
+        near: u32,
+    ) -> Self {
+        Self { format, method, problem, options: options.read.clone(), near, against: Against::Nothing }
     }
 
-    /// The same of a validation file in `format`, compared with the training file of this hash.
+    /// The same of another file in `format`, compared with the training file of this hash, and with the validation file of that
+    /// hash and format.
     #[must_use]
-    pub fn of_validation(&self, format: DataFormat, training: &[u8; 32]) -> Self {
-        let against = Against::Training { sha256: hex(training), format: self.format };
+    pub fn compared(
+        &self,
+        format: DataFormat,
+        training: &[u8; 32],
+        validation: Option<(&[u8; 32], DataFormat)>,
+    ) -> Self {
+        let validation = validation.map(|(sha256, format)| (hex(sha256), format));
+        let against = Against::Files { training: (hex(training), self.format), validation };
         Self { format, against, ..self.clone() }
     }
 
-    /// The same of a test file in `format`, whose labels must be among these.
+    /// The same of the file of an evaluation, whose labels must be among these.
     #[must_use]
-    pub fn of_test<'a>(
-        &self,
-        format: DataFormat,
-        problem: ProblemType,
-        labels: impl IntoIterator<Item = &'a String>,
-    ) -> Self {
+    pub fn among<'a>(&self, problem: ProblemType, labels: impl IntoIterator<Item = &'a String>) -> Self {
         let labels: BTreeSet<&String> = labels.into_iter().collect();
         let mut hasher = Sha256::new();
         for label in labels {
@@ -88,7 +93,7 @@ impl Question {
             hasher.update(label);
         }
         let against = Against::Labels(hex(&hasher.finalize()));
-        Self { format, problem: Some(problem), against, ..self.clone() }
+        Self { problem: Some(problem), against, ..self.clone() }
     }
 
     /// SHA-256 of all of it.
@@ -110,7 +115,7 @@ mod tests {
     #[test]
     fn whatever_changes_an_answer_makes_another_question() {
         let options = DatasetOptions::default();
-        let read = |read: ReadOptions| DatasetOptions { read, validation_split: None };
+        let read = |read: ReadOptions| DatasetOptions { read, ..DatasetOptions::default() };
         let named = |text: Option<&str>, label: Option<&str>| {
             let (text_column, label_column) = (text.map(str::to_owned), label.map(str::to_owned));
             read(ReadOptions { text_column, label_column, ..ReadOptions::default() })
@@ -119,10 +124,11 @@ mod tests {
         let bars = ReadOptions { label_separator: Some(LabelSeparator::Pipe), ..ReadOptions::default() };
         let classes = ReadOptions { label_names: Some(vec!["a".to_owned()]), ..ReadOptions::default() };
         let strict = ReadOptions { other_files: Some(OtherFiles::Refuse), ..ReadOptions::default() };
-        let ask = |format, method, problem, options: &DatasetOptions| Question::new(format, method, problem, options);
+        let ask =
+            |format, method, problem, options: &DatasetOptions| Question::new(format, method, problem, options, 80);
         let usual = ask(DataFormat::Csv, Method::TextClassification, None, &options);
         let labels = |labels: &[&str]| labels.iter().map(|&label| label.to_owned()).collect::<Vec<_>>();
-        let test = |problem, known: &[&str]| usual.of_test(DataFormat::Csv, problem, &labels(known));
+        let test = |problem, known: &[&str]| usual.among(problem, &labels(known));
         let single = ProblemType::SingleLabelClassification;
         let questions = [
             usual.clone(),
@@ -135,9 +141,13 @@ mod tests {
             ask(DataFormat::Csv, Method::TextClassification, None, &read(bars)),
             ask(DataFormat::Csv, Method::TextClassification, None, &read(classes)),
             ask(DataFormat::Csv, Method::TextClassification, None, &read(strict)),
-            usual.of_validation(DataFormat::Csv, &[0; 32]),
-            usual.of_validation(DataFormat::Csv, &[1; 32]),
-            usual.of_validation(DataFormat::Jsonl, &[0; 32]),
+            Question::new(DataFormat::Csv, Method::TextClassification, None, &options, 90),
+            usual.compared(DataFormat::Csv, &[0; 32], None),
+            usual.compared(DataFormat::Csv, &[1; 32], None),
+            usual.compared(DataFormat::Jsonl, &[0; 32], None),
+            usual.compared(DataFormat::Csv, &[0; 32], Some((&[1; 32], DataFormat::Csv))),
+            usual.compared(DataFormat::Csv, &[0; 32], Some((&[2; 32], DataFormat::Csv))),
+            usual.compared(DataFormat::Csv, &[0; 32], Some((&[1; 32], DataFormat::Text))),
             test(single, &["a", "b"]),
             test(single, &["ab"]),
             test(ProblemType::MultiLabelClassification, &["a", "b"]),
@@ -150,11 +160,10 @@ mod tests {
     fn what_changes_no_answer_makes_no_other_question() {
         let split = DatasetOptions { validation_split: Some(0.3), ..DatasetOptions::default() };
         let [one, other] = [DatasetOptions::default(), split]
-            .map(|options| Question::new(DataFormat::Csv, Method::TextClassification, None, &options));
+            .map(|options| Question::new(DataFormat::Csv, Method::TextClassification, None, &options, 80));
         assert_eq!(one.key().unwrap(), other.key().unwrap());
-        let [one, other] = [["a", "b"], ["b", "a"]].map(|labels| {
-            one.of_test(DataFormat::Csv, ProblemType::default(), &labels.map(str::to_owned)).key().unwrap()
-        });
+        let [one, other] = [["a", "b"], ["b", "a"]]
+            .map(|labels| one.among(ProblemType::default(), &labels.map(str::to_owned)).key().unwrap());
         assert_eq!(one, other);
     }
 }

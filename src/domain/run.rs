@@ -32,6 +32,12 @@ pub struct RunSpec {
     pub validation: Option<DataFile>,
     /// Share of the training examples to hold out where `validation` is absent.
     pub validation_split: f64,
+    /// Whether equal examples are held out together. Specs of before that was done have it not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub grouped: bool,
+    /// Whether what another file has is left out, by [`OverlapPolicy::Drop`](super::job::OverlapPolicy::Drop).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drops_overlap: bool,
     pub test: Option<DataFile>,
     /// The labels in the order of their class numbers.
     pub labels: Vec<String>,

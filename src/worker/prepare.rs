@@ -14,7 +14,7 @@ use crate::domain::error::{Error, ErrorKind, Result, is_storage_full};
 use crate::domain::event::NewEvent;
 use crate::domain::hex::hex;
 use crate::domain::id::{FileId, ModelId};
-use crate::domain::job::{DEFAULT_VALIDATION_SPLIT, Job, JobError, NotReady};
+use crate::domain::job::{DEFAULT_VALIDATION_SPLIT, Job, JobError, NotReady, OverlapPolicy};
 use crate::domain::model::Model;
 use crate::domain::report::DataFormat;
 use crate::domain::run::{DataFile, RunSpec, VERSION};
@@ -59,6 +59,8 @@ pub(super) async fn prepare(
         training,
         validation,
         validation_split: spec.dataset.validation_split.unwrap_or(DEFAULT_VALIDATION_SPLIT),
+        grouped: prepared.report.grouped,
+        drops_overlap: spec.dataset.overlap == Some(OverlapPolicy::Drop),
         test,
         labels: prepared.labels.clone(),
         hyperparameters: prepared.hyperparameters.clone(),

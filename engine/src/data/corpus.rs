@@ -7,6 +7,7 @@ use super::texts::{Texts, TextsBuilder};
 use crate::error::Result;
 use crate::observer::Observer;
 use crate::text::TextTokenizer;
+use finetuned::dataset::prints::of_texts;
 use finetuned::dataset::texts;
 use finetuned::domain::run::DataFile;
 
@@ -15,6 +16,8 @@ use finetuned::domain::run::DataFile;
 pub struct Corpus {
     pub texts: Texts,
     pub lines: Vec<u64>,
+    /// What each text is known by.
+    prints: Vec<u64>,
 }
 
 impl Corpus {
@@ -28,13 +31,14 @@ impl Corpus {
         tokenizer: &TextTokenizer,
         observer: &dyn Observer,
     ) -> Result<Self> {
-        let (mut texts, mut lines) = (TextsBuilder::new(tokenizer), Vec::new());
+        let (mut texts, mut lines, mut prints) = (TextsBuilder::new(tokenizer), Vec::new(), Vec::new());
         for text in Examples::open(file, param, observer, texts::read)? {
             let text = text?;
             lines.push(text.line);
+            prints.push(of_texts([text.text.as_str()]));
             texts.push(text.text, None)?;
         }
-        Ok(Self { texts: texts.finish()?, lines })
+        Ok(Self { texts: texts.finish()?, lines, prints })
     }
 }
 
@@ -43,9 +47,14 @@ impl Dataset for Corpus {
         vec![0; self.lines.len()]
     }
 
+    fn prints(&self) -> &[u64] {
+        &self.prints
+    }
+
     fn partition(self, keep: &[bool]) -> (Self, Self) {
         let (texts, other_texts) = self.texts.partition(keep);
         let (lines, other_lines) = partition(self.lines, keep);
-        (Self { texts, lines }, Self { texts: other_texts, lines: other_lines })
+        let (prints, other_prints) = partition(self.prints, keep);
+        (Self { texts, lines, prints }, Self { texts: other_texts, lines: other_lines, prints: other_prints })
     }
 }

@@ -8,6 +8,7 @@ use crate::error::{EngineError, Result};
 use crate::observer::Observer;
 use crate::text::TextTokenizer;
 use finetuned::dataset::labelled::{self, Target};
+use finetuned::dataset::prints::of_texts;
 use finetuned::domain::method::ProblemType;
 use finetuned::domain::run::DataFile;
 
@@ -73,12 +74,15 @@ pub struct Examples {
     pub targets: Targets,
     /// The line of its file on which each example stands.
     pub lines: Vec<u64>,
+    /// What each is known by.
+    pub prints: Vec<u64>,
 }
 
 impl Examples {
     /// No examples of a problem.
     pub fn none(problem: ProblemType) -> Self {
-        Self { texts: Texts::default(), targets: Targets::new(problem), lines: Vec::new() }
+        let targets = Targets::new(problem);
+        Self { texts: Texts::default(), targets, lines: Vec::new(), prints: Vec::new() }
     }
 
     /// Reads and tokenises a file of labelled texts whose labels are all in `labels`.
@@ -95,7 +99,8 @@ impl Examples {
     ) -> Result<Self> {
         let class_of: HashMap<&str, usize> =
             labels.iter().enumerate().map(|(class, label)| (label.as_str(), class)).collect();
-        let (mut texts, mut targets, mut lines) = (TextsBuilder::new(tokenizer), Targets::new(problem), Vec::new());
+        let (mut texts, mut targets) = (TextsBuilder::new(tokenizer), Targets::new(problem));
+        let (mut lines, mut prints) = (Vec::new(), Vec::new());
         for example in reader::Examples::open(file, param, observer, |input| labelled::read(input, problem))? {
             let example = example?;
             let class = |label: &String| {
@@ -113,9 +118,10 @@ impl Examples {
                 (Targets::Values(_), _) => {}
             }
             lines.push(example.line);
+            prints.push(of_texts(std::iter::once(example.text.as_str()).chain(example.pair.as_deref())));
             texts.push(example.text, example.pair)?;
         }
-        Ok(Self { texts: texts.finish()?, targets, lines })
+        Ok(Self { texts: texts.finish()?, targets, lines, prints })
     }
 
     /// The number of examples.
@@ -133,6 +139,8 @@ impl Examples {
         let (texts, other_texts) = self.texts.partition(keep);
         let (targets, other_targets) = self.targets.partition(keep);
         let (lines, other_lines) = partition(self.lines, keep);
-        (Self { texts, targets, lines }, Self { texts: other_texts, targets: other_targets, lines: other_lines })
+        let (prints, other_prints) = partition(self.prints, keep);
+        let others = Self { texts: other_texts, targets: other_targets, lines: other_lines, prints: other_prints };
+        (Self { texts, targets, lines, prints }, others)
     }
 }

@@ -6,6 +6,7 @@ use std::io::{BufWriter, Write};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use memmap2::Mmap;
 use tch::{Device, Tensor};
@@ -17,6 +18,7 @@ use crate::vision::augment::{DrawKey, Variation};
 use crate::vision::cache::{ImageCache, bounded};
 use crate::vision::processor::ImageProcessor;
 use finetuned::dataset::images::{self, RgbImage};
+use finetuned::dataset::prints::of_image;
 use finetuned::domain::hyperparameters::Augmentation;
 use finetuned::domain::report;
 use finetuned::domain::run::DataFile;
@@ -78,6 +80,38 @@ impl Images {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.classes.is_empty()
+    }
+
+    /// What each image is known by: those with the same pixels have the same. All are decoded, on all threads.
+    ///
+    /// # Errors
+    /// One cannot be decoded any more.
+    pub fn prints(&self, observer: &dyn Observer) -> Result<Vec<u64>> {
+        /// Images between two signs of life.
+        const AT_ONCE: usize = 512;
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let mut prints = vec![0; self.len()];
+        for (number, some) in prints.chunks_mut(AT_ONCE).enumerate() {
+            let first = number * AT_ONCE;
+            let each = some.len().div_ceil(threads);
+            thread::scope(|scope| {
+                let parts = some.chunks_mut(each).enumerate().map(|(part, prints)| {
+                    scope.spawn(move || {
+                        prints.iter_mut().enumerate().try_for_each(|(at, print)| {
+                            *print = of_image(&self.decode(first + part * each + at)?);
+                            Ok(())
+                        })
+                    })
+                });
+                let parts: Vec<_> = parts.collect();
+                let joined = |part: thread::ScopedJoinHandle<'_, Result<()>>| {
+                    part.join().unwrap_or_else(|_| Err(EngineError::native("a decoder failed")))
+                };
+                parts.into_iter().try_for_each(joined)
+            })?;
+            observer.alive();
+        }
+        Ok(prints)
     }
 
     fn decode(&self, index: usize) -> Result<RgbImage> {

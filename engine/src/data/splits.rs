@@ -1,15 +1,20 @@
 //! The data of a run: what is trained on, what it is validated with, and what it is tested with.
 
+use std::collections::HashSet;
+
 use super::examples::Examples;
 use super::source::Subset;
 use crate::error::Result;
-use finetuned::dataset::split::held_out;
 use finetuned::domain::run::{DataFile, RunSpec};
+use finetuned::domain::split::Splitting;
 
 /// Examples that can be split in two.
 pub trait Dataset: Sized {
     /// The class of each example, as far as holding out is concerned: the same share is held out of each.
     fn strata(&self) -> Vec<usize>;
+
+    /// What each example is known by: equal ones have the same.
+    fn prints(&self) -> &[u64];
 
     /// The examples for which `keep` is true, and the others.
     fn partition(self, keep: &[bool]) -> (Self, Self);
@@ -18,6 +23,10 @@ pub trait Dataset: Sized {
 impl Dataset for Examples {
     fn strata(&self) -> Vec<usize> {
         self.targets.strata()
+    }
+
+    fn prints(&self) -> &[u64] {
+        &self.prints
     }
 
     fn partition(self, keep: &[bool]) -> (Self, Self) {
@@ -55,14 +64,26 @@ impl<T: Dataset> Splits<T> {
         load: impl Fn(&DataFile, &'static str) -> Result<T>,
     ) -> Result<Self> {
         let read = |file: &Option<DataFile>, param| file.as_ref().map_or_else(|| Ok(empty()), |file| load(file, param));
-        let all = read(&spec.training, "training_file")?;
-        let (training, validation) = if let Some(file) = &spec.validation {
-            (all, load(file, "validation_file")?)
-        } else {
-            let held = held_out(&all.strata(), spec.validation_split, spec.seed);
-            let (held, kept) = all.partition(&held);
-            (kept, held)
-        };
-        Ok(Self { training, validation, test: read(&spec.test, "test_file")? })
+        let mut training = read(&spec.training, "training_file")?;
+        let mut validation = read(&spec.validation, "validation_file")?;
+        let test = read(&spec.test, "test_file")?;
+        if spec.drops_overlap {
+            validation = without(validation, &[test.prints()]);
+            training = without(training, &[test.prints(), validation.prints()]);
+        }
+        if spec.validation.is_none() {
+            let strata = training.strata();
+            let prints = spec.grouped.then(|| training.prints());
+            let held = Splitting { classes: &strata, prints }.held_out(spec.validation_split, spec.seed);
+            (validation, training) = training.partition(&held);
+        }
+        Ok(Self { training, validation, test })
     }
+}
+
+/// The examples that are in none of the others.
+fn without<T: Dataset>(examples: T, others: &[&[u64]]) -> T {
+    let others: HashSet<u64> = others.iter().copied().flatten().copied().collect();
+    let keep: Vec<bool> = examples.prints().iter().map(|print| !others.contains(print)).collect();
+    examples.partition(&keep).0
 }

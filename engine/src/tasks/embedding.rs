@@ -27,6 +27,7 @@ use crate::params::Placement;
 use crate::score::{Evaluation, Lines};
 use crate::text::TextTokenizer;
 use finetuned::dataset::pairs;
+use finetuned::dataset::prints::of_texts;
 use finetuned::domain::method::embedding::Settings;
 use finetuned::domain::metric::guesses::{Guesses, NEAREST};
 use finetuned::domain::metric::{ACCURACY, LOSS, scores};
@@ -42,6 +43,8 @@ struct Tuples {
     /// Texts of an example.
     size: usize,
     lines: Vec<u64>,
+    /// What each is known by.
+    prints: Vec<u64>,
 }
 
 /// An embedder and its data.
@@ -111,16 +114,18 @@ pub(super) fn check(directory: &Path) -> Result<()> {
 
 impl Tuples {
     fn load(file: &DataFile, param: &'static str, tokenizer: &TextTokenizer, observer: &dyn Observer) -> Result<Self> {
-        let (mut texts, mut size, mut lines) = (TextsBuilder::new(tokenizer), 0, Vec::new());
+        let (mut texts, mut size) = (TextsBuilder::new(tokenizer), 0);
+        let (mut lines, mut prints) = (Vec::new(), Vec::new());
         for triplet in Examples::open(file, param, observer, pairs::read)? {
             let triplet = triplet?;
             lines.push(triplet.line);
+            prints.push(of_texts([triplet.anchor.as_str(), &triplet.positive]));
             size = triplet.texts().count();
             for text in [Some(triplet.anchor), Some(triplet.positive), triplet.negative].into_iter().flatten() {
                 texts.push(text, None)?;
             }
         }
-        Ok(Self { texts: texts.finish()?, size, lines })
+        Ok(Self { texts: texts.finish()?, size, lines, prints })
     }
 
     /// The texts of these examples: all anchors, then all positives, then all negatives.
@@ -134,12 +139,18 @@ impl Dataset for Tuples {
         vec![0; self.lines.len()]
     }
 
+    fn prints(&self) -> &[u64] {
+        &self.prints
+    }
+
     fn partition(self, keep: &[bool]) -> (Self, Self) {
         let size = self.size;
         let of_texts: Vec<bool> = keep.iter().flat_map(|&keep| std::iter::repeat_n(keep, size)).collect();
         let (texts, other_texts) = self.texts.partition(&of_texts);
         let (lines, other_lines) = partition(self.lines, keep);
-        (Self { texts, size, lines }, Self { texts: other_texts, size, lines: other_lines })
+        let (prints, other_prints) = partition(self.prints, keep);
+        let others = Self { texts: other_texts, size, lines: other_lines, prints: other_prints };
+        (Self { texts, size, lines, prints }, others)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Image classification, as in Transformers' `…ForImageClassification`.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,12 +24,12 @@ use crate::observer::Observer;
 use crate::params::{self, Builder, Init, Placement};
 use crate::vision::mix::Mix;
 use crate::vision::processor::ImageProcessor;
-use finetuned::dataset::split::held_out;
 use finetuned::domain::estimate::{EVALUATION_IMAGES, OTHER_PIXELS, TRAINING_PIXELS};
 use finetuned::domain::hyperparameters::Augmentation;
 use finetuned::domain::method::image_classification::Settings;
 use finetuned::domain::random::mix_all;
 use finetuned::domain::run::{DataFile, RunSpec};
+use finetuned::domain::split::Splitting;
 
 /// Labelled images.
 struct Pictures {
@@ -72,14 +73,9 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
         (None, Some(test)) => (Arc::clone(test), Vec::new()),
         (None, None) => return Err(EngineError::native("the spec names no data")),
     };
-    let (kept, validation) = if let Some(file) = &spec.validation {
-        let images = load(file, "validation_file")?;
-        (chosen, part(&images, everything(&images), Augmentation::default(), OTHER_PIXELS))
-    } else {
-        let held = held_out(&all.classes, spec.validation_split, spec.seed);
-        let (held, kept): (Vec<usize>, Vec<usize>) = chosen.into_iter().partition(|&index| held[index]);
-        (kept, part(&all, held, Augmentation::default(), OTHER_PIXELS))
-    };
+    let validation = spec.validation.as_ref().map(|file| load(file, "validation_file")).transpose()?;
+    let (kept, held) = split(spec, &all, chosen, validation.as_deref(), test.as_deref(), observer)?;
+    let validation = part(validation.as_ref().unwrap_or(&all), held, Augmentation::default(), OTHER_PIXELS);
     let training = part(&all, kept, own.augmentation.clone(), TRAINING_PIXELS);
     let (images, members) = test.map_or_else(|| (all, Vec::new()), |images| (Arc::clone(&images), everything(&images)));
     let test = part(&images, members, Augmentation::default(), OTHER_PIXELS);
@@ -102,6 +98,39 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
         .with_adapter(adapter.map(|adapter| adapter.with_module_names(config.module_name())));
     files.add("preprocessor_config.json", processor.config().clone());
     Ok(Loaded { task: Box::new(Ahead::new(task)), table, policy, report, data, files })
+}
+
+/// The images that are trained on, of those that are `chosen`, and those that the run is validated with.
+fn split(
+    spec: &RunSpec,
+    all: &Images,
+    chosen: Vec<usize>,
+    validation: Option<&Images>,
+    test: Option<&Images>,
+    observer: &dyn Observer,
+) -> Result<(Vec<usize>, Vec<usize>)> {
+    let prints = |images: Option<&Images>| images.map_or_else(|| Ok(Vec::new()), |images| images.prints(observer));
+    let all_prints =
+        if spec.drops_overlap || (spec.grouped && validation.is_none()) { all.prints(observer)? } else { Vec::new() };
+    let mut others = HashSet::new();
+    let mut held: Vec<usize> = (0..validation.map_or(0, Images::len)).collect();
+    let mut kept = chosen;
+    if spec.drops_overlap {
+        others.extend(prints(test)?);
+        let of_validation = prints(validation)?;
+        held.retain(|&index| !others.contains(&of_validation[index]));
+        others.extend(of_validation);
+        kept.retain(|&index| !others.contains(&all_prints[index]));
+    }
+    if validation.is_none() {
+        let classes: Vec<usize> = kept.iter().map(|&index| all.classes[index]).collect();
+        let prints = spec.grouped.then(|| kept.iter().map(|&index| all_prints[index]).collect::<Vec<_>>());
+        let is_held =
+            Splitting { classes: &classes, prints: prints.as_deref() }.held_out(spec.validation_split, spec.seed);
+        let mut is_held = is_held.into_iter();
+        (held, kept) = kept.into_iter().partition(|_| is_held.next().unwrap_or(false));
+    }
+    Ok((kept, held))
 }
 
 /// What makes of images what the model takes.

@@ -58,15 +58,14 @@ async fn read(
 ) -> Preparing<DataReport> {
     let file = DataFile::find(app, project, spec, ("test_file", spec.test_file)).await?;
     let mut file = file.ok_or_else(|| Error::internal("an evaluation without test file"))?;
-    let asked = Question::new(file.format(), spec.method, Some(problem), &spec.dataset);
-    let asked = asked.of_test(file.format(), problem, labels);
+    let asked = Question::new(file.format(), spec.method, Some(problem), &spec.dataset, 0).among(problem, labels);
     if reads == Reads::Unknown {
         file.look_up(&asked).await?;
     }
     let (bounds, _guard) = app.bounds(project);
     let mut opened = Vec::new();
     let source = file.source(&bounds, &mut opened).await?;
-    let wanted = Wanted { method: spec.method, problem: Some(problem), options: spec.dataset.clone() };
+    let wanted = Wanted { method: spec.method, problem: Some(problem), options: spec.dataset.clone(), near: 0 };
     let known = labels.to_vec();
     let reading = move || {
         let _opened = opened;

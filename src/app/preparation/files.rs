@@ -28,8 +28,8 @@ impl<'a> Files<'a> {
         let Some(training) = DataFile::find(app, project, spec, training).await? else {
             return Err(Error::internal("a job without training file").into());
         };
-        let question =
-            Question::new(training.format(), spec.method, spec.hyperparameters.problem_type(), &spec.dataset);
+        let (problem, near) = (spec.hyperparameters.problem_type(), app.config.near_duplicate_percent);
+        let question = Question::new(training.format(), spec.method, problem, &spec.dataset, near);
         let validation = DataFile::find(app, project, spec, validation).await?;
         let test = DataFile::find(app, project, spec, test).await?;
         Ok(Self { files: Parts { training, validation, test }, question })
@@ -37,20 +37,35 @@ impl<'a> Files<'a> {
 
     /// Looks up what was found in them for other jobs.
     pub(super) async fn look_up(&mut self) -> Preparing<()> {
+        let [of_validation, of_test] = self.compared();
         let Parts { training, validation, test } = &mut self.files;
         training.look_up(&self.question).await?;
-        if let (Some(test), Some(reading)) = (test, &training.known) {
-            test.look_up(&self.question.of_test(test.format(), reading.problem, reading.report.labels().keys()))
-                .await?;
+        if let (Some(validation), Some(question)) = (validation.as_mut(), of_validation) {
+            validation.look_up(&question).await?;
         }
-        if let Some(validation) = validation {
-            validation.look_up(&self.question.of_validation(validation.format(), training.sha256())).await?;
-            // It is compared with the texts of the training file, which are not kept.
-            if validation.known.is_none() {
-                training.known = None;
-            }
+        if let (Some(test), Some(question)) = (test.as_mut(), of_test) {
+            test.look_up(&question).await?;
+        }
+        // A file is compared with the examples of those before it, which are not kept.
+        let is_unknown = |file: &Option<DataFile<'_>>| file.as_ref().is_some_and(|file| file.known.is_none());
+        if is_unknown(test)
+            && let Some(file) = validation
+        {
+            file.known = None;
+        }
+        if is_unknown(validation) || is_unknown(test) {
+            training.known = None;
         }
         Ok(())
+    }
+
+    /// What is asked of the validation and of the test file.
+    fn compared(&self) -> [Option<Question>; 2] {
+        let Parts { training, validation, test } = &self.files;
+        let asked =
+            |file: &DataFile<'_>, validation| self.question.compared(file.format(), training.sha256(), validation);
+        let before = validation.as_ref().map(|file| (file.sha256(), file.format()));
+        [validation.as_ref().map(|file| asked(file, None)), test.as_ref().map(|file| asked(file, before))]
     }
 
     /// What is known of each, or the file. Whatever is opened goes to `opened`, which keeps it there.
@@ -70,14 +85,14 @@ impl<'a> Files<'a> {
 
     /// Keeps what was found in those that were read.
     pub(super) async fn keep(&self, found: &Parts<Reading>) {
+        let [of_validation, of_test] = self.compared();
         let Parts { training, validation, test } = &self.files;
         training.keep(&self.question, &found.training).await;
-        if let (Some(file), Some(reading)) = (validation, &found.validation) {
-            file.keep(&self.question.of_validation(file.format(), training.sha256()), reading).await;
-        }
-        if let (Some(file), Some(reading)) = (test, &found.test) {
-            let (problem, labels) = (found.training.problem, found.training.report.labels().keys());
-            file.keep(&self.question.of_test(file.format(), problem, labels), reading).await;
+        let others = [(validation, of_validation, &found.validation), (test, of_test, &found.test)];
+        for (file, question, reading) in others {
+            if let (Some(file), Some(question), Some(reading)) = (file, question, reading) {
+                file.keep(&question, reading).await;
+            }
         }
     }
 }

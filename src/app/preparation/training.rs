@@ -6,10 +6,11 @@ use crate::app::App;
 use crate::dataset::prepare::{self, Found, Wanted};
 use crate::domain::error::Error;
 use crate::domain::estimate;
-use crate::domain::hyperparameters::{DataFacts, Subject};
+use crate::domain::hyperparameters::{DataFacts, Hyperparameters, Subject};
 use crate::domain::id::ProjectId;
-use crate::domain::job::{JobSpec, Prepared};
+use crate::domain::job::{JobError, JobSpec, Prepared};
 use crate::domain::model::Model;
+use crate::domain::report::DataReport;
 
 /// As [`prepare`](super::prepare), for a training of `model`.
 pub(super) async fn prepare(
@@ -21,25 +22,38 @@ pub(super) async fn prepare(
 ) -> Preparing<Prepared> {
     let Found { report, problem, labels, .. } = read(app, project, spec, reads).await?;
     let labels = labels.map_err(|error| Refusal::of_files(error, &report))?;
-    let data = DataFacts { training_examples: report.training.examples - report.held_out, problem };
+    let data = DataFacts { training_examples: report.training_examples(), problem };
     let hyperparameters = settle(spec, model, data).map_err(|error| Refusal::of_files(error, &report))?;
+    check_stopping(&hyperparameters, &report).map_err(|error| Refusal::of_files(error, &report))?;
     let (machines, device) = devices(app).await?;
     let subject = Subject { method: spec.method, facts: &model.facts };
     let estimate = estimate::estimate(subject, &hyperparameters, &report, labels.len() as u64, device);
     Ok(placed(Prepared { hyperparameters, labels, report, estimate: Some(estimate) }, &machines)?)
 }
 
+/// Whether there is something by which a run can be stopped early, where it is to be.
+fn check_stopping(hyperparameters: &Hyperparameters, report: &DataReport) -> Result<(), JobError> {
+    if hyperparameters.course.early_stopping.patience().is_none() || report.validation_examples() > 0 {
+        return Ok(());
+    }
+    let message = "Early stopping needs validation data, and there is none: give a validation_file or a \
+                   dataset.validation_split above 0, or leave early_stopping out.";
+    Err(JobError::new("invalid_hyperparameter", message).param("hyperparameters.early_stopping"))
+}
+
 /// Reads the files; of those that were read before, what was found is taken.
 async fn read(app: &App, project: ProjectId, spec: &JobSpec, reads: Reads) -> Preparing<Found> {
     let mut files = Files::find(app, project, spec).await?;
-    if reads == Reads::Unknown {
+    let problem = spec.hyperparameters.problem_type();
+    let near = app.config.near_duplicate_percent;
+    let wanted = Wanted { method: spec.method, problem, options: spec.dataset.clone(), near };
+    // What is left out is found among the examples, which are not kept.
+    if reads == Reads::Unknown && !wanted.drops_overlap() {
         files.look_up().await?;
     }
     let (bounds, _guard) = app.bounds(project);
     let mut opened = Vec::new();
     let sources = files.sources(&bounds, &mut opened).await?;
-    let problem = spec.hyperparameters.problem_type();
-    let wanted = Wanted { method: spec.method, problem, options: spec.dataset.clone() };
     let reading = move || {
         let _opened = opened;
         prepare::prepare(sources, &wanted)

@@ -143,7 +143,9 @@ impl Splitter {
 mod tests {
     use super::{Oddities, Splitter};
 
-    fn split(delimiter: u8, quoting: bool, text: &str) -> Result<(Vec<Vec<String>>, Oddities), (u64, String)> {
+    type Found = (Vec<Vec<String>>, Oddities);
+
+    fn split(delimiter: u8, quoting: bool, text: &str) -> Result<Found, (u64, String)> {
         let mut splitter = Splitter::new(delimiter, quoting);
         let mut records = Vec::new();
         for (number, line) in text.split_inclusive('\n').enumerate() {

@@ -24,7 +24,7 @@ pub use survey::{report, survey};
 
 use super::Input;
 use super::entries::{Entries, nothing_but};
-use super::kind::{Kind, OnExample, Seen, check_labels, held_out_of_each_label};
+use super::kind::{Kind, Watch, check_labels};
 use crate::domain::report::{DataFormat, ExamplesReport, Fault, Place, UploadKind};
 
 /// The key of a JSONL row that holds the image.
@@ -72,11 +72,8 @@ impl Kind for LabelledImages {
         }
     }
 
-    fn report(&self, input: &Input, on_example: &mut OnExample<'_>) -> io::Result<ExamplesReport> {
-        report(input, |image, faults| {
-            let labels = std::slice::from_ref(&image.label);
-            on_example(&Seen { place: image.place.clone(), key: &image.bytes, labels }, faults);
-        })
+    fn report(&self, input: &Input, watch: &mut dyn Watch) -> io::Result<ExamplesReport> {
+        report(input, watch)
     }
 
     fn upload_kind(&self) -> Option<UploadKind> {
@@ -91,8 +88,8 @@ impl Kind for LabelledImages {
         check_labels(report)
     }
 
-    fn held_out(&self, report: &ExamplesReport, fraction: f64) -> u64 {
-        held_out_of_each_label(report, fraction)
+    fn is_stratified(&self) -> bool {
+        true
     }
 }
 

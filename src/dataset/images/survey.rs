@@ -1,9 +1,9 @@
 //! The report on a file of images, made on all cores.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use tokio_util::sync::CancellationToken;
@@ -11,20 +11,24 @@ use tokio_util::sync::CancellationToken;
 use super::decode::{Head, decode, head, room};
 use super::{ImageExample, read};
 use crate::dataset::entries::{Ledger, good};
+use crate::dataset::kind::{Seen, Watch};
+use crate::dataset::prints::of_image;
 use crate::dataset::{Bounds, Input, MAX_LABELS, Room};
 use crate::domain::report::{Contents, Counts, ExamplesReport, Faults, ImageStatistics, Labels};
 
-/// Reads a file of labelled images and decodes every one. `on_example` sees each image as it is written, in order,
-/// before it is decoded, and may add faults.
+/// Reads a file of labelled images and decodes every one. `watch` sees each image in order before it is decoded, and its
+/// pixels' print afterwards.
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn report(input: &Input, on_example: impl FnMut(&ImageExample, &mut Faults)) -> io::Result<ExamplesReport> {
+pub fn report(input: &Input, watch: &mut dyn Watch) -> io::Result<ExamplesReport> {
+    let compares = watch.compares();
     let check = |bytes: &[u8]| {
         let head = head(bytes)?;
-        decode(bytes).map(|_| head)
+        let image = decode(bytes)?;
+        Ok((head, if compares { of_image(&image) } else { 0 }))
     };
-    examine(input, on_example, room, check)
+    examine(input, watch, room, check)
 }
 
 /// The same without decoding: every image is read, its checksum, format, size and end are checked. An upload must
@@ -34,15 +38,15 @@ pub fn report(input: &Input, on_example: impl FnMut(&ImageExample, &mut Faults))
 /// # Errors
 /// The file cannot be read.
 pub fn survey(input: &Input) -> io::Result<ExamplesReport> {
-    examine(input, |_, _| {}, |_| 0, head)
+    examine(input, &mut (), |_| 0, |bytes| Ok((head(bytes)?, 0)))
 }
 
 /// `room` says what a check holds besides the image as it is written, in bytes.
 fn examine(
     input: &Input,
-    mut on_example: impl FnMut(&ImageExample, &mut Faults),
+    watch: &mut dyn Watch,
     room: impl Fn(&[u8]) -> u64,
-    check: impl Fn(&[u8]) -> Result<Head, String> + Sync,
+    check: impl Fn(&[u8]) -> Result<(Head, u64), String> + Sync,
 ) -> io::Result<ExamplesReport> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     // Two images a core wait or are decoded, and the gate bounds what they hold.
@@ -65,7 +69,7 @@ fn examine(
                     }
                     continue;
                 }
-                on_example(&example, &mut late);
+                watch.example(&example.place, std::slice::from_ref(&example.label), &mut late);
                 let bytes = example.bytes.len() as u64 + room(&example.bytes);
                 // Without room the reading has been stopped, and fails at the next image.
                 if let Some(room) = decoding.enter(*project, bytes, stop) {
@@ -82,12 +86,19 @@ fn examine(
             whole.merge(worker.join().map_err(|_| io::Error::other("an image decoder failed"))?);
         }
         fed?;
+        if watch.compares() {
+            whole.prints.sort_unstable_by_key(|(line, ..)| *line);
+            for (line, print, label) in &whole.prints {
+                let labels = std::slice::from_ref(label.as_ref());
+                watch.known(&Seen { line: *line, print: *print, folded: None, labels, value: None });
+            }
+        }
         let labels = Labels { listed: whole.labels, others: None };
         let Ledger { faults, counts, notes } = ledger;
         Ok(ExamplesReport {
             examples: whole.examples,
             contents: Contents::Images { labels, images: whole.images },
-            counts: Some(Counts { faulty: counts.faulty + whole.faults.count, ..counts }),
+            counts: Some(Box::new(Counts { faulty: counts.faulty + whole.faults.count, ..counts })),
             faults: whole.faults.merged(faults).merged(late),
             notes,
         })
@@ -101,6 +112,8 @@ struct Part {
     labels: BTreeMap<String, u64>,
     images: ImageStatistics,
     faults: Faults,
+    /// Line, print and label of each good image.
+    prints: Vec<(u64, u64, Arc<String>)>,
 }
 
 /// Checks images until there are no more. The faults are in the order of their lines, and of those that are listed
@@ -108,9 +121,9 @@ struct Part {
 fn work(
     waiting: &Mutex<Receiver<(ImageExample, Room)>>,
     stop: &CancellationToken,
-    check: impl Fn(&[u8]) -> Result<Head, String>,
+    check: impl Fn(&[u8]) -> Result<(Head, u64), String>,
 ) -> Part {
-    let mut report = Part::default();
+    let (mut report, mut shared) = (Part::default(), HashMap::<String, Arc<String>>::new());
     loop {
         let next = waiting.lock().map_or(None, |waiting| waiting.recv().ok());
         let Some((example, _room)) = next else { return report };
@@ -119,13 +132,15 @@ fn work(
         }
         match check(&example.bytes) {
             Err(message) => report.faults.push_at(&example.place, None, message),
-            Ok(head) => {
+            Ok((head, print)) => {
                 let first = report.examples == 0;
                 report.examples += 1;
                 report.images.widths.add(u64::from(head.width), first);
                 report.images.heights.add(u64::from(head.height), first);
                 *report.images.formats.entry(head.kind.name().to_owned()).or_default() += 1;
-                *report.labels.entry(example.label).or_default() += 1;
+                let known = shared.entry(example.label).or_insert_with_key(|label| Arc::new(label.clone()));
+                report.prints.push((example.place.line, print, Arc::clone(known)));
+                *report.labels.entry(known.as_ref().clone()).or_default() += 1;
             }
         }
     }
@@ -143,6 +158,7 @@ impl Part {
             }
         }
         self.examples += part.examples;
+        self.prints.extend(part.prints);
         for (label, count) in part.labels {
             *self.labels.entry(label).or_default() += count;
         }

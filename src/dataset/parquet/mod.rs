@@ -9,6 +9,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{FileReader, RowGroupReader};
 use parquet::file::serialized_reader::SerializedFileReader;
 use parquet::record::reader::{ReaderIter, TreeBuilder};
@@ -137,7 +138,7 @@ impl Rows {
         };
         self.group += 1;
         let places =
-            guarded(|| Ok(group.metadata().columns().iter().map(|column| column.byte_range()).collect::<Vec<_>>()));
+            guarded(|| Ok(group.metadata().columns().iter().map(ColumnChunkMetaData::byte_range).collect::<Vec<_>>()));
         let places = match places {
             Ok(places) => places,
             Err(what) => return Ok(Err(what)),

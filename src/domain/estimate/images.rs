@@ -17,7 +17,7 @@ pub(super) fn kept_pixels(model: &ModelFacts, is_varied: bool, data: &DataReport
     }
     let seen = bytes(f64::from(model.image_size).powi(2));
     let of_training = if is_varied { varied(model, &data.training) } else { seen };
-    let training = of_training * (data.training.examples - data.held_out) as f64;
+    let training = of_training * data.training_examples() as f64;
     let others = [data.held_out, examples(data.validation.as_ref()), examples(data.test.as_ref())];
     let others = others.map(|count| (seen * count as f64).min(OTHER_PIXELS as f64));
     (training.min(TRAINING_PIXELS as f64) + others.iter().sum::<f64>()) as u64

@@ -113,8 +113,8 @@ const SPECIAL_TOKENS: f64 = 2.0;
 pub fn estimate(subject: Subject<'_>, h: &Hyperparameters, data: &DataReport, labels: u64, device: Device) -> Estimate {
     let (method, model) = (subject.method.card(), &bounded(subject.facts));
     let is_varied = (method.varies_inputs)(&h.own);
-    let training_examples = data.training.examples - data.held_out;
-    let validation_examples = data.validation.as_ref().map_or(data.held_out, |report| report.examples);
+    let training_examples = data.training_examples();
+    let validation_examples = data.validation_examples();
     let per_step = u64::from(h.course.batch_size) * u64::from(h.course.gradient_accumulation_steps);
     let steps_per_epoch = training_examples.div_ceil(per_step.max(1));
     let total_steps = steps_per_epoch * u64::from(h.course.n_epochs);

@@ -74,4 +74,20 @@ pub struct DatasetOptions {
     /// Share of the training examples held out where no validation file is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_split: Option<f64>,
+    /// What becomes of examples that several files have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<OverlapPolicy>,
+}
+
+/// What becomes of examples that several files have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OverlapPolicy {
+    /// They are counted and told.
+    #[default]
+    Warn,
+    /// What the validation or test file has is not trained on, and what the test file has is not validated with.
+    Drop,
+    /// The job fails.
+    Fail,
 }

@@ -18,7 +18,9 @@ use super::id::{FileId, JobId, ModelId, ProjectId};
 use super::method::Method;
 use super::report::DataReport;
 
-pub use dataset::{COLUMN_CHARS, DEFAULT_VALIDATION_SPLIT, DatasetOptions, LabelSeparator, OtherFiles, ReadOptions};
+pub use dataset::{
+    COLUMN_CHARS, DEFAULT_VALIDATION_SPLIT, DatasetOptions, LabelSeparator, OtherFiles, OverlapPolicy, ReadOptions,
+};
 pub use error::{JOB_ERROR_CODES, JobError, NotReady};
 pub use kind::JobKind;
 pub use moves::{Grant, Move, Moved, Step, Success, Why};

@@ -21,7 +21,7 @@ pub struct ExamplesReport {
     pub contents: Contents,
     pub faults: Faults,
     /// None in reports of before rows were counted.
-    pub counts: Option<Counts>,
+    pub counts: Option<Box<Counts>>,
     pub notes: Vec<Note>,
 }
 

@@ -41,7 +41,7 @@ impl<'a> From<&'a ExamplesReport> for Flat<'a> {
             values: report.values(),
             images: report.images().map(Cow::Borrowed),
             faults: Cow::Borrowed(&report.faults),
-            counts: report.counts.as_ref().map(Cow::Borrowed),
+            counts: report.counts.as_deref().map(Cow::Borrowed),
             notes: Cow::Borrowed(&report.notes),
         }
     }
@@ -60,7 +60,7 @@ impl Flat<'_> {
             examples: self.examples,
             contents,
             faults: self.faults.into_owned(),
-            counts: self.counts.map(Cow::into_owned),
+            counts: self.counts.map(|counts| Box::new(counts.into_owned())),
             notes: self.notes.into_owned(),
         }
     }
@@ -118,7 +118,7 @@ impl<'a> FlatImages<'a> {
             heights: *heights,
             formats: Cow::Borrowed(formats),
             faults: Cow::Borrowed(&report.faults),
-            counts: report.counts.as_ref().map(Cow::Borrowed),
+            counts: report.counts.as_deref().map(Cow::Borrowed),
             notes: Cow::Borrowed(&report.notes),
         })
     }
@@ -134,7 +134,7 @@ impl From<FlatImages<'_>> for ExamplesReport {
             examples: flat.examples,
             contents,
             faults: flat.faults.into_owned(),
-            counts: flat.counts.map(Cow::into_owned),
+            counts: flat.counts.map(|counts| Box::new(counts.into_owned())),
             notes: flat.notes.into_owned(),
         }
     }
