@@ -1,10 +1,17 @@
 //! Labelled images: an archive with a folder for each class, or JSONL rows with data URLs. Images come one at a time,
 //! out of the file where it lies; nothing is unpacked to disk.
 
+mod archive;
+mod data_url;
 mod decode;
 mod directory;
+mod dos;
+mod folders;
 mod jpeg;
-mod members;
+mod layout;
+mod litter;
+mod names;
+mod others;
 mod png;
 mod rows;
 mod sniff;
@@ -17,16 +24,17 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+pub use data_url::data_url;
 pub use decode::{MAX_PIXELS, MAX_SIDE, decode, room};
 pub use image::RgbImage;
-pub use rows::data_url;
 pub use sniff::ImageKind;
 pub use survey::{report, survey};
 
 use super::Input;
 use super::entries::{Entries, nothing_but};
 use super::kind::{Kind, OnExample, Seen, check_labels, held_out_of_each_label};
-use crate::domain::report::{DataFormat, ExamplesReport, Fault, Place, UploadKind};
+use crate::domain::report::{DataFormat, ExamplesReport, Fault, Note, Place, UploadKind};
+use sniff::name_of;
 
 /// The key of a JSONL row that holds the image.
 pub const IMAGE_COLUMN: &str = "image";
@@ -48,16 +56,37 @@ pub struct ImageExample {
     pub bytes: Vec<u8>,
 }
 
-/// The images of a file. Their bytes are not decoded: see [`decode`].
+/// The images of a file. Their bytes are not decoded: see [`decode`]. Of an archive with the folders `train/`, `test/`
+/// and their like above the class folders, they are those in `train/`.
 ///
 /// # Errors
 /// The file cannot be read.
 pub fn read(input: &Input) -> io::Result<Entries<ImageExample>> {
+    open(input).map(|reading| reading.entries)
+}
+
+/// The images of a file, and what is to be said of it besides.
+struct Reading {
+    entries: Entries<ImageExample>,
+    /// To be asked for when the entries are over.
+    notes: Box<dyn FnOnce() -> Vec<Note>>,
+}
+
+impl Reading {
+    fn of(entries: Entries<ImageExample>) -> Self {
+        Self { entries, notes: Box::new(Vec::new) }
+    }
+}
+
+/// See [`read`].
+fn open(input: &Input) -> io::Result<Reading> {
     match input.format {
         DataFormat::Zip => zip::read(input),
         DataFormat::Tar => tar::read(input),
         DataFormat::Jsonl | DataFormat::Json | DataFormat::Parquet => rows::read(input),
-        DataFormat::Csv | DataFormat::Text | DataFormat::Unknown => Ok(nothing_but(Fault::new(1, None, NO_IMAGES))),
+        DataFormat::Csv | DataFormat::Text | DataFormat::Unknown => {
+            Ok(Reading::of(nothing_but(Fault::new(1, None, NO_IMAGES))))
+        }
     }
 }
 
@@ -97,13 +126,16 @@ impl Kind for LabelledImages {
     }
 }
 
-/// Which archive a file is by its first bytes. One that is compressed counts as tar, whose reader says so.
+/// Which archive a file is, by its first bytes, or by its last ones where a program stands in front of a zip archive. One
+/// that is compressed counts as tar, whose reader says so.
 pub(super) fn archive_format(path: &Path) -> io::Result<Option<DataFormat>> {
-    let mut head = Vec::new();
-    File::open(path)?.take(tar::BLOCK as u64).read_to_end(&mut head)?;
+    let (mut head, mut file) = (Vec::new(), File::open(path)?);
+    Read::by_ref(&mut file).take(tar::BLOCK as u64).read_to_end(&mut head)?;
     if [b"PK\x03\x04", b"PK\x05\x06"].iter().any(|magic| head.starts_with(*magic)) {
         return Ok(Some(DataFormat::Zip));
     }
-    let is_tar = head.get(257..262) == Some(b"ustar") || tar::compression(&head).is_some();
-    Ok(is_tar.then_some(DataFormat::Tar))
+    if tar::has_magic(&head) || name_of(&head).is_some_and(|name| name.starts_with("compressed")) {
+        return Ok(Some(DataFormat::Tar));
+    }
+    Ok(zip::is_behind_prefix(&mut file)?.then_some(DataFormat::Zip))
 }
