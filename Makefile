@@ -116,6 +116,7 @@ golden: $(DEPS)/venv-interop.done
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/adapters.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/images.py
 	$(DEPS)/venv-interop/bin/python tests/fixtures/images/make.py
+	$(PYTHON) tests/fixtures/archives/make.py
 
 sqlx: $(SETUP)
 	cargo sqlx --version >/dev/null 2>&1 || cargo install sqlx-cli@0.9.0 --no-default-features --features postgres --locked

@@ -113,6 +113,7 @@ fn by_head(path: &Path, filename: &str, head: &[u8]) -> io::Result<Detected> {
         Some(Known::Parquet) => Some(Detected::from(DataFormat::Parquet)),
         Some(Known::Zip) => Some(zip(path)?),
         Some(Known::Tar) => Some(Detected::from(DataFormat::Tar)),
+        None | Some(Known::Other(_)) if images::is_zip_behind_prefix(path)? => Some(zip(path)?),
         Some(Known::Other(what)) => return Ok(Detected::refused(what.into_owned())),
         None if ending.as_deref() == Some("zip") => Some(Detected::from(DataFormat::Zip)),
         None if ending.as_deref() == Some("tar") => Some(Detected::from(DataFormat::Tar)),

@@ -190,7 +190,7 @@ mod tests {
             ("a.csv", b"text,label\n", "the file holds no data"),
             ("a.jsonl", b"text,label\na,b\n", "is not valid JSON"),
             ("a.jsonl", b"[[\"text\", \"a\"]]", "expected a JSON object, found an array"),
-            ("a.csv", b"PK\x03\x04\xFF\xFE", "is not a zip archive, or ends early"),
+            ("a.csv", b"PK\x03\x04\xFF\xFE", "the zip archive ends early"),
             ("a.csv", b"text,label\n\xFF,x\n", "is not valid UTF-8"),
         ] {
             let report = inspect_bytes(name, bytes);

@@ -84,7 +84,7 @@ pub(super) fn known(head: &[u8]) -> Option<Known> {
 }
 
 /// Endings of data files.
-const DATA: [&str; 10] = ["csv", "tsv", "jsonl", "ndjson", "json", "parquet", "txt", "arrow", "gz", "zst"];
+const DATA: [&str; 7] = ["csv", "tsv", "jsonl", "ndjson", "json", "parquet", "arrow"];
 
 /// What to do about a zip archive whose files have these names, where it is no archive of images.
 pub(super) fn zip_holds(names: &[String]) -> Option<String> {

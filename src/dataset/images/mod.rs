@@ -1,10 +1,17 @@
 //! Labelled images: an archive with a folder for each class, or JSONL rows with data URLs. Images come one at a time,
 //! out of the file where it lies; nothing is unpacked to disk.
 
+mod archive;
+mod data_url;
 mod decode;
 mod directory;
+mod dos;
+mod folders;
 mod jpeg;
-mod members;
+mod layout;
+mod litter;
+mod names;
+mod others;
 mod png;
 mod rows;
 mod sniff;
@@ -13,19 +20,20 @@ mod tar;
 mod webp;
 mod zip;
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
+pub use data_url::data_url;
 pub use decode::{MAX_PIXELS, MAX_SIDE, decode, room};
 pub use image::RgbImage;
-pub use rows::data_url;
 pub use sniff::ImageKind;
 pub use survey::{report, survey};
 
 use super::Input;
 use super::entries::{Entries, nothing_but};
 use super::kind::{Kind, Watch, check_labels};
-use crate::domain::report::{DataFormat, ExamplesReport, Fault, Place, UploadKind};
+use crate::domain::report::{DataFormat, ExamplesReport, Fault, Note, Place, UploadKind};
 
 /// The key of a JSONL row that holds the image.
 pub const IMAGE_COLUMN: &str = "image";
@@ -47,16 +55,37 @@ pub struct ImageExample {
     pub bytes: Vec<u8>,
 }
 
-/// The images of a file. Their bytes are not decoded: see [`decode`].
+/// The images of a file. Their bytes are not decoded: see [`decode`]. Of an archive with the folders `train/`, `test/`
+/// and their like above the class folders, they are those in `train/`.
 ///
 /// # Errors
 /// The file cannot be read.
 pub fn read(input: &Input) -> io::Result<Entries<ImageExample>> {
+    open(input).map(|reading| reading.entries)
+}
+
+/// The images of a file, and what is to be said of it besides.
+struct Reading {
+    entries: Entries<ImageExample>,
+    /// To be asked for when the entries are over.
+    notes: Box<dyn FnOnce() -> Vec<Note>>,
+}
+
+impl Reading {
+    fn of(entries: Entries<ImageExample>) -> Self {
+        Self { entries, notes: Box::new(Vec::new) }
+    }
+}
+
+/// See [`read`].
+fn open(input: &Input) -> io::Result<Reading> {
     match input.format {
         DataFormat::Zip => zip::read(input),
         DataFormat::Tar => tar::read(input),
         DataFormat::Jsonl | DataFormat::Json | DataFormat::Parquet => rows::read(input),
-        DataFormat::Csv | DataFormat::Text | DataFormat::Unknown => Ok(nothing_but(Fault::new(1, None, NO_IMAGES))),
+        DataFormat::Csv | DataFormat::Text | DataFormat::Unknown => {
+            Ok(Reading::of(nothing_but(Fault::new(1, None, NO_IMAGES))))
+        }
     }
 }
 
@@ -95,7 +124,15 @@ impl Kind for LabelledImages {
 
 /// Whether a file that begins with these bytes is a tar archive.
 pub(super) fn is_tar(head: &[u8]) -> bool {
-    head.get(257..262) == Some(b"ustar")
+    tar::has_magic(head)
+}
+
+/// Whether a file that begins otherwise is a zip archive behind something else, such as a program that unpacks it.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn is_zip_behind_prefix(path: &Path) -> io::Result<bool> {
+    zip::is_behind_prefix(&mut File::open(path)?)
 }
 
 /// The names of the first members of a zip archive; None where it has no directory.

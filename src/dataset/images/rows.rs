@@ -1,29 +1,48 @@
 //! Images from JSONL: `{"image": "data:image/png;base64,…", "label": "cat"}`.
 
+use std::cell::RefCell;
 use std::io;
+use std::rc::Rc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
-use super::{IMAGE_COLUMN, ImageExample, MAX_IMAGE_BYTES};
-use crate::dataset::columns::LABEL_COLUMNS;
-use crate::dataset::entries::{Entries, Entry, Step, further};
+use super::data_url::data_url;
+use super::{IMAGE_COLUMN, ImageExample, Reading};
+use crate::dataset::columns::{LABEL_COLUMNS, Names};
+use crate::dataset::entries::{Entry, Step, settled};
 use crate::dataset::label::{Spelling, of_value};
 use crate::dataset::row::{MISSING, Row, listed};
-use crate::dataset::{Input, rows};
-use crate::domain::report::Place;
+use crate::dataset::{Input, rows, spelling};
+use crate::domain::report::{Fault, Place, Sightings};
 
-/// See [`super::read`].
-pub(super) fn read(input: &Input) -> io::Result<Entries<ImageExample>> {
-    let mut label_key = None;
-    Ok(further(rows::read(input)?, move |row| {
-        // The first row says where the label stands, as with labelled texts.
-        if label_key.is_none() {
-            let there = row.names();
-            label_key = LABEL_COLUMNS.into_iter().find(|key| there.contains(key));
+/// See [`super::open`].
+pub(super) fn read(input: &Input) -> io::Result<Reading> {
+    let named = input.options.label_column.clone();
+    let spelling = Spelling { whole: false, names: input.options.label_names.clone() };
+    let tidied = Rc::new(RefCell::new(Sightings::default()));
+    let told = Rc::clone(&tidied);
+    let settle = move |rows: &[&Row]| label_key(named.as_deref(), rows).map(|key| (key, Vec::new()));
+    let entries = settled(rows::read(input)?, Row::weight, settle, move |key, row| {
+        Ok(Step::To(example(&row, key, &spelling, &mut tidied.borrow_mut())))
+    });
+    Ok(Reading {
+        notes: Box::new(move || spelling::tidied(&told.take()).into_iter().collect()),
+        ..Reading::of(entries)
+    })
+}
+
+/// The key of the label: the one that the job names, else of the usual ones that which most of the first rows have.
+fn label_key(named: Option<&str>, rows: &[&Row]) -> Result<String, Fault> {
+    let share = |key: &str| rows.iter().filter(|row| row.get(key).is_some()).count();
+    let usual = if named.is_some() { &[][..] } else { &LABEL_COLUMNS[..] };
+    let keys: Vec<&str> = named.into_iter().chain(usual.iter().copied()).collect();
+    let most = keys.iter().map(|key| share(key)).max().filter(|&most| most > 0);
+    match keys.iter().find(|key| Some(share(key)) == most) {
+        Some(key) => Ok((*key).to_owned()),
+        None => {
+            let names = Names::of(rows);
+            let message = format!("there is no label column ({}); found {}", listed(&keys), listed(&names.listed()));
+            Err(Fault::new(names.line(), Some("label"), message))
         }
-        Ok(Step::To(label_key.map_or_else(|| no_label(&row), |key| example(&row, key))))
-    }))
+    }
 }
 
 /// Whether rows with these fields can be images.
@@ -41,21 +60,17 @@ pub(super) fn fit(there: &[&str]) -> Result<(), String> {
     Ok(())
 }
 
-fn no_label(row: &Row) -> Entry<ImageExample> {
-    let (usual, there) = (listed(&LABEL_COLUMNS), listed(&row.names()));
-    Entry::Faulty(vec![row.fault("label", format!("there is no label column ({usual}); found {there}"))])
-}
-
 /// The image of a row with the label under `key`, or what is wrong with either.
-fn example(row: &Row, key: &str) -> Entry<ImageExample> {
+fn example(row: &Row, key: &str, spelling: &Spelling, tidied: &mut Sightings) -> Entry<ImageExample> {
     let bytes = row.text(IMAGE_COLUMN).and_then(|url| data_url(&url));
-    let label = row
-        .get(key)
-        .ok_or_else(|| MISSING.to_owned())
-        .and_then(|value| Ok(of_value(&value, &Spelling::default())?.text));
+    let label = row.get(key).ok_or_else(|| MISSING.to_owned()).and_then(|value| of_value(&value, spelling));
     match (bytes, label) {
         (Ok(bytes), Ok(label)) => {
-            Entry::Good(ImageExample { place: Place { line: row.line, member: None }, label, bytes })
+            if label.is_tidied {
+                tidied.add(row.line);
+            }
+            let place = Place { line: row.line, member: None };
+            Entry::Good(ImageExample { place, label: label.text, bytes })
         }
         (bytes, label) => {
             let parts = [(IMAGE_COLUMN, bytes.err()), (key, label.err())];
@@ -64,48 +79,11 @@ fn example(row: &Row, key: &str) -> Entry<ImageExample> {
     }
 }
 
-/// The bytes of a data URL (RFC 2397) in base64. What its media type says does not count; the bytes do.
-///
-/// # Errors
-/// It is none, or the image is too large; in words for its owner.
-pub fn data_url(url: &str) -> Result<Vec<u8>, String> {
-    const EXPECTED: &str = "must be a data URL, such as \"data:image/png;base64,…\"";
-    if url.starts_with("http:") || url.starts_with("https:") {
-        return Err(format!("{EXPECTED}; links are not followed"));
-    }
-    let Some((head, data)) = url.split_once(',') else { return Err(EXPECTED.to_owned()) };
-    let is_image = head.get(..11).is_some_and(|start| start.eq_ignore_ascii_case("data:image/"));
-    if !is_image || !head.to_ascii_lowercase().ends_with(";base64") {
-        return Err(EXPECTED.to_owned());
-    }
-    if data.len() / 4 * 3 > MAX_IMAGE_BYTES {
-        return Err(format!("is larger than {} MiB", MAX_IMAGE_BYTES >> 20));
-    }
-    STANDARD.decode(data).map_err(|error| format!("is not valid base64: {error}"))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Input, data_url};
+    use super::{Input, read};
     use crate::dataset::entries::{Ledger, good};
     use crate::domain::report::DataFormat;
-
-    #[test]
-    fn data_urls_are_decoded_and_everything_else_is_refused() {
-        assert_eq!(data_url("data:image/png;base64,AAEC"), Ok(vec![0, 1, 2]));
-        assert_eq!(data_url("DATA:IMAGE/JPEG;BASE64,AA=="), Ok(vec![0]));
-        for (url, why) in [
-            ("https://example.com/a.png", "links are not followed"),
-            ("AAEC", "must be a data URL"),
-            ("data:text/plain;base64,AAEC", "must be a data URL"),
-            ("data:image/png,AAEC", "must be a data URL"),
-            ("data:image/png;base64,A", "not valid base64"),
-            ("data:image/png;base64,AA\nAA", "not valid base64"),
-            ("data:imagé/png;base64,AAAA", "must be a data URL"),
-        ] {
-            assert!(data_url(url).unwrap_err().contains(why), "{url}");
-        }
-    }
 
     #[test]
     fn rows_become_examples_and_faults_name_line_and_key() {
@@ -139,5 +117,21 @@ mod tests {
                 "5  is not valid JSON (column 1: EOF while parsing a list)",
             ]
         );
+    }
+
+    #[test]
+    fn labels_that_were_tidied_are_told_and_a_job_may_name_their_key() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let image = "data:image/png;base64,AAEC";
+        let rows = ["cats", "cats ", "dogs", " dogs"]
+            .map(|label| format!(r#"{{"image": "{image}", "label": "all alike", "breed": "{label}"}}"#));
+        std::fs::write(file.path(), rows.join("\n")).unwrap();
+        let mut input = Input::new(file.path(), DataFormat::Jsonl);
+        input.options.label_column = Some("breed".to_owned());
+        let reading = read(&input).unwrap();
+        let labels: Vec<_> = good(reading.entries, &mut Ledger::default()).map(|image| image.unwrap().label).collect();
+        assert_eq!(labels, ["cats", "cats", "dogs", "dogs"]);
+        let notes = (reading.notes)();
+        assert_eq!((notes[0].code.as_str(), notes[0].lines.as_slice()), ("labels_tidied", &[2, 4][..]));
     }
 }

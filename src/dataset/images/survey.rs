@@ -9,7 +9,7 @@ use std::thread;
 use tokio_util::sync::CancellationToken;
 
 use super::decode::{Head, decode, head, room};
-use super::{ImageExample, read};
+use super::{ImageExample, Reading, open};
 use crate::dataset::entries::{Ledger, good};
 use crate::dataset::kind::{Seen, Watch};
 use crate::dataset::prints::of_image;
@@ -53,17 +53,19 @@ fn examine(
     let (images, waiting) = sync_channel::<(ImageExample, Room)>(cores);
     let Bounds { stop, decoding, project } = &input.bounds;
     let waiting = Mutex::new(waiting);
-    let (mut ledger, mut late, mut too_many_labels) = (Ledger::default(), Faults::default(), false);
+    let (mut ledger, mut late, mut beyond_labels) = (Ledger::default(), Faults::default(), 0);
+    let Reading { entries, notes } = open(input)?;
     thread::scope(|scope| {
         let workers: Vec<_> = (0..cores).map(|_| scope.spawn(|| work(&waiting, stop, &check))).collect();
         let mut labels = HashSet::new();
-        let mut feed = || -> io::Result<()> {
-            for example in good(read(input)?, &mut ledger) {
+        let feed = || -> io::Result<()> {
+            for example in good(entries, &mut ledger) {
                 let example = example?;
                 if labels.len() < MAX_LABELS {
                     labels.insert(example.label.clone());
                 } else if !labels.contains(&example.label) {
-                    if !std::mem::replace(&mut too_many_labels, true) {
+                    beyond_labels += 1;
+                    if beyond_labels == 1 {
                         let message = format!("there are more than {MAX_LABELS} different labels");
                         late.push_at(&example.place, None, message);
                     }
@@ -94,13 +96,15 @@ fn examine(
             }
         }
         let labels = Labels { listed: whole.labels, others: None };
-        let Ledger { faults, counts, notes } = ledger;
+        let Ledger { faults, counts, notes: mut told } = ledger;
+        told.extend(notes());
+        let faulty = counts.faulty + whole.faults.count + beyond_labels;
         Ok(ExamplesReport {
             examples: whole.examples,
             contents: Contents::Images { labels, images: whole.images },
-            counts: Some(Box::new(Counts { faulty: counts.faulty + whole.faults.count, ..counts })),
+            counts: Some(Box::new(Counts { faulty, ..counts })),
             faults: whole.faults.merged(faults).merged(late),
-            notes,
+            notes: told,
         })
     })
 }

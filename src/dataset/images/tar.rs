@@ -6,9 +6,11 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use tar::{EntryType, Header};
 
-use super::members::{Members, Root, parts, shown};
-use super::{ImageExample, MAX_IMAGE_BYTES, MAX_MEMBERS};
-use crate::dataset::entries::{Entries, Entry, Ledger, Step, further, good};
+use super::archive::{Archive, Member, MemberKind, Name, Unreadable};
+use super::names::shown;
+use super::sniff::{HEAD_BYTES, name_of};
+use super::{MAX_IMAGE_BYTES, MAX_MEMBERS, Reading, archive};
+use crate::dataset::entries::{Entries, Entry};
 use crate::dataset::{Bounds, Input};
 use crate::domain::report::{Fault, Place};
 
@@ -18,66 +20,58 @@ pub(super) const BLOCK: usize = 512;
 /// The longest extension header that is read. Names are far shorter; attributes of files may fill it.
 const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 
-/// What a file is compressed with, by its first bytes.
-pub(super) fn compression(head: &[u8]) -> Option<&'static str> {
-    [(&b"\x1F\x8B"[..], "gzip"), (b"BZh", "bzip2"), (b"\xFD7zXZ\0", "xz"), (b"\x28\xB5\x2F\xFD", "zstd")]
-        .into_iter()
-        .find_map(|(magic, name)| head.starts_with(magic).then_some(name))
+/// Whether a file that begins so says that it is a tar archive. Those of before POSIX do not.
+pub(super) fn has_magic(head: &[u8]) -> bool {
+    head.get(257..262) == Some(b"ustar")
 }
 
-/// See [`super::read`].
-pub(super) fn read(input: &Input) -> io::Result<Entries<ImageExample>> {
-    let mut root = Root::default();
-    // Faults of the archive itself are found by the second walk.
-    for member in good(Walk::start(input)?, &mut Ledger::default()) {
-        let member = member?;
-        if member.is_file {
-            root.add(&member.name);
-        }
-    }
-    let (mut members, mut file) = (Members::new(&root), File::open(&input.path)?);
-    Ok(further(Walk::start(input)?, move |member| image(member, &mut members, &mut file)))
+/// See [`super::open`].
+pub(super) fn read(input: &Input) -> io::Result<Reading> {
+    archive::read(Tar { file: File::open(&input.path)?, input: input.clone() }, input)
 }
 
-fn image(member: Member, members: &mut Members, file: &mut File) -> io::Result<Step<ImageExample>> {
-    let fault = |message: String| Fault::at(&member.place, None, message);
-    if member.place.line > MAX_MEMBERS {
-        return Ok(Step::End(fault(format!("the archive has more than {MAX_MEMBERS} members"))));
-    }
-    if member.is_folder {
-        return Ok(Step::PassOver);
-    }
-    // Something other than a file is a fault, unless its name would be passed over anyway.
-    if let Some(what) = member.other.filter(|_| parts(&member.name) != Ok(None)) {
-        return Ok(Step::faulty(fault(format!("is {what}; only files and folders are read"))));
-    }
-    let label = match members.label(&member.name) {
-        Ok(Some(label)) => label,
-        Ok(None) => return Ok(Step::PassOver),
-        Err(message) => return Ok(Step::faulty(fault(message))),
-    };
-    if member.size > MAX_IMAGE_BYTES as u64 {
-        return Ok(Step::faulty(fault(format!("is larger than {} MiB", MAX_IMAGE_BYTES >> 20))));
-    }
-    let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(member.content))?;
-    file.take(member.size).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 != member.size {
-        return Ok(Step::faulty(fault("the archive ends in the middle of it".to_owned())));
-    }
-    Ok(Step::good(ImageExample { place: member.place, label, bytes }))
+struct Tar {
+    file: File,
+    input: Input,
 }
 
-struct Member {
-    place: Place,
-    name: Vec<u8>,
-    /// Where its first byte lies in the file.
-    content: u64,
+/// Where the content of a member lies.
+struct Packed {
+    start: u64,
     size: u64,
-    is_file: bool,
-    is_folder: bool,
-    /// What it is, if neither file nor folder.
-    other: Option<&'static str>,
+}
+
+impl Archive for Tar {
+    type Packed = Packed;
+
+    fn members(&self) -> io::Result<Entries<Member<Packed>>> {
+        Ok(Box::new(Walk::start(&self.input)?))
+    }
+
+    fn head(&mut self, member: &Packed) -> io::Result<Result<Vec<u8>, String>> {
+        self.first(member, HEAD_BYTES as u64).map(Ok)
+    }
+
+    fn content(&mut self, member: &Packed) -> io::Result<Result<Vec<u8>, Unreadable>> {
+        let fault = |message: String| Ok(Err(Unreadable::Member(message)));
+        if member.size > MAX_IMAGE_BYTES as u64 {
+            return fault(format!("is larger than {} MiB", MAX_IMAGE_BYTES >> 20));
+        }
+        let bytes = self.first(member, member.size)?;
+        if bytes.len() as u64 != member.size {
+            return fault("the archive ends in the middle of it".to_owned());
+        }
+        Ok(Ok(bytes))
+    }
+}
+
+impl Tar {
+    fn first(&mut self, member: &Packed, most: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.file.seek(SeekFrom::Start(member.start))?;
+        Read::by_ref(&mut self.file).take(member.size.min(most)).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
 }
 
 /// The members of an archive. A fault of the archive itself ends them.
@@ -96,7 +90,7 @@ struct Walk {
 }
 
 impl Iterator for Walk {
-    type Item = io::Result<Entry<Member>>;
+    type Item = io::Result<Entry<Member<Packed>>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         while !self.is_over {
@@ -117,7 +111,7 @@ impl Walk {
     }
 
     /// Reads the next header; None if it is not that of a member, or the last.
-    fn block(&mut self) -> io::Result<Option<Entry<Member>>> {
+    fn block(&mut self) -> io::Result<Option<Entry<Member<Packed>>>> {
         self.bounds.check()?;
         let mut block = [0; BLOCK];
         self.file.seek(SeekFrom::Start(self.at))?;
@@ -149,17 +143,20 @@ impl Walk {
         if kind.is_gnu_longlink() || kind.is_pax_global_extensions() {
             return Ok(None);
         }
+        if self.number == MAX_MEMBERS {
+            return Ok(Some(self.end(&format!("the archive has more than {MAX_MEMBERS} members"))));
+        }
         self.number += 1;
         let name = self.long_name.take().unwrap_or_else(|| header.path_bytes().into_owned());
         let place = Place { line: self.number, member: Some(shown(&name)) };
-        let is_folder = kind.is_dir() || (kind.is_file() && name.ends_with(b"/"));
-        let other = other_kind(kind);
-        let is_file = !is_folder && other.is_none();
-        Ok(Some(Entry::Good(Member { place, name, content, size, is_file, is_folder, other })))
+        let kind = if kind.is_file() && name.ends_with(b"/") { MemberKind::Folder } else { member_kind(kind) };
+        let text = String::from_utf8(name).map_err(|_| "its name is not valid UTF-8".to_owned());
+        let name = Name { text, is_dos_text: false, is_dos_path: false };
+        Ok(Some(Entry::Good(Member { place, name, kind, packed: Packed { start: content, size } })))
     }
 
     /// Takes in the name of the next member.
-    fn extended(&mut self, kind: EntryType, size: u64) -> io::Result<Option<Entry<Member>>> {
+    fn extended(&mut self, kind: EntryType, size: u64) -> io::Result<Option<Entry<Member<Packed>>>> {
         let Some(bytes) = extension(&mut self.file, size)? else {
             return Ok(Some(self.end("has a header extension that is too long or cut short")));
         };
@@ -172,21 +169,22 @@ impl Walk {
     }
 
     /// What is wrong with the archive where its next member would be.
-    fn end(&mut self, message: &str) -> Entry<Member> {
+    fn end(&mut self, message: &str) -> Entry<Member<Packed>> {
         self.is_over = true;
-        Entry::fault(self.number + 1, message)
+        Entry::Broken(Fault::new(self.number + 1, None, message))
     }
 }
 
-fn other_kind(kind: EntryType) -> Option<&'static str> {
+fn member_kind(kind: EntryType) -> MemberKind {
     match kind {
-        EntryType::Regular | EntryType::Continuous | EntryType::Directory => None,
-        EntryType::Symlink => Some("a symbolic link"),
-        EntryType::Link => Some("a hard link"),
-        EntryType::Char | EntryType::Block => Some("a device"),
-        EntryType::Fifo => Some("a named pipe"),
-        EntryType::GNUSparse => Some("a sparse file"),
-        _ => Some("of an unknown type"),
+        EntryType::Regular | EntryType::Continuous => MemberKind::File,
+        EntryType::Directory => MemberKind::Folder,
+        EntryType::Symlink => MemberKind::Other("a symbolic link"),
+        EntryType::Link => MemberKind::Other("a hard link"),
+        EntryType::Char | EntryType::Block => MemberKind::Other("a device"),
+        EntryType::Fifo => MemberKind::Other("a named pipe"),
+        EntryType::GNUSparse => MemberKind::Other("a sparse file"),
+        _ => MemberKind::Other("of an unknown type"),
     }
 }
 
@@ -198,10 +196,15 @@ fn is_intact(block: &[u8; BLOCK]) -> bool {
 }
 
 fn not_tar(block: &[u8; BLOCK], number: u64) -> String {
-    match (compression(block), number) {
-        (Some(name), 0) => format!("the archive is compressed with {name}; upload it as a plain tar, or as a zip"),
-        (None, 0) => "the file is not a tar archive".to_owned(),
-        _ => "the tar archive is damaged: the header of a member is not intact".to_owned(),
+    match name_of(block) {
+        _ if number > 0 || has_magic(block) => {
+            "the tar archive is damaged: the header of a member is not intact".to_owned()
+        }
+        Some(name) if name.starts_with("compressed") => {
+            format!("the archive is {name}; upload it as a plain tar, or as a zip")
+        }
+        Some(name) => format!("the file is not a tar archive: it is {name}"),
+        None => "the file is not a tar archive".to_owned(),
     }
 }
 
