@@ -35,14 +35,12 @@ fn label_key(named: Option<&str>, rows: &[&Row]) -> Result<String, Fault> {
     let usual = if named.is_some() { &[][..] } else { &LABEL_COLUMNS[..] };
     let keys: Vec<&str> = named.into_iter().chain(usual.iter().copied()).collect();
     let most = keys.iter().map(|key| share(key)).max().filter(|&most| most > 0);
-    match keys.iter().find(|key| Some(share(key)) == most) {
-        Some(key) => Ok((*key).to_owned()),
-        None => {
-            let names = Names::of(rows);
-            let message = format!("there is no label column ({}); found {}", listed(&keys), listed(&names.listed()));
-            Err(Fault::new(names.line(), Some("label"), message))
-        }
+    if let Some(key) = keys.iter().find(|key| Some(share(key)) == most) {
+        return Ok((*key).to_owned());
     }
+    let names = Names::of(rows);
+    let message = format!("there is no label column ({}); found {}", listed(&keys), listed(&names.listed()));
+    Err(Fault::new(names.line(), Some("label"), message))
 }
 
 /// Whether rows with these fields can be images.
