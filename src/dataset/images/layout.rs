@@ -29,6 +29,9 @@ const SPLITS: [(&str, Split); 10] = [
     ("testing", Split::Test),
 ];
 
+/// How many folders a message names.
+const MOST_NAMED: usize = 5;
+
 fn split_of(folder: &str) -> Option<Split> {
     SPLITS.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(folder)).map(|(_, split)| split)
 }
@@ -157,20 +160,21 @@ fn no_classes<'a>(at: &'a Folder, mut path: Vec<&'a str>) -> String {
     format!("all images lie too deep, such as those in {path}/; expected class/image, or train/class/image")
 }
 
-/// What is said of the splits that are not read.
+/// What is said of the splits that are not read; of many the first few are named.
 fn not_read(at: &Folder, read: &str) -> Note {
-    let others: Vec<String> = at
-        .folders
-        .iter()
-        .filter(|(name, _)| *name != read)
-        .map(|(name, folder)| format!("{name}/, where {}", lie(folder.all_images())))
-        .collect();
+    let others = at.folders.iter().filter(|(name, _)| *name != read);
+    let mut named: Vec<String> =
+        others.map(|(name, folder)| format!("{name}/, where {}", lie(folder.all_images()))).collect();
+    if named.len() > MOST_NAMED {
+        named.truncate(MOST_NAMED);
+        named.push("…".to_owned());
+    }
     Note::warning(
         "splits_not_read",
         format!(
             "Only the images in {read}/ are read. Not read are {}. To use them, upload each of these folders as an archive of \
              its own, and name it in validation_file or test_file.",
-            others.join("; ")
+            named.join("; ")
         ),
     )
 }
@@ -219,10 +223,9 @@ fn lie(images: u64) -> String {
 
 /// Folders as a message names them; of many the first few.
 fn slashed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    const MOST: usize = 5;
     let mut names: Vec<String> = names.into_iter().map(|name| format!("{}/", shown(name.as_bytes()))).collect();
-    let more = names.len().saturating_sub(MOST);
-    names.truncate(MOST);
+    let more = names.len().saturating_sub(MOST_NAMED);
+    names.truncate(MOST_NAMED);
     match (names.pop(), more) {
         (Some(last), 0) if !names.is_empty() => format!("{} and {last}", names.join(", ")),
         (Some(last), more) if more > 0 => format!("{}, {last} and {more} more", names.join(", ")),
