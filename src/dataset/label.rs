@@ -56,7 +56,10 @@ pub(super) struct Spelling {
 pub(super) fn of_value(value: &Value, spelling: &Spelling) -> Result<Label, String> {
     let text = match value {
         Value::String(text) => match number(text.trim()) {
-            Some(number) if spelling.whole && number.fract() == 0.0 && number.abs() < EXACT => whole(number),
+            // Without a point it stands as it is: 007 may be a code.
+            Some(number) if spelling.whole && text.contains('.') && number.fract() == 0.0 && number.abs() < EXACT => {
+                whole(number)
+            }
             _ => text.clone(),
         },
         Value::Number(number) => number_label(number)?,

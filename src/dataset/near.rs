@@ -44,8 +44,9 @@ impl Sketches {
         }
     }
 
-    /// The texts of which `others` has one that is at least so similar, in percent, but not equal.
-    pub(super) fn near(&self, others: &Self, percent: u32) -> Sightings {
+    /// The texts of which `others` has one that is at least so similar, in percent; not those that `has_equal` knows by their
+    /// print.
+    pub(super) fn near(&self, others: &Self, percent: u32, has_equal: impl Fn(u64) -> bool) -> Sightings {
         let (mut found, mut seen) = (vec![false; self.all.len()], Sightings::default());
         let least = (percent as usize * MINIMA).div_ceil(100);
         for band in 0..MINIMA / BAND {
@@ -58,10 +59,8 @@ impl Sketches {
             }
             for (found, (_, print, sketch)) in found.iter_mut().zip(&self.all).filter(|(found, _)| !**found) {
                 let members = index.get(&key(sketch, band)).map_or(&[][..], Vec::as_slice);
-                *found = members.iter().any(|&member| {
-                    let (_, other_print, other) = &others.all[member as usize];
-                    other_print != print && similarity(sketch, other) >= least
-                });
+                let is_near = |&member: &u32| similarity(sketch, &others.all[member as usize].2) >= least;
+                *found = members.iter().any(is_near) && !has_equal(*print);
             }
         }
         for ((line, ..), _) in self.all.iter().zip(&found).filter(|(_, found)| **found) {
@@ -149,7 +148,7 @@ mod tests {
         add(&mut other, 2, &format!("{}!", text(6, 20).join(" ")));
         add(&mut other, 3, &text(999, 20).join(" "));
         add(&mut other, 4, "");
-        let found = other.near(&one, 80);
+        let found = other.near(&one, 80, |print| one.all.iter().any(|(_, other, _)| *other == print));
         assert_eq!((found.count, found.lines), (1, vec![2]));
     }
 }

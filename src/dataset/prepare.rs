@@ -137,8 +137,11 @@ struct Collected {
 impl Comparison {
     fn overlaps(&self, of: Part, collected: &Collected, near: u32) -> Vec<Overlap> {
         let others = self.files.iter().map(|(with, other)| {
-            let near = if near > 0 { collected.sketches.near(&other.sketches, near) } else { Sightings::default() };
-            Overlap { file: of, with: *with, equal: collected.prints.overlap(&other.prints.set()), near }
+            let near = match near {
+                0 => Sightings::default(),
+                near => collected.sketches.near(&other.sketches, near, |print| other.prints.has(print)),
+            };
+            Overlap { file: of, with: *with, equal: collected.prints.overlap(&other.prints), near }
         });
         others.collect()
     }
@@ -188,7 +191,8 @@ impl Reader<'_> {
         let stratified = self.kind.is_stratified();
         let mut collector = Collector { known, stratified, collects_texts, collected: Collected::default() };
         let mut report = self.kind.report(input, &mut collector)?;
-        let collected = collector.collected;
+        let mut collected = collector.collected;
+        collected.prints.sort();
         report.notes.extend(collected.prints.notes());
         let overlaps = found.overlaps(part, &collected, self.near);
         let groups = if part == Part::Training { collected.prints.groups() } else { Groups::default() };

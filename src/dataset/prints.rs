@@ -1,13 +1,13 @@
 //! What examples are known by: equal ones have one print, however they are written.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use image::RgbImage;
 use sha2::{Digest, Sha256};
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 use super::label::is_space;
-use crate::domain::report::{Note, Sightings};
+use crate::domain::report::{LISTED_LINES, Note, Sightings};
 use crate::domain::split::Groups;
 
 /// What stands between the texts of an example.
@@ -113,41 +113,43 @@ impl Prints {
         self.all.iter().map(|one| one.bits).collect()
     }
 
-    /// The groups of equal ones.
+    /// Equal ones next to each other, in the order of their lines. Whatever is asked of them needs no more memory then.
+    pub(super) fn sort(&mut self) {
+        self.all.sort_unstable_by_key(|one| (one.bits, one.line));
+    }
+
+    /// Those of each group of equal ones, once they are sorted.
+    fn equal(&self) -> impl Iterator<Item = &[Print]> {
+        self.all.chunk_by(|one, other| one.bits == other.bits)
+    }
+
+    /// The groups of equal ones, once they are sorted.
     pub(super) fn groups(&self) -> Groups {
-        let classes: Vec<usize> = self.all.iter().map(|one| one.stratum as usize).collect();
-        let prints: Vec<u64> = self.all.iter().map(|one| one.bits).collect();
-        Groups::of(&classes, &prints)
+        Groups::of_firsts(self.equal().filter_map(|group| {
+            let first = group.first()?;
+            Some((first.line, first.stratum as usize, group.len() as u64))
+        }))
     }
 
-    /// Those that are also in `others`.
-    pub(super) fn overlap(&self, others: &HashSet<u64>) -> Sightings {
-        let mut seen = Sightings::default();
-        for one in self.all.iter().filter(|one| others.contains(&one.bits)) {
-            seen.add(one.line);
-        }
-        seen
+    /// Whether there is one with this print, once they are sorted.
+    pub(super) fn has(&self, print: u64) -> bool {
+        self.all.binary_search_by_key(&print, |one| one.bits).is_ok()
     }
 
-    /// What there is to say of examples that equal others of the same file.
+    /// Those that are also in `others`, once these are sorted.
+    pub(super) fn overlap(&self, others: &Self) -> Sightings {
+        seen(self.all.iter().filter(|one| others.has(one.bits)).map(|one| one.line))
+    }
+
+    /// What there is to say of examples that equal others of the same file, once they are sorted.
     pub(super) fn notes(&self) -> Vec<Note> {
-        let mut first: HashMap<u64, (u32, u64)> = HashMap::with_capacity(self.all.len());
-        let (mut copies, mut conflicts) = (Sightings::default(), Sightings::default());
-        for one in &self.all {
-            match first.get(&one.bits) {
-                None => drop(first.insert(one.bits, (one.target, one.line))),
-                Some(&(target, line)) => {
-                    copies.add(one.line);
-                    if target != one.target {
-                        if conflicts.lines.last() != Some(&line) && !conflicts.lines.contains(&line) {
-                            conflicts.add(line);
-                            conflicts.count -= 1;
-                        }
-                        conflicts.add(one.line);
-                    }
-                }
-            }
-        }
+        let copies = seen(self.equal().flat_map(|group| group.iter().skip(1)).map(|one| one.line));
+        let differs = |group: &&[Print]| group.iter().any(|one| one.target != group[0].target);
+        let conflicting = self.equal().filter(differs).flat_map(|group| {
+            group.iter().filter(|one| one.target != group[0].target).chain(group.first()).map(|one| one.line)
+        });
+        let mut conflicts = seen(conflicting);
+        conflicts.count -= self.equal().filter(differs).count() as u64;
         let mut notes = Vec::new();
         if copies.count > 0 {
             let message = format!(
@@ -166,6 +168,19 @@ impl Prints {
         }
         notes
     }
+}
+
+/// How many lines these are, and the first of them.
+fn seen(lines: impl Iterator<Item = u64>) -> Sightings {
+    let (mut count, mut first) = (0, BTreeSet::new());
+    for line in lines {
+        count += 1;
+        first.insert(line);
+        if first.len() > LISTED_LINES {
+            first.pop_last();
+        }
+    }
+    Sightings { count, lines: first.into_iter().collect() }
 }
 
 #[cfg(test)]
@@ -190,6 +205,7 @@ mod tests {
         {
             prints.add(print(text.as_bytes()), line as u64 + 2, &[label.to_owned()], None, Some(label));
         }
+        prints.sort();
         let notes = prints.notes();
         let told: Vec<(&str, &[u64])> = notes.iter().map(|note| (note.code.as_str(), &note.lines[..])).collect();
         assert_eq!(told, [("duplicates", &[4, 5][..]), ("conflicting_labels", &[3, 5])]);
@@ -197,8 +213,12 @@ mod tests {
         assert_eq!(prints.groups().duplicates(), 2);
         let mut others = prints.set();
         others.remove(&print(b"c"));
-        let overlap = prints.overlap(&others);
-        assert_eq!((overlap.count, overlap.lines), (4, vec![2, 3, 4, 5]));
+        let mut test = Prints::default();
+        for (line, text) in [(7, "b"), (8, "d"), (9, "c")] {
+            test.add(print(text.as_bytes()), line, &[], None, None);
+        }
+        let overlap = test.overlap(&prints);
+        assert_eq!((overlap.count, overlap.lines), (2, vec![7, 9]));
         assert_eq!((prints.drop_those_in(&others), prints.len()), (4, 1));
     }
 }

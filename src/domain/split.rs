@@ -61,6 +61,19 @@ impl Groups {
         Self::count(&gather(classes, prints).0)
     }
 
+    /// Those of groups of which each is known by the place of its first example, the class of that one, and its size.
+    pub fn of_firsts(groups: impl Iterator<Item = (u64, usize, u64)>) -> Self {
+        let mut strata: HashMap<usize, (u64, BTreeMap<u64, u64>)> = HashMap::new();
+        for (place, class, size) in groups {
+            let (first, sizes) = strata.entry(class).or_insert_with(|| (place, BTreeMap::new()));
+            *first = place.min(*first);
+            *sizes.entry(size).or_default() += 1;
+        }
+        let mut strata: Vec<(u64, BTreeMap<u64, u64>)> = strata.into_values().collect();
+        strata.sort_by_key(|(first, _)| *first);
+        Self(strata.into_iter().map(|(_, sizes)| sizes).collect())
+    }
+
     fn count(groups: &[Group]) -> Self {
         let mut strata = Vec::<BTreeMap<u64, u64>>::new();
         for group in groups {
@@ -253,6 +266,11 @@ mod tests {
             }
             let (groups, count) = (Groups::of(&classes, &prints), held.iter().filter(|held| **held).count() as u64);
             assert_eq!(groups.held_out(fraction), count);
+            let firsts = sides.keys().map(|&&print| {
+                let first = prints.iter().position(|&other| other == print).unwrap();
+                (first as u64, classes[first], prints.iter().filter(|&&other| other == print).count() as u64)
+            });
+            assert_eq!(Groups::of_firsts(firsts), groups);
             assert_eq!(groups.duplicates(), examples - sides.len() as u64);
             let share = |examples: u64| (examples as f64 * fraction).round() as u64;
             let of_classes = groups.0.iter().map(|sizes| share(sizes.iter().map(|(size, count)| size * count).sum()));

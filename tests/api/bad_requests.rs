@@ -578,7 +578,7 @@ async fn unreadable_files_are_marked_and_refused() {
             b"{\"text\": \"a\", \"label\": \"b\"}\n{\"text\": \"a\", \"la".to_vec(),
             "line 2: is not valid JSON",
         ),
-        ("a JSON list", "a.jsonl", b"[{\"text\": \"a\"}]\n".to_vec(), "line 1: expected a JSON object, found an array"),
+        ("a JSON list", "a.jsonl", b"[[\"text\", \"a\"]]\n".to_vec(), "line 1: expected a JSON object, found an array"),
         ("CSV called JSONL", "a.jsonl", data::csv(12).into_bytes(), "line 1: is not valid JSON"),
         (
             "invalid UTF-8 in JSON",

@@ -80,7 +80,10 @@ async fn a_job_trains_and_leaves_its_model_metrics_and_checkpoints() {
         let found = messages.iter().position(|message| *message == expected);
         assert!(found.is_some() && (at.is_none() || at == found), "{expected} in {messages:#?}");
     }
-    assert!(messages.iter().any(|m| m.starts_with("12 validation texts are also training texts")), "{messages:#?}");
+    assert!(
+        messages.iter().any(|m| m.starts_with("12 validation examples are also training examples")),
+        "{messages:#?}"
+    );
     events_are_pages(&service, &id, messages.len()).await;
 
     let rows = client.get(&format!("/v1/fine_tuning/jobs/{id}/metrics")).await.good();

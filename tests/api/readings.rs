@@ -74,11 +74,11 @@ async fn a_second_job_on_the_same_files_reads_none_and_finds_the_same() {
     assert_eq!(second["validation"], first["validation"]);
     let events = async |job: &Value| {
         let mut told = client.messages(job["id"].as_str().unwrap()).await;
-        told.retain(|message| message.contains("file has") || message.contains("are also training texts"));
+        told.retain(|message| message.contains("file has") || message.contains("are also training examples"));
         told
     };
     let told = events(&first).await;
-    assert_eq!((told.len(), &events(&second).await), (2, &told));
+    assert_eq!((told.len(), &events(&second).await), (3, &told));
     let labels = "select count(distinct prepared -> 'labels') from jobs";
     let labels: i64 = sqlx::query_scalar(labels).fetch_one(service.app.db.pool()).await.unwrap();
     assert_eq!(labels, 1);
@@ -134,16 +134,22 @@ async fn files_are_compared_whichever_of_them_are_known() {
             );
         }
     }
-    // A test file is known by the labels that may occur in it, whichever training file has them.
+    // A test file is compared with the texts of its training file, so it is known beside that one alone.
     let more = client.upload("more.csv", data::csv(60)).await;
     let known = files["test_file"].as_str().unwrap();
     spoil(&service, known);
-    let job = validated(&service, &json!({"training_file": more, "test_file": known}), &json!({})).await;
-    assert_eq!(job["status"], "failed", "the training file is not known, so its labels are not");
     let job = validated(&service, &json!({"training_file": more}), &json!({})).await;
     assert_eq!(job["status"], "queued", "{job:#}");
-    let job = validated(&service, &json!({"training_file": more, "test_file": known}), &json!({})).await;
+    is_damaged(
+        &validated(&service, &json!({"training_file": more, "test_file": known}), &json!({})).await,
+        "test_file",
+    );
+    let asked = json!({"training_file": files["training_file"], "test_file": known});
+    let job = validated(&service, &asked, &json!({})).await;
     assert_eq!((&job["status"], &job["validation"]["test"]["examples"]), (&json!("queued"), &json!(9)));
+    assert_eq!(job["validation"]["overlaps"][0]["equal"]["count"], 9);
+    // What is left out is found among the examples, which are not kept.
+    is_damaged(&validated(&service, &asked, &json!({"dataset": {"overlap": "drop"}})).await, "test_file");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,9 +162,12 @@ async fn a_file_is_known_by_its_bytes_until_the_last_with_them_is_deleted() {
     assert_eq!(job(&first).await["status"], "queued");
     spoil(&service, &second);
     assert_eq!(job(&second).await["status"], "queued", "of the same bytes it is known what they hold");
-    // The same bytes under another format are another file.
+    // What a file is says its content, not its name; read in another way it is another question.
     let text = client.upload("a.txt", data::csv(30)).await;
-    assert_eq!(job(&text).await["error"]["code"], "invalid_training_file");
+    assert_eq!(job(&text).await["status"], "queued");
+    let bars = json!({"dataset": {"delimiter": "|"}});
+    let other = validated(&service, &json!({"training_file": text}), &bars).await;
+    assert_eq!(other["error"]["code"], "invalid_training_file");
     // What is not there at all is told though it is known.
     std::fs::remove_file(object(&service, &second)).unwrap();
     is_damaged(&job(&second).await, "training_file");

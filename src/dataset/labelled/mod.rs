@@ -411,6 +411,7 @@ mod tests {
     fn whole_numbers_are_one_label_however_they_are_written() {
         let usual = ReadOptions::default();
         assert_eq!(csv(&["1.0", "0.0", "1", "-0.0"], &usual).0, ["1", "0", "1", "0"]);
+        assert_eq!(csv(&["007", "7", "7.0"], &usual).0, ["007", "7", "7"]);
         assert_eq!(jsonl(&["\"label\":1.0", "\"label\":1", "\"label\":true"], &usual).0, ["1", "1", "true"]);
         // Where they are not all whole, they may be versions.
         assert_eq!(csv(&["2.0", "beta", "gamma"], &usual).0, ["2.0", "beta", "gamma"]);
