@@ -20,10 +20,12 @@ use crate::fingerprint::Fingerprint;
 use crate::observer::Observer;
 use crate::optim::AdamW;
 use crate::params::{Export, ParamTable, copies};
+use crate::tasks::ExampleTable;
 use crate::training::{Checkpointer, RunProgress, State};
 use crate::weights::{self, Tensors, Weights};
 use finetuned::disk::Reserve;
 use finetuned::domain::checkpoint::Metrics;
+use finetuned::domain::example::columns::CHECKPOINT_FILE;
 use finetuned::domain::model::TRAINING_STATE_FOLDER;
 use finetuned::domain::run::TrainerMessage;
 
@@ -74,6 +76,7 @@ struct Snapshot {
     /// The trained values of the best evaluation, where the run keeps them.
     best: Option<BTreeMap<String, Tensor>>,
     moments: BTreeMap<String, Tensor>,
+    examples: Option<ExampleTable>,
     progress: RunProgress,
 }
 
@@ -93,7 +96,8 @@ impl Snapshot {
         };
         let trained = Some(&self.trained).filter(|_| self.keeps_trained());
         let maps = [trained, self.best.as_ref(), Some(&self.moments)];
-        model + maps.into_iter().flatten().map(Tensors::bytes).sum::<u64>()
+        let examples = self.examples.as_ref().map_or(0, ExampleTable::bytes);
+        model + maps.into_iter().flatten().map(Tensors::bytes).sum::<u64>() + examples
     }
 
     /// Whether the model's own files do not hold what is trained as it is.
@@ -118,7 +122,7 @@ impl<'a> CheckpointWriter<'a> {
 impl Checkpointer for CheckpointWriter<'_> {
     fn save(&mut self, state: &State<'_>, progress: &RunProgress) -> Result<()> {
         self.settle(true);
-        let State { table, optimizer, best } = state;
+        let State { table, optimizer, best, examples } = state;
         let trained = table.trained()?;
         let snapshot = Snapshot {
             model: if table.has_adapters() {
@@ -130,6 +134,7 @@ impl Checkpointer for CheckpointWriter<'_> {
             // Never changed in place, so it needs no copy.
             best: best.map(|best| best.iter().map(|(name, value)| (name.clone(), value.shallow_clone())).collect()),
             moments: copies(optimizer.named_state(table)?)?,
+            examples: examples.cloned(),
             progress: progress.clone(),
         };
         let target = Arc::clone(&self.target);
@@ -189,7 +194,7 @@ impl Target {
         let training = scratch.join(TRAINING_STATE_FOLDER);
         fs::create_dir_all(&training).map_err(EngineError::io(&training))?;
         let keeps_trained = snapshot.keeps_trained();
-        let Snapshot { model, trained, best, moments, progress } = snapshot;
+        let Snapshot { model, trained, best, moments, examples, progress } = snapshot;
         match model {
             Saved::Whole(model) => self.files.write(scratch, model, None)?,
             Saved::Adapters(kind) => self.files.write_adapter(scratch, kind, &trained)?,
@@ -200,6 +205,9 @@ impl Target {
             }
         }
         weights::write(&training.join("optimizer.safetensors"), &moments)?;
+        if let Some(examples) = examples {
+            examples.write(&scratch.join(CHECKPOINT_FILE))?;
+        }
         let state = SavedState { version: VERSION, fingerprint: self.fingerprint.as_str().to_owned(), progress };
         export::write_json(&training.join("state.json"), &state)?;
         let manifest = export::hashes_below(scratch)?;
@@ -227,9 +235,12 @@ pub struct Resumed {
     pub progress: RunProgress,
     /// The trained values of the best evaluation, where the run keeps them.
     pub best: Option<BTreeMap<String, Tensor>>,
+    /// Whether it has statistics of the examples; checkpoints of older versions have none.
+    pub has_examples: bool,
 }
 
-/// Puts a run back to where the checkpoint in `directory` left it; `prefix` is what the model's backbone is called.
+/// Puts a run back to where the checkpoint in `directory` left it, with what it keeps of its `examples`; `prefix` is what
+/// the model's backbone is called.
 ///
 /// # Errors
 /// The checkpoint is incomplete, damaged, or belongs to another run.
@@ -239,6 +250,7 @@ pub fn resume(
     fingerprint: &Fingerprint,
     table: &mut ParamTable,
     optimizer: &mut AdamW,
+    examples: Option<&mut ExampleTable>,
 ) -> Result<Resumed> {
     verify(directory)?;
     let training = directory.join(TRAINING_STATE_FOLDER);
@@ -259,5 +271,10 @@ pub fn resume(
     optimizer.restore(table, &moments, state.progress.step)?;
     let best = training.join(BEST);
     let best = if best.exists() { Some(table.read(&Weights::open_file(&best)?)?) } else { None };
-    Ok(Resumed { progress: state.progress, best })
+    let kept = directory.join(CHECKPOINT_FILE);
+    let has_examples = kept.exists();
+    if let Some(examples) = examples.filter(|_| has_examples) {
+        examples.restore(&kept)?;
+    }
+    Ok(Resumed { progress: state.progress, best, has_examples })
 }

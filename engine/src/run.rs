@@ -13,10 +13,11 @@ use crate::export;
 use crate::fingerprint::Fingerprint;
 use crate::observer::Observer;
 use crate::optim::{AdamW, AdamWConfig};
-use crate::tasks::{self, Loaded};
+use crate::tasks::{self, ExampleTable, Loaded};
 use crate::training::{End, Plan, RunProgress, Training};
 use crate::weights::Tensors;
 use finetuned::disk::Reserve;
+use finetuned::domain::example::columns::MODEL_FILE;
 use finetuned::domain::hyperparameters::Precision;
 use finetuned::domain::job::Phase;
 use finetuned::domain::metric::LOSS;
@@ -42,12 +43,20 @@ pub fn run(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Re
     let mut optimizer =
         AdamW::new(&loaded.table, AdamWConfig::new(h.optimizer.weight_decay, h.optimizer.max_grad_norm))?;
     let (mut progress, mut best) = (RunProgress::default(), None);
+    let keeps_examples = (spec.method.card().without_examples)(&h.own).is_none();
+    let mut examples = loaded.task.examples().filter(|_| keeps_examples);
+    let mut has_examples = true;
     if let Some(directory) = &spec.resume {
-        let prefix = loaded.policy.backbone();
-        let resumed = checkpoint::resume(directory, prefix, &fingerprint, &mut loaded.table, &mut optimizer)?;
-        (progress, best) = (resumed.progress, resumed.best);
+        let (prefix, table) = (loaded.policy.backbone(), &mut loaded.table);
+        let resumed = checkpoint::resume(directory, prefix, &fingerprint, table, &mut optimizer, examples.as_mut())?;
+        (progress, best, has_examples) = (resumed.progress, resumed.best, resumed.has_examples);
     }
     report_start(spec, device, precision, &loaded, plan.total_steps(), &progress, observer);
+    if examples.is_some() && !has_examples {
+        let message =
+            format!("The checkpoint has no statistics of examples: they count from step {}", progress.step + 1);
+        observer.report(TrainerMessage::Notice { warning: false, message });
+    }
 
     fs::create_dir_all(&spec.checkpoints).map_err(EngineError::io(&spec.checkpoints))?;
     let (checkpoints, reserve) = (spec.checkpoints.clone(), Reserve(spec.min_free_bytes));
@@ -59,6 +68,7 @@ pub fn run(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Re
         table: &mut loaded.table,
         optimizer: &mut optimizer,
         best: best.take(),
+        examples: examples.as_mut(),
         checkpointer: &mut checkpointer,
         observer,
         device,
@@ -70,7 +80,7 @@ pub fn run(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Re
         observer.report(TrainerMessage::Notice { warning: false, message });
     }
     let finished = match end {
-        End::Complete | End::Early => finish(spec, &loaded, &progress, observer)?,
+        End::Complete | End::Early => finish(spec, &loaded, examples.as_ref(), &progress, observer)?,
         End::Stopped => None,
     };
     observer.report(finished.map_or(TrainerMessage::Stopped { step: progress.step }, TrainerMessage::Finished));
@@ -158,6 +168,7 @@ fn report_start(
 fn finish(
     spec: &RunSpec,
     loaded: &Loaded,
+    examples: Option<&ExampleTable>,
     progress: &RunProgress,
     observer: &dyn Observer,
 ) -> Result<Option<Finished>> {
@@ -182,7 +193,11 @@ fn finish(
     let evaluation = Value::Object(evaluation);
     let trained = loaded.table.state()?;
     let model = loaded.table.export(&trained)?;
-    Reserve(spec.min_free_bytes).check(output, model.bytes()).map_err(EngineError::io(output))?;
+    let bytes = model.bytes() + examples.map_or(0, ExampleTable::bytes);
+    Reserve(spec.min_free_bytes).check(output, bytes).map_err(EngineError::io(output))?;
+    if let Some(examples) = examples {
+        examples.write(&output.join(MODEL_FILE))?;
+    }
     loaded.files.write(output, model, Some(&trained).filter(|_| loaded.table.has_adapters()))?;
     export::write_card_and_manifest(output, spec, &evaluation)?;
     Ok(Some(Finished { step: progress.step, trained_tokens: progress.trained_tokens, evaluation }))

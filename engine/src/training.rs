@@ -18,7 +18,7 @@ use crate::nn::Mode;
 use crate::observer::Observer;
 use crate::optim::{AdamW, Schedule};
 use crate::params::ParamTable;
-use crate::tasks::AnyTask;
+use crate::tasks::{AnyTask, ExampleTable};
 use finetuned::domain::checkpoint::Metrics;
 use finetuned::domain::hyperparameters::{Hyperparameters, Interval, Patience};
 use finetuned::domain::job::Phase;
@@ -105,6 +105,8 @@ pub struct State<'a> {
     pub optimizer: &'a AdamW,
     /// The trained values of the best evaluation, where the run may stop early.
     pub best: Option<&'a BTreeMap<String, Tensor>>,
+    /// What the run keeps of its examples.
+    pub examples: Option<&'a ExampleTable>,
 }
 
 /// Saves checkpoints beside the training.
@@ -137,6 +139,8 @@ pub struct Training<'a> {
     pub optimizer: &'a mut AdamW,
     /// The trained values of the best evaluation so far.
     pub best: Option<BTreeMap<String, Tensor>>,
+    /// What it keeps of its examples.
+    pub examples: Option<&'a mut ExampleTable>,
     pub checkpointer: &'a mut dyn Checkpointer,
     pub observer: &'a dyn Observer,
     pub device: ComputeDevice,
@@ -223,7 +227,8 @@ impl Training<'_> {
     }
 
     fn save(&mut self, progress: &RunProgress) -> Result<()> {
-        let state = State { table: self.table, optimizer: self.optimizer, best: self.best.as_ref() };
+        let (best, examples) = (self.best.as_ref(), self.examples.as_deref());
+        let state = State { table: self.table, optimizer: self.optimizer, best, examples };
         self.checkpointer.save(&state, progress)
     }
 
@@ -260,7 +265,7 @@ impl Training<'_> {
             self.observer.alive();
         }
         let norm = self.optimizer.grad_norm(self.table)?;
-        let Read { loss, norm: norm_value, ratios } = sums.read(&norm)?;
+        let Read { loss, norm: norm_value, ratios, seen } = sums.read(&norm)?;
         for (what, value) in [(LOSS.name(), loss), ("gradient norm", norm_value)] {
             if !value.is_finite() {
                 return Err(EngineError::NonFinite { what, value, step: progress.step + 1 });
@@ -268,6 +273,12 @@ impl Training<'_> {
         }
         let learning_rate = self.plan.schedule.learning_rate(progress.step);
         self.optimizer.step(self.table, learning_rate, &norm)?;
+        if let Some(table) = &mut self.examples {
+            let batches = examples.chunks(self.plan.batch_size).zip(&seen);
+            for (batch, seen) in batches.filter_map(|(batch, seen)| Some((batch, seen.as_deref()?))) {
+                table.add(batch, seen);
+            }
+        }
         progress.step += 1;
         progress.evaluated = false;
         progress.metrics = Metrics::from([

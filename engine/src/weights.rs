@@ -15,7 +15,7 @@ use safetensors::tensor::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
 
 pub use adapted::{ADAPTED_PREFIX, ADAPTER_WEIGHTS};
-pub use write::{Described, Tensors, write, write_listed};
+pub use write::{Described, Tensors, write, write_listed, write_views};
 
 use self::adapted::Delta;
 use crate::error::{EngineError, Result};

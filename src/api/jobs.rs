@@ -9,14 +9,15 @@ use sha2::{Digest, Sha256};
 use super::ApiState;
 use super::context::Made;
 use super::dry_run;
+use super::example_view::ExampleView;
 use super::extract::{Caller, JsonBody, Path};
 use super::job_body::CreateJobBody;
 use super::job_view::{CheckpointView, EvaluationsView, EventView, JobView, MetricsView};
-use super::list::{Limit, List, page};
+use super::list::{Limit, List, page, window};
 use super::problem::Answer;
 use super::query::{self, Query};
 use super::route::{Route, get, post};
-use crate::app::jobs::RequestIdentity;
+use crate::app::jobs::{ExamplesRequest, RequestIdentity};
 use crate::app::{checkpoints, jobs};
 use crate::domain::error::{Error, Result};
 use crate::domain::job::JobKind;
@@ -34,6 +35,7 @@ pub(super) fn routes() -> Vec<Route> {
         get("/v1/fine_tuning/jobs/{job_id}/checkpoints", "list_job_checkpoints", list_job_checkpoints)
             .with_query(query::PAGE),
         get("/v1/fine_tuning/jobs/{job_id}/metrics", "list_job_metrics", list_job_metrics).with_query(query::PAGE),
+        get("/v1/fine_tuning/jobs/{job_id}/examples", "list_job_examples", list_job_examples).with_query(query::PAGE),
         get("/v1/fine_tuning/jobs/{job_id}/evaluation", "retrieve_job_evaluation", retrieve_job_evaluation),
     ]
 }
@@ -123,6 +125,18 @@ async fn list_job_metrics(
     let page = page(&query, &Limit { default: 1000, max: 10_000 }, Order::Ascending)?;
     let found = jobs::list_metrics(&state.app, caller.0.id, &id, page).await?;
     Ok(Json(found.map(MetricsView::from).into()))
+}
+
+async fn list_job_examples(
+    caller: Caller,
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    query: Query,
+) -> Answer<Json<List<ExampleView>>> {
+    let (after, limit) = window(&query, &Limit { default: 20, max: 1000 })?;
+    let request = ExamplesRequest { after, limit, order: query.example_order()? };
+    let found = jobs::examples(&state.app, caller.0.id, &id, request).await?;
+    Ok(Json(found.map(ExampleView::from).into()))
 }
 
 async fn retrieve_job_evaluation(

@@ -15,11 +15,11 @@ pub(super) struct Limit {
     pub(super) max: u32,
 }
 
-/// Reads `after`, `limit` and `order`.
+/// Reads `after` and `limit`.
 ///
 /// # Errors
 /// One of them is malformed; the error names it.
-pub(super) fn page<After: FromStr>(query: &Query, limit: &Limit, order: Order) -> Result<PageRequest<After>> {
+pub(super) fn window<After: FromStr>(query: &Query, limit: &Limit) -> Result<(Option<After>, u32)> {
     let after = match query.value("after") {
         None => None,
         Some(text) => {
@@ -42,6 +42,15 @@ pub(super) fn page<After: FromStr>(query: &Query, limit: &Limit, order: Order) -
             )
         })?,
     };
+    Ok((after, limit))
+}
+
+/// Reads `after`, `limit` and `order`.
+///
+/// # Errors
+/// One of them is malformed; the error names it.
+pub(super) fn page<After: FromStr>(query: &Query, limit: &Limit, order: Order) -> Result<PageRequest<After>> {
+    let (after, limit) = window(query, limit)?;
     let order = match query.value("order") {
         None => order,
         Some("asc") => Order::Ascending,

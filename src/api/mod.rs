@@ -9,6 +9,7 @@ mod dataset_body;
 mod dry_run;
 mod evaluation_view;
 mod evaluations;
+mod example_view;
 mod extract;
 mod fields;
 mod files;

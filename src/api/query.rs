@@ -13,6 +13,7 @@ use super::problem::Problem;
 use crate::db::jobs::{Filter, MetadataFilter};
 use crate::domain::clip::clipped;
 use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::example::ExampleOrder;
 use crate::domain::job::JobStatus;
 
 /// Parameters of every list that has pages, and those of lists of jobs. `metadata` stands for `metadata[KEY]`, too.
@@ -79,6 +80,18 @@ impl Query {
     /// The value of `name`, if it is given and not empty.
     pub(super) fn value(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// What a list of training examples begins with; None where it is not said.
+    ///
+    /// # Errors
+    /// The value is not allowed.
+    pub(super) fn example_order(&self) -> Result<Option<ExampleOrder>> {
+        let Some(word) = self.value("order") else { return Ok(None) };
+        ExampleOrder::ALL.into_iter().find(|order| order.as_str() == word).map(Some).ok_or_else(|| {
+            let (shown, allowed) = (clipped(word), ExampleOrder::ALL.map(ExampleOrder::as_str).join(", "));
+            Error::invalid("order", format!("Invalid value for 'order': '{shown}'. Allowed: {allowed}."))
+        })
     }
 
     /// Which jobs a list is to show.

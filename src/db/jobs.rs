@@ -293,6 +293,23 @@ pub async fn exists(db: impl PgExecutor<'_>, project: ProjectId, kind: JobKind, 
     Ok(row.is_some())
 }
 
+/// The names of those labels of a job, by number.
+pub async fn label_names(db: impl PgExecutor<'_>, id: JobId, numbers: &[u32]) -> Result<BTreeMap<u32, String>> {
+    let numbers: Vec<i64> = numbers.iter().map(|&number| number.into()).collect();
+    let rows = sqlx::query!(
+        r#"
+        select l.place - 1 as "number!", l.name as "name!"
+        from jobs j, jsonb_array_elements_text(j.prepared -> 'labels') with ordinality as l (name, place)
+        where j.id = $1 and l.place - 1 = any($2)
+        "#,
+        id.0,
+        &numbers
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (unsigned(row.number) as u32, row.name)).collect())
+}
+
 /// What the log and the metrics tell of a job.
 pub struct Summary {
     /// The name of its project.

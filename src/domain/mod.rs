@@ -7,6 +7,7 @@ pub mod clip;
 pub mod error;
 pub mod estimate;
 pub mod event;
+pub mod example;
 pub mod file;
 pub mod head;
 pub mod hex;

@@ -1,5 +1,5 @@
-//! A training that was interrupted gives the same bits as one that was not: the model and every metric, wherever it
-//! was interrupted and in whatever way.
+//! A training that was interrupted gives the same bits as one that was not: the model, every metric and what is known of
+//! each example, wherever it was interrupted and in whatever way.
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -15,11 +15,12 @@ const STEPS: u64 = 30;
 /// Services side by side; each waits most of the time.
 const LANES: usize = 6;
 
-/// What must not depend on interruptions: the hash of the weights, and of all metrics.
+/// What must not depend on interruptions: the hash of the weights, of all metrics, and of the statistics of all examples.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Bits {
     model: String,
     metrics: String,
+    examples: String,
 }
 
 /// A service whose worker starts with these failpoints when it is told to.
@@ -58,8 +59,11 @@ async fn bits(service: &Service, id: &str) -> (Bits, Value) {
     assert_eq!(weights.status, 200);
     let rows = client.get(&format!("/v1/fine_tuning/jobs/{id}/metrics?limit=1000")).await.good()["data"].clone();
     assert_eq!(rows.as_array().unwrap().len() as u64, STEPS, "every step once");
+    let examples = client.get(&format!("/v1/fine_tuning/jobs/{id}/examples?limit=1000")).await.good()["data"].clone();
+    assert_eq!(examples.as_array().unwrap().iter().filter(|example| example["epochs"] == 3).count(), 80);
     let hash = |bytes: &[u8]| hex(&Sha256::digest(bytes));
-    (Bits { model: hash(&weights.bytes), metrics: hash(rows.to_string().as_bytes()) }, job)
+    let (metrics, examples) = (hash(rows.to_string().as_bytes()), hash(examples.to_string().as_bytes()));
+    (Bits { model: hash(&weights.bytes), metrics, examples }, job)
 }
 
 /// What an uninterrupted job makes.

@@ -22,6 +22,7 @@ mod damage;
 mod embedded;
 mod evaluations;
 mod exact_resume;
+mod examples;
 mod fleet;
 mod isolation;
 mod machines;

@@ -353,11 +353,13 @@ async fn a_run_killed_on_the_way_ends_with_the_same_bits_whatever_it_trains() {
             assert_eq!(job["attempts"].as_array().unwrap().len(), if failpoints.is_empty() { 1 } else { 3 }, "{job}");
             let weights = Sha256::digest(model_file(&client, &job, "model.safetensors").await);
             let rows = client.get(&format!("/v1/fine_tuning/jobs/{id}/metrics?limit=1000")).await.good();
-            made.push((weights, rows["data"].to_string()));
+            let examples = client.get(&format!("/v1/fine_tuning/jobs/{id}/examples?order=loss&limit=1000")).await;
+            made.push((weights, rows["data"].to_string(), examples.json()["data"].to_string()));
             service.stop_worker().await;
         }
         assert_eq!(made[0].1, made[1].1, "{model} {h}");
         assert!(made[0].0 == made[1].0, "{model} {h}: other weights");
+        assert!(made[0].2 == made[1].2, "{model} {h}: other statistics of examples");
     }
 }
 

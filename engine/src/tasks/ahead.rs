@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::examples::ExampleTable;
 use super::task::{Batch, Forward, Task};
 use crate::data::loader::BatchLoader;
 use crate::data::source::{BatchSource, Pick, Subset, View};
@@ -30,6 +31,9 @@ pub trait AnyTask {
     /// # Errors
     /// An example cannot be read any more, or libtorch fails.
     fn forward(&mut self, mode: &Mode) -> Result<Forward>;
+
+    /// Statistics of the training examples; see [`Task::examples`].
+    fn examples(&self) -> Option<ExampleTable>;
 
     /// The time spent waiting for training batches so far.
     fn waited(&self) -> Duration;
@@ -79,6 +83,10 @@ impl<T: Task> AnyTask for Ahead<T> {
         let batch = self.training.next();
         let batch = batch.ok_or_else(|| EngineError::native("a batch was wanted that was not announced"))?;
         self.task.forward(&batch?, mode)
+    }
+
+    fn examples(&self) -> Option<ExampleTable> {
+        self.task.examples()
     }
 
     fn waited(&self) -> Duration {

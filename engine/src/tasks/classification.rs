@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
 use super::ahead::each;
 use super::classifying;
+use super::examples::{ExampleTable, observed};
 use super::loss::Loss;
 use super::outputs::{Outputs, most_rows};
 use super::task::{Batch, Forward, Ratio, Task};
@@ -20,6 +20,7 @@ use crate::observer::Observer;
 use crate::score::Evaluation;
 use crate::vision::mix::Mix;
 use finetuned::domain::metric::ACCURACY;
+use finetuned::domain::report::Place;
 
 /// Labelled inputs of one kind, in host memory.
 pub(super) trait Inputs: Send + Sync + 'static {
@@ -43,8 +44,8 @@ pub(super) trait Inputs: Send + Sync + 'static {
     /// An example cannot be read any more.
     fn pack(&self, examples: &[usize], epoch: Option<u64>) -> Result<Self::Packed>;
 
-    /// Where an example stands: its line, or the name of its file in an archive.
-    fn place(&self, example: usize) -> (&'static str, Value);
+    /// Where an example stands in its file.
+    fn place(&self, example: usize) -> Place;
 
     /// Threads that packing keeps busy.
     fn threads() -> usize {
@@ -226,14 +227,22 @@ impl<I: Inputs, M: FeatureClassifier<I::Packed>> Task for ClassificationTask<I, 
             Targets::Sets(_) | Targets::Values(_) => Vec::new(),
         };
         let mut loss_sum = self.loss.sum(&logits, &targets)?;
-        if let Some(mix) = batch.inputs.as_ref().and_then(I::mix) {
+        let mix = batch.inputs.as_ref().and_then(I::mix);
+        // What is said of a mixed image is said of two.
+        let seen = if mix.is_none() { Some(observed(&self.loss, &logits, &targets)?) } else { None };
+        if let Some(mix) = mix {
             // Cross-entropy is linear in its target, so mixed targets are mixed losses.
             let partners: Vec<usize> =
                 (0..examples.len()).map(|index| examples[Mix::partner(index, examples.len())]).collect();
             let other = self.loss.sum(&logits, &self.targets(Subset::Training, &partners)?)?;
             loss_sum = loss_sum.f_mul_scalar(mix.lambda())?.f_add(&other.f_mul_scalar(1.0 - mix.lambda())?)?;
         }
-        Ok(Forward { loss_sum, ratios, tokens: training.tokens(examples) })
+        Ok(Forward { loss_sum, ratios, tokens: training.tokens(examples), seen })
+    }
+
+    fn examples(&self) -> Option<ExampleTable> {
+        let training = &self.source.splits.training;
+        Some(ExampleTable::new((0..training.len()).map(|example| training.place(example)), training.targets()))
     }
 
     fn begin(&self, subset: Subset) -> Outputs<'_> {

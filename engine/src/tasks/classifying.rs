@@ -11,6 +11,7 @@ use finetuned::domain::metric::classes::{self, ClassCounts, ClassScore, confusio
 use finetuned::domain::metric::labels::{self, LabelCounts, LabelSets};
 use finetuned::domain::metric::regression::{self, RegressionScores};
 use finetuned::domain::metric::{LOSS, Metric, Score, scores};
+use finetuned::domain::report::Place;
 
 /// The most labels whose confusion matrix is reported whole; of more, only what is not 0 is.
 const MOST_MATRIX_LABELS: usize = 256;
@@ -18,8 +19,14 @@ const MOST_MATRIX_LABELS: usize = 256;
 /// The most entries of a larger matrix that a report has.
 const MOST_ENTRIES: usize = 50_000;
 
-/// Where an example stands: its line, or the name of its file in an archive.
-pub(super) type Places<'a> = Box<dyn Fn(usize) -> (&'static str, Value) + 'a>;
+/// Where an example stands in its file.
+pub(super) type Places<'a> = Box<dyn Fn(usize) -> Place + 'a>;
+
+/// The key and value of a line that say where its example stands: its line, or the name of its file in an archive.
+fn place_of(places: &Places<'_>, example: usize) -> (&'static str, Value) {
+    let Place { line, member } = places(example);
+    member.map_or(("line", json!(line)), |member| ("file", json!(member)))
+}
 
 /// Scores the outputs; with an `observer` that is told of progress, says how sure the main scores are. None if it wants the
 /// run to stop.
@@ -48,7 +55,7 @@ pub(super) fn evaluate<'a>(
                 truth.iter().copied().zip(predicted.iter().map(|&value| f64::from(value))).collect();
             let scores = scores_of_values(&pairs, intervals, &mut details)?;
             let lines = Lines::new(move |i| {
-                let ((what, place), (value, predicted)) = (places(i), pairs[i]);
+                let ((what, place), (value, predicted)) = (place_of(&places, i), pairs[i]);
                 json!({what: place, "value": value, "prediction": predicted, LOSS.name(): losses[i]})
             });
             (scores, lines)
@@ -145,7 +152,7 @@ impl<'a> Predicted<'a> {
 
     fn lines(self, losses: Vec<f32>, listed: Listed, places: Places<'a>) -> Lines<'a> {
         Lines::new(move |i| {
-            let ((what, place), (truth, predicted)) = (places(i), self.pair(i));
+            let ((what, place), (truth, predicted)) = (place_of(&places, i), self.pair(i));
             let mut line = json!({
                 what: place, "label": self.labels[truth], "prediction": self.labels[predicted],
                 "probability": self.probabilities[i], LOSS.name(): losses[i],
@@ -189,7 +196,7 @@ fn lines_of_sets<'a>(
             said = listed.likeliest(i).map(|(label, _)| label).take(LISTED_LOGITS).collect();
         }
         let names = |numbers: &[usize]| -> Vec<&String> { numbers.iter().map(|&label| &labels[label]).collect() };
-        let (what, place) = places(i);
+        let (what, place) = place_of(&places, i);
         let (own, said) = (names(&truth[i]), names(&said));
         let mut line = json!({what: place, "labels": own, "predictions": said, LOSS.name(): losses[i]});
         add_logits(&mut line, &listed, labels, i);
@@ -228,6 +235,7 @@ mod tests {
     use finetuned::domain::metric::regression::MSE;
     use finetuned::domain::metric::{ACCURACY, LOSS};
     use finetuned::domain::random::mix_all;
+    use finetuned::domain::report::Place;
     use finetuned::domain::run::{TrainerCommand, TrainerMessage};
 
     /// Hears nothing, and says to stop if it is told to.
@@ -239,6 +247,10 @@ mod tests {
         fn stop(&self) -> Option<TrainerCommand> {
             self.0
         }
+    }
+
+    fn line(example: usize) -> Place {
+        Place { line: example as u64 + 1, member: None }
     }
 
     fn names(count: usize) -> Vec<String> {
@@ -257,7 +269,7 @@ mod tests {
     }
 
     fn scored<'a>(labels: &'a [String], targets: &'a Targets, logits: &[Vec<f32>]) -> Evaluation<'a> {
-        evaluate(outputs(labels, targets, logits), Box::new(|i| ("line", json!(i + 1))), Some(&Quiet(None))).unwrap()
+        evaluate(outputs(labels, targets, logits), Box::new(line), Some(&Quiet(None))).unwrap()
     }
 
     #[test]
@@ -282,7 +294,7 @@ mod tests {
         let stopping = Quiet(Some(TrainerCommand::Stop { checkpoint: false }));
         let targets = Targets::Classes(vec![0, 2]);
         let told = outputs(&labels, &targets, &[vec![0.0; 3], vec![0.0; 3]]);
-        assert!(evaluate(told, Box::new(|i| ("line", json!(i))), Some(&stopping)).is_none());
+        assert!(evaluate(told, Box::new(line), Some(&stopping)).is_none());
     }
 
     #[test]
@@ -365,7 +377,7 @@ mod tests {
             let indices: Vec<usize> = (start..start + 20).collect();
             outputs.add(&indices, &batch, &batch.mean_dim(1, false, Kind::Float)).unwrap();
         }
-        let found = evaluate(outputs, Box::new(|i| ("line", json!(i))), Some(&Quiet(None))).unwrap();
+        let found = evaluate(outputs, Box::new(line), Some(&Quiet(None))).unwrap();
         assert_eq!(found.report()["classes"].as_object().unwrap().len(), 10_000);
         let folder = tempfile::tempdir().unwrap();
         found.write(folder.path(), "").unwrap();

@@ -203,7 +203,7 @@ impl Task for EmbeddingTask {
         let right = tch::no_grad(|| similarities.f_argmax(1, false)?.f_eq_tensor(&own)?.f_sum(Kind::Int64))?;
         let ratio = Ratio { metric: ACCURACY, part: right, whole: batch.tuples.len() as f64 };
         let loss_sum = ranking_loss(&similarities, &own, Reduction::Sum)?;
-        Ok(Forward { loss_sum, ratios: vec![ratio], tokens: batch.whole })
+        Ok(Forward { loss_sum, ratios: vec![ratio], tokens: batch.whole, seen: None })
     }
 
     fn begin(&self, subset: Subset) -> Vec<(f32, f32, bool)> {

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 use super::ahead::Ahead;
@@ -28,6 +27,7 @@ use finetuned::domain::estimate::{EVALUATION_IMAGES, OTHER_PIXELS, TRAINING_PIXE
 use finetuned::domain::hyperparameters::Augmentation;
 use finetuned::domain::method::image_classification::Settings;
 use finetuned::domain::random::mix_all;
+use finetuned::domain::report::Place;
 use finetuned::domain::run::{DataFile, RunSpec};
 use finetuned::domain::split::Splitting;
 
@@ -204,11 +204,8 @@ impl Inputs for Pictures {
         Ok(Pixels { values: rows.concat(), size, mix })
     }
 
-    fn place(&self, example: usize) -> (&'static str, Value) {
-        match self.images.place(example) {
-            place if place.member.is_some() => ("file", json!(place.member)),
-            place => ("line", json!(place.line)),
-        }
+    fn place(&self, example: usize) -> Place {
+        self.images.place(example).clone()
     }
 
     /// Decoding takes long: as many as leave half the cores to the training.

@@ -216,7 +216,7 @@ impl Task for MaskedLmTask {
         let right = tch::no_grad(|| logits.f_argmax(1, false)?.f_eq_tensor(&answers)?.f_sum(Kind::Int64))?;
         let loss_sum = logits.f_cross_entropy_loss(&answers, None::<Tensor>, Reduction::Sum, -100, 0.0)?;
         let ratio = Ratio { metric: ACCURACY, part: right, whole: puzzle.answers.len() as f64 };
-        Ok(Forward { loss_sum, ratios: vec![ratio], tokens: puzzle.tokens.tokens() })
+        Ok(Forward { loss_sum, ratios: vec![ratio], tokens: puzzle.tokens.tokens(), seen: None })
     }
 
     fn begin(&self, subset: Subset) -> Vec<(f64, i64, usize)> {

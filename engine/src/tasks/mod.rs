@@ -5,6 +5,7 @@ mod base;
 mod classification;
 mod classifying;
 mod embedding;
+mod examples;
 mod image_classification;
 mod loss;
 mod masked_lm;
@@ -15,6 +16,7 @@ mod task;
 mod text_classification;
 
 pub use ahead::AnyTask;
+pub use examples::ExampleTable;
 pub use task::{Forward, Ratio};
 
 use std::path::Path;

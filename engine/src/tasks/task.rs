@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
+use super::examples::ExampleTable;
 use crate::data::source::{BatchSource, Subset};
 use crate::error::Result;
 use crate::nn::Mode;
@@ -19,6 +20,9 @@ pub struct Forward {
     pub ratios: Vec<Ratio>,
     /// Tokens of the batch; images have none.
     pub tokens: u64,
+    /// What the pass says of each example, float64 `[R, S]` without gradient, for [`ExampleTable::add`]; None where it says
+    /// nothing of examples by themselves.
+    pub seen: Option<Tensor>,
 }
 
 /// A part of something that is counted, such as right predictions.
@@ -55,6 +59,12 @@ pub(super) trait Task {
     /// # Errors
     /// libtorch fails.
     fn forward(&self, batch: &Batch<Self>, mode: &Mode) -> Result<Forward>;
+
+    /// Statistics of the training examples, of which no epoch is counted yet; None where its forward passes say nothing of
+    /// examples by themselves.
+    fn examples(&self) -> Option<ExampleTable> {
+        None
+    }
 
     /// An evaluation that has come to no example yet.
     fn begin(&self, subset: Subset) -> Self::Outputs<'_>;

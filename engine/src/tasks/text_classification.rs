@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 use super::ahead::Ahead;
@@ -23,6 +22,7 @@ use crate::observer::Observer;
 use crate::params::{Init, Placement};
 use finetuned::domain::estimate::EVALUATION_TOKENS;
 use finetuned::domain::method::text_classification::Settings;
+use finetuned::domain::report::Place;
 use finetuned::domain::run::{DataFile, RunSpec};
 
 /// Bytes up to which what a frozen backbone makes of the data is kept.
@@ -106,8 +106,8 @@ impl Inputs for LabelledTexts {
         Ok(self.examples.texts.pack_noisy(examples, self.noise.as_ref(), epoch))
     }
 
-    fn place(&self, example: usize) -> (&'static str, Value) {
-        ("line", json!(self.examples.lines[example]))
+    fn place(&self, example: usize) -> Place {
+        Place { line: self.examples.lines[example], member: None }
     }
 }
 

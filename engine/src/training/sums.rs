@@ -15,6 +15,8 @@ pub(super) struct Sums {
     /// Float64, 0-dimensional, as the others.
     loss: Option<Tensor>,
     ratios: BTreeMap<Metric, (Tensor, f64)>,
+    /// Of each batch, as [`Forward::seen`].
+    seen: Vec<Option<Tensor>>,
 }
 
 /// The numbers of a step.
@@ -23,6 +25,8 @@ pub(super) struct Read {
     /// Of the gradient.
     pub(super) norm: f64,
     pub(super) ratios: Vec<(Metric, f64)>,
+    /// What each batch's forward pass said of its examples, row by row.
+    pub(super) seen: Vec<Option<Vec<f64>>>,
 }
 
 impl Sums {
@@ -42,6 +46,7 @@ impl Sums {
             };
             self.ratios.insert(ratio.metric, (part, whole));
         }
+        self.seen.push(forward.seen);
         Ok(())
     }
 
@@ -51,11 +56,18 @@ impl Sums {
         let (metrics, wholes): (Vec<Metric>, Vec<(Tensor, f64)>) = self.ratios.into_iter().unzip();
         let mut all = vec![loss, norm.f_to_kind(Kind::Double)?];
         all.extend(wholes.iter().map(|(part, _)| part.shallow_clone()));
-        let values = Vec::<f64>::try_from(&Tensor::f_stack(&all, 0)?.f_to_device(Device::Cpu)?)?;
-        let ratios = metrics.into_iter().zip(wholes.iter().zip(&values[2..]));
+        let mut parts = vec![Tensor::f_stack(&all, 0)?];
+        for seen in self.seen.iter().flatten() {
+            parts.push(seen.f_reshape([-1])?);
+        }
+        let values = Vec::<f64>::try_from(&Tensor::f_cat(&parts, 0)?.f_to_device(Device::Cpu)?)?;
+        let mut rest = values[all.len()..].iter().copied();
+        let mut take = |tensor: Tensor| rest.by_ref().take(tensor.numel()).collect();
+        let seen = self.seen.into_iter().map(|seen| seen.map(&mut take)).collect();
+        let ratios = metrics.into_iter().zip(wholes.iter().zip(&values[2..all.len()]));
         let ratios = ratios.filter(|(_, ((_, whole), _))| *whole > 0.0);
         let ratios = ratios.map(|(metric, ((_, whole), part))| (metric, part / whole)).collect();
-        Ok(Read { loss: values[0], norm: values[1], ratios })
+        Ok(Read { loss: values[0], norm: values[1], ratios, seen })
     }
 }
 
@@ -74,14 +86,17 @@ mod tests {
     #[test]
     fn batches_add_up_to_a_step() {
         let mut sums = Sums::default();
-        for (mean, right, whole) in [(0.1_f32, 3, 4.0), (0.2, 1, 2.0)] {
+        let seen = [Some(vec![0.5, 1.5, 1.0, 0.0]), None, Some(vec![2.5, 3.0])];
+        for ((mean, right, whole), seen) in [(0.1_f32, 3, 4.0), (0.2, 1, 2.0), (0.0, 0, 0.0)].into_iter().zip(&seen) {
             let loss = Tensor::from(mean).set_requires_grad(true);
             let ratios = vec![ratio(ACCURACY, right, whole)];
-            sums.add(&loss, Forward { loss_sum: loss.shallow_clone(), ratios, tokens: 0 }).unwrap();
+            let seen = seen.as_ref().map(|seen| Tensor::from_slice(seen).view([2, -1]));
+            sums.add(&loss, Forward { loss_sum: loss.shallow_clone(), ratios, tokens: 0, seen }).unwrap();
         }
         let read = sums.read(&Tensor::from(0.5_f32)).unwrap();
         assert_eq!((read.loss, read.norm), (f64::from(0.1_f32) + f64::from(0.2_f32), 0.5));
         assert_eq!(read.ratios, [(ACCURACY, 4.0 / 6.0)]);
+        assert_eq!(read.seen, seen);
         assert!(Sums::default().read(&Tensor::from(0.5_f32)).is_err());
     }
 
@@ -90,7 +105,7 @@ mod tests {
         let mut sums = Sums::default();
         let loss = Tensor::from(1.0_f32);
         let ratios = vec![ratio(ACCURACY, 0, 0.0)];
-        sums.add(&loss, Forward { loss_sum: loss.shallow_clone(), ratios, tokens: 0 }).unwrap();
+        sums.add(&loss, Forward { loss_sum: loss.shallow_clone(), ratios, tokens: 0, seen: None }).unwrap();
         assert!(sums.read(&loss).unwrap().ratios.is_empty());
     }
 }

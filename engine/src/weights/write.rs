@@ -148,15 +148,28 @@ pub fn write_listed(path: &Path, tensors: &impl Tensors, listed: Vec<Described>)
         let shape = described.shape.iter().map(|&size| size.unsigned_abs() as usize).collect();
         (described.name.clone(), Lazy { tensors, described, shape, held: OnceCell::new(), failed: &failed })
     };
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    // It makes paths absolute, and a trainer may not be allowed through the folders above its own. That of a process's
-    // folder leads there all the same (`proc_pid_cwd(5)`).
-    let passable = Path::new("/proc/self/cwd").join(path);
-    let written = safetensors::serialize_to_file(listed.into_iter().map(view), Some(metadata), &passable);
+    let written = write_views(path, listed.into_iter().map(view));
     if let Some(error) = failed.into_inner() {
         let _ = std::fs::remove_file(path);
         return Err(error);
     }
+    written
+}
+
+/// Writes what is no tensor of libtorch to one file, in the same way.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_views<S, V>(path: &Path, views: impl IntoIterator<Item = (S, V)>) -> Result<()>
+where
+    S: AsRef<str> + Ord + std::fmt::Display,
+    V: View,
+{
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    // It makes paths absolute, and a trainer may not be allowed through the folders above its own. That of a process's
+    // folder leads there all the same (`proc_pid_cwd(5)`).
+    let passable = Path::new("/proc/self/cwd").join(path);
+    let written = safetensors::serialize_to_file(views, Some(metadata), &passable);
     written.map_err(|error| match error {
         SafeTensorError::IoError(error) => EngineError::io(path)(error),
         other => malformed(path, &other),

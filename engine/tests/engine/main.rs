@@ -21,6 +21,7 @@ mod adapted_weights;
 mod adapters;
 mod checks;
 mod configs;
+mod examples;
 mod exports;
 mod images;
 mod kernels;

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use finetuned::domain::example::columns::{CHECKPOINT_FILE, MODEL_FILE};
 use finetuned::domain::hyperparameters::{Interval, Precision};
 use finetuned::domain::job::Phase;
 use finetuned::domain::job::ReadOptions;
@@ -19,8 +20,8 @@ use super::support::{BF16, FP32, golden_path, test_device};
 
 /// Keeps what a run reports, and stops it after a step.
 #[derive(Default)]
-struct Recorder {
-    messages: RefCell<Vec<TrainerMessage>>,
+pub(super) struct Recorder {
+    pub(super) messages: RefCell<Vec<TrainerMessage>>,
     stop_after: Option<u64>,
     stop_in: Option<Phase>,
     checkpoint: bool,
@@ -43,7 +44,7 @@ impl Observer for Recorder {
 }
 
 impl Recorder {
-    fn steps(&self) -> Vec<Step> {
+    pub(super) fn steps(&self) -> Vec<Step> {
         let messages = self.messages.borrow();
         messages.iter().filter_map(|m| if let TrainerMessage::Step(s) = m { Some(s.clone()) } else { None }).collect()
     }
@@ -61,7 +62,7 @@ impl Recorder {
             .collect()
     }
 
-    fn checkpoints(&self) -> Vec<(u64, PathBuf)> {
+    pub(super) fn checkpoints(&self) -> Vec<(u64, PathBuf)> {
         let messages = self.messages.borrow();
         messages
             .iter()
@@ -87,7 +88,7 @@ const TOPICS: [(&str, &[&str]); 3] = [
 ];
 
 /// Forty examples a label would be, if people repeated themselves a little: 60 in all.
-fn data_file(folder: &Path, name: &str, repeats: usize) -> DataFile {
+pub(super) fn data_file(folder: &Path, name: &str, repeats: usize) -> DataFile {
     let path = folder.join(name);
     let mut text = String::from("text,label\n");
     for repeat in 0..repeats {
@@ -101,7 +102,7 @@ fn data_file(folder: &Path, name: &str, repeats: usize) -> DataFile {
     DataFile { path, format: DataFormat::Csv, options: ReadOptions::default(), sha256 }
 }
 
-fn spec(folder: &Path) -> RunSpec {
+pub(super) fn spec(folder: &Path) -> RunSpec {
     let mut spec: RunSpec = serde_json::from_str(include_str!("../../../tests/fixtures/run_spec_v1.json")).unwrap();
     spec.model = golden_path("tiny-bert");
     spec.training = Some(data_file(folder, "training.csv", 16));
@@ -116,11 +117,11 @@ fn spec(folder: &Path) -> RunSpec {
     spec
 }
 
-fn device() -> ComputeDevice {
+pub(super) fn device() -> ComputeDevice {
     ComputeDevice { device: test_device() }
 }
 
-fn train(spec: &RunSpec) -> Recorder {
+pub(super) fn train(spec: &RunSpec) -> Recorder {
     let recorder = Recorder::default();
     run::run(spec, device(), &recorder).unwrap();
     recorder
@@ -191,7 +192,10 @@ fn epochs_bring_evaluations_and_checkpoints() {
         files(checkpoint),
         ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "training"]
     );
-    assert_eq!(files(&checkpoint.join("training")), ["manifest.json", "optimizer.safetensors", "state.json"]);
+    assert_eq!(
+        files(&checkpoint.join("training")),
+        ["manifest.json", "optimizer.safetensors", "state.json", "training_examples.safetensors"]
+    );
 }
 
 /// Stops a run, goes on in a second one, and compares everything with a run that was never stopped.
@@ -220,7 +224,7 @@ fn same_bits_after(stop: Recorder, precision: Precision) {
     }
     assert_eq!(rows, expected);
     assert_eq!(rest.finished().unwrap(), whole.finished().unwrap());
-    for name in ["model.safetensors", "evaluation/predictions.jsonl"] {
+    for name in ["model.safetensors", "evaluation/predictions.jsonl", MODEL_FILE] {
         let bytes = |spec: &RunSpec| std::fs::read(spec.output.join(name)).unwrap();
         assert!(bytes(&spec) == bytes(&whole_spec), "{name} differs");
     }
@@ -265,7 +269,8 @@ fn a_checkpoint_with_a_flipped_bit_is_refused_whichever_file_it_is_in() {
     let mut spec = spec(folder.path());
     let checkpoint = train(&spec).checkpoints().pop().unwrap().1;
     spec.resume = Some(checkpoint.clone());
-    for name in ["model.safetensors", "config.json", "training/optimizer.safetensors", "training/state.json"] {
+    let state = ["training/optimizer.safetensors", "training/state.json", CHECKPOINT_FILE];
+    for name in ["model.safetensors", "config.json"].into_iter().chain(state) {
         let path = checkpoint.join(name);
         let good = std::fs::read(&path).unwrap();
         let mut bad = good.clone();
@@ -302,7 +307,7 @@ fn accumulating_small_batches_is_the_same_as_one_large_batch() {
 }
 
 /// The tiny model with its dropout turned off.
-fn without_dropout(folder: &Path) -> PathBuf {
+pub(super) fn without_dropout(folder: &Path) -> PathBuf {
     let model = folder.join("model");
     std::fs::create_dir_all(&model).unwrap();
     for name in ["config.json", "model.safetensors", "tokenizer.json"] {

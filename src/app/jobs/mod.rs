@@ -2,6 +2,8 @@
 
 mod create;
 mod evaluation;
+mod example_table;
+mod examples;
 mod moved;
 mod moves;
 mod request;
@@ -9,6 +11,7 @@ mod request;
 pub use create::{CreateJob, DryRun, create, dry_run};
 pub(in crate::app) use evaluation::read_report;
 pub use evaluation::{Evaluations, Report, evaluation};
+pub use examples::{Example, ExamplesRequest, Target, examples};
 pub use moved::told;
 pub use moves::{cancel, pause, resume};
 pub use request::RequestIdentity;

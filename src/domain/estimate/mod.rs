@@ -132,7 +132,8 @@ pub fn estimate(subject: Subject<'_>, h: &Hyperparameters, data: &DataReport, la
     let has_adapters = h.tuning.adapter.lora().is_some();
     let whole = SNAPSHOT * trained + if body < model.parameters { written(model) } else { 0 };
     let snapshot = if has_adapters { SNAPSHOT * trained } else { whole };
-    let kept = outputs::kept(h, evaluated, labels) + texts(data, h);
+    let (statistics, statistics_on_disk) = outputs::statistics(method, h, training_examples);
+    let kept = outputs::kept(h, evaluated, labels) + texts(data, h) + statistics;
     // Batches of texts of which everything below the head is made once.
     let once = (h.tuning.freeze.is_backbone() && !is_varied)
         .then(|| training_examples as f64 * tokens.mean / EVALUATION_TOKENS as f64 + 2.0);
@@ -155,6 +156,7 @@ pub fn estimate(subject: Subject<'_>, h: &Hyperparameters, data: &DataReport, la
     let disk_bytes = 3 * files
         + checkpoints * checkpoint
         + 4 * (SNAPSHOT - WEIGHTS) * trained
+        + STATISTICS_FILES * statistics_on_disk
         + LINE * (validation_examples + test_examples);
     Estimate {
         training_examples,
@@ -220,6 +222,9 @@ pub fn evaluation(
         ..Estimate::default()
     }
 }
+
+/// Files of statistics of examples: of the model and of two training states, in the run's folder and in the store.
+const STATISTICS_FILES: u64 = 6;
 
 /// Bytes of an example's line in what an evaluation leaves behind: logits, above all.
 const LINE: u64 = 4 << 10;

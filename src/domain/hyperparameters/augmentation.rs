@@ -99,6 +99,11 @@ impl Augmentation {
         serde_json::to_value(all).unwrap_or_default()
     }
 
+    /// Whether every image is mixed with another one.
+    pub fn mixes(&self) -> bool {
+        self.mixup > 0.0 || self.cutmix > 0.0
+    }
+
     /// Whether images stay as they are.
     pub fn is_none(&self) -> bool {
         *self == Self::default()

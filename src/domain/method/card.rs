@@ -29,6 +29,8 @@ pub struct Card {
     pub scores_words: fn(&Own) -> f64,
     /// Whether it sees other inputs in each epoch, so that nothing of them can be computed once.
     pub varies_inputs: fn(&Own) -> bool,
+    /// Why a run keeps no statistics of its training examples; None where it does.
+    pub without_examples: fn(&Own) -> Option<&'static str>,
     pub description: Description,
 }
 

@@ -39,6 +39,7 @@ pub(super) const CARD: Card = Card {
     data: |_| DataKind::Pairs,
     scores_words: |_| 0.0,
     varies_inputs: varies_texts,
+    without_examples: |_| Some("pairs and triplets of texts have no labels"),
     description: Description {
         library: "sentence-transformers",
         pipeline: "sentence-similarity",

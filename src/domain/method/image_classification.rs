@@ -46,6 +46,10 @@ pub(super) const CARD: Card = Card {
     data: |_| DataKind::Images,
     scores_words: |_| 0.0,
     varies_inputs: |own| own.read::<Settings>().is_ok_and(|own| !own.augmentation.is_none()),
+    without_examples: |own| {
+        let mixes = own.read::<Settings>().is_ok_and(|own| own.augmentation.mixes());
+        mixes.then_some("mixup and cutmix show no image by itself")
+    },
     description: Description {
         library: "transformers",
         pipeline: "image-classification",

@@ -48,6 +48,7 @@ pub(super) const CARD: Card = Card {
     data: |_| DataKind::Texts,
     scores_words: |own| own.read::<Settings>().map_or(1.0, |own| own.mlm_probability),
     varies_inputs: |_| true,
+    without_examples: |_| Some("plain texts have no labels"),
     description: Description {
         library: "transformers",
         pipeline: "fill-mask",

@@ -50,6 +50,7 @@ pub(super) const CARD: Card = Card {
     data: DataKind::Labelled,
     scores_words: |_| 0.0,
     varies_inputs: varies_texts,
+    without_examples: |_| None,
     description: Description {
         library: "transformers",
         pipeline: "text-classification",
