@@ -31,4 +31,5 @@ mod text_families;
 mod tokens;
 mod training;
 mod vision_models;
+mod vocabularies;
 mod weights;
