@@ -116,6 +116,7 @@ golden: $(DEPS)/venv-interop.done
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/adapters.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/images.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/vocabularies.py
+	$(DEPS)/venv-interop/bin/python engine/tests/golden/sentences.py
 	$(DEPS)/venv-interop/bin/python tests/fixtures/images/make.py
 
 sqlx: $(SETUP)

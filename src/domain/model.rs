@@ -65,9 +65,20 @@ pub struct ModelFacts {
     /// Values that training keeps of one image until backward has used them.
     #[serde(default)]
     pub values_per_image: u64,
+    /// Tokens that it cuts a sentence to as a model of sentence-transformers; 0 where it does not say.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub max_seq_length: u32,
+    /// What its owner should know of how its files were read, each a sentence without a full stop.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// The methods that its backbone takes and this model does not, with the reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unfit: BTreeMap<Method, String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands on a reference")]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 /// What the trainer says of a model's folder, as one line of JSON.

@@ -11,7 +11,7 @@ use finetuned_engine::weights::Weights;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
-use super::support::golden_path;
+use super::support::{copy_of, golden_path};
 
 fn trainable(folder: &Path) -> (String, ModelFacts) {
     match check(folder) {
@@ -28,15 +28,6 @@ fn refused(model: &str, spoil: impl FnOnce(&Path)) -> String {
         Checked::Trainable { .. } => panic!("{model} is taken"),
         Checked::Refused(why) => why,
     }
-}
-
-fn copy_of(model: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(golden_path(model)).unwrap() {
-        let path = entry.unwrap().path();
-        fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
-    }
-    folder
 }
 
 fn edit(path: PathBuf, change: impl FnOnce(&mut Value)) {

@@ -26,6 +26,7 @@ mod images;
 mod kernels;
 mod model;
 mod optimizer;
+mod sentences;
 mod support;
 mod text_families;
 mod tokens;
