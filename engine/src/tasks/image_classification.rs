@@ -136,7 +136,7 @@ fn split(
 
 /// What makes of images what the model takes.
 fn processor(model: &Path, config: &VisionConfig) -> Result<ImageProcessor> {
-    let processor = ImageProcessor::open(model, config.usual_side())?;
+    let processor = ImageProcessor::open(model, config.usual_side(), config.processor_class())?;
     let (width, height) = processor.size();
     match config.image_size() {
         Some(side) if (i64::from(width), i64::from(height)) != (side, side) => Err(EngineError::model(format!(

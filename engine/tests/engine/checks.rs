@@ -123,8 +123,8 @@ fn what_no_method_can_train_is_refused_with_a_remedy() {
         &["names the shard model-00002-of-00003.safetensors, which is not there; fetch it again"],
     );
     let processor = |change: fn(&mut Value)| move |folder: &Path| edit(folder.join("preprocessor_config.json"), change);
-    tell("tiny-vit", &processor(|c| c["image_processor_type"] = json!("BitImageProcessor")), &["image_processor_type"]);
-    tell("tiny-vit", &processor(|c| c["resample"] = json!(1)), &["resample is 1 lanczos; supported: 2"]);
+    tell("tiny-vit", &processor(|c| c["image_processor_type"] = json!("SamImageProcessor")), &["image_processor_type"]);
+    tell("tiny-vit", &processor(|c| c["resample"] = json!(6)), &["resample is 6; supported: 0 (nearest), 1 (lanczos)"]);
     tell(
         "tiny-vit",
         &processor(|c| c["size"] = json!({"height": 16, "width": 16})),
