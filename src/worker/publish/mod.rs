@@ -3,7 +3,6 @@
 
 mod evaluation;
 mod metrics_file;
-pub(super) mod tree;
 
 use std::path::{Path, PathBuf};
 
@@ -23,6 +22,7 @@ use crate::domain::model::{
     Model, ModelFile, ModelKind, as_base, checkpoint_name, fine_tuned_name, has_whole_weights, root_of,
 };
 use crate::domain::run::Finished;
+use crate::process::tree;
 
 /// While a job runs its two latest checkpoints are kept, whatever it asked for: one may turn out damaged.
 const KEPT_WHILE_RUNNING: u32 = 2;
