@@ -100,10 +100,10 @@ impl Weights {
 
     /// Calls each tensor by the name in use today.
     fn called(&mut self, prefix: &str, rename: &dyn Fn(&BTreeSet<String>, &str) -> String) {
-        let wrapper = wrapper_of(self.stored.keys());
+        let wrapper = wrapper_of(&self.stored);
         self.rename(|name| name.strip_prefix(&wrapper).unwrap_or(name).to_owned());
         // A family's own prefix is no wrapper's, though it may be called like one.
-        self.wrapper = wrapper.strip_suffix(&format!("{prefix}.")).unwrap_or(&wrapper).to_owned();
+        wrapper.strip_suffix(&format!("{prefix}.")).unwrap_or(&wrapper).clone_into(&mut self.wrapper);
         let all: BTreeSet<String> = self.stored.keys().cloned().collect();
         self.rename(|name| rename(&all, name));
         self.normalise(prefix);

@@ -28,9 +28,9 @@ const MOST: u64 = 256 << 20;
 /// How a class of Transformers makes a tokenizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// WordPiece, `[CLS]` and `[SEP]` around a text.
+    /// `WordPiece`, `[CLS]` and `[SEP]` around a text.
     Bert,
-    /// WordPiece with RoBERTa's special tokens.
+    /// `WordPiece` with RoBERTa's special tokens.
     Mpnet,
     /// Byte-level BPE.
     Roberta,
@@ -51,7 +51,8 @@ const CLASSES: [(&str, Kind); 4] = [
 pub fn build_missing(directory: &Path, configured: Option<&str>, usual: &str) -> Result<Option<String>> {
     let is_there = |name: &str| directory.join(name).is_file();
     let has_words = is_there("vocab.txt");
-    if is_there(BUILT) || !has_words && !(is_there("vocab.json") && is_there("merges.txt")) {
+    let has_parts = has_words || is_there("vocab.json") && is_there("merges.txt");
+    if is_there(BUILT) || !has_parts {
         return Ok(None);
     }
     let special = SpecialTokens::read(directory)?;
@@ -137,7 +138,7 @@ fn framed(class: (String, u32), separator: (String, u32)) -> Result<PostProcesso
         .try_single(single)
         .and_then(|builder| builder.try_pair(pair))
         .map(|builder| builder.special_tokens(vec![class, separator]).build());
-    Ok(template.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?.into())
+    Ok(template.map_err(|error| error.clone())?.map_err(|error| error.to_string())?.into())
 }
 
 /// `RobertaTokenizer`.

@@ -50,10 +50,9 @@ impl Filter {
             // Pillow's constants are of single precision.
             Self::Hamming => sinc(x) * (f64::from(0.54_f32) + f64::from(0.46_f32) * (PI * x).cos()),
             Self::Lanczos if (-3.0..3.0).contains(&distance) => sinc(x) * sinc(x / 3.0),
-            Self::Lanczos => 0.0,
             Self::Bicubic if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
             Self::Bicubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
-            Self::Bicubic => 0.0,
+            Self::Lanczos | Self::Bicubic => 0.0,
         }
     }
 }

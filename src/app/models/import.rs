@@ -1,16 +1,20 @@
 //! Importing base models.
 
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use super::check::check;
 use super::facts::MAX_CONFIG;
-use super::folder::Folder;
+use super::folder::{Folder, TOKENIZER};
+use super::values::spoilt;
 use crate::app::App;
 use crate::db::models;
 use crate::domain::Timestamp;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::id::ModelId;
-use crate::domain::model::{ADAPTER_CONFIG, ADAPTER_FOLDER, Checked, Model, ModelFile, ModelKind, is_base_model_name};
+use crate::domain::model::{
+    ADAPTER_CONFIG, ADAPTER_FOLDER, Checked, Model, ModelFile, ModelKind, base_model_name_near, is_base_model_name,
+};
 use crate::store;
 use crate::telemetry::audit_operator;
 
@@ -29,20 +33,28 @@ pub struct Imported {
 /// The directory is not a model that the engine can train, or the name is taken by other files.
 pub async fn import(app: &App, directory: &Path, name: &str) -> Result<Imported> {
     if !is_base_model_name(name) {
-        let message = "a model's name is one or two segments (a/b) of letters, digits, dots, dashes and underscores";
-        return Err(Error::invalid("name", message));
+        return Err(Error::invalid("name", misnamed(name)));
     }
     let folder = Folder::read(directory).map_err(|error| unusable(directory, error))?;
     if is_adapter(directory, &folder) {
         return Err(unusable(directory, ADAPTER_ALONE));
     }
-    folder.needed("config.json", MAX_CONFIG).map_err(|why| unusable(directory, why))?;
-    folder.whole().map_err(|why| unusable(directory, why))?;
-    let (family, facts) = match check(app, &folder).await? {
+    folder.needed("config.json", MAX_CONFIG).map_err(|why| unusable(directory, elsewhere(directory, why)))?;
+    folder.whole().and_then(|()| folder.genuine()).map_err(|why| unusable(directory, why))?;
+    let (checked, built) = check(app, &folder).await?;
+    let (family, facts) = match checked {
         Checked::Trainable { family, facts } => (family, facts),
         Checked::Refused(why) => return Err(unusable(directory, why)),
     };
-    let (skipped, taken) = (folder.skipped(), folder.taken);
+    if let Some(why) = spoilt(&folder).await? {
+        return Err(unusable(directory, why));
+    }
+    let (skipped, mut taken) = (folder.skipped(), folder.taken);
+    if let Some(tokenizer) = &built {
+        // A path that means the open file (`proc_pid_fd(5)`).
+        taken.push((TOKENIZER.to_owned(), PathBuf::from(format!("/proc/self/fd/{}", tokenizer.as_raw_fd()))));
+        taken.sort();
+    }
     if let Some(model) = imported_before(app, name, &taken).await? {
         return Ok(Imported { new: false, model, skipped });
     }
@@ -70,6 +82,12 @@ pub async fn import(app: &App, directory: &Path, name: &str) -> Result<Imported>
     Ok(Imported { model, new: true, skipped })
 }
 
+/// What a name must be, with one that is near to this one.
+fn misnamed(name: &str) -> String {
+    let near = base_model_name_near(name).map(|near| format!("; for example {near}")).unwrap_or_default();
+    format!("a model's name is one or two segments (a/b) of letters, digits, dots, dashes and underscores{near}")
+}
+
 const ADAPTER_ALONE: &str = "it holds an adapter (adapter_config.json) and not the weights that belong to it. Merge both, as with \
                              PEFT's merge_and_unload, and import what save_pretrained writes";
 
@@ -79,6 +97,18 @@ fn is_adapter(directory: &Path, folder: &Folder) -> bool {
     let is_whole = folder.taken.iter().any(|(name, _)| WHOLE.contains(&name.as_str()));
     let says_so = |folder: &Path| folder.join(ADAPTER_CONFIG).is_file();
     !is_whole && (says_so(directory) || says_so(&directory.join(ADAPTER_FOLDER)))
+}
+
+/// Old models of sentence-transformers keep the encoder in a folder of its own.
+fn elsewhere(directory: &Path, why: String) -> String {
+    const OLD: [&str; 3] = ["0_Transformer", "0_BERT", "0_RoBERTa"];
+    match OLD.iter().find(|old| directory.join(old).join("config.json").is_file()) {
+        Some(old) => format!(
+            "{why}; its encoder lies in {old}: move the files there up, and in modules.json set the path of the first module \
+             to \"\""
+        ),
+        None => why,
+    }
 }
 
 /// The model of that name if it has the very same files.

@@ -116,14 +116,12 @@ impl SentenceConfig {
             (Some("Transformer"), 0) => {
                 return Err(unbuilt(&format!("has its Transformer in {path}; supported: the folder itself")));
             }
-            (Some("Pooling"), 1) => match &settings {
-                Some(settings) => self.pooling = modes(&file, settings, width)?,
-                None => {
-                    self.pooling = vec![SentencePooling::Mean];
-                    self.files.insert(file.clone(), mean_pooling(width));
-                    self.missing = Some(file.clone());
-                }
-            },
+            (Some("Pooling"), 1) if settings.is_none() => {
+                self.pooling = vec![SentencePooling::Mean];
+                self.files.insert(file.clone(), mean_pooling(width));
+                self.missing = Some(file.clone());
+            }
+            (Some("Pooling"), 1) => self.pooling = modes(&file, &settings.clone().unwrap_or_default(), width)?,
             (Some("Normalize"), 2..) => {
                 let input = settings.as_ref().and_then(|settings| settings.get("module_input_name"));
                 if let Some(input) = input.filter(|input| *input != "sentence_embedding") {
