@@ -76,7 +76,7 @@ pub struct ModelFacts {
     pub unfit: BTreeMap<Method, String>,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands on a reference")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
 fn is_zero(value: &u32) -> bool {
     *value == 0
 }

@@ -161,6 +161,23 @@ async fn the_modules_of_a_sentence_transformer_come_with_it() {
     assert_eq!(model["notes"], json!([said]));
     let file = service.client().get("/v1/models/m/files/1_Pooling/config.json").await;
     assert_eq!(file.bytes, pooling.to_string().as_bytes());
+
+    // One that was imported without the settings of its modules, as they once were, is completed.
+    let settings = copy.join("1_Pooling/config.json");
+    std::fs::remove_file(&settings).unwrap();
+    let less = models::import(&service.app, &copy, "less").await.unwrap();
+    let why = "modules.json names 1_Pooling/config.json, which is not there; fetch it again";
+    assert_eq!(less.model.facts.unfit.values().collect::<Vec<_>>(), [why]);
+    std::fs::write(&settings, pooling.to_string()).unwrap();
+    let whole = models::import(&service.app, &copy, "less").await.unwrap();
+    assert!(whole.new && whole.model.facts.unfit.is_empty() && whole.model.id != less.model.id);
+    assert_eq!(service.client().get("/v1/models").await.good()["data"].as_array().unwrap().len(), 2);
+    assert!(!models::import(&service.app, &copy, "less").await.unwrap().new);
+    // What is gone, or is another one, is another model's.
+    std::fs::write(&settings, pooling.to_string().replace("max", "cls")).unwrap();
+    assert!(models::import(&service.app, &copy, "less").await.is_err());
+    std::fs::remove_file(&settings).unwrap();
+    assert!(models::import(&service.app, &copy, "less").await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

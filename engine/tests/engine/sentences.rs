@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use finetuned::domain::run::{RunSpec, TrainerCommand, TrainerMessage};
 use finetuned_engine::data::texts::Texts;
-use finetuned_engine::models::text::{SentenceConfig, TextConfig, TextEmbedder};
+use finetuned_engine::models::text::{SentenceConfig, SentencePooling, TextConfig, TextEmbedder};
 use finetuned_engine::nn::Mode;
+use finetuned_engine::observer::Observer;
 use finetuned_engine::params::{self, Placement};
 use finetuned_engine::text::TextTokenizer;
 use finetuned_engine::weights::Weights;
+use finetuned_engine::{device, run};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
@@ -203,4 +206,49 @@ fn what_is_not_built_is_refused_by_name() {
         files.insert("config_sentence_transformers.json".to_owned(), about);
     });
     assert!(prompted.unwrap().describe().contains("its default prompt \"query\" is not put before the texts"));
+}
+
+#[derive(Default)]
+struct Notices(std::sync::Mutex<Vec<(bool, String)>>);
+
+impl Observer for Notices {
+    fn report(&self, message: TrainerMessage) {
+        if let TrainerMessage::Notice { warning, message } = message {
+            self.0.lock().unwrap().push((warning, message));
+        }
+    }
+
+    fn stop(&self) -> Option<TrainerCommand> {
+        None
+    }
+}
+
+#[test]
+fn a_model_that_was_imported_without_its_pooling_goes_on_with_the_mean_and_a_warning() {
+    let mut files = read().cases["cls"].files[1].clone();
+    files.remove("1_Pooling/config.json");
+    let (base, folder) = (model(&files), tempfile::tempdir().unwrap());
+    let pairs: String = (0..8)
+        .map(|i| format!("{}\n", json!({"anchor": format!("card {i}"), "positive": format!("my new card {i}")})))
+        .collect();
+    fs::write(folder.path().join("pairs.jsonl"), pairs).unwrap();
+    let mut spec: Value = serde_json::from_str(include_str!("../../../tests/fixtures/run_spec_v1.json")).unwrap();
+    spec["method"] = json!("embedding");
+    spec["training"] = json!({"path": folder.path().join("pairs.jsonl"), "format": "jsonl", "sha256": "00"});
+    let mut spec: RunSpec = serde_json::from_value(spec).unwrap();
+    spec.model = base.path().to_owned();
+    (spec.labels, spec.validation, spec.test, spec.resume) = (Vec::new(), None, None, None);
+    spec.hyperparameters.course.n_epochs = 1;
+    spec.hyperparameters.course.max_sequence_length = 16;
+    (spec.output, spec.checkpoints) = (folder.path().join("output"), folder.path().join("checkpoints"));
+    let notices = Notices::default();
+    run::run(&spec, device::prepare("cpu", 1).unwrap(), &notices).unwrap();
+    let told =
+        "modules.json names 1_Pooling/config.json, which the model was imported without, so that tokens are averaged";
+    assert!(notices.0.into_inner().unwrap().contains(&(true, told.to_owned())));
+    let saved = SentenceConfig::open(&spec.output, 32).unwrap();
+    assert_eq!(
+        (saved.pooling(), saved.missing(), saved.max_seq_length()),
+        (&[SentencePooling::Mean][..], None, Some(16))
+    );
 }

@@ -1,5 +1,6 @@
 //! Importing base models.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
@@ -46,17 +47,19 @@ pub async fn import(app: &App, directory: &Path, name: &str) -> Result<Imported>
         Checked::Trainable { family, facts } => (family, facts),
         Checked::Refused(why) => return Err(unusable(directory, why)),
     };
-    if let Some(why) = spoilt(&folder).await? {
-        return Err(unusable(directory, why));
-    }
-    let (skipped, mut taken) = (folder.skipped(), folder.taken);
+    let (skipped, mut taken) = (folder.skipped(), folder.taken.clone());
     if let Some(tokenizer) = &built {
         // A path that means the open file (`proc_pid_fd(5)`).
         taken.push((TOKENIZER.to_owned(), PathBuf::from(format!("/proc/self/fd/{}", tokenizer.as_raw_fd()))));
         taken.sort();
     }
-    if let Some(model) = imported_before(app, name, &taken).await? {
-        return Ok(Imported { new: false, model, skipped });
+    let before = match imported_before(app, name, &taken).await? {
+        Before::Same(model) => return Ok(Imported { new: false, model: *model, skipped }),
+        Before::Less(id) => Some(id),
+        Before::Nothing => None,
+    };
+    if let Some(why) = spoilt(&folder).await? {
+        return Err(unusable(directory, why));
     }
     let id = ModelId::new();
     let mut files = Vec::with_capacity(taken.len());
@@ -76,6 +79,9 @@ pub async fn import(app: &App, directory: &Path, name: &str) -> Result<Imported>
         created_at: Timestamp::now_utc(),
     };
     let mut tx = app.db.begin().await?;
+    if let Some(before) = before {
+        models::delete(&mut *tx.connection(), before).await?;
+    }
     models::insert(tx.connection(), &model, &files).await?;
     tx.commit().await?;
     audit_operator("import_model", None, name);
@@ -111,22 +117,41 @@ fn elsewhere(directory: &Path, why: String) -> String {
     }
 }
 
-/// The model of that name if it has the very same files.
+/// What there is under the name already.
+enum Before {
+    Nothing,
+    /// The very same files.
+    Same(Box<Model>),
+    /// The same files but for settings of modules, which were not always taken: this one takes its place.
+    Less(ModelId),
+}
+
+/// What there is under that name.
 ///
 /// # Errors
-/// It has others.
-async fn imported_before(app: &App, name: &str, taken: &[(String, PathBuf)]) -> Result<Option<Model>> {
-    let Some(existing) = models::find_base(app.db.pool(), name).await? else { return Ok(None) };
-    let stored = models::files(app.db.pool(), existing.id).await?;
-    let mut same = stored.len() == taken.len();
-    for (file, (path, full)) in stored.iter().zip(taken) {
-        same = same && file.path == *path && file.sha256 == store::hash_file(full).await?.sha256;
+/// A model of other files.
+async fn imported_before(app: &App, name: &str, taken: &[(String, PathBuf)]) -> Result<Before> {
+    let Some(existing) = models::find_base(app.db.pool(), name).await? else { return Ok(Before::Nothing) };
+    let stored: BTreeMap<String, ModelFile> =
+        models::files(app.db.pool(), existing.id).await?.into_iter().map(|file| (file.path.clone(), file)).collect();
+    let (mut same, mut more) = (0, false);
+    for (path, full) in taken {
+        match stored.get(path) {
+            Some(file) if file.sha256 == store::hash_file(full).await?.sha256 => same += 1,
+            None if path.contains('/') => more = true,
+            _ => return Err(taken_name(name)),
+        }
     }
-    if same {
-        return Ok(Some(existing));
+    match more {
+        _ if same < stored.len() => Err(taken_name(name)),
+        true => Ok(Before::Less(existing.id)),
+        false => Ok(Before::Same(Box::new(existing))),
     }
+}
+
+fn taken_name(name: &str) -> Error {
     let message = format!("a model called {name} exists with other files; choose another name");
-    Err(Error::new(ErrorKind::Conflict, message).param("name"))
+    Error::new(ErrorKind::Conflict, message).param("name")
 }
 
 fn unusable(directory: &Path, why: impl std::fmt::Display) -> Error {
