@@ -91,7 +91,8 @@ def as_people_have_them(folder: pathlib.Path) -> None:
     save_file({f"module.{name}": tensor for name, tensor in tensors.items()}, wrapped / "model.safetensors")
     vocabulary = json.loads((wrapped / "tokenizer.json").read_text())["model"]["vocab"]
     (wrapped / "vocab.txt").write_text("".join(f"{word}\n" for word in sorted(vocabulary, key=vocabulary.get)))
-    (wrapped / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer", "do_lower_case": True}))
+    tokenizer = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": 64}
+    (wrapped / "tokenizer_config.json").write_text(json.dumps(tokenizer))
     (wrapped / "tokenizer.json").unlink()
 
 
