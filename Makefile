@@ -116,6 +116,8 @@ golden: $(DEPS)/venv-interop.done
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/adapters.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/images.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/examples.py
+	$(DEPS)/venv-interop/bin/python engine/tests/golden/vocabularies.py
+	$(DEPS)/venv-interop/bin/python engine/tests/golden/sentences.py
 	$(DEPS)/venv-interop/bin/python tests/fixtures/images/make.py
 	$(PYTHON) tests/fixtures/archives/make.py
 

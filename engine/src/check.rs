@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::error::Result;
+use crate::models::text::SentenceConfig;
 use crate::models::{ModelConfig, read_config};
 use crate::tasks;
-use crate::weights::Weights;
+use crate::text::build_missing;
 use finetuned::domain::method::METHODS;
 use finetuned::domain::model::Checked;
 
-/// What becomes of the model in `directory` in a job. Of its weights names, shapes and types are looked at.
+/// What becomes of the model in `directory` in a job. Of its weights names, shapes and types are looked at. Where it has
+/// no `tokenizer.json` but what one is built from, that is written there.
 pub fn check(directory: &Path) -> Checked {
     examine(directory).unwrap_or_else(|error| Checked::Refused(error.job_error().message))
 }
@@ -18,8 +22,21 @@ pub fn check(directory: &Path) -> Checked {
 fn examine(directory: &Path) -> Result<Checked> {
     let json = read_config(directory)?;
     let family = crate::models::config::model_type(&json)?;
-    let mut facts = ModelConfig::parse(&json)?.facts();
-    facts.parameters = Weights::open(directory, "")?.values();
+    let config = ModelConfig::parse(&json)?;
+    let mut notes = Vec::new();
+    if let ModelConfig::Text(text) = &config {
+        let class = tokenizer_class(&json);
+        notes.extend(build_missing(directory, class.as_deref(), &text.tokenizer_class())?);
+    }
+    let mut facts = config.facts();
+    let weights = config.open_weights(directory)?;
+    facts.parameters = weights.values();
+    if !weights.wrapper().is_empty() {
+        notes.push(format!(
+            "a wrapper put \"{}\" before the names of all tensors; they are read without it",
+            weights.wrapper()
+        ));
+    }
     let methods: Vec<_> = METHODS.into_iter().filter(|method| method.supports(facts.backbone)).collect();
     let mut unfit = BTreeMap::new();
     for &method in &methods {
@@ -30,6 +47,19 @@ fn examine(directory: &Path) -> Result<Checked> {
     if let Some((_, why)) = unfit.first_key_value().filter(|_| unfit.len() == methods.len()) {
         return Ok(Checked::Refused(why.clone()));
     }
-    facts.unfit = unfit;
+    notes.extend(unfit.iter().map(|(method, why)| format!("it cannot be trained with the method {method}: {why}")));
+    if let ModelConfig::Text(text) = &config
+        && let Ok(sentence) = SentenceConfig::open(directory, text.hidden_size())
+    {
+        facts.max_seq_length = sentence.max_seq_length().unwrap_or_default();
+        notes.push(sentence.describe());
+    }
+    (facts.unfit, facts.notes) = (unfit, notes);
     Ok(Checked::Trainable { family, facts })
+}
+
+/// The class of its tokenizer that a `config.json` names.
+fn tokenizer_class(json: &str) -> Option<String> {
+    let config: Value = serde_json::from_str(json).ok()?;
+    config["tokenizer_class"].as_str().map(str::to_owned)
 }

@@ -75,7 +75,7 @@ impl Classifier {
         let placement = Placement { policy: &NOTHING, ..Placement::new(device, Kind::Float, 0) };
         let model = match ModelConfig::parse(&json)? {
             ModelConfig::Vision(config) => {
-                let processor = ImageProcessor::open(&spec.model, config.usual_side())?;
+                let processor = ImageProcessor::open(&spec.model, config.usual_side(), config.processor_class())?;
                 let (model, ..) = ImageClassifier::open(&spec.model, &config, outputs, Init::Required, placement)?;
                 Model::Image { model, processor }
             }

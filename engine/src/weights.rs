@@ -1,12 +1,14 @@
 //! Reading `safetensors` files (the only weight format that is accepted).
 
 mod adapted;
+mod files;
+mod wrapper;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use memmap2::{Mmap, UncheckedAdvice};
@@ -18,6 +20,8 @@ pub use adapted::{ADAPTED_PREFIX, ADAPTER_WEIGHTS};
 pub use write::{Described, Tensors, write, write_listed, write_views};
 
 use self::adapted::Delta;
+use self::files::weight_files;
+use self::wrapper::wrapper_of;
 use crate::error::{EngineError, Result};
 
 /// The tensors of a model directory: `model.safetensors`, or the shards its index names.
@@ -33,6 +37,8 @@ pub struct Weights {
     stored: BTreeMap<String, Stored>,
     /// What adapters add to tensors, in the order in which they were trained.
     deltas: BTreeMap<String, Vec<Delta>>,
+    /// What wrappers put before all names in the files.
+    wrapper: String,
     /// Whether values are left out.
     is_outline: bool,
 }
@@ -83,11 +89,21 @@ impl Weights {
     }
 
     fn empty() -> Self {
-        Self { files: Vec::new(), stored: BTreeMap::new(), deltas: BTreeMap::new(), is_outline: false }
+        Self {
+            files: Vec::new(),
+            stored: BTreeMap::new(),
+            deltas: BTreeMap::new(),
+            wrapper: String::new(),
+            is_outline: false,
+        }
     }
 
     /// Calls each tensor by the name in use today.
     fn called(&mut self, prefix: &str, rename: &dyn Fn(&BTreeSet<String>, &str) -> String) {
+        let wrapper = wrapper_of(&self.stored);
+        self.rename(|name| name.strip_prefix(&wrapper).unwrap_or(name).to_owned());
+        // A family's own prefix is no wrapper's, though it may be called like one.
+        wrapper.strip_suffix(&format!("{prefix}.")).unwrap_or(&wrapper).clone_into(&mut self.wrapper);
         let all: BTreeSet<String> = self.stored.keys().cloned().collect();
         self.rename(|name| rename(&all, name));
         self.normalise(prefix);
@@ -109,6 +125,11 @@ impl Weights {
     #[must_use]
     pub fn outline(self) -> Self {
         Self { is_outline: true, ..self }
+    }
+
+    /// What wrappers put before all names in the files, which is left out here: `module.`; empty without one.
+    pub fn wrapper(&self) -> &str {
+        &self.wrapper
     }
 
     /// Whether values are left out.
@@ -253,35 +274,6 @@ impl Weights {
             None => format!("the model has no tensor {name}"),
         })
     }
-}
-
-/// `model.safetensors.index.json`: which shard holds which tensor.
-#[derive(serde::Deserialize)]
-struct ShardIndex {
-    weight_map: BTreeMap<String, String>,
-}
-
-fn weight_files(directory: &Path) -> Result<Vec<PathBuf>> {
-    let single = directory.join("model.safetensors");
-    if single.is_file() {
-        return Ok(vec![single]);
-    }
-    let index = directory.join("model.safetensors.index.json");
-    let text = std::fs::read_to_string(&index)
-        .map_err(|_| EngineError::model("the model has no weights in .safetensors files: model.safetensors, or model.safetensors.index.json and what it \
-             names. Pickles are never read; Transformers saves without them"))?;
-    let index: ShardIndex = serde_json::from_str(&text)
-        .map_err(|error| EngineError::model(format!("model.safetensors.index.json: {error}")))?;
-    let shards: BTreeSet<String> = index.weight_map.into_values().collect();
-    if let Some(gone) = shards.iter().find(|shard| !directory.join(shard).is_file()) {
-        let message =
-            format!("model.safetensors.index.json names the shard {gone}, which is not there; fetch it again");
-        return Err(EngineError::model(message));
-    }
-    if let Some(odd) = shards.iter().find(|shard| shard.contains('/') || !shard.ends_with(".safetensors")) {
-        return Err(EngineError::model(format!("model.safetensors.index.json names the shard {odd:?}")));
-    }
-    Ok(shards.into_iter().map(|shard| directory.join(shard)).collect())
 }
 
 fn malformed(path: &Path, error: &SafeTensorError) -> EngineError {

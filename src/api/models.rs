@@ -18,6 +18,7 @@ use super::stream::{self, Download};
 use crate::app::models;
 use crate::app::objects::Object;
 use crate::domain::hex::hex;
+use crate::domain::method::ProblemType;
 use crate::domain::model::{Model, ModelFile, root_of};
 use crate::domain::project::Project;
 
@@ -32,7 +33,7 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-/// A model as OpenAI shows it, and `kind`, `family`, `root` and `fine_tuning_job_id`, which are ours.
+/// A model as OpenAI shows it, and `kind`, `family`, `root`, `fine_tuning_job_id` and `notes`, which are ours.
 #[derive(Serialize)]
 struct ModelView {
     id: String,
@@ -44,6 +45,18 @@ struct ModelView {
     family: String,
     root: String,
     fine_tuning_job_id: Option<String>,
+    notes: Vec<String>,
+}
+
+/// One model, with what its head predicts.
+#[derive(Serialize)]
+struct OneModelView {
+    #[serde(flatten)]
+    model: ModelView,
+    /// None of models that are no classifiers.
+    problem_type: Option<&'static str>,
+    /// In the order of their classes; None where there are none, as of a regression.
+    labels: Option<Vec<String>>,
 }
 
 impl ModelView {
@@ -55,6 +68,7 @@ impl ModelView {
             shutdown_date: None,
             kind: model.kind.as_str(),
             family: model.family,
+            notes: model.facts.notes,
             root: root_of(&model.name).to_owned(),
             fine_tuning_job_id: model.job.map(|id| id.to_string()),
             id: model.name,
@@ -101,9 +115,12 @@ async fn retrieve_model(
     caller: Caller,
     State(state): State<ApiState>,
     Path(name): Path<String>,
-) -> Answer<Json<ModelView>> {
+) -> Answer<Json<OneModelView>> {
     let model = models::get(&state.app, caller.0.id, &name).await?;
-    Ok(Json(ModelView::new(model, &caller.0)))
+    let head = models::head(&state.app, &model).await?.ok();
+    let problem_type = head.as_ref().map(|head| head.problem.as_str());
+    let labels = head.filter(|head| head.problem != ProblemType::Regression).map(|head| head.labels);
+    Ok(Json(OneModelView { model: ModelView::new(model, &caller.0), problem_type, labels }))
 }
 
 async fn delete_model(caller: Caller, State(state): State<ApiState>, Path(name): Path<String>) -> Answer<Json<Value>> {

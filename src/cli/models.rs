@@ -1,7 +1,7 @@
 //! `finetuned models`.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use clap::ArgMatches;
@@ -10,6 +10,7 @@ use super::context::Context;
 use super::output::{answer, remark, shown};
 use crate::app::models;
 use crate::config::Config;
+use crate::domain::model::{base_model_name_near, is_base_model_name};
 
 pub(super) async fn run(config: Config, action: &str, arguments: &ArgMatches) -> anyhow::Result<()> {
     let context = match action {
@@ -30,9 +31,12 @@ async fn import(context: &Context, arguments: &ArgMatches) -> anyhow::Result<()>
     let directory = directory.canonicalize().with_context(|| directory.display().to_string())?;
     let name = match arguments.get_one::<String>("name") {
         Some(name) => name.clone(),
-        None => directory.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        None => name_of(&directory)?,
     };
     let imported = models::import(&context.app, &directory, &name).await.map_err(|error| anyhow!(error.chain()))?;
+    for note in &imported.model.facts.notes {
+        remark(&format!("note: {}", shown(note)));
+    }
     if !imported.skipped.is_empty() {
         let skipped: Vec<String> = imported.skipped.iter().map(|name| shown(name)).collect();
         remark(&format!("left out: {}", skipped.join(", ")));
@@ -40,6 +44,16 @@ async fn import(context: &Context, arguments: &ArgMatches) -> anyhow::Result<()>
     let done = if imported.new { "is imported" } else { "was imported before" };
     remark(&format!("{} {done}", imported.model.name));
     Ok(())
+}
+
+/// The name of a model that is called as its folder is.
+fn name_of(directory: &Path) -> anyhow::Result<String> {
+    let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if is_base_model_name(&name) {
+        return Ok(name);
+    }
+    let near = base_model_name_near(&name).unwrap_or_else(|| "my-model".to_owned());
+    Err(anyhow!("{} cannot be a model's name; choose one with --name, as in --name {near}", shown(&name)))
 }
 
 async fn remove(context: &Context, arguments: &ArgMatches) -> anyhow::Result<()> {

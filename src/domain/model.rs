@@ -65,9 +65,20 @@ pub struct ModelFacts {
     /// Values that training keeps of one image until backward has used them.
     #[serde(default)]
     pub values_per_image: u64,
+    /// Tokens that it cuts a sentence to as a model of sentence-transformers; 0 where it does not say.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub max_seq_length: u32,
+    /// What its owner should know of how its files were read, each a sentence without a full stop.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// The methods that its backbone takes and this model does not, with the reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unfit: BTreeMap<Method, String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 /// What the trainer says of a model's folder, as one line of JSON.
@@ -172,6 +183,15 @@ pub fn is_base_model_name(name: &str) -> bool {
     parts.len() <= 2 && parts.into_iter().all(segment)
 }
 
+/// A name for a base model that is near to `name`, such as that of a folder; None if nothing of it can be kept.
+pub fn base_model_name_near(name: &str) -> Option<String> {
+    let is_kept = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_');
+    let words = name.split(|c| !is_kept(c)).filter(|word| word.chars().any(|c| c != '.'));
+    let words: Vec<&str> = words.collect();
+    let near: String = words.join("-").trim_start_matches('.').chars().take(96).collect();
+    Some(near).filter(|near| is_base_model_name(near))
+}
+
 /// More characters than any model's name has: base (193), project (40), suffix (64), tag and step together have fewer.
 pub const MODEL_NAME_CHARS: usize = 400;
 
@@ -198,7 +218,7 @@ pub fn name_tag(random: [u8; 8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{checkpoint_name, fine_tuned_name, is_base_model_name, name_tag, root_of};
+    use super::{base_model_name_near, checkpoint_name, fine_tuned_name, is_base_model_name, name_tag, root_of};
 
     #[test]
     fn names_follow_the_openai_form() {
@@ -216,6 +236,22 @@ mod tests {
         for bad in ["", "/a", "a/", "a/b/c", "../a", ".a", "ft:a", "a b", "a\0", &"a".repeat(97)] {
             assert!(!is_base_model_name(bad), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_has_one_near_to_it() {
+        for (name, near) in [
+            ("m14 my bert (v2)", Some("m14-my-bert-v2")),
+            ("  .hidden model", Some("hidden-model")),
+            ("../x ..", Some("x")),
+            ("über/straße", Some("ber-stra-e")),
+            ("a/b/c", Some("a-b-c")),
+            ("日本", None),
+            ("", None),
+        ] {
+            assert_eq!(base_model_name_near(name).as_deref(), near, "{name:?}");
+        }
+        assert!(base_model_name_near(&"x ".repeat(500)).is_some());
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod ids;
 mod output;
 mod premises;
 mod readable;
+pub mod tree;
 
 use std::ffi::OsStr;
 use std::fs;

@@ -14,6 +14,7 @@ use crate::db::queue::{self, Claim};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::NewEvent;
 use crate::domain::job::Job;
+use crate::process::tree;
 
 /// Checkpoints that wait behind the one that is being stored.
 const WAITING: usize = 8;
@@ -93,11 +94,11 @@ impl Work {
             }
             tokio::time::sleep(pause(tries)).await;
             while let Ok(newer) = queue.try_recv() {
-                let _ = publish::tree::remove(&made.folder, &made.directory).await;
+                let _ = tree::remove(&made.folder, &made.directory).await;
                 made = newer;
             }
         }
-        let _ = publish::tree::remove(&made.folder, &made.directory).await;
+        let _ = tree::remove(&made.folder, &made.directory).await;
     }
 
     async fn warn(&self, step: u64, error: &Error) -> Result<()> {

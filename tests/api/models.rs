@@ -8,18 +8,8 @@ use finetuned::domain::project::Role;
 use finetuned::worker::upkeep::sweep;
 use serde_json::json;
 
-use super::support::data;
+use super::support::data::{self, copy_of_tiny};
 use super::support::service::{Service, eventually};
-
-fn copy_of_tiny(folder: &Path) -> std::path::PathBuf {
-    let copy = folder.join("model");
-    std::fs::create_dir_all(&copy).unwrap();
-    for entry in std::fs::read_dir(data::tiny_model()).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
-    }
-    copy
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn base_models_are_seen_by_every_project_and_deleted_by_no_member_of_one() {
@@ -31,7 +21,13 @@ async fn base_models_are_seen_by_every_project_and_deleted_by_no_member_of_one()
             (&model["owned_by"], &model["kind"], &model["family"]),
             (&json!("system"), &json!("base"), &json!("bert"))
         );
-        assert_eq!(client.get("/v1/models").await.good()["data"], json!([model]));
+        assert!(model["notes"][0].as_str().unwrap().contains("sentence embeddings are the mean"), "{model}");
+        // What it predicts is read where it is asked for alone.
+        let mut listed = model.clone();
+        for (field, value) in [("problem_type", json!(null)), ("labels", json!(null))] {
+            assert_eq!(listed.as_object_mut().unwrap().remove(field), Some(value), "{field}");
+        }
+        assert_eq!(client.get("/v1/models").await.good()["data"], json!([listed]));
         let (status, _, code, _) = client.delete("/v1/models/tiny-bert").await.error();
         assert_eq!((status, code.as_deref()), (403, Some("insufficient_permissions")));
     }
@@ -111,6 +107,100 @@ async fn the_facts_of_a_model_are_what_the_trainer_says() {
     assert_eq!(left, 0, "nothing of the check is left");
 }
 
+/// Puts a pointer of Git LFS in place of a file.
+fn point(path: &Path) {
+    std::fs::write(path, "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n").unwrap();
+}
+
+/// Makes the last value of a file of weights this one.
+fn spoil(path: &Path, value: f32) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let last = bytes.len() - 4;
+    bytes[last..].copy_from_slice(&value.to_le_bytes());
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tokenizer_that_import_built_is_a_file_of_the_model() {
+    let service = Service::api().await;
+    let folder = tempfile::tempdir().unwrap();
+    let copy = copy_of_tiny(folder.path());
+    let tokenizer = data::to_vocabulary(&copy);
+    let imported = models::import(&service.app, &copy, "m").await.unwrap();
+    let note = "tokenizer.json was built from vocab.txt (in lower case, since tokenizer_config.json does not say \
+                do_lower_case), as Transformers' BertTokenizer does";
+    assert_eq!(imported.model.facts.notes[0], note);
+    assert!(!copy.join("tokenizer.json").exists(), "the folder is as it was");
+    let files = service.client().get("/v1/models/m/files").await.good();
+    let paths: Vec<&str> = files["data"].as_array().unwrap().iter().map(|f| f["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]);
+    let built = service.client().get("/v1/models/m/files/tokenizer.json").await;
+    let built: serde_json::Value = serde_json::from_slice(&built.bytes).unwrap();
+    assert_eq!(built["model"]["vocab"], tokenizer["model"]["vocab"]);
+    assert!(!models::import(&service.app, &copy, "m").await.unwrap().new, "built again it is the same file");
+    let left = std::fs::read_dir(service.app.runs()).unwrap().count();
+    assert_eq!(left, 0, "nothing of the check is left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_modules_of_a_sentence_transformer_come_with_it() {
+    let service = Service::api().await;
+    let folder = tempfile::tempdir().unwrap();
+    let copy = copy_of_tiny(folder.path());
+    let pooling = json!({"word_embedding_dimension": 32, "pooling_mode_max_tokens": true});
+    data::to_sentence_transformer(&copy, &pooling, 24);
+    for below in ["2_Normalize", "onnx"] {
+        std::fs::create_dir(copy.join(below)).unwrap();
+    }
+    std::fs::write(copy.join("onnx/model.onnx"), "").unwrap();
+    let imported = models::import(&service.app, &copy, "m").await.unwrap();
+    assert_eq!(imported.skipped, ["onnx/"]);
+    assert_eq!(imported.model.facts.max_seq_length, 24);
+    let said = "sentence embeddings are the maximum over all tokens, not normalised, as modules.json has it";
+    let model = service.client().get("/v1/models/m").await.good();
+    assert_eq!(model["notes"], json!([said]));
+    let file = service.client().get("/v1/models/m/files/1_Pooling/config.json").await;
+    assert_eq!(file.bytes, pooling.to_string().as_bytes());
+
+    // One that was imported without the settings of its modules, as they once were, is completed.
+    let settings = copy.join("1_Pooling/config.json");
+    std::fs::remove_file(&settings).unwrap();
+    let less = models::import(&service.app, &copy, "less").await.unwrap();
+    let why = "modules.json names 1_Pooling/config.json, which is not there; fetch it again";
+    assert_eq!(less.model.facts.unfit.values().collect::<Vec<_>>(), [why]);
+    std::fs::write(&settings, pooling.to_string()).unwrap();
+    let whole = models::import(&service.app, &copy, "less").await.unwrap();
+    assert!(whole.new && whole.model.facts.unfit.is_empty() && whole.model.id != less.model.id);
+    assert_eq!(service.client().get("/v1/models").await.good()["data"].as_array().unwrap().len(), 2);
+    assert!(!models::import(&service.app, &copy, "less").await.unwrap().new);
+    // What is gone, or is another one, is another model's.
+    std::fs::write(&settings, pooling.to_string().replace("max", "cls")).unwrap();
+    assert!(models::import(&service.app, &copy, "less").await.is_err());
+    std::fs::remove_file(&settings).unwrap();
+    assert!(models::import(&service.app, &copy, "less").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_classifier_says_which_labels_it_has() {
+    let service = Service::api().await;
+    let import = async |name: &str, labels: serde_json::Value| {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = copy_of_tiny(folder.path());
+        let mut config: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(copy.join("config.json")).unwrap()).unwrap();
+        config["architectures"] = json!(["BertForSequenceClassification"]);
+        config["id2label"] = labels;
+        std::fs::write(copy.join("config.json"), config.to_string()).unwrap();
+        models::import(&service.app, &copy, name).await.unwrap();
+        service.client().get(&format!("/v1/models/{name}")).await.good()
+    };
+    let two = import("two", json!({"1": "LABEL_1", "0": "LABEL_0"})).await;
+    assert_eq!(two["labels"], json!(["LABEL_0", "LABEL_1"]));
+    assert_eq!(two["problem_type"], "single_label_classification");
+    let value = import("value", json!({"0": "LABEL_0"})).await;
+    assert_eq!((&value["problem_type"], &value["labels"]), (&json!("regression"), &json!(null)));
+}
+
 /// Puts a link in place of a file.
 fn link(to: impl AsRef<Path>, from: &Path) {
     let _ = std::fs::remove_file(from);
@@ -134,7 +224,7 @@ async fn links_that_lead_out_of_the_folder_are_not_published() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_trained_is_not_imported() {
     let service = Service::api().await;
-    let rows: [(&str, fn(&Path), &str); 19] = [
+    let rows: [(&str, fn(&Path), &str); 25] = [
         (
             "a checkpoint of an adapter",
             |d| {
@@ -206,6 +296,35 @@ async fn what_cannot_be_trained_is_not_imported() {
             "config.json is no JSON, perhaps a web page in its place: EOF",
         ),
         (
+            "config that is a web page",
+            |d| std::fs::write(d.join("config.json"), "<!DOCTYPE html>\n<html>404</html>").unwrap(),
+            "config.json is a web page and not the file itself: fetch it again",
+        ),
+        (
+            "weights that are a pointer",
+            |d| point(&d.join("model.safetensors")),
+            "model.safetensors is a pointer of Git LFS",
+        ),
+        ("a tokenizer that is a pointer", |d| point(&d.join("tokenizer.json")), "run 'git lfs pull'"),
+        (
+            "weights that are not numbers",
+            |d| spoil(&d.join("model.safetensors"), f32::NAN),
+            "in model.safetensors has a value that is not a number (NaN)",
+        ),
+        (
+            "weights without bounds",
+            |d| spoil(&d.join("model.safetensors"), f32::NEG_INFINITY),
+            "in model.safetensors has a value that is infinite",
+        ),
+        (
+            "an encoder in a folder below",
+            |d| {
+                std::fs::create_dir(d.join("0_Transformer")).unwrap();
+                std::fs::rename(d.join("config.json"), d.join("0_Transformer/config.json")).unwrap();
+            },
+            "it has no config.json; its encoder lies in 0_Transformer: move the files there up",
+        ),
+        (
             "another architecture",
             |d| std::fs::write(d.join("config.json"), r#"{"model_type": "mamba"}"#).unwrap(),
             "model_type is mamba; supported: bert",
@@ -242,8 +361,12 @@ async fn what_cannot_be_trained_is_not_imported() {
         let error = models::import(&service.app, &copy, "m").await.err().unwrap();
         assert!(error.message.contains(message), "{what}: {}", error.message);
     }
-    for name in ["", "../x", "a/b/c", "ft:x", ".hidden"] {
-        assert!(models::import(&service.app, &data::tiny_model(), name).await.is_err(), "{name:?}");
+    for (name, near) in
+        [("", ""), ("../x", "x"), ("a/b/c", "a-b-c"), ("ft:x", "ft-x"), (".hidden", "hidden"), ("a b", "a-b")]
+    {
+        let error = models::import(&service.app, &data::tiny_model(), name).await.err().unwrap();
+        let said = if near.is_empty() { "dashes and underscores".to_owned() } else { format!("; for example {near}") };
+        assert!(error.message.ends_with(&said), "{name:?}: {}", error.message);
     }
     assert_eq!(service.client().get("/v1/models").await.good()["data"], json!([]));
 }

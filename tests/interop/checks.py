@@ -133,7 +133,12 @@ def embedding(directory: pathlib.Path, content: list[dict], base: pathlib.Path |
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = SentenceTransformer(str(directory), device="cpu")
-    assert [type(module).__name__ for module in model] == ["Transformer", "Pooling", "Normalize"], model
+    base_model = json.loads((directory / "manifest.json").read_text())["base_model"]
+    usual = (["Transformer", "Pooling", "Normalize"], "mean")
+    modules, mode = (["Transformer", "Pooling"], "cls") if base_model == "tiny-cls" else usual
+    assert [type(module).__name__ for module in model] == modules and model[1].pooling_mode == mode, model
+    assert model.max_seq_length == json.loads((directory / "sentence_bert_config.json").read_text())["max_seq_length"]
+    assert model.max_seq_length == 12 or base_model != "tiny-cls", model.max_seq_length
     vectors = [model.encode([row[side] for row in content], convert_to_tensor=True) for side in ("anchor", "positive")]
     similarities = model.similarity_pairwise(*vectors)
     ours = torch.tensor([row["similarity"] for row in predictions(directory)])

@@ -5,6 +5,7 @@ import io
 import json
 import pathlib
 import random
+import shutil
 import sys
 import tarfile
 import typing
@@ -17,6 +18,10 @@ import text_families
 import transformers
 from demo import DATA
 from PIL import Image
+from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 TEXT = ["tiny-bert", "tiny-roberta", "tiny-distilbert", "tiny-modernbert", "tiny-mpnet", "tiny-xlm-roberta"]
@@ -53,6 +58,8 @@ CASES = [
     *(Case(model, "image_classification", "images", LORA) for model in ("tiny-vit", "tiny-deit")),
     Case("tiny-vit", "image_classification", "images", EVERY_LAYER),
     Case("tiny-bert", "embedding", "neighbours", LORA),
+    Case("tiny-cls", "embedding", "neighbours"),
+    Case("tiny-wrapped", "text_classification", "labels"),
 ]
 
 
@@ -68,8 +75,25 @@ def base_models(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     text_families.randomise(deit)
     deit.save_pretrained(folder / "tiny-deit")
     ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder / "tiny-deit")
+    as_people_have_them(folder)
     found = {name: GOLDEN / name for name in TEXT + IMAGES if (GOLDEN / name).is_dir()}
     return found | {path.name: path for path in folder.iterdir()}
+
+
+def as_people_have_them(folder: pathlib.Path) -> None:
+    """A model of sentence-transformers with pooling of its own; one saved out of DataParallel, with a vocabulary alone."""
+    encoder = Transformer(str(GOLDEN / "tiny-bert"), max_seq_length=12)
+    model = SentenceTransformer(modules=[encoder, Pooling(encoder.get_embedding_dimension(), "cls")], device="cpu")
+    model.save(str(folder / "tiny-cls"), create_model_card=False)
+    wrapped = folder / "tiny-wrapped"
+    shutil.copytree(GOLDEN / "tiny-bert", wrapped)
+    tensors = load_file(wrapped / "model.safetensors")
+    save_file({f"module.{name}": tensor for name, tensor in tensors.items()}, wrapped / "model.safetensors")
+    vocabulary = json.loads((wrapped / "tokenizer.json").read_text())["model"]["vocab"]
+    (wrapped / "vocab.txt").write_text("".join(f"{word}\n" for word in sorted(vocabulary, key=vocabulary.get)))
+    tokenizer = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": 64}
+    (wrapped / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    (wrapped / "tokenizer.json").unlink()
 
 
 def lines(rows: list[dict]) -> bytes:

@@ -18,6 +18,7 @@
 mod support;
 
 mod adapted;
+mod bases;
 mod damage;
 mod embedded;
 mod evaluations;

@@ -44,7 +44,7 @@ const COMPANIONS: [&str; 12] = [
 pub struct ModelFiles {
     base: PathBuf,
     config: Map<String, Value>,
-    /// Further files by name.
+    /// Further files by path.
     more: BTreeMap<String, Value>,
     adapter: Option<AdapterFiles>,
     sentence_transformer: Option<SentenceTransformer>,
@@ -55,8 +55,6 @@ pub struct ModelFiles {
 struct SentenceTransformer {
     /// What the encoder's names start with in training; its own checkpoints leave it out.
     prefix: String,
-    /// Files by path.
-    files: BTreeMap<String, Value>,
     /// Tensors of the base model that are no part of the embedder, such as its pooler.
     carried: Vec<String>,
 }
@@ -82,9 +80,11 @@ impl ModelFiles {
         Ok(Self { base: base.to_owned(), config, more: BTreeMap::new(), adapter: None, sentence_transformer: None })
     }
 
-    /// Adds a JSON file.
-    pub fn add(&mut self, name: &str, contents: Value) {
-        self.more.insert(name.to_owned(), contents);
+    /// With further JSON files, by path.
+    #[must_use]
+    pub fn with_files(mut self, files: BTreeMap<String, Value>) -> Self {
+        self.more.extend(files);
+        self
     }
 
     /// With a head for these labels; none at all means one output.
@@ -107,27 +107,13 @@ impl ModelFiles {
         self
     }
 
-    /// As sentence-transformers loads it: mean pooling over the encoder called `prefix`, `width` wide, then normalisation.
+    /// As sentence-transformers loads it: the encoder called `prefix` without that prefix. What it makes of its states
+    /// is said in [`with_files`](Self::with_files).
     #[must_use]
-    pub fn as_sentence_transformer(mut self, prefix: &str, width: i64, max_tokens: u32, weights: &Weights) -> Self {
-        let module = |number: usize, path: &str, class: &str| {
-            let kind = format!("sentence_transformers.models.{class}");
-            json!({"idx": number, "name": number.to_string(), "path": path, "type": kind})
-        };
-        let modules =
-            [module(0, "", "Transformer"), module(1, "1_Pooling", "Pooling"), module(2, "2_Normalize", "Normalize")];
-        let pooling = json!({"word_embedding_dimension": width, "pooling_mode_mean_tokens": true,
-            "pooling_mode_cls_token": false, "pooling_mode_max_tokens": false});
-        let files = [
-            ("modules.json", json!(modules)),
-            ("1_Pooling/config.json", pooling),
-            ("sentence_bert_config.json", json!({"max_seq_length": max_tokens, "do_lower_case": false})),
-            ("config_sentence_transformers.json", json!({"similarity_fn_name": "cosine"})),
-        ];
+    pub fn as_sentence_transformer(mut self, prefix: &str, weights: &Weights) -> Self {
         let is_carried = |name: &String| name.contains(".pooler.");
         self.sentence_transformer = Some(SentenceTransformer {
             prefix: format!("{prefix}."),
-            files: files.into_iter().map(|(path, value)| (path.to_owned(), value)).collect(),
             carried: weights.names_other_than(&[]).into_iter().filter(is_carried).collect(),
         });
         self
@@ -168,8 +154,7 @@ impl ModelFiles {
         let mut config = self.config.clone();
         config.insert("dtype".to_owned(), json!(dtype(kind)));
         write_json(&directory.join("config.json"), &config)?;
-        let of_sentence = self.sentence_transformer.as_ref().map(|sentence| &sentence.files);
-        for (path, contents) in self.more.iter().chain(of_sentence.into_iter().flatten()) {
+        for (path, contents) in &self.more {
             let path = directory.join(path);
             if let Some(folder) = path.parent() {
                 fs::create_dir_all(folder).map_err(EngineError::io(folder))?;

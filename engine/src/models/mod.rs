@@ -11,6 +11,7 @@ pub mod vision;
 use std::path::Path;
 
 use crate::error::{EngineError, Result};
+use crate::weights::Weights;
 use finetuned::domain::model::{ModelFacts, without_mark};
 use text::TextConfig;
 use vision::VisionConfig;
@@ -36,6 +37,17 @@ impl ModelConfig {
         }
         let known: Vec<&str> = text::families().chain(vision::families()).collect();
         config::refuse("model_type", family, &known.join(", "))
+    }
+
+    /// Opens the weights in `directory` under the names in use today.
+    ///
+    /// # Errors
+    /// There are none, or they are malformed.
+    pub fn open_weights(&self, directory: &Path) -> Result<Weights> {
+        match self {
+            Self::Text(config) => Weights::open(directory, config.base_prefix()),
+            Self::Vision(config) => config.open_weights(directory),
+        }
     }
 
     /// What the service needs to know of the model, but for the number of its parameters.

@@ -96,9 +96,32 @@ impl Sequences {
 
     /// The mean of each sequence's rows of `x` `[T, D]` in float32: `[S, D]`.
     pub fn mean(&self, x: &Tensor) -> Result<Tensor> {
-        let lengths = Tensor::f_from_slice(&self.lengths)?.f_to_device(x.device())?;
+        self.reduce(x, "mean")
+    }
+
+    /// What `torch.segment_reduce` makes of each sequence's rows of `x` `[T, D]` in float32 by `"mean"`, `"max"` or `"sum"`:
+    /// `[S, D]`.
+    pub fn reduce(&self, x: &Tensor, how: &str) -> Result<Tensor> {
         let none = None::<&Tensor>;
-        Ok(Tensor::f_segment_reduce(x, "mean", Some(&lengths), none, none, 0, false, 0.0)?)
+        // What a reduction starts with counts in it.
+        let initial = if how == "max" { f64::NEG_INFINITY } else { 0.0 };
+        Ok(Tensor::f_segment_reduce(x, how, Some(&self.lengths(x.device())?), none, none, 0, false, initial)?)
+    }
+
+    /// Int64 `[S]`: the tokens of each sequence.
+    pub fn lengths(&self, device: Device) -> Result<Tensor> {
+        Ok(Tensor::f_from_slice(&self.lengths)?.f_to_device(device)?)
+    }
+
+    /// Int64 `[S]`: where each sequence's last token lies.
+    pub fn last(&self, device: Device) -> Result<Tensor> {
+        Ok(self.first.f_to_device(device)?.f_add(&self.lengths(device)?)?.f_sub_scalar(1)?)
+    }
+
+    /// Float32 `[T]`: the place of each token in its own sequence, from 1.
+    pub fn places(&self, device: Device) -> Result<Tensor> {
+        let places: Vec<f32> = self.lengths.iter().flat_map(|&length| (1..=length).map(|place| place as f32)).collect();
+        Ok(Tensor::f_from_slice(&places)?.f_to_device(device)?)
     }
 
     fn make_padding(&self, device: Device) -> Result<Padding> {

@@ -1,5 +1,6 @@
 //! Sentence embeddings from pairs or triplets by the multiple-negatives ranking loss (Henderson et al. 2017,
-//! arXiv:1705.00652), as in sentence-transformers' `MultipleNegativesRankingLoss` over mean-pooled tokens.
+//! arXiv:1705.00652), as in sentence-transformers' `MultipleNegativesRankingLoss`. How tokens become a sentence is the base
+//! model's; the loss is over cosines, for which it makes no difference whether embeddings are normalised.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,9 +19,9 @@ use crate::data::source::{BatchSource, Pick, Subset};
 use crate::data::splits::{Dataset, Splits};
 use crate::data::texts::{Packed, Texts, TextsBuilder, TokenNoise};
 use crate::device::ComputeDevice;
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::export::{AdapterFiles, ModelFiles};
-use crate::models::text::{TextEmbedder, TextTask};
+use crate::models::text::{SentenceConfig, TextEmbedder, TextTask};
 use crate::nn::Mode;
 use crate::observer::Observer;
 use crate::params::Placement;
@@ -31,7 +32,7 @@ use finetuned::dataset::prints::of_texts;
 use finetuned::domain::method::embedding::Settings;
 use finetuned::domain::metric::guesses::{Guesses, NEAREST};
 use finetuned::domain::metric::{ACCURACY, LOSS, scores};
-use finetuned::domain::run::{DataFile, RunSpec};
+use finetuned::domain::run::{DataFile, RunSpec, TrainerMessage};
 
 /// Examples that are ranked against each other in an evaluation, in the order of the file.
 const EVALUATION_BATCH: usize = 64;
@@ -78,11 +79,16 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let own: Settings = super::settings(spec)?;
     let base = TextBase::open(spec)?;
     let config = &base.config;
-    let load = |file: &DataFile, param| Tuples::load(file, param, &base.tokenizer, observer);
+    let sentence = SentenceConfig::open(&spec.model, config.hidden_size())?;
+    let load = |file: &DataFile, param| Tuples::load(file, param, &base.tokenizer, sentence.lowers(), observer);
     let Splits { training, validation, test } = Splits::load(spec, Tuples::default, load)?;
     let policy = base.policy(spec);
     let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
     let (model, table, report) = base.build(placement, TextEmbedder::new)?;
+    let model = model.with_pooling(sentence.pooling());
+    if spec.resume.is_none() {
+        report_pooling(&sentence, observer);
+    }
     let data = DataSummary {
         training: training.lines.len(),
         validation: validation.lines.len(),
@@ -95,12 +101,8 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let task = EmbeddingTask { model, device: device.device, source, scale: own.scale };
     let files = ModelFiles::new(&spec.model, &config.architecture(TextTask::Embedding))?
         .with_adapter(AdapterFiles::new(&policy, &spec.model_name, Some("FEATURE_EXTRACTION")))
-        .as_sentence_transformer(
-            config.base_prefix(),
-            config.hidden_size(),
-            h.course.max_sequence_length,
-            &base.weights,
-        );
+        .with_files(sentence.files(Some(h.course.max_sequence_length)))
+        .as_sentence_transformer(config.base_prefix(), &base.weights);
     Ok(Loaded { task: Box::new(Ahead::new(task)), table, policy, report, data, files })
 }
 
@@ -109,11 +111,33 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
 /// # Errors
 /// It cannot; the error says what it lacks.
 pub(super) fn check(directory: &Path) -> Result<()> {
-    TextBase::outline(directory)?.check(TextEmbedder::new)
+    let base = TextBase::outline(directory)?;
+    let sentence = SentenceConfig::open(directory, base.config.hidden_size())?;
+    if let Some(file) = sentence.missing() {
+        return Err(EngineError::model(format!("modules.json names {file}, which is not there; fetch it again")));
+    }
+    base.check(TextEmbedder::new)
+}
+
+/// Tells how sentences are embedded. A model that was imported before the files that say so were taken goes on as it was.
+fn report_pooling(sentence: &SentenceConfig, observer: &dyn Observer) {
+    let message = match sentence.missing() {
+        None => format!("In this model {}", sentence.describe()),
+        Some(file) => {
+            format!("modules.json names {file}, which the model was imported without, so that tokens are averaged")
+        }
+    };
+    observer.report(TrainerMessage::Notice { warning: sentence.missing().is_some(), message });
 }
 
 impl Tuples {
-    fn load(file: &DataFile, param: &'static str, tokenizer: &TextTokenizer, observer: &dyn Observer) -> Result<Self> {
+    fn load(
+        file: &DataFile,
+        param: &'static str,
+        tokenizer: &TextTokenizer,
+        lowers: bool,
+        observer: &dyn Observer,
+    ) -> Result<Self> {
         let (mut texts, mut size) = (TextsBuilder::new(tokenizer), 0);
         let (mut lines, mut prints) = (Vec::new(), Vec::new());
         for triplet in Examples::open(file, param, observer, pairs::read)? {
@@ -122,7 +146,7 @@ impl Tuples {
             prints.push(of_texts([triplet.anchor.as_str(), &triplet.positive]));
             size = triplet.texts().count();
             for text in [Some(triplet.anchor), Some(triplet.positive), triplet.negative].into_iter().flatten() {
-                texts.push(text, None)?;
+                texts.push(if lowers { lowered(&text) } else { text }, None)?;
             }
         }
         Ok(Self { texts: texts.finish()?, size, lines, prints })
@@ -132,6 +156,11 @@ impl Tuples {
     fn texts_of(&self, examples: &[usize]) -> Vec<usize> {
         (0..self.size).flat_map(|part| examples.iter().map(move |&example| example * self.size + part)).collect()
     }
+}
+
+/// As the `Lowercase` that sentence-transformers puts before a tokenizer: each character for itself.
+fn lowered(text: &str) -> String {
+    text.chars().flat_map(char::to_lowercase).collect()
 }
 
 impl Dataset for Tuples {

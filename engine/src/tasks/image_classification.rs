@@ -1,6 +1,6 @@
 //! Image classification, as in Transformers' `…ForImageClassification`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -93,10 +93,11 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
         task = task.frozen(!own.augmentation.is_none(), usize::MAX, observer)?;
     }
     let adapter = AdapterFiles::new(&policy, &spec.model_name, None);
-    let mut files = ModelFiles::new(&spec.model, config.architecture())?
+    let preprocessor = BTreeMap::from([("preprocessor_config.json".to_owned(), processor.config().clone())]);
+    let files = ModelFiles::new(&spec.model, config.architecture())?
         .with_labels(h.problem_type().as_str(), &spec.labels)
-        .with_adapter(adapter.map(|adapter| adapter.with_module_names(config.module_name())));
-    files.add("preprocessor_config.json", processor.config().clone());
+        .with_adapter(adapter.map(|adapter| adapter.with_module_names(config.module_name())))
+        .with_files(preprocessor);
     Ok(Loaded { task: Box::new(Ahead::new(task)), table, policy, report, data, files })
 }
 
@@ -135,7 +136,7 @@ fn split(
 
 /// What makes of images what the model takes.
 fn processor(model: &Path, config: &VisionConfig) -> Result<ImageProcessor> {
-    let processor = ImageProcessor::open(model, config.usual_side())?;
+    let processor = ImageProcessor::open(model, config.usual_side(), config.processor_class())?;
     let (width, height) = processor.size();
     match config.image_size() {
         Some(side) if (i64::from(width), i64::from(height)) != (side, side) => Err(EngineError::model(format!(

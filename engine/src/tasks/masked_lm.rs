@@ -1,10 +1,11 @@
 //! Masked language modelling (Devlin et al. 2019) on plain texts, as in Transformers' `…ForMaskedLM` with its data collator:
 //! adapts a model to the language of a domain.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tch::{Device, Kind, Reduction, Tensor};
 
 use super::ahead::Ahead;
@@ -19,7 +20,7 @@ use crate::data::texts::{Change, Packed, uniform};
 use crate::device::ComputeDevice;
 use crate::error::Result;
 use crate::export::{AdapterFiles, ModelFiles};
-use crate::models::text::{MaskedLm, TextTask};
+use crate::models::text::{MaskedLm, SentenceConfig, TextTask};
 use crate::nn::Mode;
 use crate::observer::Observer;
 use crate::params::Placement;
@@ -144,8 +145,15 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let source = Arc::new(HiddenWords { splits: Splits { training, validation, test }, masking });
     let task = MaskedLmTask { model, device: device.device, source };
     let files = ModelFiles::new(&spec.model, &config.architecture(TextTask::MaskedLm))?
-        .with_adapter(AdapterFiles::new(&policy, &spec.model_name, None));
+        .with_adapter(AdapterFiles::new(&policy, &spec.model_name, None))
+        .with_files(sentence_files(&spec.model, config.hidden_size()));
     Ok(Loaded { task: Box::new(Ahead::new(task)), table, policy, report, data, files })
+}
+
+/// What the base model is for as one of sentence-transformers, which an embedder made of this one needs to know.
+fn sentence_files(directory: &Path, width: i64) -> BTreeMap<String, Value> {
+    let given = SentenceConfig::open(directory, width).ok().filter(SentenceConfig::is_given);
+    given.map(|sentence| sentence.files(None)).unwrap_or_default()
 }
 
 /// Whether the model in `directory` can be trained.

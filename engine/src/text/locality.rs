@@ -1,7 +1,5 @@
 //! How far the tokens of a text depend on what follows them, of tokenizers whose parts are known.
 
-use std::path::Path;
-
 use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::models::ModelWrapper;
@@ -59,8 +57,8 @@ struct Added {
 
 impl Locality {
     /// That of a tokenizer and its file; None where a part is not known to look at what is near alone.
-    pub(super) fn of(tokenizer: &Tokenizer, path: &Path) -> Option<Self> {
-        let parts: Parts = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    pub(super) fn of(tokenizer: &Tokenizer, json: &[u8]) -> Option<Self> {
+        let parts: Parts = serde_json::from_slice(json).ok()?;
         let added = parts.added_tokens.iter().map(|token| token.content.len()).max().unwrap_or_default();
         let (normalizer, pre_tokenizer) = (parts.normalizer.as_ref(), parts.pre_tokenizer.as_ref());
         let reach =

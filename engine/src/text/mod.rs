@@ -3,6 +3,8 @@
 mod locality;
 mod prefix;
 mod shorten;
+mod special;
+mod vocabulary;
 
 use std::cmp::Ordering;
 use std::path::Path;
@@ -15,8 +17,10 @@ use tokenizers::{
 
 use self::locality::Locality;
 use self::prefix::PrefixReader;
+pub use self::vocabulary::build_missing;
 
 use crate::error::{EngineError, Result};
+use finetuned::domain::model::without_mark;
 
 /// The tokenizer of a model directory (`tokenizer.json`).
 pub struct TextTokenizer {
@@ -57,8 +61,9 @@ impl TextTokenizer {
                  AutoTokenizer.from_pretrained(FOLDER, use_fast=True).save_pretrained(FOLDER)",
             ));
         }
-        let mut inner =
-            Tokenizer::from_file(&path).map_err(|error| EngineError::model(format!("tokenizer.json: {error}")))?;
+        let bytes = std::fs::read(&path).map_err(EngineError::io(&path))?;
+        let mut inner = Tokenizer::from_bytes(without_mark(&bytes))
+            .map_err(|error| EngineError::model(format!("tokenizer.json: {error}")))?;
         let largest = inner.get_vocab(true).into_values().max().unwrap_or(0);
         if i64::from(largest) >= vocab_size {
             return Err(EngineError::model(format!(
@@ -78,7 +83,7 @@ impl TextTokenizer {
             .map_err(|error| EngineError::Hyperparameter { name: "max_sequence_length", message: error.to_string() })?;
         let named = configured_mask(directory);
         let mask = named.iter().map(String::as_str).chain(USUAL_MASKS).find_map(|token| inner.token_to_id(token));
-        let locality = Locality::of(&inner, &path);
+        let locality = Locality::of(&inner, without_mark(&bytes));
         Ok(Self { inner, max_tokens, locality, mask, words: false })
     }
 
@@ -210,7 +215,7 @@ fn input<'a>((text, pair): (&'a str, Option<&'a str>)) -> EncodeInput<'a> {
 /// The mask token that `tokenizer_config.json` names.
 fn configured_mask(directory: &Path) -> Option<String> {
     let text = std::fs::read(directory.join("tokenizer_config.json")).ok()?;
-    let config: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    let config: serde_json::Value = serde_json::from_slice(without_mark(&text)).ok()?;
     let token = &config["mask_token"];
     token.as_str().or_else(|| token["content"].as_str()).map(str::to_owned)
 }

@@ -4,6 +4,7 @@ pub mod augment;
 pub mod cache;
 pub mod color;
 pub mod draws;
+mod fields;
 pub mod mix;
 pub mod operation;
 pub mod processor;

@@ -1,5 +1,6 @@
 //! What a model's images look like: `preprocessor_config.json` as Transformers' `ViTImageProcessor`,
-//! `ConvNextImageProcessor` (used by `ResNet`) and `DeiTImageProcessor` write it.
+//! `ConvNextImageProcessor` (used by `ResNet`), `DeiTImageProcessor` and `BitImageProcessor` write it, and as the feature
+//! extractors before them did.
 
 use std::fs;
 use std::path::Path;
@@ -7,26 +8,19 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::RgbImage;
+use super::fields::{FILE, Fields, Resizing, refused};
 use super::resize::{Filter, center_crop, resize, with_shorter_side};
 use crate::error::{EngineError, Result};
-
-const FILE: &str = "preprocessor_config.json";
+use finetuned::domain::model::without_mark;
 
 /// Mean and standard deviation of `ImageNet`'s images, by channel.
 const IMAGENET: ([f64; 3], [f64; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 
+/// The same of what CLIP was trained with, which `BitImageProcessor` has by default.
+const CLIP: [[f64; 3]; 2] = [[0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_58, 0.275_777_11]];
+
 /// From this size on a `ConvNext` image is not cropped.
 const UNCROPPED: u32 = 384;
-
-const LARGEST_SIDE: u64 = 2048;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Resizing {
-    /// To this width and height.
-    Exact(u32, u32),
-    /// Until the shorter side is this long.
-    Shorter(u32),
-}
 
 /// From an image to what the model sees.
 #[derive(Clone, Debug)]
@@ -41,15 +35,15 @@ pub struct ImageProcessor {
 }
 
 impl ImageProcessor {
-    /// Reads a model's `preprocessor_config.json`. Without one, images are treated as torchvision evaluates its own
+    /// Reads a model's `preprocessor_config.json`, which is of the class `usual` where it does not say. Without one, images are treated as torchvision evaluates its own
     /// models: the shorter side to `image_size` / 0.875, bilinear, the middle, `ImageNet`'s mean and deviation.
     ///
     /// # Errors
     /// The file cannot be read, or asks for what is not built; the error names the field.
-    pub fn open(model: &Path, image_size: u32) -> Result<Self> {
+    pub fn open(model: &Path, image_size: u32, usual: &str) -> Result<Self> {
         let path = model.join(FILE);
         if path.is_file() {
-            return Self::parse(&fs::read_to_string(&path).map_err(EngineError::io(&path))?);
+            return Self::parse(&fs::read(&path).map_err(EngineError::io(&path))?, usual);
         }
         let shorter = (f64::from(image_size) / 0.875) as u32;
         let config = json!({
@@ -58,25 +52,28 @@ impl ImageProcessor {
             "do_rescale": true, "rescale_factor": 1.0 / 255.0,
             "do_normalize": true, "image_mean": IMAGENET.0, "image_std": IMAGENET.1,
         });
-        Self::parse(&config.to_string())
+        Self::parse(config.to_string().as_bytes(), usual)
     }
 
-    /// Reads the text of a `preprocessor_config.json`.
+    /// Reads what a `preprocessor_config.json` holds, which is of the class `usual` where it does not say.
     ///
     /// # Errors
     /// It asks for what is not built; the error names the field.
-    pub fn parse(text: &str) -> Result<Self> {
-        let config: Map<String, Value> =
-            serde_json::from_str(text).map_err(|error| EngineError::model(format!("{FILE}: {error}")))?;
-        let fields = Fields(config);
-        let kind = fields.processor_type()?;
+    pub fn parse(json: &[u8], usual: &str) -> Result<Self> {
+        let config: Map<String, Value> = serde_json::from_slice(without_mark(json))
+            .map_err(|error| EngineError::model(format!("{FILE}: {error}")))?;
+        let mut fields = Fields(config);
+        if fields.class().is_none() {
+            fields.0.insert("image_processor_type".to_owned(), json!(usual));
+        }
+        let kind = ProcessorType::of(&fields)?;
         if !fields.flag("do_resize", true)? {
             return Err(refused("do_resize", "must be true: a batch needs images of one size"));
         }
         let (side, crop_side) = kind.default_sizes();
-        let size = fields.size("size", kind != ProcessorType::ConvNext, side)?;
+        let size = fields.size("size", kind.is_square(), side)?;
         let mut crop = None;
-        if fields.flag("do_center_crop", kind == ProcessorType::DeiT)? {
+        if fields.flag("do_center_crop", kind.crops())? {
             match (kind, fields.size("crop_size", true, crop_side)?) {
                 (ProcessorType::ConvNext, _) => return Err(refused("do_center_crop", "must be false with crop_pct")),
                 (_, Resizing::Exact(width, height)) => crop = Some((width, height)),
@@ -98,17 +95,12 @@ impl ImageProcessor {
             }
             (_, size) => size,
         };
-        let default_filter = if kind == ProcessorType::ViT { 2.0 } else { 3.0 };
-        let filter = match fields.number("resample", default_filter)? {
-            2.0 => Filter::Bilinear,
-            3.0 => Filter::Bicubic,
-            other => {
-                let names = ["nearest", "lanczos", "", "", "box", "hamming"];
-                let name = names.get(other as usize).copied().unwrap_or_default();
-                return Err(refused("resample", &format!("is {other} {name}; supported: 2 (bilinear), 3 (bicubic)")));
-            }
-        };
-        let normalised = fields.normalisation()?;
+        let number = fields.number("resample", if kind == ProcessorType::ViT { 2.0 } else { 3.0 })?;
+        let filter = Filter::of_pillow(number).ok_or_else(|| {
+            let known = "0 (nearest), 1 (lanczos), 2 (bilinear), 3 (bicubic), 4 (box), 5 (hamming)";
+            refused("resample", &format!("is {number}; supported: {known}"))
+        })?;
+        let normalised = fields.normalisation(kind.default_normalisation())?;
         Ok(Self { resizing, filter, crop, normalised, config: Value::Object(fields.0) })
     }
 
@@ -158,14 +150,30 @@ impl ImageProcessor {
     }
 }
 
+/// Transformers' classes, which differ in what they take where the file does not say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ProcessorType {
     ViT,
     ConvNext,
     DeiT,
+    Bit,
 }
 
 impl ProcessorType {
+    const ALL: [(&str, Self); 4] =
+        [("ViT", Self::ViT), ("ConvNext", Self::ConvNext), ("DeiT", Self::DeiT), ("Bit", Self::Bit)];
+
+    fn of(fields: &Fields) -> Result<Self> {
+        let (field, name) = fields.class().unwrap_or_default();
+        let stem = name.trim_end_matches("Fast").trim_end_matches("Pil");
+        let stem = stem.strip_suffix("ImageProcessor").or_else(|| stem.strip_suffix("FeatureExtractor"));
+        let found = Self::ALL.iter().find(|(known, _)| stem == Some(known));
+        found.map(|(_, kind)| *kind).ok_or_else(|| {
+            let known = Self::ALL.map(|(known, _)| format!("{known}ImageProcessor")).join(", ");
+            refused(field, &format!("is \"{name}\"; supported: {known}"))
+        })
+    }
+
     /// What `size` and `crop_size` are where the file does not say.
     fn default_sizes(self) -> (Resizing, Resizing) {
         let square = |side| Resizing::Exact(side, side);
@@ -173,104 +181,25 @@ impl ProcessorType {
             Self::ViT => (square(224), square(224)),
             Self::ConvNext => (Resizing::Shorter(UNCROPPED), square(224)),
             Self::DeiT => (square(256), square(224)),
-        }
-    }
-}
-
-fn refused(field: &str, why: &str) -> EngineError {
-    EngineError::model(format!("{FILE}: {field} {why}"))
-}
-
-/// The fields of the file. One that is null counts as absent.
-struct Fields(Map<String, Value>);
-
-impl Fields {
-    fn get(&self, name: &str) -> Option<&Value> {
-        self.0.get(name).filter(|value| !value.is_null())
-    }
-
-    fn processor_type(&self) -> Result<ProcessorType> {
-        const SUPPORTED: &str = "supported: ViTImageProcessor, ConvNextImageProcessor, DeiTImageProcessor";
-        let (field, value) = ["image_processor_type", "feature_extractor_type"]
-            .into_iter()
-            .find_map(|field| self.get(field).map(|value| (field, value)))
-            .ok_or_else(|| refused("image_processor_type", &format!("is missing; {SUPPORTED}")))?;
-        let name = value.as_str().unwrap_or_default();
-        let stem = name.trim_end_matches("Fast").trim_end_matches("Pil");
-        match stem.strip_suffix("ImageProcessor").or_else(|| stem.strip_suffix("FeatureExtractor")) {
-            Some("ViT") => Ok(ProcessorType::ViT),
-            Some("ConvNext") => Ok(ProcessorType::ConvNext),
-            Some("DeiT") => Ok(ProcessorType::DeiT),
-            _ => Err(refused(field, &format!("is {value}; {SUPPORTED}"))),
+            Self::Bit => (Resizing::Shorter(224), square(224)),
         }
     }
 
-    fn flag(&self, name: &str, default: bool) -> Result<bool> {
-        self.get(name)
-            .map_or(Ok(default), |value| value.as_bool().ok_or_else(|| refused(name, "must be true or false")))
+    /// Whether one number for `size` is both sides, or else the shorter one.
+    fn is_square(self) -> bool {
+        matches!(self, Self::ViT | Self::DeiT)
     }
 
-    fn number(&self, name: &str, default: f64) -> Result<f64> {
-        self.get(name).map_or(Ok(default), |value| value.as_f64().ok_or_else(|| refused(name, "must be a number")))
+    /// Whether the middle is cut out where the file does not say.
+    fn crops(self) -> bool {
+        matches!(self, Self::DeiT | Self::Bit)
     }
 
-    fn positive(&self, name: &str, default: f64) -> Result<f64> {
-        let value = self.number(name, default)?;
-        if (1e-6..=1.0).contains(&value) { Ok(value) } else { Err(refused(name, "must be above 0 and at most 1")) }
-    }
-
-    /// A size as `{height, width}`, `{shortest_edge}` or, in older files, one number.
-    fn size(&self, name: &str, square: bool, default: Resizing) -> Result<Resizing> {
-        let Some(value) = self.get(name) else { return Ok(default) };
-        let side = |value: Option<&Value>| {
-            let side = value.and_then(Value::as_u64).filter(|side| (1..=LARGEST_SIDE).contains(side));
-            side.map(|side| side as u32).ok_or_else(|| {
-                refused(name, &format!("is {}; sides are whole numbers from 1 to {LARGEST_SIDE}", self.0[name]))
-            })
-        };
-        match value {
-            Value::Object(sides) if sides.contains_key("shortest_edge") && sides.len() == 1 => {
-                Ok(Resizing::Shorter(side(sides.get("shortest_edge"))?))
-            }
-            Value::Object(sides) if sides.keys().all(|key| key == "height" || key == "width") => {
-                Ok(Resizing::Exact(side(sides.get("width"))?, side(sides.get("height"))?))
-            }
-            Value::Number(_) => {
-                let side = side(Some(value))?;
-                Ok(if square { Resizing::Exact(side, side) } else { Resizing::Shorter(side) })
-            }
-            _ => Err(refused(name, &format!("is {value}; supported: height and width, or shortest_edge"))),
+    /// Mean and standard deviation where the file does not say.
+    fn default_normalisation(self) -> [[f64; 3]; 2] {
+        match self {
+            Self::ViT | Self::ConvNext | Self::DeiT => [[0.5; 3]; 2],
+            Self::Bit => CLIP,
         }
-    }
-
-    /// Three numbers, or one for all channels.
-    fn channels(&self, name: &str) -> Result<[f64; 3]> {
-        let expected = || refused(name, "must be a number or a list of three numbers");
-        match self.get(name) {
-            None => Ok([0.5; 3]),
-            Some(Value::Number(number)) => number.as_f64().map(|value| [value; 3]).ok_or_else(expected),
-            Some(value) => {
-                let list: Option<Vec<f64>> = value.as_array().and_then(|list| list.iter().map(Value::as_f64).collect());
-                list.and_then(|list| list.try_into().ok()).ok_or_else(expected)
-            }
-        }
-    }
-
-    /// What 0 to 255 become, in float32 in the order in which Transformers computes.
-    fn normalisation(&self) -> Result<Box<[[f32; 256]; 3]>> {
-        let factor = if self.flag("do_rescale", true)? { self.positive("rescale_factor", 1.0 / 255.0)? } else { 1.0 };
-        if !self.flag("do_normalize", true)? {
-            return Ok(Box::new([std::array::from_fn(|value| value as f32 * factor as f32); 3]));
-        }
-        let (mean, deviation) = (self.channels("image_mean")?, self.channels("image_std")?);
-        if deviation.iter().any(|value| *value <= 0.0) {
-            return Err(refused("image_std", "must be above 0"));
-        }
-        let mut tables = Box::new([[0.0; 256]; 3]);
-        for ((table, mean), deviation) in tables.iter_mut().zip(mean).zip(deviation) {
-            let scaled = |value: f64| value as f32 * (1.0 / factor) as f32;
-            *table = std::array::from_fn(|value| (value as f32 - scaled(mean)) / scaled(deviation));
-        }
-        Ok(tables)
     }
 }

@@ -1,6 +1,8 @@
 //! Resizing as Pillow does: a filter as wide as the reduction (antialiasing), in fixed point on 8 bits. It is written here
 //! because the crates that were tried are up to 3 of 255 levels off, and a model was trained with what Pillow gives.
 
+use std::f64::consts::PI;
+
 use super::RgbImage;
 use crate::error::{EngineError, Result};
 
@@ -10,16 +12,29 @@ const PRECISION: u32 = 32 - 8 - 2;
 /// How pixels between pixels are made up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
+    Nearest,
+    Lanczos,
     Bilinear,
     Bicubic,
+    Box,
+    Hamming,
 }
 
 impl Filter {
+    /// The one that Pillow numbers so (`PIL.Image.Resampling`).
+    pub fn of_pillow(number: f64) -> Option<Self> {
+        let all = [Self::Nearest, Self::Lanczos, Self::Bilinear, Self::Bicubic, Self::Box, Self::Hamming];
+        (0..).map(f64::from).zip(all).find(|(known, _)| *known == number).map(|(_, filter)| filter)
+    }
+
     /// How far it reaches, in pixels of the smaller image.
     fn support(self) -> f64 {
         match self {
-            Self::Bilinear => 1.0,
+            Self::Nearest => 0.0,
+            Self::Box => 0.5,
+            Self::Bilinear | Self::Hamming => 1.0,
             Self::Bicubic => 2.0,
+            Self::Lanczos => 3.0,
         }
     }
 
@@ -28,12 +43,22 @@ impl Filter {
         const A: f64 = -0.5;
         let x = distance.abs();
         match self {
+            // Half a pixel to the left belongs to the pixel before.
+            Self::Nearest | Self::Box => f64::from(distance > -0.5 && distance <= 0.5),
             Self::Bilinear => (1.0 - x).max(0.0),
+            Self::Hamming if x >= 1.0 => 0.0,
+            // Pillow's constants are of single precision.
+            Self::Hamming => sinc(x) * (f64::from(0.54_f32) + f64::from(0.46_f32) * (PI * x).cos()),
+            Self::Lanczos if (-3.0..3.0).contains(&distance) => sinc(x) * sinc(x / 3.0),
             Self::Bicubic if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
             Self::Bicubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
-            Self::Bicubic => 0.0,
+            Self::Lanczos | Self::Bicubic => 0.0,
         }
     }
+}
+
+fn sinc(x: f64) -> f64 {
+    if x == 0.0 { 1.0 } else { (PI * x).sin() / (PI * x) }
 }
 
 /// The inputs of one output: the first one, and the weight of it and those behind it.
@@ -80,9 +105,23 @@ pub fn resize(image: &RgbImage, (width, height): (u32, u32), filter: Filter) -> 
             image.height()
         )));
     }
+    if filter == Filter::Nearest {
+        return Ok(nearest(image, (width, height)));
+    }
     let across = |image: &RgbImage| if width == image.width() { image.clone() } else { across(image, width, filter) };
     let down = |image: &RgbImage| if height == image.height() { image.clone() } else { down(image, height, filter) };
     Ok(if is_down_first(image.dimensions(), (width, height)) { across(&down(image)) } else { down(&across(image)) })
+}
+
+/// Each pixel as the one that its middle falls into. Places add up step by step, as Pillow's do.
+fn nearest(image: &RgbImage, (width, height): (u32, u32)) -> RgbImage {
+    let places = |from: u32, to: u32| -> Vec<u32> {
+        let step = f64::from(from) / f64::from(to);
+        let at = std::iter::successors(Some(step * 0.5), |at| Some(at + step));
+        at.take(to as usize).map(|at| (at as u32).min(from - 1)).collect()
+    };
+    let (columns, rows) = (places(image.width(), width), places(image.height(), height));
+    RgbImage::from_fn(width, height, |x, y| *image.get_pixel(columns[x as usize], rows[y as usize]))
 }
 
 /// Which pass comes first shows in the rounding between them. Pillow 13 begins with the rows where that drops more than

@@ -73,7 +73,7 @@ const CASES: [Case; 4] = [
         build: |weights, folder, policy| table(weights, policy, |root| TextEmbedder::new(root, &text(folder))),
         files: |folder, policy| {
             let weights = Weights::open(folder, "bert").unwrap();
-            files(folder, policy, "BertModel").as_sentence_transformer("bert", 32, 64, &weights)
+            files(folder, policy, "BertModel").as_sentence_transformer("bert", &weights)
         },
     },
     Case {

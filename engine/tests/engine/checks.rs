@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use finetuned::domain::method::Method;
 use finetuned::domain::model::{Checked, ModelFacts};
 use finetuned_engine::check::check;
+use finetuned_engine::text::TextTokenizer;
 use finetuned_engine::weights::Weights;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
-use super::support::golden_path;
+use super::support::{copy_of, golden_path};
 
 fn trainable(folder: &Path) -> (String, ModelFacts) {
     match check(folder) {
@@ -28,15 +29,6 @@ fn refused(model: &str, spoil: impl FnOnce(&Path)) -> String {
         Checked::Trainable { .. } => panic!("{model} is taken"),
         Checked::Refused(why) => why,
     }
-}
-
-fn copy_of(model: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(golden_path(model)).unwrap() {
-        let path = entry.unwrap().path();
-        fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
-    }
-    folder
 }
 
 fn edit(path: PathBuf, change: impl FnOnce(&mut Value)) {
@@ -109,12 +101,16 @@ fn what_no_method_can_train_is_refused_with_a_remedy() {
         },
         &["the model has no tensor bert.encoder.layer.0."],
     );
-    for wrapper in ["module.", "model.", "_orig_mod."] {
+    // What is no known wrapper's, or not before all names, is not guessed away.
+    for (wrapper, wraps) in [("net.", ""), ("roberta.", ""), ("module.", "embeddings"), ("model.", "encoder.layer.0")] {
         let message = format!("a wrapper put \"{wrapper}\" before its names");
+        let wrapped = |name: &str| {
+            if name.starts_with(wraps) { format!("{wrapper}{name}") } else { name.to_owned() }
+        };
         tell(
             "tiny-bert",
-            &|folder| reweigh(folder, |name, tensor| Some((format!("{wrapper}{name}"), tensor))),
-            &["the model has no tensor bert.embeddings.word_embeddings.weight", &message],
+            &|folder| reweigh(folder, |name, tensor| Some((wrapped(name), tensor))),
+            &["the model has no tensor bert.", &message],
         );
     }
     tell(
@@ -132,13 +128,127 @@ fn what_no_method_can_train_is_refused_with_a_remedy() {
         &["names the shard model-00002-of-00003.safetensors, which is not there; fetch it again"],
     );
     let processor = |change: fn(&mut Value)| move |folder: &Path| edit(folder.join("preprocessor_config.json"), change);
-    tell("tiny-vit", &processor(|c| c["image_processor_type"] = json!("BitImageProcessor")), &["image_processor_type"]);
-    tell("tiny-vit", &processor(|c| c["resample"] = json!(1)), &["resample is 1 lanczos; supported: 2"]);
+    tell("tiny-vit", &processor(|c| c["image_processor_type"] = json!("SamImageProcessor")), &["image_processor_type"]);
+    tell("tiny-vit", &processor(|c| c["resample"] = json!(6)), &["resample is 6; supported: 0 (nearest), 1 (lanczos)"]);
     tell(
         "tiny-vit",
         &processor(|c| c["size"] = json!({"height": 16, "width": 16})),
         &["16 by 16 pixels", "image_size is"],
     );
+}
+
+/// The tensors of a model by the names in use today.
+fn values(folder: &Path) -> BTreeMap<String, Vec<f32>> {
+    let weights = Weights::open(folder, "bert").unwrap();
+    let value = |name: &String| {
+        let tensor = weights.load(name, &weights.shape(name).unwrap()).unwrap();
+        Vec::<f32>::try_from(tensor.flatten(0, -1)).unwrap()
+    };
+    weights.names_other_than(&[]).iter().map(|name| (name.clone(), value(name))).collect()
+}
+
+#[test]
+fn what_wrappers_put_before_all_names_is_left_out_with_a_note() {
+    for wrapper in ["module.", "model.", "_orig_mod.", "_orig_mod.module.", "module.model."] {
+        for prefix in ["", "bert."] {
+            let folder = copy_of("tiny-bert");
+            reweigh(folder.path(), |name, tensor| Some((format!("{wrapper}{prefix}{name}"), tensor)));
+            let (_, facts) = trainable(folder.path());
+            let note = format!("a wrapper put \"{wrapper}\" before the names of all tensors; they are read without it");
+            assert!(facts.notes.contains(&note) && facts.unfit.is_empty(), "{facts:?}");
+            assert!(values(folder.path()) == values(&golden_path("tiny-bert")), "{wrapper}{prefix}");
+        }
+    }
+    let (_, facts) = trainable(&golden_path("tiny-modernbert"));
+    assert!(!facts.notes.iter().any(|note| note.contains("wrapper")), "its own prefix is called model.: {facts:?}");
+}
+
+#[test]
+fn a_tokenizer_is_built_from_a_vocabulary_alone() {
+    let folder = copy_of("tiny-bert");
+    let path = |name: &str| folder.path().join(name);
+    let tokenizer: Value = serde_json::from_slice(&fs::read(path("tokenizer.json")).unwrap()).unwrap();
+    let mut words: Vec<(String, u64)> =
+        serde_json::from_value::<BTreeMap<String, u64>>(tokenizer["model"]["vocab"].clone())
+            .unwrap()
+            .into_iter()
+            .collect();
+    words.sort_by_key(|(_, id)| *id);
+    let lines: String = words.iter().map(|(word, _)| format!("{word}\n")).collect();
+    fs::write(path("vocab.txt"), lines).unwrap();
+    fs::remove_file(path("tokenizer.json")).unwrap();
+    edit(path("tokenizer_config.json"), |config| {
+        config.as_object_mut().unwrap().remove("tokenizer_class");
+        config["do_lower_case"] = json!(true);
+    });
+    let (_, facts) = trainable(folder.path());
+    let note =
+        "tokenizer.json was built from vocab.txt (in lower case), as Transformers' BertTokenizer does".to_owned();
+    assert!(facts.notes.contains(&note), "{facts:?}");
+    let cases: Vec<Value> = serde_json::from_slice(&fs::read(golden_path("tokens.json")).unwrap()).unwrap();
+    let built = TextTokenizer::open(folder.path(), 64, 120).unwrap();
+    for case in &cases {
+        let encoded = built.encode(&[(case["text"].as_str().unwrap(), None)]).unwrap();
+        assert_eq!(json!(encoded[0].ids), case["ids"], "{case}");
+    }
+}
+
+#[test]
+fn how_sentences_are_embedded_is_said_and_what_is_not_built_is_no_reason_to_refuse_a_model() {
+    let with = |modules: &[&str]| {
+        let folder = copy_of("tiny-bert");
+        let module = |(place, class): (usize, &&str)| {
+            let path = if place == 0 { String::new() } else { format!("{place}_{class}") };
+            json!({"idx": place, "name": place.to_string(), "path": path, "type": format!("sentence_transformers.models.{class}")})
+        };
+        let listed: Vec<Value> = modules.iter().enumerate().map(module).collect();
+        fs::write(folder.path().join("modules.json"), json!(listed).to_string()).unwrap();
+        fs::write(folder.path().join("sentence_bert_config.json"), r#"{"max_seq_length": 32}"#).unwrap();
+        folder
+    };
+    let pooling = |folder: &Path| {
+        fs::create_dir(folder.join("1_Pooling")).unwrap();
+        let cls = r#"{"word_embedding_dimension": 32, "pooling_mode_cls_token": true}"#;
+        fs::write(folder.join("1_Pooling/config.json"), cls).unwrap();
+    };
+    let (_, plain) = trainable(&golden_path("tiny-bert"));
+    assert_eq!(plain.max_seq_length, 0);
+    assert!(plain.notes[0].contains("the mean over all tokens, normalised, since it has no modules.json"), "{plain:?}");
+    let folder = with(&["Transformer", "Pooling"]);
+    let (_, facts) = trainable(folder.path());
+    let why = "modules.json names 1_Pooling/config.json, which is not there; fetch it again".to_owned();
+    assert_eq!(facts.unfit, BTreeMap::from([(Method::Embedding, why)]));
+    pooling(folder.path());
+    let (_, facts) = trainable(folder.path());
+    assert_eq!((facts.max_seq_length, facts.unfit.len()), (32, 0));
+    let said =
+        "sentence embeddings are the state of the first token, not normalised, as modules.json has it".to_owned();
+    assert_eq!(facts.notes, [said]);
+    let folder = with(&["Transformer", "Pooling", "Dense"]);
+    pooling(folder.path());
+    let (_, facts) = trainable(folder.path());
+    let why = &facts.unfit[&Method::Embedding];
+    assert!(why.contains("the module sentence_transformers.models.Dense in place 2; supported: Transformer"), "{why}");
+    assert_eq!(facts.notes, [format!("it cannot be trained with the method embedding: {why}")]);
+}
+
+#[test]
+fn files_as_editors_and_older_versions_left_them_are_read() {
+    let folder = copy_of("tiny-bert");
+    for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+        let text = fs::read_to_string(folder.path().join(name)).unwrap();
+        fs::write(folder.path().join(name), format!("\u{feff}{text}")).unwrap();
+    }
+    trainable(folder.path());
+    let folder = copy_of("tiny-vit");
+    for config in [
+        json!({"size": 32, "resample": 0, "image_mean": [0.5, 0.5, 0.5]}),
+        json!({"feature_extractor_type": "ViTFeatureExtractor", "size": 32, "resample": 1}),
+        json!({"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 36}, "crop_size": 32}),
+    ] {
+        fs::write(folder.path().join("preprocessor_config.json"), format!("\u{feff}{config}")).unwrap();
+        trainable(folder.path());
+    }
 }
 
 #[test]

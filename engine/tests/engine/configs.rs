@@ -188,6 +188,8 @@ fn an_estimate_of_any_facts_is_a_number() {
             vocab_size: u32::MAX,
             image_size: u32::MAX,
             values_per_image: u64::MAX,
+            max_seq_length: u32::MAX,
+            notes: Vec::new(),
             unfit: std::collections::BTreeMap::new(),
         };
         estimate_all(&most);

@@ -1,6 +1,7 @@
 //! Golden values, tiny models, and how close is close enough.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
@@ -18,6 +19,16 @@ use tch::{Device, Kind, Tensor};
 pub fn golden_path(name: &str) -> PathBuf {
     let folder = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").to_owned());
     Path::new(&folder).join("tests/golden").join(name)
+}
+
+/// A copy of a golden model's folder.
+pub fn copy_of(model: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(golden_path(model)).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    folder
 }
 
 /// The tensors of a golden file; all float32.
@@ -84,7 +95,7 @@ pub fn weights_of(golden: &HashMap<String, Tensor>, prefix: &str) -> Weights {
 pub const CLASSES: i64 = 5;
 
 pub fn tiny_config(activation: &str) -> TextConfig {
-    let json = std::fs::read_to_string(golden_path("tiny-bert/config.json")).unwrap();
+    let json = fs::read_to_string(golden_path("tiny-bert/config.json")).unwrap();
     let mut config: Value = serde_json::from_str(&json).unwrap();
     config["hidden_act"] = activation.into();
     config["hidden_dropout_prob"] = 0.0.into();

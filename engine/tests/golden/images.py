@@ -21,6 +21,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torchvision.transforms import InterpolationMode, autoaugment, functional
 from torchvision.transforms.v2 import CutMix, MixUp
+from transformers.models.bit.image_processing_bit import BitImageProcessor
+from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
 from transformers.models.convnext.image_processing_convnext import ConvNextImageProcessor
 from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
 from transformers.models.deit.image_processing_deit import DeiTImageProcessor
@@ -49,11 +51,12 @@ def keep(name: str, image: Image.Image) -> None:
 
 def resizing(image: Image.Image, tall: Image.Image) -> None:
     sizes = {"wide": [(24, 24), (13, 9), (60, 45), (37, 10), (11, 50), (1, 1)], "tall": [(20, 24), (13, 9), (30, 30), (18, 36)]}
-    for name, mode in [("bilinear", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)]:
+    # Those that image processors have had to choose from; Pillow 13 has two more.
+    for mode in [Image.Resampling(number) for number in range(6)]:
         for width, height in sizes["wide"]:
-            keep(f"resize.{name}.wide.{width}.{height}", image.resize((width, height), mode))
+            keep(f"resize.{mode.value}.wide.{width}.{height}", image.resize((width, height), mode))
         for width, height in sizes["tall"]:
-            keep(f"resize.{name}.tall.{width}.{height}", tall.resize((width, height), mode))
+            keep(f"resize.{mode.value}.tall.{width}.{height}", tall.resize((width, height), mode))
     crop = functional.resized_crop(image, 3, 5, 17, 21, [24, 24], InterpolationMode.BILINEAR, antialias=True)
     keep("resized_crop", crop)
 
@@ -100,9 +103,21 @@ def processors() -> dict:
         "vit": (ViTImageProcessorPil, ViTImageProcessor, dict(size={"height": 24, "width": 20})),
         "resnet": (ConvNextImageProcessorPil, ConvNextImageProcessor, dict(size={"shortest_edge": 21}, crop_pct=0.875, **imagenet)),
         "deit": (DeiTImageProcessorPil, DeiTImageProcessor, dict(size={"height": 32, "width": 32}, crop_size={"height": 25, "width": 21}, **imagenet)),
+        "bit": (BitImageProcessorPil, BitImageProcessor, dict(size={"shortest_edge": 27}, crop_size={"height": 25, "width": 21})),
         "padded": (DeiTImageProcessor, DeiTImageProcessor, dict(size={"height": 20, "width": 20}, crop_size={"height": 25, "width": 23})),
     }
     configs = {}
+    # Files as older versions wrote them, which Transformers reads today: without a class, and with numbers for sizes.
+    older = {
+        "older_vit": (ViTImageProcessorPil, dict(do_normalize=True, do_resize=True, resample=2, size=20, **imagenet)),
+        "older_resnet": (ConvNextImageProcessorPil, dict(feature_extractor_type="ConvNextFeatureExtractor", crop_pct=0.9, resample=3, size=21)),
+        "older_bit": (BitImageProcessorPil, dict(feature_extractor_type="BitFeatureExtractor", crop_size=19, resample=1, size=23)),
+    }
+    for name, (pil, settings) in older.items():
+        configs[name] = settings
+        for size, image in [("wide", picture(37, 29, 1)), ("tall", picture(26, 41, 2))]:
+            values = numpy.array(pil.from_dict(dict(settings))(image)["pixel_values"][0])
+            TENSORS[f"processor.{name}.{size}"] = torch.as_tensor(values).to(torch.float32)
     for name, (pil, fast, settings) in made.items():
         with tempfile.TemporaryDirectory() as folder:
             fast(**settings).save_pretrained(folder)

@@ -11,10 +11,11 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use uuid::Uuid;
 
-use super::folder::{Folder, open};
+use super::folder::{Folder, TOKENIZER, open};
 use crate::app::App;
 use crate::domain::error::{Error, Result};
 use crate::domain::model::Checked;
+use crate::process::tree;
 use crate::{private, process};
 
 /// How long the trainer may take.
@@ -24,13 +25,13 @@ const ANSWER: Duration = Duration::from_mins(5);
 const LONGEST_LINE: usize = 1 << 20;
 
 /// The longest header of a safetensors file, as the format's own library has it.
-const LONGEST_HEADER: u64 = 100_000_000;
+pub(super) const LONGEST_HEADER: u64 = 100_000_000;
 
-/// What the trainer says of the model in `folder`.
+/// What the trainer says of the model in `folder`, and the tokenizer that it built where there was none.
 ///
 /// # Errors
 /// The folder cannot be read, or the trainer does not answer.
-pub(super) async fn check(app: &App, folder: &Folder) -> Result<Checked> {
+pub(super) async fn check(app: &App, folder: &Folder) -> Result<(Checked, Option<File>)> {
     let premises =
         app.premises().await.map_err(|why| Error::unavailable(format!("no trainer can check the model: {why}")))?;
     let work = app.runs().join(Uuid::new_v4().simple().to_string());
@@ -39,10 +40,16 @@ pub(super) async fn check(app: &App, folder: &Folder) -> Result<Checked> {
         Ok(()) => ask(app, &premises, &work).await,
         Err(error) => Err(error),
     };
+    let built = Path::new("model").join(TOKENIZER);
+    // It stays open when its folder goes.
+    let built = match work.join(&built).symlink_metadata() {
+        Ok(_) if !folder.has(TOKENIZER) => tree::open_file(&work, &built).await.map(Some),
+        _ => Ok(None),
+    };
     if let Err(error) = fs::remove_dir_all(&work) {
         tracing::debug!(%error, "the folder of an import stays");
     }
-    answered
+    Ok((answered?, built?))
 }
 
 async fn ask(app: &App, premises: &process::Premises, work: &Path) -> Result<Checked> {
@@ -67,7 +74,11 @@ fn outline(folder: &Folder, target: &Path) -> io::Result<()> {
     for (name, path) in &folder.taken {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{name} cannot be read: {error}"));
         let mut source = open(path).map_err(named)?;
-        let mut copy = File::create(target.join(name))?;
+        let copied = target.join(name);
+        if let Some(folder) = copied.parent() {
+            private::make_folder(folder, private::FOLDER)?;
+        }
+        let mut copy = File::create(copied)?;
         let copied = if name.ends_with(".safetensors") {
             outline_weights(&mut source, &mut copy)
         } else {

@@ -28,6 +28,14 @@ pub async fn head_of(app: &App, model: &Model, files: &[ModelFile]) -> Result<st
     Ok(head_in(config(app, model, files).await?.as_deref()))
 }
 
+/// The same for a model of which nothing was read yet.
+///
+/// # Errors
+/// The database or the store is away, or the model is damaged.
+pub async fn head(app: &App, model: &Model) -> Result<std::result::Result<Head, String>> {
+    head_of(app, model, &models::files(app.db.pool(), model.id).await?).await
+}
+
 fn head_in(config_json: Option<&[u8]>) -> std::result::Result<Head, String> {
     Head::read(config_json.ok_or("it has no config.json of a usual size")?)
 }

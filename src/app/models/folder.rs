@@ -1,18 +1,26 @@
 //! The folder that a base model is imported from: which of its files belong to the model, and which are left where they
-//! are. Whoever made the folder need not be who imports it, and what is imported all members of all projects can read:
+//! are. Of the folders in it those are looked into that sentence-transformers keeps the settings of its modules in. Whoever made the folder need not be who imports it, and what is imported all members of all projects can read:
 //! no link leads the import to anything else.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::libc;
 
+use super::stand_in::{HEAD, stand_in};
+
 /// Endings of the files that belong to a model. Weights in pickles are never taken: reading them runs code.
 const TAKEN: [&str; 6] = ["json", "jinja", "safetensors", "txt", "model", "md"];
 /// Files without an ending that are taken as well: what a model may be used for goes with it.
 const TERMS: [&str; 2] = ["LICENSE", "NOTICE"];
+
+/// The tokenizer of a model of texts, which the trainer builds where it is missing and can be.
+pub(super) const TOKENIZER: &str = "tokenizer.json";
+
+/// The file of a module that is taken.
+const SETTINGS: &str = "/config.json";
 
 /// Why a file with such an ending is not taken.
 const BROKEN: &str = "a link to nothing";
@@ -39,6 +47,10 @@ impl Folder {
         for entry in fs::read_dir(&root)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.file_type()?.is_dir() {
+                read_module(&entry.path(), &name, (&root, blobs.as_deref()), &mut taken, &mut left)?;
+                continue;
+            }
             let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
             if name.starts_with('.') || !TAKEN.contains(&ending) && !TERMS.contains(&name.as_str()) {
                 left.push((name, None));
@@ -52,6 +64,11 @@ impl Folder {
         taken.sort();
         left.sort();
         Ok(Self { taken, left })
+    }
+
+    /// Whether a file of this name is taken.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.taken.iter().any(|(taken, _)| taken == name)
     }
 
     /// Checks that a file is there which every model needs, and that it has at most so many bytes.
@@ -71,9 +88,34 @@ impl Folder {
     /// # Errors
     /// It is: why.
     pub(super) fn whole(&self) -> Result<(), String> {
-        const READ: [&str; 3] = ["tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"];
-        let is_read = |name: &str| name.contains(".safetensors") || READ.contains(&name);
+        const READ: [&str; 4] = [TOKENIZER, "tokenizer_config.json", "modules.json", "preprocessor_config.json"];
+        /// What a tokenizer is built from where there is none.
+        const PARTS: [&str; 5] =
+            ["special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt"];
+        let builds = !self.has(TOKENIZER);
+        let is_read = |name: &str| {
+            name.contains(".safetensors")
+                || name.ends_with(SETTINGS)
+                || READ.contains(&name)
+                || builds && PARTS.contains(&name)
+        };
         self.why_not(is_read).map_or(Ok(()), Err)
+    }
+
+    /// Checks that no file is something else in its place: what a download gives that did not succeed.
+    ///
+    /// # Errors
+    /// One is, or cannot be read: which, and what to do.
+    pub(super) fn genuine(&self) -> Result<(), String> {
+        for (name, path) in &self.taken {
+            let mut head = Vec::new();
+            let read = open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head));
+            read.map_err(|error| format!("{name} cannot be read: {error}"))?;
+            if let Some(what) = stand_in(name, &head) {
+                return Err(format!("{name} {what}"));
+            }
+        }
+        Ok(())
     }
 
     /// The files that are left, as they are listed.
@@ -90,6 +132,43 @@ impl Folder {
         let mut left = self.left.iter().filter(|(name, _)| is_meant(name));
         left.find_map(|(name, why)| why.map(|why| format!("{name} is {why}")))
     }
+}
+
+/// The settings of a module of sentence-transformers in a folder like `1_Pooling`. What else lies there, and every other
+/// folder, is left.
+fn read_module(
+    folder: &Path,
+    name: &str,
+    (root, blobs): (&Path, Option<&Path>),
+    taken: &mut Vec<(String, PathBuf)>,
+    left: &mut Vec<(String, Option<&'static str>)>,
+) -> io::Result<()> {
+    if !is_module(name) {
+        left.push((format!("{name}/"), None));
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let below = format!("{name}/{}", entry.file_name().to_string_lossy());
+        if below.strip_prefix(name) != Some(SETTINGS) {
+            left.push((below, None));
+            continue;
+        }
+        match resolve(&entry.path(), root, blobs) {
+            Ok(path) => taken.push((below, path)),
+            Err(why) => left.push((below, Some(why))),
+        }
+    }
+    Ok(())
+}
+
+/// Whether a folder is called as sentence-transformers calls those of modules: a number and a class.
+fn is_module(name: &str) -> bool {
+    name.split_once('_').is_some_and(|(number, class)| {
+        let is_plain =
+            |part: &str, fits: fn(char) -> bool| !part.is_empty() && part.len() <= 32 && part.chars().all(fits);
+        is_plain(number, |c| c.is_ascii_digit()) && is_plain(class, |c| c.is_ascii_alphanumeric())
+    })
 }
 
 /// Where an entry leads, if to a file that may be taken.
@@ -185,6 +264,33 @@ mod tests {
         assert_eq!(names(&revision("models--a--b")), ["config.json", "other.json"]);
         assert_eq!(names(&revision("models--c--d")), ["config.json"]);
         assert_eq!(names(&revision("elsewhere")), [""; 0]);
+    }
+
+    #[test]
+    fn of_the_folders_of_modules_their_settings_are_taken() {
+        let top = tempfile::tempdir().unwrap();
+        let folder = top.path().join("model");
+        for below in ["1_Pooling", "2_Normalize", "3_Dense", "onnx", "4_"] {
+            fs::create_dir_all(folder.join(below)).unwrap();
+            fs::write(folder.join(below).join("model.safetensors"), "").unwrap();
+            fs::write(folder.join(below).join("config.json"), "{}").unwrap();
+        }
+        fs::remove_file(folder.join("1_Pooling/model.safetensors")).unwrap();
+        fs::remove_dir_all(folder.join("2_Normalize")).unwrap();
+        fs::create_dir(folder.join("2_Normalize")).unwrap();
+        fs::create_dir(top.path().join("5_Other")).unwrap();
+        fs::write(top.path().join("5_Other/config.json"), "secret").unwrap();
+        symlink("../5_Other", folder.join("5_Other")).unwrap();
+        fs::remove_file(folder.join("3_Dense/config.json")).unwrap();
+        symlink("/etc/passwd", folder.join("3_Dense/config.json")).unwrap();
+
+        let found = Folder::read(&folder).unwrap();
+        let names: Vec<&str> = found.taken.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["1_Pooling/config.json"]);
+        let outside = "a link to a place outside of the folder";
+        let dense = format!("3_Dense/config.json ({outside})");
+        assert_eq!(found.skipped(), [dense.as_str(), "3_Dense/model.safetensors", "4_/", "5_Other", "onnx/"]);
+        assert_eq!(found.whole().unwrap_err(), format!("3_Dense/config.json is {outside}"));
     }
 
     #[test]

@@ -1,16 +1,21 @@
 //! Importing base models.
 
+use std::collections::BTreeMap;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use super::check::check;
 use super::facts::MAX_CONFIG;
-use super::folder::Folder;
+use super::folder::{Folder, TOKENIZER};
+use super::values::spoilt;
 use crate::app::App;
 use crate::db::models;
 use crate::domain::Timestamp;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::id::ModelId;
-use crate::domain::model::{ADAPTER_CONFIG, ADAPTER_FOLDER, Checked, Model, ModelFile, ModelKind, is_base_model_name};
+use crate::domain::model::{
+    ADAPTER_CONFIG, ADAPTER_FOLDER, Checked, Model, ModelFile, ModelKind, base_model_name_near, is_base_model_name,
+};
 use crate::store;
 use crate::telemetry::audit_operator;
 
@@ -29,22 +34,32 @@ pub struct Imported {
 /// The directory is not a model that the engine can train, or the name is taken by other files.
 pub async fn import(app: &App, directory: &Path, name: &str) -> Result<Imported> {
     if !is_base_model_name(name) {
-        let message = "a model's name is one or two segments (a/b) of letters, digits, dots, dashes and underscores";
-        return Err(Error::invalid("name", message));
+        return Err(Error::invalid("name", misnamed(name)));
     }
     let folder = Folder::read(directory).map_err(|error| unusable(directory, error))?;
     if is_adapter(directory, &folder) {
         return Err(unusable(directory, ADAPTER_ALONE));
     }
-    folder.needed("config.json", MAX_CONFIG).map_err(|why| unusable(directory, why))?;
-    folder.whole().map_err(|why| unusable(directory, why))?;
-    let (family, facts) = match check(app, &folder).await? {
+    folder.needed("config.json", MAX_CONFIG).map_err(|why| unusable(directory, elsewhere(directory, why)))?;
+    folder.whole().and_then(|()| folder.genuine()).map_err(|why| unusable(directory, why))?;
+    let (checked, built) = check(app, &folder).await?;
+    let (family, facts) = match checked {
         Checked::Trainable { family, facts } => (family, facts),
         Checked::Refused(why) => return Err(unusable(directory, why)),
     };
-    let (skipped, taken) = (folder.skipped(), folder.taken);
-    if let Some(model) = imported_before(app, name, &taken).await? {
-        return Ok(Imported { new: false, model, skipped });
+    let (skipped, mut taken) = (folder.skipped(), folder.taken.clone());
+    if let Some(tokenizer) = &built {
+        // A path that means the open file (`proc_pid_fd(5)`).
+        taken.push((TOKENIZER.to_owned(), PathBuf::from(format!("/proc/self/fd/{}", tokenizer.as_raw_fd()))));
+        taken.sort();
+    }
+    let before = match imported_before(app, name, &taken).await? {
+        Before::Same(model) => return Ok(Imported { new: false, model: *model, skipped }),
+        Before::Less(id) => Some(id),
+        Before::Nothing => None,
+    };
+    if let Some(why) = spoilt(&folder).await? {
+        return Err(unusable(directory, why));
     }
     let id = ModelId::new();
     let mut files = Vec::with_capacity(taken.len());
@@ -64,10 +79,19 @@ pub async fn import(app: &App, directory: &Path, name: &str) -> Result<Imported>
         created_at: Timestamp::now_utc(),
     };
     let mut tx = app.db.begin().await?;
+    if let Some(before) = before {
+        models::delete(&mut *tx.connection(), before).await?;
+    }
     models::insert(tx.connection(), &model, &files).await?;
     tx.commit().await?;
     audit_operator("import_model", None, name);
     Ok(Imported { model, new: true, skipped })
+}
+
+/// What a name must be, with one that is near to this one.
+fn misnamed(name: &str) -> String {
+    let near = base_model_name_near(name).map(|near| format!("; for example {near}")).unwrap_or_default();
+    format!("a model's name is one or two segments (a/b) of letters, digits, dots, dashes and underscores{near}")
 }
 
 const ADAPTER_ALONE: &str = "it holds an adapter (adapter_config.json) and not the weights that belong to it. Merge both, as with \
@@ -81,22 +105,53 @@ fn is_adapter(directory: &Path, folder: &Folder) -> bool {
     !is_whole && (says_so(directory) || says_so(&directory.join(ADAPTER_FOLDER)))
 }
 
-/// The model of that name if it has the very same files.
+/// Old models of sentence-transformers keep the encoder in a folder of its own.
+fn elsewhere(directory: &Path, why: String) -> String {
+    const OLD: [&str; 3] = ["0_Transformer", "0_BERT", "0_RoBERTa"];
+    match OLD.iter().find(|old| directory.join(old).join("config.json").is_file()) {
+        Some(old) => format!(
+            "{why}; its encoder lies in {old}: move the files there up, and in modules.json set the path of the first module \
+             to \"\""
+        ),
+        None => why,
+    }
+}
+
+/// What there is under the name already.
+enum Before {
+    Nothing,
+    /// The very same files.
+    Same(Box<Model>),
+    /// The same files but for settings of modules, which were not always taken: this one takes its place.
+    Less(ModelId),
+}
+
+/// What there is under that name.
 ///
 /// # Errors
-/// It has others.
-async fn imported_before(app: &App, name: &str, taken: &[(String, PathBuf)]) -> Result<Option<Model>> {
-    let Some(existing) = models::find_base(app.db.pool(), name).await? else { return Ok(None) };
-    let stored = models::files(app.db.pool(), existing.id).await?;
-    let mut same = stored.len() == taken.len();
-    for (file, (path, full)) in stored.iter().zip(taken) {
-        same = same && file.path == *path && file.sha256 == store::hash_file(full).await?.sha256;
+/// A model of other files.
+async fn imported_before(app: &App, name: &str, taken: &[(String, PathBuf)]) -> Result<Before> {
+    let Some(existing) = models::find_base(app.db.pool(), name).await? else { return Ok(Before::Nothing) };
+    let stored: BTreeMap<String, ModelFile> =
+        models::files(app.db.pool(), existing.id).await?.into_iter().map(|file| (file.path.clone(), file)).collect();
+    let (mut same, mut more) = (0, false);
+    for (path, full) in taken {
+        match stored.get(path) {
+            Some(file) if file.sha256 == store::hash_file(full).await?.sha256 => same += 1,
+            None if path.contains('/') => more = true,
+            _ => return Err(taken_name(name)),
+        }
     }
-    if same {
-        return Ok(Some(existing));
+    match more {
+        _ if same < stored.len() => Err(taken_name(name)),
+        true => Ok(Before::Less(existing.id)),
+        false => Ok(Before::Same(Box::new(existing))),
     }
+}
+
+fn taken_name(name: &str) -> Error {
     let message = format!("a model called {name} exists with other files; choose another name");
-    Err(Error::new(ErrorKind::Conflict, message).param("name"))
+    Error::new(ErrorKind::Conflict, message).param("name")
 }
 
 fn unusable(directory: &Path, why: impl std::fmt::Display) -> Error {

@@ -4,10 +4,12 @@ mod check;
 mod facts;
 mod folder;
 mod import;
+mod stand_in;
+mod values;
 
 use std::path::Path;
 
-pub use facts::{head_of, purpose, trained_length};
+pub use facts::{head, head_of, purpose, trained_length};
 pub use import::{Imported, import};
 
 use super::App;

@@ -30,7 +30,6 @@ pub struct DataFacts {
 /// # Errors
 /// A value does not fit the model; the error names the JSON path.
 pub fn resolve(requested: &Requested, subject: Subject<'_>, data: DataFacts, path: &str) -> Result<Hyperparameters> {
-    let model = subject.facts;
     let batch_size = auto_batch_size(data.training_examples);
     let mut values: Map<String, Value> =
         definitions(subject.method).map(|d| (d.name.to_owned(), requested.value(d))).collect();
@@ -42,7 +41,7 @@ pub fn resolve(requested: &Requested, subject: Subject<'_>, data: DataFacts, pat
     set_auto(&mut values, "batch_size", batch_size.into());
     let step = number(&values, "batch_size") * number(&values, "gradient_accumulation_steps");
     set_auto(&mut values, "n_epochs", auto_epochs(data.training_examples, step).into());
-    set_auto(&mut values, "max_sequence_length", model.max_positions.into());
+    set_auto(&mut values, "max_sequence_length", auto_length(subject).into());
     set_auto(&mut values, "problem_type", data.problem.as_str().into());
     let base_rate = base_learning_rate(subject, &values);
     if values.get("learning_rate").is_none_or(Value::is_null) {
@@ -61,6 +60,12 @@ pub fn resolve(requested: &Requested, subject: Subject<'_>, data: DataFacts, pat
             Err(Error::invalid(format!("{path}.{name}"), format!("Invalid value for '{name}': {why}")))
         }
     }
+}
+
+/// What the model takes of a text, or what it says itself where the method keeps to that.
+fn auto_length(subject: Subject<'_>) -> u32 {
+    let (own, most) = (subject.facts.max_seq_length, subject.facts.max_positions);
+    if subject.method.card().has_length && own > 0 { own.min(most) } else { most }
 }
 
 /// The first value that does not fit the model or the task, and why.
@@ -152,6 +157,22 @@ mod tests {
         let subject = Subject { method: Method::TextClassification, facts: &facts };
         let problem = ProblemType::SingleLabelClassification;
         resolve(&requested, subject, DataFacts { training_examples, problem }, "h")
+    }
+
+    #[test]
+    fn embeddings_are_of_as_many_tokens_as_the_model_says_and_takes() {
+        let length = |method: Method, own: u32, values: Value| {
+            let Value::Object(values) = values else { panic!("an object") };
+            let facts = ModelFacts { max_positions: 512, max_seq_length: own, layers: 6, ..ModelFacts::default() };
+            let requested = Requested::parse(method, values, "h").unwrap();
+            let data = DataFacts { training_examples: 100, problem: ProblemType::default() };
+            resolve(&requested, Subject { method, facts: &facts }, data, "h").unwrap().course.max_sequence_length
+        };
+        assert_eq!(length(Method::Embedding, 32, json!({})), 32);
+        assert_eq!(length(Method::Embedding, 0, json!({})), 512);
+        assert_eq!(length(Method::Embedding, 8192, json!({})), 512);
+        assert_eq!(length(Method::Embedding, 32, json!({"max_sequence_length": 64})), 64);
+        assert_eq!(length(Method::TextClassification, 32, json!({})), 512);
     }
 
     #[test]

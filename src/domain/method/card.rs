@@ -15,6 +15,8 @@ pub struct Card {
     pub backbones: &'static [Backbone],
     /// What the class of its models in Transformers ends with, if that tells them from others.
     pub class_ending: Option<&'static str>,
+    /// Whether its models say how many tokens they take of a text, and are trained with as many as their base says.
+    pub has_length: bool,
     /// Whether its models have a head that learns labels.
     pub learns_labels: bool,
     /// The hyperparameters that it has besides the shared ones.

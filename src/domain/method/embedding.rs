@@ -32,6 +32,7 @@ pub(super) const CARD: Card = Card {
     name: "embedding",
     backbones: &[Backbone::TextTransformer],
     class_ending: None,
+    has_length: true,
     learns_labels: false,
     own: OWN,
     settle: |own| own.settled::<Settings>(OWN),

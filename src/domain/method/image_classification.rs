@@ -39,6 +39,7 @@ pub(super) const CARD: Card = Card {
     name: "image_classification",
     backbones: &[Backbone::VisionTransformer, Backbone::Convolutional],
     class_ending: Some("ForImageClassification"),
+    has_length: false,
     learns_labels: true,
     own: OWN,
     settle: |own| own.settled::<Settings>(OWN),

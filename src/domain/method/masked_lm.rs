@@ -41,6 +41,7 @@ pub(super) const CARD: Card = Card {
     name: "masked_lm",
     backbones: &[Backbone::TextTransformer],
     class_ending: Some("ForMaskedLM"),
+    has_length: false,
     learns_labels: false,
     own: OWN,
     settle: |own| own.settled::<Settings>(OWN),

@@ -39,6 +39,7 @@ pub(super) const CARD: Card = Card {
     name: "text_classification",
     backbones: &[Backbone::TextTransformer],
     class_ending: Some("ForSequenceClassification"),
+    has_length: false,
     learns_labels: true,
     own: OWN,
     settle: |own| own.settled::<Settings>(OWN),

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use super::{Done, OUTPUT, ended_already, result_file, tree};
+use super::{Done, OUTPUT, ended_already, result_file};
 use crate::app::App;
 use crate::db::queue::Claim;
 use crate::db::{attempts, files, moves};
 use crate::domain::error::Result;
 use crate::domain::job::{Job, Move, Success};
+use crate::process::tree;
 
 /// As [`results`](super::results), for an evaluation.
 pub(super) async fn publish(app: &App, claim: &Claim, job: &Job, done: &Done<'_>) -> Result<bool> {

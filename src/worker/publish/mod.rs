@@ -3,7 +3,6 @@
 
 mod evaluation;
 mod metrics_file;
-pub(super) mod tree;
 
 use std::path::{Path, PathBuf};
 
@@ -23,6 +22,7 @@ use crate::domain::model::{
     Model, ModelFile, ModelKind, as_base, checkpoint_name, fine_tuned_name, has_whole_weights, root_of,
 };
 use crate::domain::run::Finished;
+use crate::process::tree;
 
 /// While a job runs its two latest checkpoints are kept, whatever it asked for: one may turn out damaged.
 const KEPT_WHILE_RUNNING: u32 = 2;
@@ -159,13 +159,19 @@ async fn made_model(app: &App, job: &Job, name: String, kind: ModelKind) -> Resu
     let base = models::find_by_id(app.db.pool(), job.spec.base_model)
         .await?
         .ok_or_else(|| Error::internal("a job's base model has no row"))?;
+    let mut facts = base.facts;
+    // They told of the base model's files.
+    facts.notes.clear();
+    if let Some(prepared) = job.prepared.as_ref().filter(|_| job.spec.method.card().has_length) {
+        facts.max_seq_length = prepared.hyperparameters.course.max_sequence_length;
+    }
     Ok(Model {
         id: ModelId::new(),
         project: Some(job.project),
         name,
         kind,
         family: base.family,
-        facts: base.facts,
+        facts,
         job: Some(job.id),
         created_at: Timestamp::now_utc(),
     })

@@ -143,6 +143,11 @@ impl TextConfig {
         format!("{}{task}", self.class)
     }
 
+    /// Transformers' class for its tokenizer, where its files name none.
+    pub fn tokenizer_class(&self) -> String {
+        format!("{}Tokenizer", self.class)
+    }
+
     /// Refuses to train on sequences of more tokens than the model has positions for.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ mod modernbert_config;
 mod pooling;
 mod post_norm;
 mod relative;
+mod sentence;
 
 use tch::Tensor;
 
@@ -20,6 +21,8 @@ pub use backbone::TextBackbone;
 pub use classifier::TextClassifier;
 pub use embedder::TextEmbedder;
 pub use masked_lm::MaskedLm;
+pub use pooling::SentencePooling;
+pub use sentence::SentenceConfig;
 
 use crate::error::Result;
 use crate::nn::Sequences;

@@ -23,6 +23,8 @@ pub struct VisionConfig {
     pub(super) backbone: Backbone,
     /// Transformers' class for the classifier.
     pub(super) class: &'static str,
+    /// Transformers' class for its image processor, where its files name none.
+    pub(super) processor: &'static str,
     /// The width of the features, `D`.
     pub(super) hidden_size: i64,
     /// Width of the layers' inner part; 0 where they are convolutions.
@@ -112,6 +114,11 @@ impl VisionConfig {
     /// Transformers' class for the classifier.
     pub fn architecture(&self) -> &'static str {
         self.class
+    }
+
+    /// Transformers' class for its image processor, where its files name none.
+    pub fn processor_class(&self) -> &'static str {
+        self.processor
     }
 
     /// What classifiers put before the names of the model they are made from.

@@ -63,6 +63,7 @@ pub(super) fn parse(json: &str) -> Result<VisionConfig> {
     Ok(VisionConfig {
         backbone: Backbone::Convolutional,
         class: "ResNetForImageClassification",
+        processor: "ConvNextImageProcessor",
         anatomy: Anatomy {
             backbone: "resnet",
             embeddings: &["embedder"],

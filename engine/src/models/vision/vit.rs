@@ -47,17 +47,17 @@ struct VitConfig {
 
 /// Reads a `config.json` of ViT.
 pub(super) fn parse_vit(json: &str) -> Result<VisionConfig> {
-    parse(json, "ViTForImageClassification", "vit", &["cls_token"])
+    parse(json, ["ViTForImageClassification", "ViTImageProcessor"], "vit", &["cls_token"])
 }
 
 /// Reads a `config.json` of DeiT, whose images have a second token of their own.
 pub(super) fn parse_deit(json: &str) -> Result<VisionConfig> {
-    parse(json, "DeiTForImageClassification", "deit", &["cls_token", "distillation_token"])
+    parse(json, ["DeiTForImageClassification", "DeiTImageProcessor"], "deit", &["cls_token", "distillation_token"])
 }
 
 fn parse(
     json: &str,
-    class: &'static str,
+    [class, processor]: [&'static str; 2],
     prefix: &'static str,
     first: &'static [&'static str],
 ) -> Result<VisionConfig> {
@@ -68,6 +68,7 @@ fn parse(
     Ok(VisionConfig {
         backbone: Backbone::VisionTransformer,
         class,
+        processor,
         anatomy: Anatomy {
             backbone: prefix,
             embeddings: &["embeddings"],

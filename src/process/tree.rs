@@ -16,16 +16,16 @@ const MOST_FILES: usize = 128;
 const DEEPEST: usize = 4;
 
 /// A file that is open, and its path below the folder it was found in.
-pub(super) struct OpenFile {
-    pub(super) path: String,
-    pub(super) file: File,
+pub struct OpenFile {
+    pub path: String,
+    pub file: File,
 }
 
 /// Opens all files below `directory`, which the trainer named, in the run's folder.
 ///
 /// # Errors
 /// It lies elsewhere, is not there, or holds what no trainer makes.
-pub(super) async fn open_all(run: &Path, directory: &Path) -> Result<Vec<OpenFile>> {
+pub async fn open_all(run: &Path, directory: &Path) -> Result<Vec<OpenFile>> {
     let (run, directory) = (run.to_owned(), directory.to_owned());
     blocking(move || {
         let mut found = Vec::new();
@@ -39,7 +39,7 @@ pub(super) async fn open_all(run: &Path, directory: &Path) -> Result<Vec<OpenFil
 ///
 /// # Errors
 /// It lies elsewhere, is not there, or is no plain file.
-pub(super) async fn open_file(run: &Path, path: &Path) -> Result<File> {
+pub async fn open_file(run: &Path, path: &Path) -> Result<File> {
     let (run, path) = (run.to_owned(), path.to_owned());
     blocking(move || {
         let (folder, name) = split(&path)?;
@@ -53,7 +53,7 @@ pub(super) async fn open_file(run: &Path, path: &Path) -> Result<File> {
 ///
 /// # Errors
 /// It lies elsewhere, or cannot be removed.
-pub(in crate::worker) async fn remove(run: &Path, directory: &Path) -> Result<()> {
+pub async fn remove(run: &Path, directory: &Path) -> Result<()> {
     let (run, directory) = (run.to_owned(), directory.to_owned());
     blocking(move || {
         let (folder, name) = split(&directory)?;
