@@ -591,13 +591,13 @@ async fn unreadable_files_are_marked_and_refused() {
             "UTF-16",
             "a.csv",
             [vec![0xFF, 0xFE], "text,label\na,b\n".encode_utf16().flat_map(u16::to_le_bytes).collect()].concat(),
-            "line 1: is not valid UTF-8",
+            "line 1: is text in UTF-16; save it as UTF-8",
         ),
         (
             "a zip archive",
             "a.csv",
             b"PK\x03\x04\x14\x00\x00\x00\x08\x00\xFF\xFE".to_vec(),
-            "line 1: is not valid UTF-8",
+            "line 1: the zip archive ends early",
         ),
         (
             "rows of other lengths",
