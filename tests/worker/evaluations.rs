@@ -150,7 +150,7 @@ async fn what_cannot_be_evaluated_is_refused_by_name() {
     assert!(message.contains("was not trained for masked_lm"), "{message}");
     let (code, param, message) = failed(&base, &file, by("embedding", json!({}))).await;
     assert_eq!((code.as_str(), param.as_str()), ("invalid_test_file", "test_file"));
-    assert!(message.contains("line 2, anchor"), "{message}");
+    assert!(message.contains("line 1, anchor"), "{message}");
     let id = create(&client, "tiny-bert", &file, "text_classification", json!({"n_epochs": 1}), json!({})).await;
     let model = &succeeded(&client, &id).await["fine_tuned_model"];
     let other = client.upload("other.csv", "text,label\nwhere is my card,card\nwhat is this,riddle\n").await;
