@@ -105,7 +105,7 @@ async fn a_dry_run_says_everything_and_creates_nothing() {
     assert!(dry["method"]["text_classification"]["hyperparameters"]["learning_rate"].is_f64());
     assert_eq!(dry["labels"], json!(["card", "rate", "top up"]));
     let estimate = &dry["estimate"];
-    assert_eq!((&estimate["training_examples"], &estimate["validation_examples"]), (&json!(91), &json!(9)));
+    assert_eq!((&estimate["training_examples"], &estimate["validation_examples"]), (&json!(90), &json!(10)));
     assert_eq!((&estimate["steps_per_epoch"], &estimate["total_steps"]), (&json!(12), &json!(24)));
     assert!(
         estimate["peak_memory_bytes"].as_u64().unwrap() > 100 << 20
