@@ -26,7 +26,7 @@ else
 RUN_TESTS := cargo test --workspace --no-fail-fast -- --test-threads=1
 endif
 
-.PHONY: help setup build demo demo-image serve test snippets chaos lint interop golden sqlx bench-training bench-service bench-memory bench-neighbours bench-few-shot bench-domain bench-attacks bench-fairness deny gpu-check gpu-check-bundle clean-deps
+.PHONY: help setup build demo demo-image serve test snippets chaos lint interop golden sqlx bench-training bench-service bench-memory bench-neighbours bench-few-shot bench-mislabels bench-domain bench-attacks bench-fairness deny gpu-check gpu-check-bundle clean-deps
 
 help:
 	@echo "make demo       fine-tune a text classifier on real data, from an empty state to a downloaded model"
@@ -40,7 +40,7 @@ help:
 	@echo "make gpu-check  golden tests, the demo's training and a resume on an NVIDIA GPU"
 	@echo "make golden     make the golden test values again with PyTorch and Transformers"
 	@echo "make sqlx       refresh .sqlx/ after a query or a migration changed"
-	@echo "make bench-training, bench-service, bench-memory, bench-neighbours, bench-few-shot, bench-domain   comparisons, run by hand"
+	@echo "make bench-training, bench-service, bench-memory, bench-neighbours, bench-few-shot, bench-mislabels, bench-domain   comparisons, run by hand"
 	@echo "make bench-attacks, bench-fairness   what hostile requests cost, and what a project feels of another one's flood"
 	@echo "make deny       check dependencies' licences, sources and known vulnerabilities"
 
@@ -139,6 +139,9 @@ bench-neighbours: build
 
 bench-few-shot: build $(MODEL).done $(DEPS)/venv-bench.done
 	$(DEPS)/venv-bench/bin/python benches/few_shot.py --service $(SERVICE) --model $(MODEL)
+
+bench-mislabels: build $(MODEL).done
+	$(PYTHON) benches/mislabels.py --service $(SERVICE) --model $(MODEL)
 
 bench-domain: build $(MODEL).done
 	$(PYTHON) benches/domain_adaptation.py --service $(SERVICE) --model $(MODEL)

@@ -1,6 +1,10 @@
 //! The list of a job's training examples: orders, pages, every kind of data, and what is said where there is no list.
 
+use finetuned::domain::example::columns::{self, Column, LABEL, LINE, MODEL_FILE};
+use finetuned::domain::example::{ExampleOrder, ExampleStatistics, Observation};
+use finetuned::domain::random::mix_all;
 use finetuned::failpoint::Failpoints;
+use safetensors::Dtype;
 use serde_json::{Value, json};
 
 use super::support::client::Client;
@@ -8,7 +12,7 @@ use super::support::data;
 use super::support::service::{Service, eventually};
 use super::tasks::{create, images, service, succeeded};
 
-fn path(job: &str) -> String {
+fn path_of(job: &str) -> String {
     format!("/v1/fine_tuning/jobs/{job}/examples")
 }
 
@@ -16,7 +20,7 @@ fn path(job: &str) -> String {
 async fn all(client: &Client, job: &str, order: &str, limit: usize) -> Vec<Value> {
     let (mut found, mut after) = (Vec::new(), String::new());
     loop {
-        let page = client.get(&format!("{}?order={order}&limit={limit}{after}", path(job))).await.good();
+        let page = client.get(&format!("{}?order={order}&limit={limit}{after}", path_of(job))).await.good();
         let items = page["data"].as_array().unwrap();
         assert_eq!((&page["first_id"], &page["last_id"]), (&items[0]["id"], &items[items.len() - 1]["id"]));
         found.extend(items.iter().cloned());
@@ -79,7 +83,7 @@ async fn the_examples_of_a_job_come_in_each_order_and_the_wrong_one_first() {
         };
         assert_eq!(sorted(other), sorted(&margins), "the same examples in another order");
     }
-    let page = client.get(&path(&id)).await.good();
+    let page = client.get(&path_of(&id)).await.good();
     assert_eq!(page["data"].as_array().unwrap()[..], margins[..20], "margins are the default");
 
     for (query, param, said) in [
@@ -89,16 +93,16 @@ async fn the_examples_of_a_job_come_in_each_order_and_the_wrong_one_first() {
         ("after=45", "after", "'45' is no id"),
         ("before=1", "before", "Allowed: after, limit, order."),
     ] {
-        let (status, at, _, message) = client.get(&format!("{}?{query}", path(&id))).await.error();
+        let (status, at, _, message) = client.get(&format!("{}?{query}", path_of(&id))).await.error();
         assert_eq!((status, at.as_deref()), (400, Some(param)), "{query}");
         assert!(message.contains(said), "{query}: {message}");
     }
-    let (status, _, code, _) = service.stranger().await.get(&path(&id)).await.error();
+    let (status, _, code, _) = service.stranger().await.get(&path_of(&id)).await.error();
     assert_eq!((status, code.as_deref()), (404, Some("fine_tune_not_found")), "another project's");
 
     let model = job["fine_tuned_model"].as_str().unwrap();
     client.delete(&format!("/v1/models/{model}")).await.good();
-    let (status, _, code, message) = client.get(&path(&id)).await.error();
+    let (status, _, code, message) = client.get(&path_of(&id)).await.error();
     assert_eq!((status, code.as_deref()), (404, Some("examples_not_found")));
     assert!(message.contains("deleted with its model"), "{message}");
 }
@@ -138,8 +142,8 @@ async fn several_labels_values_and_images_have_statistics_of_their_own() {
     let first = &found[0];
     assert_eq!(first["value"], (first["line"].as_f64().unwrap() - 1.0) / 4.0);
     assert!(first["prediction"].is_number() && first["margin"].is_null() && first["forgetting_events"].is_null());
-    assert_eq!(client.get(&path(&id)).await.good()["data"][0], *first, "of values losses are the default");
-    let (status, param, _, message) = client.get(&format!("{}?order=margin", path(&id))).await.error();
+    assert_eq!(client.get(&path_of(&id)).await.good()["data"][0], *first, "of values losses are the default");
+    let (status, param, _, message) = client.get(&format!("{}?order=margin", path_of(&id))).await.error();
     assert_eq!((status, param.as_deref()), (400, Some("order")));
     assert!(message.contains("Allowed: loss."), "{message}");
 
@@ -170,7 +174,7 @@ async fn a_job_without_statistics_says_why() {
         let file = client.upload(name, bytes).await;
         let id = create(&client, model, &file, method, h, json!({})).await;
         let job = succeeded(&client, &id).await;
-        let (status, param, code, message) = client.get(&path(&id)).await.error();
+        let (status, param, code, message) = client.get(&path_of(&id)).await.error();
         assert_eq!(
             (status, param.as_deref(), code.as_deref()),
             (404, Some("fine_tune_id"), Some("examples_not_found"))
@@ -192,7 +196,7 @@ async fn a_job_on_its_way_has_the_statistics_of_its_latest_checkpoint() {
     let body = json!({"model": "tiny-bert", "training_file": file, "dataset": {"validation_split": 0},
                       "hyperparameters": h});
     let id = client.post_json("/v1/fine_tuning/jobs", &body).await.good()["id"].as_str().unwrap().to_owned();
-    let (status, _, code, message) = client.get(&path(&id)).await.error();
+    let (status, _, code, message) = client.get(&path_of(&id)).await.error();
     assert_eq!((status, code.as_deref()), (404, Some("examples_not_found")));
     assert!(message.contains("with its first checkpoint"), "{message}");
 
@@ -210,7 +214,81 @@ async fn a_job_on_its_way_has_the_statistics_of_its_latest_checkpoint() {
     assert_eq!(epochs, 8 * step, "five steps of eight examples are an epoch");
 
     client.post(&format!("/v1/fine_tuning/jobs/{id}/cancel")).await.good();
-    let (status, _, code, message) = client.get(&path(&id)).await.error();
+    let (status, _, code, message) = client.get(&path_of(&id)).await.error();
     assert_eq!((status, code.as_deref()), (404, Some("examples_not_found")));
     assert!(message.contains("it is cancelled"), "{message}");
+}
+
+/// Puts these bytes in the place of the statistics of the one job that has a model.
+async fn put(service: &Service, bytes: &[u8]) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), bytes).unwrap();
+    let key = format!("jobs/put-{}", bytes.len());
+    let stored = service.app.store.put_copy(&key, file.path()).await.unwrap();
+    sqlx::query("update model_files set object_key = $1, bytes = $2, sha256 = $3 where path = $4")
+        .bind(key)
+        .bind(stored.bytes as i64)
+        .bind(&stored.sha256[..])
+        .bind(MODEL_FILE)
+        .execute(service.app.db.pool())
+        .await
+        .unwrap();
+}
+
+/// Examples of which many have the same margin.
+fn many(count: u64) -> Vec<ExampleStatistics> {
+    let example = |number: u64| {
+        let mut example = ExampleStatistics::default();
+        let margin = (mix_all(&[number]) % 50_000) as f64 / 100.0 - 100.0;
+        example.add(Observation { loss: 1.0, prediction: 2.0, margin: Some(margin) });
+        example
+    };
+    (0..count).map(example).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_hundreds_of_thousands_of_examples_is_found_wherever_they_lie() {
+    let service = service(&["tiny-bert"]).await;
+    let client = service.client();
+    let file = client.upload("data.csv", data::csv(30)).await;
+    let id = create(&client, "tiny-bert", &file, "text_classification", json!({"n_epochs": 1}), json!({})).await;
+    succeeded(&client, &id).await;
+    // In the place of its own statistics.
+    let (count, examples) = (300_000, many(300_000));
+    let mut all = columns::columns(&examples, true);
+    all.push(Column::new(LINE, Dtype::U64, (0..count).map(|number: u64| (number + 2).to_le_bytes())));
+    all.push(Column::new(LABEL, Dtype::U32, (0..count).map(|number| (number as u32 % 3).to_le_bytes())));
+    let all = all.iter().map(|column| (column.name, column));
+    put(&service, &safetensors::serialize(all, None).unwrap()).await;
+
+    let mut expected: Vec<_> =
+        (0..).zip(&examples).map(|(number, example)| ExampleOrder::Margin.rank(number, example)).collect();
+    expected.sort();
+    for start in [None, Some(0), Some(123_456), Some(count as usize - 11)] {
+        let after = start.map_or_else(String::new, |at: usize| format!("&after={}", expected[at].number));
+        let page = client.get(&format!("{}?limit=10{after}", path_of(&id))).await.good();
+        let from = start.map_or(0, |at| at + 1);
+        let ids: Vec<String> = expected[from..].iter().take(10).map(|rank| rank.number.to_string()).collect();
+        let found: Vec<&str> =
+            page["data"].as_array().unwrap().iter().map(|example| example["id"].as_str().unwrap()).collect();
+        assert_eq!(found, ids, "after {start:?}");
+        assert_eq!(page["has_more"], from + 10 < count as usize);
+        let first = &page["data"][0];
+        let number = expected[from].number;
+        assert_eq!(first["line"], number + 2);
+        assert_eq!(first["label"], ["card", "rate", "top up"][number as usize % 3]);
+    }
+    // What a trainer may have left instead.
+    let line_alone = br#"{"line":{"dtype":"U64","shape":[1],"data_offsets":[0,8]}}"#;
+    let with_header = |length: u64, header: &[u8], data: &[u8]| [&length.to_le_bytes(), header, data].concat();
+    for bytes in [
+        Vec::new(),
+        with_header(u64::MAX, b"", b""),
+        with_header(57, line_alone, &[1; 8]),
+        with_header(57, line_alone, b""),
+        with_header(58, line_alone, b""),
+    ] {
+        put(&service, &bytes).await;
+        assert_eq!(client.get(&path_of(&id)).await.status, 500, "{bytes:?}");
+    }
 }
