@@ -196,7 +196,7 @@ async fn adapters_and_frozen_parts_leave_the_rest_as_it_was() {
         (json!({"adapter": {"type": "lora", "r": 4, "dropout": 0.1}}), &[word, top], &[query]),
     ] {
         let mut h = h;
-        h["n_epochs"] = json!(6);
+        h["n_epochs"] = json!(10);
         h["learning_rate"] = json!(2e-2);
         let id =
             create(&client, "tiny-bert", &file, "text_classification", h.clone(), json!({"test_file": file})).await;
