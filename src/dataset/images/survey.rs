@@ -26,7 +26,7 @@ pub fn report(input: &Input, watch: &mut dyn Watch) -> io::Result<ExamplesReport
     let check = |bytes: &[u8]| {
         let head = head(bytes)?;
         let image = decode(bytes)?;
-        Ok((head, if compares { of_image(&image) } else { 0 }))
+        Ok((head, compares.then(|| of_image(&image))))
     };
     examine(input, watch, room, check)
 }
@@ -38,7 +38,7 @@ pub fn report(input: &Input, watch: &mut dyn Watch) -> io::Result<ExamplesReport
 /// # Errors
 /// The file cannot be read.
 pub fn survey(input: &Input) -> io::Result<ExamplesReport> {
-    examine(input, &mut (), |_| 0, |bytes| Ok((head(bytes)?, 0)))
+    examine(input, &mut (), |_| 0, |bytes| Ok((head(bytes)?, None)))
 }
 
 /// `room` says what a check holds besides the image as it is written, in bytes.
@@ -46,7 +46,7 @@ fn examine(
     input: &Input,
     watch: &mut dyn Watch,
     room: impl Fn(&[u8]) -> u64,
-    check: impl Fn(&[u8]) -> Result<(Head, u64), String> + Sync,
+    check: impl Fn(&[u8]) -> Result<(Head, Option<u64>), String> + Sync,
 ) -> io::Result<ExamplesReport> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     // Two images a core wait or are decoded, and the gate bounds what they hold.
@@ -88,12 +88,10 @@ fn examine(
             whole.merge(worker.join().map_err(|_| io::Error::other("an image decoder failed"))?);
         }
         fed?;
-        if watch.compares() {
-            whole.prints.sort_unstable_by_key(|(line, ..)| *line);
-            for (line, print, label) in &whole.prints {
-                let labels = std::slice::from_ref(label.as_ref());
-                watch.known(&Seen { line: *line, print: *print, folded: None, labels, value: None });
-            }
+        whole.prints.sort_unstable_by_key(|(line, ..)| *line);
+        for (line, print, label) in &whole.prints {
+            let labels = std::slice::from_ref(label.as_ref());
+            watch.known(&Seen { line: *line, print: *print, folded: None, labels, value: None });
         }
         let labels = Labels { listed: whole.labels, others: None };
         let Ledger { faults, counts, notes: mut told } = ledger;
@@ -116,7 +114,7 @@ struct Part {
     labels: BTreeMap<String, u64>,
     images: ImageStatistics,
     faults: Faults,
-    /// Line, print and label of each good image.
+    /// Line, print and label of each good image, where they are compared.
     prints: Vec<(u64, u64, Arc<String>)>,
 }
 
@@ -125,7 +123,7 @@ struct Part {
 fn work(
     waiting: &Mutex<Receiver<(ImageExample, Room)>>,
     stop: &CancellationToken,
-    check: impl Fn(&[u8]) -> Result<(Head, u64), String>,
+    check: impl Fn(&[u8]) -> Result<(Head, Option<u64>), String>,
 ) -> Part {
     let (mut report, mut shared) = (Part::default(), HashMap::<String, Arc<String>>::new());
     loop {
@@ -142,9 +140,11 @@ fn work(
                 report.images.widths.add(u64::from(head.width), first);
                 report.images.heights.add(u64::from(head.height), first);
                 *report.images.formats.entry(head.kind.name().to_owned()).or_default() += 1;
-                let known = shared.entry(example.label).or_insert_with_key(|label| Arc::new(label.clone()));
-                report.prints.push((example.place.line, print, Arc::clone(known)));
-                *report.labels.entry(known.as_ref().clone()).or_default() += 1;
+                if let Some(print) = print {
+                    let label = shared.entry(example.label.clone()).or_insert_with_key(|label| Arc::new(label.clone()));
+                    report.prints.push((example.place.line, print, Arc::clone(label)));
+                }
+                *report.labels.entry(example.label).or_default() += 1;
             }
         }
     }
