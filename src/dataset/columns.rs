@@ -77,6 +77,13 @@ impl Names {
     }
 }
 
+/// The first of these fields that as many rows have as any of them; None of none.
+pub(super) fn fullest<'a>(names: &[&'a str], rows: &[&Row]) -> Option<&'a str> {
+    let have_it = |name: &str| rows.iter().filter(|row| row.get(name).is_some()).count();
+    // Of equals `max_by_key` gives the last one.
+    names.iter().rev().copied().max_by_key(|name| have_it(name))
+}
+
 /// The name of the text column.
 pub fn text(options: &ReadOptions) -> &str {
     options.text_column.as_deref().unwrap_or(TEXT_COLUMN)

@@ -44,6 +44,10 @@ impl<E> Entry<E> {
         }
     }
 
+    fn as_good(&self) -> Option<&E> {
+        if let Self::Good(entry) = self { Some(entry) } else { None }
+    }
+
     /// One with a fault that is no single field's.
     pub(super) fn fault(line: u64, message: impl Into<String>) -> Self {
         Self::Faulty(vec![Fault::new(line, None, message)])
@@ -104,7 +108,25 @@ pub(super) fn further<A: 'static, E>(
 
 /// How many rows are looked at before anything is settled, and how many bytes of them: no row decides for the others.
 pub(super) const BLOCK_ROWS: usize = 1000;
-pub(super) const BLOCK_BYTES: usize = 4 << 20;
+const BLOCK_BYTES: usize = 4 << 20;
+
+/// What `settle` makes of a file's first good entries, the same that [`settled`] shows it.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn settle_first<A, S>(
+    mut entries: Entries<A>,
+    weigh: fn(&A) -> usize,
+    settle: impl FnOnce(&[&A]) -> S,
+) -> io::Result<S> {
+    loop {
+        let block = fill(&mut entries, weigh).into_iter().collect::<io::Result<Vec<_>>>()?;
+        let good: Vec<&A> = block.iter().filter_map(Entry::as_good).collect();
+        if !good.is_empty() || block.is_empty() {
+            return Ok(settle(&good));
+        }
+    }
+}
 
 /// Reads the good entries further by what `settle` makes of the first ones, which are then read like the rest. `weigh`
 /// says how many bytes an entry has. What `settle` finds wrong is wrong with the whole file; its notes are told at the end.
@@ -122,7 +144,7 @@ pub(super) fn settled<A: 'static, S: 'static, E: 'static>(
         }
         if found.is_none() && block.is_empty() {
             block = fill(&mut entries, weigh);
-            let good: Vec<&A> = block.iter().filter_map(as_good).collect();
+            let good: Vec<&A> = block.iter().flatten().filter_map(Entry::as_good).collect();
             if let Some(settle) = settle.take_if(|_| !good.is_empty()) {
                 match settle(&good) {
                     Ok((what, told)) => (found, notes) = (Some(Rc::new(what)), told),
@@ -150,17 +172,10 @@ fn fill<A>(entries: &mut Entries<A>, weigh: fn(&A) -> usize) -> VecDeque<io::Res
     let (mut block, mut bytes) = (VecDeque::new(), 0);
     while block.len() < BLOCK_ROWS && bytes < BLOCK_BYTES {
         let Some(entry) = entries.next() else { break };
-        bytes += as_good(&entry).map_or(0, weigh);
+        bytes += entry.iter().filter_map(Entry::as_good).map(weigh).sum::<usize>();
         block.push_back(entry);
     }
     block
-}
-
-fn as_good<A>(entry: &io::Result<Entry<A>>) -> Option<&A> {
-    match entry {
-        Ok(Entry::Good(entry)) => Some(entry),
-        _ => None,
-    }
 }
 
 /// The entries of a file of which there is nothing to say but this.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::data_url::data_url;
 use super::{IMAGE_COLUMN, ImageExample, Reading};
-use crate::dataset::columns::{LABEL_COLUMNS, Names};
+use crate::dataset::columns::{self, LABEL_COLUMNS, Names};
 use crate::dataset::entries::{Entry, Step, settled};
 use crate::dataset::label::{Spelling, of_value};
 use crate::dataset::row::{MISSING, Row, listed};
@@ -31,12 +31,9 @@ pub(super) fn read(input: &Input) -> io::Result<Reading> {
 
 /// The key of the label: the one that the job names, else of the usual ones that which most of the first rows have.
 fn label_key(named: Option<&str>, rows: &[&Row]) -> Result<String, Fault> {
-    let share = |key: &str| rows.iter().filter(|row| row.get(key).is_some()).count();
-    let usual = if named.is_some() { &[][..] } else { &LABEL_COLUMNS[..] };
-    let keys: Vec<&str> = named.into_iter().chain(usual.iter().copied()).collect();
-    let most = keys.iter().map(|key| share(key)).max().filter(|&most| most > 0);
-    if let Some(key) = keys.iter().find(|key| Some(share(key)) == most) {
-        return Ok((*key).to_owned());
+    let keys = named.map_or_else(|| LABEL_COLUMNS.to_vec(), |name| vec![name]);
+    if let Some(key) = columns::fullest(&keys, rows).filter(|key| rows.iter().any(|row| row.get(key).is_some())) {
+        return Ok(key.to_owned());
     }
     let names = Names::of(rows);
     let message = format!("there is no label column ({}); found {}", listed(&keys), listed(&names.listed()));

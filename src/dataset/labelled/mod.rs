@@ -9,7 +9,7 @@ use std::io;
 use self::schema::{Schema, answer, settle};
 use self::targets::target;
 use super::columns::PAIR_COLUMN;
-use super::entries::{BLOCK_ROWS, Entries, Entry, Ledger, Step, good, settled};
+use super::entries::{Entries, Entry, Ledger, Step, good, settle_first, settled};
 use super::kind::{Kind, Watch, check_labels};
 use super::row::Row;
 use super::tally::Tally;
@@ -56,17 +56,7 @@ impl Example {
 /// # Errors
 /// The file cannot be read. The inner error says that it may be meant in two ways.
 pub fn problem_type(input: &Input) -> io::Result<Result<ProblemType, Fault>> {
-    let mut ledger = Ledger::default();
-    let (mut first, mut bytes) = (Vec::new(), 0);
-    for row in good(rows::read(input)?, &mut ledger).take(BLOCK_ROWS) {
-        let row = row?;
-        bytes += row.weight();
-        first.push(row);
-        if bytes >= super::entries::BLOCK_BYTES {
-            break;
-        }
-    }
-    Ok(schema::problem(&input.options, &first.iter().collect::<Vec<_>>()))
+    settle_first(rows::read(input)?, Row::weight, |first| schema::problem(&input.options, first))
 }
 
 /// Texts with labels or values.

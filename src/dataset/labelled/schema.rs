@@ -169,14 +169,12 @@ fn label_column<'a>(options: &'a ReadOptions, rows: &[&Row], there: &[&str], pro
     if let Some(name) = options.label_column.as_deref() {
         return there.contains(&name).then_some(name);
     }
-    let share = |name: &&str| rows.iter().filter(|row| row.get(name).is_some()).count();
     let several = problem == ProblemType::MultiLabelClassification;
     // Of several labels the list has precedence, of one label the rest.
     let list = [LABELS_COLUMN, ACCEPT];
     let usual = if several { [&list[..], &LABEL_COLUMNS].concat() } else { [&LABEL_COLUMNS[..], &list].concat() };
     let found: Vec<&str> = usual.into_iter().filter(|name| there.contains(name)).collect();
-    let most = found.iter().map(share).max()?;
-    found.into_iter().find(|name| share(name) == most)
+    columns::fullest(&found, rows)
 }
 
 /// Settles how the rows are read.
