@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use finetuned::dataset::inspect::inspect;
 use finetuned::dataset::{Bounds, Input, images};
 use finetuned::domain::job::OtherFiles;
-use finetuned::domain::report::{Counts, DataFormat, ExamplesReport, Note};
+use finetuned::domain::report::{DataFormat, ExamplesReport, Note};
 use packing::{Zipped, tar_member, tar_of, zip};
 
 /// A small PNG that no other number has.
@@ -65,8 +65,7 @@ fn assert_adds_up(report: &ExamplesReport) {
 }
 
 fn skipped(report: &ExamplesReport) -> Vec<(String, u64)> {
-    let Counts { skipped, .. } = *report.counts.clone().unwrap();
-    skipped.into_iter().collect()
+    report.counts.clone().unwrap().skipped.into_iter().collect()
 }
 
 fn labels(report: &ExamplesReport) -> Vec<(&str, u64)> {
@@ -182,13 +181,14 @@ fn what_could_hold_images_is_passed_over_with_a_warning() {
 #[test]
 fn hidden_folders_are_classes_and_odd_names_of_classes_are_told() {
     let images: Vec<Vec<u8>> = (0..5).map(png).collect();
-    let names = [".net/1.png", "java/2.png", "java /3.png", "cafe\u{301}/4.png", "caf\u{e9}/5.png"];
+    let names = [".net/1.png", "java/2.png", "java /3.png", "cafe\u{301}/4.png", "Java/5.png"];
     let members: Vec<(&str, &[u8])> = names.iter().copied().zip(images.iter().map(Vec::as_slice)).collect();
     let found = both(&members, OtherFiles::Skip);
-    assert_eq!(labels(&found), [(".net", 1), ("café", 2), ("java", 2)]);
+    assert_eq!(labels(&found), [(".net", 1), ("Java", 1), ("café", 1), ("java", 2)]);
     assert!(note(&found, "hidden_classes").message.contains("\".net\""));
     let tidied = note(&found, "labels_tidied");
-    assert!(!tidied.warning && tidied.message.contains("The names of 2 class folders"), "{}", tidied.message);
+    assert!(note(&found, "labels_alike").message.contains("\"Java\" (1), \"java\" (2)"));
+    assert_eq!((tidied.warning, tidied.lines.as_slice()), (false, &[3, 4][..]));
 }
 
 #[test]

@@ -7,14 +7,14 @@ use std::io;
 
 use sha2::{Digest, Sha256};
 
+use super::ImageExample;
 use super::folders::{Folders, MAX_FOLDERS};
 use super::layout::{Belongs, Layout};
 use super::names::{Named, ending, named, shown};
 use super::others::Others;
 use super::sniff::{ImageKind, Other, is_image_ending};
-use super::{ImageExample, Reading};
 use crate::dataset::Input;
-use crate::dataset::entries::{Entries, Entry, Ledger, Step, further, good, nothing_but};
+use crate::dataset::entries::{Ending, Entries, Entry, Ledger, Step, further, good, nothing_but};
 use crate::dataset::label::label;
 use crate::domain::job::OtherFiles;
 use crate::domain::report::{Fault, Note, Place};
@@ -109,8 +109,8 @@ fn judge<'a, A: Archive>(archive: &mut A, member: &'a Member<A::Packed>) -> io::
     })
 }
 
-/// See [`super::open`].
-pub(super) fn read<A: Archive>(mut archive: A, input: &Input) -> io::Result<Reading> {
+/// See [`super::read`].
+pub(super) fn read<A: Archive>(mut archive: A, input: &Input) -> io::Result<Entries<ImageExample>> {
     let (mut folders, mut others, mut names) = (Folders::default(), Others::default(), Names::default());
     let (mut ledger, mut is_faulty) = (Ledger::default(), false);
     // What is wrong is told by the second walk.
@@ -125,13 +125,13 @@ pub(super) fn read<A: Archive>(mut archive: A, input: &Input) -> io::Result<Read
             Judged::Image(parts) if folders.add(&parts[..parts.len() - 1]) => {}
             Judged::Image(_) => {
                 let message = format!("the archive has images in more than {MAX_FOLDERS} folders");
-                return Ok(Reading::of(nothing_but(Fault::new(1, None, message))));
+                return Ok(nothing_but(Fault::new(1, None, message)));
             }
         }
     }
     let mut layout = match Layout::of(&folders.top) {
         Ok(layout) => layout,
-        Err(message) => return Ok(Reading::of(nothing_but(Fault::new(1, None, message)))),
+        Err(message) => return Ok(nothing_but(Fault::new(1, None, message))),
     };
     is_faulty |= !ledger.faults.is_empty();
     let is_without_images = !is_faulty && folders.top.all_images() == 0;
@@ -142,8 +142,15 @@ pub(super) fn read<A: Archive>(mut archive: A, input: &Input) -> io::Result<Read
     notes.extend(others.note().filter(|_| other_files == OtherFiles::Skip));
     let members = archive.members()?;
     let mut images = Images { archive, layout, others, other_files, seen: HashSet::new() };
-    let entries = further(members, move |member| images.image(member)).chain(last);
-    Ok(Reading { notes: Box::new(|| notes), ..Reading::of(Box::new(entries)) })
+    let end = Entry::End(Box::new(Ending { lines: None, notes }));
+    let mut is_over = false;
+    let entries = further(members, move |member| images.image(member)).chain(last).chain([Ok(end)]);
+    Ok(Box::new(entries.take_while(move |entry| {
+        // Nothing follows an error, or a fault behind which nothing can be read.
+        let goes_on = !is_over;
+        is_over = matches!(entry, Err(_) | Ok(Entry::Broken(_)));
+        goes_on
+    })))
 }
 
 /// The images among the members.
@@ -183,11 +190,13 @@ impl<A: Archive> Images<A> {
             Err(message) => Err(message),
         };
         let label = match label {
-            Ok(label) => label.text,
+            Ok(label) => label,
             Err(message) => return Ok(Step::faulty(fault(message))),
         };
         Ok(match self.archive.content(&member.packed)? {
-            Ok(bytes) => Step::good(ImageExample { place: member.place, label, bytes }),
+            Ok(bytes) => {
+                Step::good(ImageExample { place: member.place, label: label.text, is_tidied: label.is_tidied, bytes })
+            }
             Err(Unreadable::Member(message)) => Step::faulty(fault(message)),
             Err(Unreadable::Archive(message)) => Step::End(fault(message)),
         })

@@ -3,7 +3,6 @@
 
 use super::folders::Folder;
 use super::names::shown;
-use crate::dataset::label::label;
 use crate::dataset::row::listed;
 use crate::domain::report::Note;
 
@@ -78,7 +77,6 @@ impl Layout {
         let mut notes: Vec<Note> = split.as_ref().map(|name| not_read(at, name)).into_iter().collect();
         notes.extend(if split.is_some() { None } else { splits_as_classes(at) });
         notes.extend(hidden(classes));
-        notes.extend(tidied(classes));
         Ok(Self { root, split, notes })
     }
 
@@ -196,23 +194,6 @@ fn hidden(classes: &Folder) -> Option<Note> {
     (!found.is_empty()).then(|| {
         let message = format!("Folders whose names begin with a dot are read as classes: {}.", listed(&found));
         Note::warning("hidden_classes", message)
-    })
-}
-
-/// What is said of class folders that are not called like their labels.
-fn tidied(classes: &Folder) -> Option<Note> {
-    let is_tidied = |name: &str| label(name).is_ok_and(|label| label.is_tidied);
-    let found: Vec<&str> = classes.folders.keys().map(String::as_str).filter(|name| is_tidied(name)).collect();
-    (!found.is_empty()).then(|| {
-        let which = match found.len() {
-            1 => "The name of 1 class folder was".to_owned(),
-            more => format!("The names of {more} class folders were"),
-        };
-        let message = format!(
-            "{which} tidied (white space at the ends removed, letters in Unicode's normal form C): {}.",
-            listed(&found)
-        );
-        Note::info("labels_tidied", message)
     })
 }
 
@@ -338,14 +319,10 @@ mod tests {
     }
 
     #[test]
-    fn hidden_folders_are_classes_and_odd_names_are_told() {
+    fn hidden_folders_are_classes_and_are_told() {
         assert_eq!(classes(&[".net/1", "java/2"]), ".net java");
-        let notes = layout(&[".net/1", "java/2", "cats /3", "cafe\u{301}/4"]).notes;
-        assert_eq!(
-            notes.iter().map(|note| note.code.as_str()).collect::<Vec<_>>(),
-            ["hidden_classes", "labels_tidied"]
-        );
+        let notes = layout(&[".net/1", "java/2"]).notes;
+        assert_eq!((notes.len(), notes[0].code.as_str()), (1, "hidden_classes"));
         assert!(notes[0].message.contains("\".net\""), "{}", notes[0].message);
-        assert!(notes[1].message.starts_with("The names of 2 class folders"), "{}", notes[1].message);
     }
 }

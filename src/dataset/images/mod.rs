@@ -29,11 +29,12 @@ pub use decode::{MAX_PIXELS, MAX_SIDE, decode, room};
 pub use image::RgbImage;
 pub use sniff::ImageKind;
 pub use survey::{report, survey};
+pub(super) use tar::is_tar;
 
 use super::Input;
 use super::entries::{Entries, nothing_but};
 use super::kind::{Kind, Watch, check_labels};
-use crate::domain::report::{DataFormat, ExamplesReport, Fault, Note, Place, UploadKind};
+use crate::domain::report::{DataFormat, ExamplesReport, Fault, Place, UploadKind};
 
 /// The key of a JSONL row that holds the image.
 pub const IMAGE_COLUMN: &str = "image";
@@ -52,6 +53,8 @@ const NO_IMAGES: &str = "is no file of images, which are read from zip, tar or J
 pub struct ImageExample {
     pub place: Place,
     pub label: String,
+    /// Whether the label stands otherwise in the file.
+    pub is_tidied: bool,
     pub bytes: Vec<u8>,
 }
 
@@ -61,31 +64,11 @@ pub struct ImageExample {
 /// # Errors
 /// The file cannot be read.
 pub fn read(input: &Input) -> io::Result<Entries<ImageExample>> {
-    open(input).map(|reading| reading.entries)
-}
-
-/// The images of a file, and what is to be said of it besides.
-struct Reading {
-    entries: Entries<ImageExample>,
-    /// To be asked for when the entries are over.
-    notes: Box<dyn FnOnce() -> Vec<Note>>,
-}
-
-impl Reading {
-    fn of(entries: Entries<ImageExample>) -> Self {
-        Self { entries, notes: Box::new(Vec::new) }
-    }
-}
-
-/// See [`read`].
-fn open(input: &Input) -> io::Result<Reading> {
     match input.format {
         DataFormat::Zip => zip::read(input),
         DataFormat::Tar => tar::read(input),
         DataFormat::Jsonl | DataFormat::Json | DataFormat::Parquet => rows::read(input),
-        DataFormat::Csv | DataFormat::Text | DataFormat::Unknown => {
-            Ok(Reading::of(nothing_but(Fault::new(1, None, NO_IMAGES))))
-        }
+        DataFormat::Csv | DataFormat::Text | DataFormat::Unknown => Ok(nothing_but(Fault::new(1, None, NO_IMAGES))),
     }
 }
 
@@ -120,11 +103,6 @@ impl Kind for LabelledImages {
     fn is_stratified(&self) -> bool {
         true
     }
-}
-
-/// Whether a file that begins with these bytes is a tar archive.
-pub(super) fn is_tar(head: &[u8]) -> bool {
-    tar::has_magic(head)
 }
 
 /// Whether a file that begins otherwise is a zip archive behind something else, such as a program that unpacks it.

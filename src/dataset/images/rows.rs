@@ -1,32 +1,22 @@
 //! Images from JSONL: `{"image": "data:image/png;base64,…", "label": "cat"}`.
 
-use std::cell::RefCell;
 use std::io;
-use std::rc::Rc;
 
 use super::data_url::data_url;
-use super::{IMAGE_COLUMN, ImageExample, Reading};
+use super::{IMAGE_COLUMN, ImageExample};
 use crate::dataset::columns::{self, LABEL_COLUMNS, Names};
-use crate::dataset::entries::{Entry, Step, settled};
+use crate::dataset::entries::{Entries, Entry, Step, settled};
 use crate::dataset::label::{Spelling, of_value};
 use crate::dataset::row::{MISSING, Row, listed};
-use crate::dataset::{Input, rows, spelling};
-use crate::domain::report::{Fault, Place, Sightings};
+use crate::dataset::{Input, rows};
+use crate::domain::report::{Fault, Place};
 
-/// See [`super::open`].
-pub(super) fn read(input: &Input) -> io::Result<Reading> {
+/// See [`super::read`].
+pub(super) fn read(input: &Input) -> io::Result<Entries<ImageExample>> {
     let named = input.options.label_column.clone();
     let spelling = Spelling { whole: false, names: input.options.label_names.clone() };
-    let tidied = Rc::new(RefCell::new(Sightings::default()));
-    let told = Rc::clone(&tidied);
     let settle = move |rows: &[&Row]| label_key(named.as_deref(), rows).map(|key| (key, Vec::new()));
-    let entries = settled(rows::read(input)?, Row::weight, settle, move |key, row| {
-        Ok(Step::To(example(&row, key, &spelling, &mut tidied.borrow_mut())))
-    });
-    Ok(Reading {
-        notes: Box::new(move || spelling::tidied(&told.take()).into_iter().collect()),
-        ..Reading::of(entries)
-    })
+    Ok(settled(rows::read(input)?, Row::weight, settle, move |key, row| Ok(Step::To(example(&row, key, &spelling)))))
 }
 
 /// The key of the label: the one that the job names, else of the usual ones that which most of the first rows have.
@@ -56,16 +46,13 @@ pub(super) fn fit(there: &[&str]) -> Result<(), String> {
 }
 
 /// The image of a row with the label under `key`, or what is wrong with either.
-fn example(row: &Row, key: &str, spelling: &Spelling, tidied: &mut Sightings) -> Entry<ImageExample> {
+fn example(row: &Row, key: &str, spelling: &Spelling) -> Entry<ImageExample> {
     let bytes = row.text(IMAGE_COLUMN).and_then(|url| data_url(&url));
     let label = row.get(key).ok_or_else(|| MISSING.to_owned()).and_then(|value| of_value(&value, spelling));
     match (bytes, label) {
         (Ok(bytes), Ok(label)) => {
-            if label.is_tidied {
-                tidied.add(row.line);
-            }
             let place = Place { line: row.line, member: None };
-            Entry::Good(ImageExample { place, label: label.text, bytes })
+            Entry::Good(ImageExample { place, label: label.text, is_tidied: label.is_tidied, bytes })
         }
         (bytes, label) => {
             let parts = [(IMAGE_COLUMN, bytes.err()), (key, label.err())];
@@ -76,6 +63,7 @@ fn example(row: &Row, key: &str, spelling: &Spelling, tidied: &mut Sightings) ->
 
 #[cfg(test)]
 mod tests {
+    use super::super::report;
     use super::{Input, read};
     use crate::dataset::entries::{Ledger, good};
     use crate::domain::report::DataFormat;
@@ -123,10 +111,17 @@ mod tests {
         std::fs::write(file.path(), rows.join("\n")).unwrap();
         let mut input = Input::new(file.path(), DataFormat::Jsonl);
         input.options.label_column = Some("breed".to_owned());
-        let reading = read(&input).unwrap();
-        let labels: Vec<_> = good(reading.entries, &mut Ledger::default()).map(|image| image.unwrap().label).collect();
+        let report = report(&input, &mut ()).unwrap();
+        let tidied = report.notes.iter().find(|note| note.code == "labels_tidied").unwrap();
+        // What these bytes are is looked at later.
+        assert_eq!((report.faults.count, tidied.lines.as_slice()), (4, &[2, 4][..]));
+        let labels: Vec<_> =
+            good(read(&input).unwrap(), &mut Ledger::default()).map(|image| image.unwrap().label).collect();
         assert_eq!(labels, ["cats", "cats", "dogs", "dogs"]);
-        let notes = (reading.notes)();
-        assert_eq!((notes[0].code.as_str(), notes[0].lines.as_slice()), ("labels_tidied", &[2, 4][..]));
+        input.options.label_column = Some("race".to_owned());
+        let mut ledger = Ledger::default();
+        assert_eq!(good(read(&input).unwrap(), &mut ledger).count(), 0);
+        let summary = ledger.faults.summary();
+        assert!(summary.starts_with("line 1, label: there is no label column (\"race\"); found"), "{summary}");
     }
 }

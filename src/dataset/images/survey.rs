@@ -9,12 +9,13 @@ use std::thread;
 use tokio_util::sync::CancellationToken;
 
 use super::decode::{Head, decode, head, room};
-use super::{ImageExample, Reading, open};
+use super::{ImageExample, read};
 use crate::dataset::entries::{Ledger, good};
 use crate::dataset::kind::{Seen, Watch};
 use crate::dataset::prints::of_image;
-use crate::dataset::{Bounds, Input, MAX_LABELS, Room};
-use crate::domain::report::{Contents, Counts, ExamplesReport, Faults, ImageStatistics, Labels};
+use crate::dataset::{Bounds, Input, MAX_LABELS, Room, spelling};
+use crate::domain::method::ProblemType;
+use crate::domain::report::{Contents, Counts, ExamplesReport, Faults, ImageStatistics, Labels, Sightings};
 
 /// Reads a file of labelled images and decodes every one. `watch` sees each image in order before it is decoded, and its
 /// pixels' print afterwards.
@@ -54,12 +55,12 @@ fn examine(
     let Bounds { stop, decoding, project } = &input.bounds;
     let waiting = Mutex::new(waiting);
     let (mut ledger, mut late, mut beyond_labels) = (Ledger::default(), Faults::default(), 0);
-    let Reading { entries, notes } = open(input)?;
+    let mut tidied = Sightings::default();
     thread::scope(|scope| {
         let workers: Vec<_> = (0..cores).map(|_| scope.spawn(|| work(&waiting, stop, &check))).collect();
         let mut labels = HashSet::new();
-        let feed = || -> io::Result<()> {
-            for example in good(entries, &mut ledger) {
+        let mut feed = || -> io::Result<()> {
+            for example in good(read(input)?, &mut ledger) {
                 let example = example?;
                 if labels.len() < MAX_LABELS {
                     labels.insert(example.label.clone());
@@ -70,6 +71,9 @@ fn examine(
                         late.push_at(&example.place, None, message);
                     }
                     continue;
+                }
+                if example.is_tidied {
+                    tidied.add(example.place.line);
                 }
                 watch.example(&example.place, std::slice::from_ref(&example.label), &mut late);
                 let bytes = example.bytes.len() as u64 + room(&example.bytes);
@@ -94,16 +98,18 @@ fn examine(
             watch.known(&Seen { line: *line, print: *print, folded: None, labels, value: None });
         }
         let labels = Labels { listed: whole.labels, others: None };
-        let Ledger { faults, counts, notes: mut told } = ledger;
-        told.extend(notes());
+        let Ledger { faults, counts, notes } = ledger;
         let faulty = counts.faulty + whole.faults.count + beyond_labels;
-        Ok(ExamplesReport {
+        let mut report = ExamplesReport {
             examples: whole.examples,
             contents: Contents::Images { labels, images: whole.images },
             counts: Some(Box::new(Counts { faulty, ..counts })),
             faults: whole.faults.merged(faults).merged(late),
-            notes: told,
-        })
+            notes,
+        };
+        report.notes.extend(spelling::tidied(&tidied));
+        report.notes.extend(spelling::notes(&report, ProblemType::SingleLabelClassification));
+        Ok(report)
     })
 }
 

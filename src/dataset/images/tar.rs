@@ -9,24 +9,24 @@ use tar::{EntryType, Header};
 use super::archive::{Archive, Member, MemberKind, Name, Unreadable};
 use super::names::shown;
 use super::sniff::{HEAD_BYTES, name_of};
-use super::{MAX_IMAGE_BYTES, MAX_MEMBERS, Reading, archive};
+use super::{ImageExample, MAX_IMAGE_BYTES, MAX_MEMBERS, archive};
 use crate::dataset::entries::{Entries, Entry};
 use crate::dataset::{Bounds, Input};
 use crate::domain::report::{Fault, Place};
 
 /// Everything in a tar archive starts at a multiple of this many bytes.
-pub(super) const BLOCK: usize = 512;
+const BLOCK: usize = 512;
 
 /// The longest extension header that is read. Names are far shorter; attributes of files may fill it.
 const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 
 /// Whether a file that begins so says that it is a tar archive. Those of before POSIX do not.
-pub(super) fn has_magic(head: &[u8]) -> bool {
+pub(in crate::dataset) fn is_tar(head: &[u8]) -> bool {
     head.get(257..262) == Some(b"ustar")
 }
 
-/// See [`super::open`].
-pub(super) fn read(input: &Input) -> io::Result<Reading> {
+/// See [`super::read`].
+pub(super) fn read(input: &Input) -> io::Result<Entries<ImageExample>> {
     archive::read(Tar { file: File::open(&input.path)?, input: input.clone() }, input)
 }
 
@@ -197,7 +197,7 @@ fn is_intact(block: &[u8; BLOCK]) -> bool {
 
 fn not_tar(block: &[u8; BLOCK], number: u64) -> String {
     match name_of(block) {
-        _ if number > 0 || has_magic(block) => {
+        _ if number > 0 || is_tar(block) => {
             "the tar archive is damaged: the header of a member is not intact".to_owned()
         }
         Some(name) if name.starts_with("compressed") => {

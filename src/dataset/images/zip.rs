@@ -13,7 +13,7 @@ use super::archive::{Archive, Member, Unreadable};
 use super::directory::{Directory, LOCAL, Packed, bytes_of, number};
 use super::names::MAX_NAME_BYTES;
 use super::sniff::HEAD_BYTES;
-use super::{MAX_IMAGE_BYTES, MAX_MEMBERS, Reading, archive};
+use super::{ImageExample, MAX_IMAGE_BYTES, MAX_MEMBERS, archive};
 use crate::dataset::Input;
 use crate::dataset::entries::{Entries, Ledger, good, nothing_but};
 use crate::domain::report::{DataFormat, Fault};
@@ -26,16 +26,16 @@ const DAMAGED: &str = "its compressed data is damaged or cut short";
 /// Packed bytes from which the first bytes of a member are unpacked: more than enough for those.
 const PACKED_HEAD_BYTES: u64 = 4096;
 
-/// See [`super::open`].
-pub(super) fn read(input: &Input) -> io::Result<Reading> {
+/// See [`super::read`].
+pub(super) fn read(input: &Input) -> io::Result<Entries<ImageExample>> {
     let mut file = File::open(&input.path)?;
     let directory = match Directory::find(&mut file)? {
         Ok(directory) if directory.members > MAX_MEMBERS => {
             let message = format!("the archive has more than {MAX_MEMBERS} members");
-            return Ok(Reading::of(nothing_but(Fault::new(1, None, message))));
+            return Ok(nothing_but(Fault::new(1, None, message)));
         }
         Ok(directory) => directory,
-        Err(message) => return Ok(Reading::of(nothing_but(Fault::new(1, None, message)))),
+        Err(message) => return Ok(nothing_but(Fault::new(1, None, message))),
     };
     let left = directory.file_bytes;
     archive::read(Zip { file, directory, input: input.clone(), left }, input)
