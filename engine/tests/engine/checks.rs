@@ -159,6 +159,10 @@ fn what_wrappers_put_before_all_names_is_left_out_with_a_note() {
             assert!(values(folder.path()) == values(&golden_path("tiny-bert")), "{wrapper}{prefix}");
         }
     }
+    let folder = copy_of("tiny-vit");
+    reweigh(folder.path(), |name, tensor| Some((format!("module.{name}"), tensor)));
+    let (_, facts) = trainable(folder.path());
+    assert!(facts.notes[0].starts_with("a wrapper put \"module.\" before"), "{facts:?}");
     let (_, facts) = trainable(&golden_path("tiny-modernbert"));
     assert!(!facts.notes.iter().any(|note| note.contains("wrapper")), "its own prefix is called model.: {facts:?}");
 }

@@ -202,10 +202,13 @@ fn what_is_not_built_is_refused_by_name() {
     let missing = with(&|files| drop(files.remove(pooling))).unwrap();
     assert_eq!(missing.missing(), Some(pooling));
     let prompted = with(&|files| {
-        let about = json!({"prompts": {"query": "query: "}, "default_prompt_name": "query"});
+        let about =
+            json!({"prompts": {"query": "query: "}, "default_prompt_name": "query", "similarity_fn_name": "dot"});
         files.insert("config_sentence_transformers.json".to_owned(), about);
     });
-    assert!(prompted.unwrap().describe().contains("its default prompt \"query\" is not put before the texts"));
+    let said = prompted.unwrap().describe();
+    assert!(said.contains("its default prompt \"query\" is not put before the texts"), "{said}");
+    assert!(said.contains("its similarity is \"dot\", while jobs compare by the cosine"), "{said}");
 }
 
 #[derive(Default)]

@@ -182,15 +182,14 @@ impl SentenceConfig {
         let normalised = if self.is_normalised { "normalised" } else { "not normalised" };
         let says =
             if self.is_given { "as modules.json has it" } else { "since it has no modules.json that says otherwise" };
-        let prompt = self.files.get(ABOUT).and_then(|about| about["default_prompt_name"].as_str());
-        let prompt = prompt.map(|name| {
-            format!("; its default prompt \"{name}\" is not put before the texts of a job: write it into the data")
-        });
-        format!(
-            "sentence embeddings are {}, {normalised}, {says}{}",
-            pooled.join(" beside "),
-            prompt.unwrap_or_default()
-        )
+        let mut said = vec![format!("sentence embeddings are {}, {normalised}, {says}", pooled.join(" beside "))];
+        let about = |field: &str| self.files.get(ABOUT).and_then(|about| about[field].as_str());
+        said.extend(about("default_prompt_name").map(|prompt| {
+            format!("its default prompt \"{prompt}\" is not put before the texts of a job: write it into the data")
+        }));
+        let similarity = about("similarity_fn_name").filter(|name| *name != "cosine");
+        said.extend(similarity.map(|name| format!("its similarity is \"{name}\", while jobs compare by the cosine")));
+        said.join("; ")
     }
 }
 
