@@ -21,6 +21,7 @@ use finetuned::domain::example::columns::MODEL_FILE;
 use finetuned::domain::hyperparameters::Precision;
 use finetuned::domain::job::Phase;
 use finetuned::domain::metric::LOSS;
+use finetuned::domain::report::{Part, TokenLengths};
 use finetuned::domain::run::{Finished, OLDEST_VERSION, RunSpec, Started, TrainerMessage, VERSION};
 
 /// Runs `spec` on `device`, reporting to `observer`; the last report is `Finished` or `Stopped`.
@@ -125,7 +126,7 @@ fn report_start(
     progress: &RunProgress,
     observer: &dyn Observer,
 ) {
-    let data = loaded.data;
+    let data = &loaded.data;
     observer.report(TrainerMessage::Started(Started {
         device: device.name().to_owned(),
         precision,
@@ -133,19 +134,25 @@ fn report_start(
         total_steps,
         training_examples: data.training as u64,
         validation_examples: data.validation as u64,
-        truncated: data.truncated,
+        truncated: data.token_lengths.get(&Part::Training).map_or(0, |lengths| lengths.truncated),
         mean_tokens: data.tokens as f64 / data.training.max(1) as f64,
+        token_lengths: data.token_lengths.clone(),
         parameters: loaded.table.count() as u64,
     }));
     let notice = |warning, message| observer.report(TrainerMessage::Notice { warning, message });
     if !device.is_fast_in(precision) {
         notice(true, "This processor has no units for bf16 and computes it slowly; fp32 is faster here".to_owned());
     }
-    for (texts, cut) in [("training", data.truncated), ("test", data.truncated_test)] {
-        if cut > 0 {
-            let longest = spec.hyperparameters.course.max_sequence_length;
-            notice(true, format!("{cut} {texts} texts were cut to {longest} tokens"));
-        }
+    let longest = spec.hyperparameters.course.max_sequence_length;
+    for (part, TokenLengths { lengths, truncated }) in data.token_lengths.iter().filter(|(_, one)| one.truncated > 0) {
+        let texts: u64 = lengths.histogram.values().sum();
+        let share = 100.0 * *truncated as f64 / texts as f64;
+        let message = format!(
+            "{truncated} {} texts were cut to {longest} tokens, {share:.1} % of them; a larger max_sequence_length keeps more, \
+             as far as the model takes them",
+            part.name()
+        );
+        notice(true, message);
     }
     if progress.step == 0 {
         let (trained, all) = (loaded.table.trained_count(), loaded.table.count());

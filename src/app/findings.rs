@@ -1,10 +1,10 @@
 //! What was found in a job's files, as events of the job.
 
 use crate::domain::event::NewEvent;
-use crate::domain::report::{DataReport, Part, Sightings};
+use crate::domain::report::{DataReport, Part, Sightings, on_lines};
 
 /// What the owner of the files should know, though they can be used.
-pub(super) fn findings(report: &DataReport) -> Vec<NewEvent> {
+pub fn findings(report: &DataReport) -> Vec<NewEvent> {
     let files = [
         (Part::Training, Some(&report.training)),
         (Part::Validation, report.validation.as_ref()),
@@ -36,13 +36,4 @@ pub(super) fn findings(report: &DataReport) -> Vec<NewEvent> {
         NewEvent::info(format!("{count} {} examples are not used, since another file has them", part.name()))
     });
     notes.chain(overlaps.flatten()).chain(dropped).collect()
-}
-
-/// Lines as a message lists them.
-fn on_lines(count: u64, lines: &[u64]) -> String {
-    if lines.is_empty() {
-        return String::new();
-    }
-    let listed: Vec<String> = lines.iter().map(u64::to_string).collect();
-    format!(" (lines {}{})", listed.join(", "), if count > lines.len() as u64 { ", …" } else { "" })
 }

@@ -3,7 +3,7 @@
 pub mod checkpoints;
 pub mod evaluations;
 pub mod files;
-mod findings;
+pub mod findings;
 pub mod hints;
 pub mod jobs;
 pub mod keys;

@@ -7,6 +7,7 @@ use super::json::MAX_KEYS;
 use super::row::{Row, listed};
 use crate::domain::clip::clipped;
 use crate::domain::job::ReadOptions;
+use crate::domain::report::Note;
 
 /// Keys and columns that hold the label, unless the job names one; the first that is there counts.
 pub const LABEL_COLUMNS: [&str; 3] = ["label", "category", "class"];
@@ -82,6 +83,13 @@ pub(super) fn fullest<'a>(names: &[&'a str], rows: &[&Row]) -> Option<&'a str> {
     let have_it = |name: &str| rows.iter().filter(|row| row.get(name).is_some()).count();
     // Of equals `max_by_key` gives the last one.
     names.iter().rev().copied().max_by_key(|name| have_it(name))
+}
+
+/// What there is to say of fields that are none of those that are read.
+pub(super) fn not_read(there: &[&str], read: &[&str]) -> Option<Note> {
+    let others: Vec<&str> = there.iter().copied().filter(|name| !name.is_empty() && !read.contains(name)).collect();
+    (!others.is_empty())
+        .then(|| Note::info("columns_not_read", format!("Columns that are not read: {}.", listed(&others))))
 }
 
 /// The name of the text column.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 use super::row::kind;
-use crate::domain::clip::clipped;
+use crate::domain::clip::{clipped, clipped_to};
 
 /// The longest label, in characters.
 pub const LABEL_CHARS: usize = 256;
@@ -110,6 +110,18 @@ pub(super) fn number(text: &str) -> Option<f64> {
 /// Whether a character shows nothing: white space, and what stands between characters without width.
 pub(super) fn is_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2060}' | '\u{FEFF}')
+}
+
+/// How many labels a message shows.
+pub(super) const SHOWN: usize = 5;
+
+/// A few labels with their numbers of examples.
+pub(super) fn shown<'a>(labels: impl Iterator<Item = (&'a String, &'a u64)>) -> String {
+    let mut labels = labels.peekable();
+    let few: Vec<String> =
+        labels.by_ref().take(SHOWN).map(|(label, count)| format!("\"{}\" ({count})", clipped_to(label, 40))).collect();
+    let more = if labels.peek().is_some() { ", …" } else { "" };
+    format!("{}{more}", few.join(", "))
 }
 
 #[cfg(test)]

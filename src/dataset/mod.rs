@@ -1,7 +1,9 @@
 //! From bytes to examples: reading data files by streaming, and reporting every fault by line. No tensors here.
 
+mod balance;
 mod bounds;
 pub mod columns;
+mod constants;
 mod csv;
 pub mod entries;
 pub mod evaluation;
@@ -14,6 +16,7 @@ mod kind;
 mod kinds;
 pub mod label;
 pub mod labelled;
+mod languages;
 mod lines;
 mod magic;
 mod near;
@@ -40,7 +43,7 @@ use crate::domain::report::DataFormat;
 
 /// The version of the readers. Whatever changes which examples or faults are found, or what is counted of them, makes
 /// another: what an older one found is not used any more.
-pub const READER_VERSION: i32 = 2;
+pub const READER_VERSION: i32 = 3;
 
 /// The longest line (JSONL) or row (CSV) that is read, in bytes.
 pub const MAX_LINE_BYTES: usize = 16 << 20;

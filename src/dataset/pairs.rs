@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::columns::Names;
+use super::columns::{self, Names};
 use super::entries::{Entries, Entry, Ledger, Step, good, settled};
 use super::kind::{Kind, Watch};
 use super::row::{Row, listed};
@@ -48,7 +48,8 @@ fn settle(rows: &[&Row]) -> Result<(bool, Vec<Note>), Fault> {
         return Err(Fault::new(names.line(), Some(absent), message));
     }
     let have_it = rows.iter().filter(|row| row.get(COLUMNS[2]).is_some()).count();
-    Ok(((names.are_headed() && there.contains(&COLUMNS[2])) || 2 * have_it >= rows.len(), Vec::new()))
+    let with_negative = (names.are_headed() && there.contains(&COLUMNS[2])) || 2 * have_it >= rows.len();
+    Ok((with_negative, columns::not_read(&there, &COLUMNS).into_iter().collect()))
 }
 
 /// The triplet that a row is, or what is wrong with its texts.

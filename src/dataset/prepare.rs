@@ -12,7 +12,7 @@ use crate::domain::job::{DEFAULT_VALIDATION_SPLIT, DatasetOptions, JobError, MIN
 use crate::domain::method::{DataKind, Method, ProblemType};
 use crate::domain::reading::Reading;
 use crate::domain::report::{
-    DataReport, Dropped, ExamplesReport, Fault, Faults, Note, Overlap, Part, Place, Sightings,
+    DataReport, Dropped, ExamplesReport, Fault, Faults, Note, Overlap, Part, Place, Sightings, on_lines,
 };
 use crate::domain::split::Groups;
 
@@ -266,6 +266,7 @@ fn report(readings: &Parts<Reading>, groups: &Groups, dropped: Dropped, options:
         overlaps,
         dropped,
         grouped: true,
+        token_lengths: BTreeMap::new(),
         notes: none_held_out.into_iter().collect(),
     }
 }
@@ -292,14 +293,12 @@ fn check_overlap(report: &DataReport, wanted: &Wanted) -> Result<(), JobError> {
     if let Some(Overlap { file, with, equal, .. }) =
         shared.filter(|_| wanted.options.overlap == Some(OverlapPolicy::Fail))
     {
-        let lines: Vec<String> = equal.lines.iter().map(u64::to_string).collect();
         let message = format!(
-            "{} examples of the {} file are also in the {} file (lines {}{}), and dataset.overlap is fail.",
+            "{} examples of the {} file are also in the {} file{}, and dataset.overlap is fail.",
             equal.count,
             file.name(),
             with.name(),
-            lines.join(", "),
-            if equal.count > lines.len() as u64 { ", …" } else { "" }
+            on_lines(equal.count, &equal.lines)
         );
         return Err(JobError::new(format!("invalid_{}", param(*file)), message).param(param(*file)));
     }

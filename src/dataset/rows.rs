@@ -4,6 +4,7 @@ use std::io;
 
 use serde_json::Value;
 
+use super::constants;
 use super::csv;
 use super::entries::{Ending, Entries, Entry, Ledger, Step, further, good, nothing_but};
 use super::json;
@@ -38,15 +39,16 @@ pub(super) fn fit(format: DataFormat) -> Result<(), String> {
 /// # Errors
 /// The file cannot be opened.
 pub fn read(input: &Input) -> io::Result<Entries<Row>> {
-    Ok(match input.format {
+    let rows = match input.format {
         DataFormat::Jsonl => lines(input, |line, text| json_row(line, text.trim_start_matches('\u{FEFF}').as_bytes()))?,
-        DataFormat::Text => lines(input, |line, text| Entry::Good(Row { line, fields: Fields::Line(text) }))?,
+        DataFormat::Text => return lines(input, |line, text| Entry::Good(Row { line, fields: Fields::Line(text) })),
         DataFormat::Json => items(input)?,
         DataFormat::Csv => Box::new(csv::Rows::open(input)?),
         DataFormat::Parquet => parquet::read(input)?,
         DataFormat::Zip | DataFormat::Tar => nothing_but(Fault::new(1, None, ARCHIVE)),
         DataFormat::Unknown => nothing_but(Fault::new(1, None, UNKNOWN)),
-    })
+    };
+    Ok(constants::noted(rows))
 }
 
 /// What stands between the fields of a CSV file; None of other formats.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use unicode_normalization::UnicodeNormalization;
 
-use super::label::is_space;
-use crate::domain::clip::clipped_to;
+use super::balance;
+use super::label::{SHOWN, is_space, shown};
 use crate::domain::method::ProblemType;
 use crate::domain::report::{ExamplesReport, Note, Sightings};
 
@@ -14,9 +14,6 @@ const NO_VALUE: [&str; 11] = ["nan", "none", "null", "na", "n/a", "#n/a", "<na>"
 
 /// Names that columns of labels usually have.
 const COLUMN_NAMES: [&str; 6] = ["label", "labels", "category", "class", "target", "intent"];
-
-/// How many labels a message shows.
-const SHOWN: usize = 5;
 
 /// What is said where labels were changed as they were read.
 pub(super) fn tidied(labels: &Sightings) -> Option<Note> {
@@ -50,17 +47,9 @@ pub(super) fn notes(report: &ExamplesReport, problem: ProblemType) -> Vec<Note> 
         if single { numbers(labels) } else { None },
         if single { as_many_as_examples(report) } else { None },
         rare(report),
+        balance::note(report),
     ];
     checks.into_iter().flatten().collect()
-}
-
-/// A few labels with their numbers of examples.
-fn shown<'a>(labels: impl Iterator<Item = (&'a String, &'a u64)>) -> String {
-    let mut labels = labels.peekable();
-    let few: Vec<String> =
-        labels.by_ref().take(SHOWN).map(|(label, count)| format!("\"{}\" ({count})", clipped_to(label, 40))).collect();
-    let more = if labels.peek().is_some() { ", …" } else { "" };
-    format!("{}{more}", few.join(", "))
 }
 
 /// Labels that differ only in letter case, white space, or characters that look the same.

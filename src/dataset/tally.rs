@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::MAX_LABELS;
 use super::entries::Ledger;
 use super::kind::{Seen, Watch};
+use super::languages::{self, Languages};
 use super::prints::{folded, print};
 use crate::domain::report::{Contents, ExamplesReport, Faults, Labels, Lengths, Place};
 
@@ -14,6 +15,7 @@ pub(super) struct Tally<'a> {
     examples: u64,
     labels: BTreeMap<String, u64>,
     text_lengths: Lengths,
+    languages: Languages,
     /// Faults found in rows that are well-formed.
     late: Faults,
 }
@@ -21,7 +23,7 @@ pub(super) struct Tally<'a> {
 impl<'a> Tally<'a> {
     pub(super) fn new(watch: &'a mut dyn Watch) -> Self {
         let (text_lengths, late) = (Lengths::default(), Faults::default());
-        Self { watch, examples: 0, labels: BTreeMap::new(), text_lengths, late }
+        Self { watch, examples: 0, labels: BTreeMap::new(), text_lengths, languages: Languages::default(), late }
     }
 
     /// Counts an example, whose texts count as one length. Examples with the same `texts` are equal; `more` counts as well.
@@ -41,6 +43,9 @@ impl<'a> Tally<'a> {
             let folded = folded(texts.iter().copied());
             self.watch.known(&Seen { line, print: print(folded.as_bytes()), folded: Some(&folded), labels, value });
         }
+        if let Some(first) = texts.first() {
+            self.languages.add(first);
+        }
         let length = texts.iter().copied().chain(more).map(|text| text.chars().count() as u64).sum();
         self.text_lengths.add(length, self.examples);
     }
@@ -53,12 +58,15 @@ impl<'a> Tally<'a> {
     /// The report, with what is said of what are no examples.
     pub(super) fn report(self, ledger: Ledger, contents: impl FnOnce(Labels, Lengths) -> Contents) -> ExamplesReport {
         let labels = Labels { listed: self.labels, others: None };
+        let languages = self.languages.likely();
+        let notes = ledger.notes.into_iter().chain(languages::mix(&languages)).collect();
         ExamplesReport {
             examples: self.examples,
             contents: contents(labels, self.text_lengths),
+            languages,
             faults: ledger.faults.merged(self.late),
             counts: Some(Box::new(ledger.counts)),
-            notes: ledger.notes,
+            notes,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The contract between worker and trainer: the spec that the worker writes, the messages that the trainer prints,
 //! the commands it reads. One JSON value per line each way; nothing else is shared.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use super::checkpoint::Metrics;
 use super::hyperparameters::{Hyperparameters, Precision};
 use super::job::{JobError, Phase, ReadOptions};
 use super::method::Method;
-use super::report::DataFormat;
+use super::report::{DataFormat, Part, TokenLengths};
 
 /// The version of this contract. Version 1 named the hyperparameters of all methods, and is still read; a trainer refuses any
 /// other.
@@ -115,6 +116,9 @@ pub struct Started {
     /// Texts that were cut to the maximal length.
     pub truncated: u64,
     pub mean_tokens: f64,
+    /// Lengths of the texts of each file that there is. Trainers of before they were told have it not.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub token_lengths: BTreeMap<Part, TokenLengths>,
     pub parameters: u64,
 }
 
@@ -174,7 +178,7 @@ pub struct Devices {
 
 #[cfg(test)]
 mod tests {
-    use super::{OLDEST_VERSION, RunSpec, TrainerCommand, TrainerMessage, VERSION};
+    use super::{OLDEST_VERSION, Part, RunSpec, TokenLengths, TrainerCommand, TrainerMessage, VERSION};
     use crate::domain::method::{ProblemType, text_classification};
 
     /// A spec and messages as version 1 writes them: later versions must still read them.
@@ -215,6 +219,18 @@ mod tests {
             assert_eq!(again, serde_json::from_str::<serde_json::Value>(line).unwrap());
         }
         assert_eq!(MESSAGES_V1.lines().count(), 10, "one of each");
+    }
+
+    #[test]
+    fn lengths_of_texts_pass_from_trainer_to_worker() {
+        let mut lengths = TokenLengths { truncated: 1, ..TokenLengths::default() };
+        [3, 5, 90].into_iter().zip(1..).for_each(|(length, count)| lengths.lengths.add(length, count));
+        let mut message: TrainerMessage = serde_json::from_str(MESSAGES_V1.lines().next().unwrap()).unwrap();
+        let TrainerMessage::Started(started) = &mut message else { panic!("{message:?}") };
+        started.token_lengths.insert(Part::Test, lengths);
+        let line = serde_json::to_string(&message).unwrap();
+        assert!(line.contains(r#""token_lengths":{"test":{"min":3,"max":90,"#), "{line}");
+        assert_eq!(serde_json::from_str::<TrainerMessage>(&line).unwrap(), message);
     }
 
     #[test]

@@ -118,6 +118,7 @@ impl Reports {
     fn start(&mut self, mut started: Started) {
         started.device = clipped_to(&started.device, LONGEST_DEVICE).into_owned();
         self.prepared.hyperparameters.precision = started.precision;
+        self.prepared.report.token_lengths = std::mem::take(&mut started.token_lengths);
         self.step = started.step;
         self.total_steps = started.total_steps;
         if started.step > 0 {

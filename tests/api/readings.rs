@@ -242,3 +242,37 @@ async fn what_is_kept_of_a_file_is_bounded() {
         assert_eq!((&job["error"]["code"], kept(&service).await), (&json!("invalid_training_file"), 8));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_careful_colleague_would_say_of_a_file_is_in_its_reports() {
+    let service = Service::api().await;
+    service.import_tiny_model().await;
+    let client = service.client();
+    let languages = [
+        "My card has not arrived yet and I would like to know where it is at the moment, please",
+        "Meine Karte ist noch nicht angekommen, und ich möchte wissen, wo sie gerade ist, bitte",
+    ];
+    let row = |i: usize| {
+        let label = if i % 11 == 0 { "rare" } else { "common" };
+        let text = languages[usize::from(i % 4 == 1)];
+        format!("{i},\"{i} {}\",web,{label}\n", [text; 3].join(" "))
+    };
+    let file = format!("id,text,source,label\n{}", (0..44).map(row).collect::<String>());
+    let id = client.upload("data.csv", file).await;
+    let told = |report: &Value| -> Vec<String> {
+        report["notes"].as_array().into_iter().flatten().map(|note| note["code"].as_str().unwrap().to_owned()).collect()
+    };
+    let uploaded = client.get(&format!("/v1/files/{id}")).await.good();
+    let report = &uploaded["validation"]["text_classification"];
+    let expected = ["constant_columns", "columns_not_read", "languages_mixed", "labels_imbalanced"];
+    assert_eq!(told(report), expected, "{report}");
+    assert_eq!(report["languages"], json!({"deu": 11, "eng": 33}));
+    let method =
+        json!({"type": "text_classification", "text_classification": {"hyperparameters": {"max_sequence_length": 32}}});
+    let body = json!({"model": "tiny-bert", "training_file": id, "method": method, "dry_run": true});
+    let found = client.post_json("/v1/fine_tuning/jobs", &body).await.good();
+    assert_eq!(told(&found["validation"]["training"]), expected, "{found}");
+    assert_eq!(told(&found["validation"]), ["likely_truncated"], "{found}");
+    let said = found["validation"]["notes"][0]["message"].as_str().unwrap();
+    assert!(said.contains("% of the training texts are likely longer than the"), "{said}");
+}

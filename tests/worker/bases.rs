@@ -53,7 +53,16 @@ async fn a_sentence_transformer_keeps_its_pooling_and_its_length() {
     let told =
         "In this model sentence embeddings are the state of the first token, not normalised, as modules.json has it";
     assert!(messages.iter().any(|message| message == told), "{messages:?}");
-    assert!(messages.iter().any(|message| message.ends_with("training texts were cut to 12 tokens")), "{messages:?}");
+    assert!(messages.iter().any(|message| message.contains("training texts were cut to 12 tokens, ")), "{messages:?}");
+    // The lengths are those of anchors and positives, of the test file too.
+    let lengths = &job["validation"]["token_lengths"];
+    for part in ["training", "test"] {
+        let texts: u64 = lengths[part]["histogram"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
+        let examples = job["validation"][part]["examples"].as_u64().unwrap();
+        let held_out = if part == "test" { 0 } else { job["validation"]["held_out"].as_u64().unwrap() };
+        assert_eq!((&lengths[part]["max"], texts), (&json!(12), 2 * (examples - held_out)), "{lengths}");
+        assert!(lengths[part]["truncated"].as_u64().is_some_and(|cut| 0 < cut && cut <= texts), "{lengths}");
+    }
     assert_eq!(model_json(&client, &job, POOLING).await, pooling);
     assert_eq!(model_json(&client, &job, "modules.json").await.as_array().unwrap().len(), 2);
     assert_eq!(model_json(&client, &job, "sentence_bert_config.json").await, json!({"max_seq_length": 12}));

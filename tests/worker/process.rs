@@ -540,11 +540,15 @@ fn data_can_be_checked_without_a_service() {
     let path = program.folder.path().join("data.csv");
     std::fs::write(&path, data::csv(30)).unwrap();
     let text = program.run_well(&["check-data", path.to_str().unwrap()]);
-    assert!(text.contains("30 examples, 3 labels") && text.ends_with("ready to train\n"), "{text}");
+    let end = "ready to train\nwhat to do:\n  1. Upload what is to be used, and create a job with \
+               {\"method\":{\"type\":\"text_classification\"}}.\n";
+    assert!(text.contains("30 examples, 3 labels") && text.ends_with(end), "{text}");
     std::fs::write(&path, format!("{}a,\n", data::csv(30))).unwrap();
     let bad = program.run(&["check-data", path.to_str().unwrap()]);
     assert!(!bad.status.success());
-    assert!(String::from_utf8_lossy(&bad.stdout).contains("line 32, label: is empty"));
+    let text = String::from_utf8_lossy(&bad.stdout);
+    assert!(text.contains("\n  line 32, label: is empty\n") && text.ends_with("  2. Check again.\n"), "{text}");
+    assert!(text.contains("what to do:\n  1. Training file has 1 fault: line 32, label: is empty\n"), "{text}");
     assert!(!program.state().exists());
 }
 

@@ -7,6 +7,7 @@ use crate::models::text::Tokens;
 use crate::nn::Sequences;
 use crate::text::TextTokenizer;
 use finetuned::domain::random::mix_all;
+use finetuned::domain::report::{Lengths, TokenLengths};
 
 /// Texts as token ids: one flat vector, so a million short texts cost little more than their tokens.
 #[derive(Clone, Debug)]
@@ -113,6 +114,15 @@ impl Texts {
     /// How many texts were cut to fit.
     pub fn truncated(&self) -> u64 {
         self.truncated.iter().filter(|&&cut| cut).count() as u64
+    }
+
+    /// The lengths of all texts, for the job's owner.
+    pub fn token_lengths(&self) -> TokenLengths {
+        let mut lengths = Lengths::default();
+        for (index, length) in self.lengths().into_iter().enumerate() {
+            lengths.add(length as u64, index as u64 + 1);
+        }
+        TokenLengths { lengths, truncated: self.truncated() }
     }
 
     /// Whether a text was cut to fit.

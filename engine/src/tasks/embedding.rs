@@ -81,7 +81,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let config = &base.config;
     let sentence = SentenceConfig::open(&spec.model, config.hidden_size())?;
     let load = |file: &DataFile, param| Tuples::load(file, param, &base.tokenizer, sentence.lowers(), observer);
-    let Splits { training, validation, test } = Splits::load(spec, Tuples::default, load)?;
+    let splits = Splits::load(spec, Tuples::default, load)?;
     let policy = base.policy(spec);
     let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
     let (model, table, report) = base.build(placement, TextEmbedder::new)?;
@@ -89,15 +89,9 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     if spec.resume.is_none() {
         report_pooling(&sentence, observer);
     }
-    let data = DataSummary {
-        training: training.lines.len(),
-        validation: validation.lines.len(),
-        truncated: training.texts.truncated(),
-        truncated_test: test.texts.truncated(),
-        tokens: training.texts.tokens(),
-    };
+    let data = DataSummary::of_texts(&splits, |part| part.lines.len(), |part| &part.texts);
     let noise = TokenNoise::wanted(own.token_dropout, own.token_masking, spec.seed, &base.tokenizer)?;
-    let source = Arc::new(Ranked { splits: Splits { training, validation, test }, noise });
+    let source = Arc::new(Ranked { splits, noise });
     let task = EmbeddingTask { model, device: device.device, source, scale: own.scale };
     let files = ModelFiles::new(&spec.model, &config.architecture(TextTask::Embedding))?
         .with_adapter(AdapterFiles::new(&policy, &spec.model_name, Some("FEATURE_EXTRACTION")))

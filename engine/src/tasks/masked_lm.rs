@@ -129,20 +129,14 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     }
     let (config, mask) = (&base.config, base.tokenizer.mask()?);
     let load = |file: &DataFile, param| Corpus::load(file, param, &base.tokenizer, observer);
-    let Splits { training, validation, test } = Splits::load(spec, Corpus::default, load)?;
+    let splits = Splits::load(spec, Corpus::default, load)?;
     let policy = base.policy(spec);
     let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
     let (model, table, report) = base.build(placement, MaskedLm::new)?;
-    let data = DataSummary {
-        training: training.lines.len(),
-        validation: validation.lines.len(),
-        truncated: training.texts.truncated(),
-        truncated_test: test.texts.truncated(),
-        tokens: training.texts.tokens(),
-    };
+    let data = DataSummary::of_texts(&splits, |part| part.lines.len(), |part| &part.texts);
     let vocabulary = u32::try_from(config.vocab_size()).unwrap_or(u32::MAX);
     let masking = Masking { seed: spec.seed, probability: own.mlm_probability, mask, vocabulary };
-    let source = Arc::new(HiddenWords { splits: Splits { training, validation, test }, masking });
+    let source = Arc::new(HiddenWords { splits, masking });
     let task = MaskedLmTask { model, device: device.device, source };
     let files = ModelFiles::new(&spec.model, &config.architecture(TextTask::MaskedLm))?
         .with_adapter(AdapterFiles::new(&policy, &spec.model_name, None))

@@ -19,10 +19,13 @@ pub use ahead::AnyTask;
 pub use examples::ExampleTable;
 pub use task::{Forward, Ratio};
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use tch::Kind;
 
+use crate::data::splits::Splits;
+use crate::data::texts::Texts;
 use crate::device::ComputeDevice;
 use crate::error::{EngineError, Result};
 use crate::export::ModelFiles;
@@ -31,19 +34,33 @@ use crate::params::{Init, LoadReport, ParamTable};
 use crate::policy::{Anatomy, Policy};
 use finetuned::domain::head::Head;
 use finetuned::domain::method::Method;
+use finetuned::domain::report::{Part, TokenLengths};
 use finetuned::domain::run::RunSpec;
 
 /// What was read of the data, for the job's owner.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct DataSummary {
     pub training: usize,
     pub validation: usize,
-    /// Texts of the training data that were cut to fit.
-    pub truncated: u64,
-    /// Texts of the test data that were.
-    pub truncated_test: u64,
     /// Tokens of the training data.
     pub tokens: usize,
+    /// How long the texts are, of what there is.
+    pub token_lengths: BTreeMap<Part, TokenLengths>,
+}
+
+impl DataSummary {
+    /// That of texts. Some examples are several.
+    fn of_texts<T>(splits: &Splits<T>, examples: impl Fn(&T) -> usize, texts: impl Fn(&T) -> &Texts) -> Self {
+        let Splits { training, validation, test } = splits;
+        let parts = [(Part::Training, training), (Part::Validation, validation), (Part::Test, test)];
+        let there = parts.into_iter().map(|(part, data)| (part, texts(data))).filter(|(_, texts)| !texts.is_empty());
+        Self {
+            training: examples(training),
+            validation: examples(validation),
+            tokens: texts(training).tokens(),
+            token_lengths: there.map(|(part, texts)| (part, texts.token_lengths())).collect(),
+        }
+    }
 }
 
 /// A task ready to train.

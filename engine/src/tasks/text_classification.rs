@@ -44,24 +44,19 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let (config, tokenizer) = (&base.config, &base.tokenizer);
     let load =
         |file: &DataFile, param| Examples::load(file, param, own.problem_type, &spec.labels, tokenizer, observer);
-    let Splits { training, validation, test } = Splits::load(spec, || Examples::none(own.problem_type), load)?;
+    let splits = Splits::load(spec, || Examples::none(own.problem_type), load)?;
     let outputs = spec.labels.len().max(1);
     let policy = base.policy(spec);
     let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
     let head = super::head_init(&base.json, &spec.labels, config.initializer_range());
     let (model, table, report) =
         base.build(placement, |root, config| TextClassifier::new(root, config, outputs as i64, head))?;
-    let loss = Loss::new(own.class_weights, own.label_smoothing, outputs, &training.targets, device.device)?;
-    let data = DataSummary {
-        training: training.len(),
-        validation: validation.len(),
-        truncated: training.texts.truncated(),
-        truncated_test: test.texts.truncated(),
-        tokens: training.texts.tokens(),
-    };
+    let loss = Loss::new(own.class_weights, own.label_smoothing, outputs, &splits.training.targets, device.device)?;
+    let data = DataSummary::of_texts(&splits, Examples::len, |part| &part.texts);
     let noise = TokenNoise::wanted(own.token_dropout, own.token_masking, spec.seed, tokenizer)?;
     let is_varied = noise.is_some();
     let plain = |examples| LabelledTexts { examples, noise: None };
+    let Splits { training, validation, test } = splits;
     let training = LabelledTexts { examples: training, noise };
     let splits = Splits { training, validation: plain(validation), test: plain(test) };
     let mut task = ClassificationTask::new(model, device.device, &spec.labels, Labelled::new(splits, outputs), loss);

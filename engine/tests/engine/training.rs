@@ -8,7 +8,7 @@ use finetuned::domain::example::columns::{CHECKPOINT_FILE, MODEL_FILE};
 use finetuned::domain::hyperparameters::{Interval, Precision};
 use finetuned::domain::job::Phase;
 use finetuned::domain::job::ReadOptions;
-use finetuned::domain::report::DataFormat;
+use finetuned::domain::report::{DataFormat, Part};
 use finetuned::domain::run::{DataFile, Finished, RunSpec, Step, TrainerCommand, TrainerMessage};
 use finetuned_engine::device::{self, ComputeDevice};
 use finetuned_engine::error::EngineError;
@@ -368,6 +368,12 @@ fn long_texts_are_cut_and_counted() {
         panic!("no start")
     };
     assert!(started.truncated > 0);
+    let lengths = &started.token_lengths[&Part::Training];
+    assert_eq!((lengths.truncated, lengths.lengths.max), (started.truncated, 8));
+    assert_eq!(lengths.lengths.histogram.values().sum::<u64>(), started.training_examples);
+    assert!((lengths.lengths.mean - started.mean_tokens).abs() < 1e-9);
+    let held_out = &started.token_lengths[&Part::Validation];
+    assert_eq!(held_out.lengths.histogram.values().sum::<u64>(), started.validation_examples);
     assert!(messages.iter().any(|message| {
         matches!(message, TrainerMessage::Notice { warning: true, message } if message.contains("were cut to 8 tokens"))
     }));

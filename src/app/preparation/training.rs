@@ -10,7 +10,7 @@ use crate::domain::hyperparameters::{DataFacts, Hyperparameters, Subject};
 use crate::domain::id::ProjectId;
 use crate::domain::job::{JobError, JobSpec, Prepared};
 use crate::domain::model::Model;
-use crate::domain::report::DataReport;
+use crate::domain::report::{DataReport, Note};
 
 /// As [`prepare`](super::prepare), for a training of `model`.
 pub(super) async fn prepare(
@@ -20,15 +20,35 @@ pub(super) async fn prepare(
     model: &Model,
     reads: Reads,
 ) -> Preparing<Prepared> {
-    let Found { report, problem, labels, .. } = read(app, project, spec, reads).await?;
+    let Found { mut report, problem, labels, .. } = read(app, project, spec, reads).await?;
     let labels = labels.map_err(|error| Refusal::of_files(error, &report))?;
     let data = DataFacts { training_examples: report.training_examples(), problem };
     let hyperparameters = settle(spec, model, data).map_err(|error| Refusal::of_files(error, &report))?;
     check_stopping(&hyperparameters, &report).map_err(|error| Refusal::of_files(error, &report))?;
+    report.notes.extend(likely_cut(&report, hyperparameters.course.max_sequence_length, model.facts.max_positions));
     let (machines, device) = devices(app).await?;
     let subject = Subject { method: spec.method, facts: &model.facts };
     let estimate = estimate::estimate(subject, &hyperparameters, &report, labels.len() as u64, device);
     Ok(placed(Prepared { hyperparameters, labels, report, estimate: Some(estimate) }, &machines)?)
+}
+
+/// What there is to say where many texts are likely longer than is kept of them. A run says how many are.
+fn likely_cut(report: &DataReport, longest: u32, most: u32) -> Option<Note> {
+    const MANY: f64 = 0.1;
+    let share = estimate::truncated_share(report.training.text_lengths(), longest);
+    let remedy = if longest < most {
+        format!("a larger max_sequence_length keeps more, of this model up to {most}")
+    } else {
+        "the model takes no more, but what long texts have behind can be given in texts of their own".to_owned()
+    };
+    (share >= MANY).then(|| {
+        let message = format!(
+            "About {:.0} % of the training texts are likely longer than the {longest} tokens that are kept of each, going by \
+             their characters; {remedy}.",
+            100.0 * share
+        );
+        Note::warning("likely_truncated", message)
+    })
 }
 
 /// Whether there is something by which a run can be stopped early, where it is to be.

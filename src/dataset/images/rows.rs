@@ -15,7 +15,11 @@ use crate::domain::report::{Fault, Place};
 pub(super) fn read(input: &Input) -> io::Result<Entries<ImageExample>> {
     let named = input.options.label_column.clone();
     let spelling = Spelling { whole: false, names: input.options.label_names.clone() };
-    let settle = move |rows: &[&Row]| label_key(named.as_deref(), rows).map(|key| (key, Vec::new()));
+    let settle = move |rows: &[&Row]| {
+        let key = label_key(named.as_deref(), rows)?;
+        let notes = columns::not_read(&Names::of(rows).listed(), &[IMAGE_COLUMN, &key]).into_iter().collect();
+        Ok((key, notes))
+    };
     Ok(settled(rows::read(input)?, Row::weight, settle, move |key, row| Ok(Step::To(example(&row, key, &spelling)))))
 }
 

@@ -103,6 +103,7 @@ fn examine(
         let mut report = ExamplesReport {
             examples: whole.examples,
             contents: Contents::Images { labels, images: whole.images },
+            languages: BTreeMap::new(),
             counts: Some(Box::new(Counts { faulty, ..counts })),
             faults: whole.faults.merged(faults).merged(late),
             notes,

@@ -205,7 +205,9 @@ pub(super) fn settle(options: &ReadOptions, rows: &[&Row], problem: ProblemType)
     let twice = |name: &&String| headed && there.iter().filter(|other| *other == name).count() > 1;
     let wanted = [Some(&schema.text), schema.pair.as_ref(), Some(&schema.label)];
     let doubled = wanted.into_iter().flatten().find(twice).cloned();
-    let notes = notes(&schema, &looks);
+    let answers = schema.has_answers.then_some(ANSWER);
+    let read: Vec<&str> = wanted.into_iter().flatten().map(String::as_str).chain(answers).collect();
+    let notes = notes(&schema, &looks).into_iter().chain(columns::not_read(&there, &read)).collect();
     doubled.map_or(Ok((schema, notes)), |name| Err(fault(&name, "stands more than once in the header".to_owned())))
 }
 

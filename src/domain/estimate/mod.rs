@@ -327,6 +327,16 @@ fn tokens(lengths: &Lengths, longest: u32) -> Tokens {
     Tokens { mean, deviation: squares(mean).sqrt(), most: of(lengths.max as f64) }
 }
 
+/// About which share of texts of these lengths is cut to `longest` tokens; within a bucket lengths are taken as even.
+pub fn truncated_share(lengths: &Lengths, longest: u32) -> f64 {
+    let kept = (f64::from(longest) - SPECIAL_TOKENS).max(0.0) * CHARACTERS_PER_TOKEN;
+    let cut = lengths.histogram.iter().map(|(&bound, &count)| {
+        let (lower, upper) = (0.5 * bound as f64, (bound as f64).min(lengths.max as f64));
+        count as f64 * ((upper - kept) / (upper - lower).max(1.0)).clamp(0.0, 1.0)
+    });
+    cut.sum::<f64>() / lengths.histogram.values().sum::<u64>().max(1) as f64
+}
+
 /// Bytes of what oneDNN keeps for bf16 products: as much as it may for batches of many sizes, less where the texts are of
 /// so even a length that their batches have few.
 fn kept_products(model: &ModelFacts, h: &Hyperparameters, tokens: Tokens, once: Option<f64>) -> u64 {
@@ -354,7 +364,7 @@ fn activation_bytes(model: &ModelFacts, bf16: bool) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Device, Estimate, MIB, Machine, estimate, shortage};
+    use super::{Device, Estimate, MIB, Machine, estimate, shortage, truncated_share};
     use crate::domain::hyperparameters::{DataFacts, Requested, Subject, resolve};
     use crate::domain::method::{Method, ProblemType};
     use crate::domain::model::ModelFacts;
@@ -395,6 +405,29 @@ mod tests {
         let small = of(22_713_216, 384, 6, json!({"n_epochs": 3, "batch_size": 32}), CPU);
         assert_eq!((small.steps_per_epoch, small.total_steps), (282, 846));
         assert!((130_000..160_000).contains(&small.tokens_per_epoch), "{}", small.tokens_per_epoch);
+    }
+
+    #[test]
+    fn the_share_of_cut_texts_follows_from_their_lengths() {
+        let lengths = |all: &[u64]| {
+            let mut lengths = Lengths::default();
+            all.iter().enumerate().for_each(|(index, &length)| lengths.add(length, index as u64 + 1));
+            lengths
+        };
+        assert_eq!(truncated_share(&Lengths::default(), 8), 0.0);
+        let mixed = lengths(&[100, 100, 100, 4000]);
+        // The three are taken as even from 64 to 128 characters, the long one from 2,048 to 4,000; 28 tokens have 4.2 each.
+        let cases = [
+            (8, 1.0),
+            (30, 0.75 * (128.0 - 28.0 * 4.2) / 64.0 + 0.25),
+            (128, 0.25),
+            (512, 0.25 * (4000.0 - 510.0 * 4.2) / 1952.0),
+        ];
+        for (longest, share) in cases {
+            let found = truncated_share(&mixed, longest);
+            assert!((found - share).abs() < 1e-9, "{longest}: {found}");
+        }
+        assert_eq!(truncated_share(&mixed, 1024), 0.0);
     }
 
     /// Peaks of whole runs on two CPU cores (benches/README.md).

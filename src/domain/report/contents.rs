@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::counts::{Counts, Note};
 use super::faults::{Fault, Faults};
@@ -19,6 +20,9 @@ pub struct ExamplesReport {
     /// How many are good.
     pub examples: u64,
     pub contents: Contents,
+    /// Code of ISO 639-3 to how many of the texts looked at, some of a large file, are likely in that language; `und` to how
+    /// many it could not be told of. Empty of images.
+    pub languages: BTreeMap<String, u64>,
     pub faults: Faults,
     /// None in reports of before rows were counted.
     pub counts: Option<Box<Counts>>,
@@ -159,7 +163,15 @@ pub struct Lengths {
     pub max: u64,
     pub mean: f64,
     /// Upper bound (a power of two) to the number of texts of at most that length and above the bound before.
+    #[serde(deserialize_with = "by_number")]
     pub histogram: BTreeMap<u64, u64>,
+}
+
+/// A map by number from JSON, whose keys are texts. Serde reads such a map itself, but not within a value that it must keep
+/// first, such as a tagged one.
+fn by_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<u64, u64>, D::Error> {
+    let by_text = BTreeMap::<String, u64>::deserialize(deserializer)?;
+    by_text.into_iter().map(|(key, value)| Ok((key.parse().map_err(D::Error::custom)?, value))).collect()
 }
 
 impl Lengths {
@@ -170,6 +182,16 @@ impl Lengths {
         self.mean += (length as f64 - self.mean) / count as f64;
         *self.histogram.entry(length.max(1).next_power_of_two()).or_default() += 1;
     }
+}
+
+/// Lengths of texts in tokens of the model that is trained, special tokens included.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TokenLengths {
+    /// Of what is kept of each text.
+    #[serde(flatten)]
+    pub lengths: Lengths,
+    /// Texts that were cut to `max_sequence_length`.
+    pub truncated: u64,
 }
 
 /// The values that a regression is to predict.

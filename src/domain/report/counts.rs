@@ -91,3 +91,12 @@ impl Sightings {
         }
     }
 }
+
+/// Lines as a message lists them, the first of `count`; nothing where none is known.
+pub fn on_lines(count: u64, lines: &[u64]) -> String {
+    if lines.is_empty() {
+        return String::new();
+    }
+    let listed: Vec<String> = lines.iter().map(u64::to_string).collect();
+    format!(" (lines {}{})", listed.join(", "), if count > lines.len() as u64 { ", …" } else { "" })
+}

@@ -24,6 +24,8 @@ struct Flat<'a> {
     values: Option<Values>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     images: Option<Cow<'a, ImageStatistics>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    languages: Cow<'a, BTreeMap<String, u64>>,
     faults: Cow<'a, Faults>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     counts: Option<Cow<'a, Counts>>,
@@ -40,6 +42,7 @@ impl<'a> From<&'a ExamplesReport> for Flat<'a> {
             text_lengths: Cow::Borrowed(report.text_lengths()),
             values: report.values(),
             images: report.images().map(Cow::Borrowed),
+            languages: Cow::Borrowed(&report.languages),
             faults: Cow::Borrowed(&report.faults),
             counts: report.counts.as_deref().map(Cow::Borrowed),
             notes: Cow::Borrowed(&report.notes),
@@ -59,6 +62,7 @@ impl Flat<'_> {
         ExamplesReport {
             examples: self.examples,
             contents,
+            languages: self.languages.into_owned(),
             faults: self.faults.into_owned(),
             counts: self.counts.map(|counts| Box::new(counts.into_owned())),
             notes: self.notes.into_owned(),
@@ -133,6 +137,7 @@ impl From<FlatImages<'_>> for ExamplesReport {
         Self {
             examples: flat.examples,
             contents,
+            languages: BTreeMap::new(),
             faults: flat.faults.into_owned(),
             counts: flat.counts.map(|counts| Box::new(counts.into_owned())),
             notes: flat.notes.into_owned(),

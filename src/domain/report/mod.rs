@@ -6,12 +6,15 @@ mod faults;
 mod file;
 mod flat;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 pub use contents::{
-    Contents, ExamplesReport, ImageStatistics, LISTED_LABELS, Labels, Lengths, MinMax, OtherLabels, Values,
+    Contents, ExamplesReport, ImageStatistics, LISTED_LABELS, Labels, Lengths, MinMax, OtherLabels, TokenLengths,
+    Values,
 };
-pub use counts::{Counts, LISTED_LINES, Lines, Note, Sightings};
+pub use counts::{Counts, LISTED_LINES, Lines, Note, Sightings, on_lines};
 pub use faults::{Fault, Faults, LISTED_FAULTS, Place};
 pub use file::{Compression, DataFormat, Delimiter, FileReport, MethodUse, UploadKind};
 
@@ -38,13 +41,16 @@ pub struct DataReport {
     /// Whether equal examples are held out together. Reports of before that was done have it not.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub grouped: bool,
+    /// How long the texts are in tokens, by file: known once a run of the job has begun. Of pairs each text counts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub token_lengths: BTreeMap<Part, TokenLengths>,
     /// What there is to say of all files together.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Note>,
 }
 
 /// A data file by its part in a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
     Training,

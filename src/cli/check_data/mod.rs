@@ -1,5 +1,7 @@
 //! `finetuned check-data`.
 
+mod show;
+
 use std::fmt::Write;
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -13,18 +15,15 @@ use serde_json::{Map, Value, json};
 
 use super::output::{answer, remark};
 use crate::dataset::images::IMAGE_COLUMN;
-use crate::dataset::prepare::{self, Found, Parts, Source, Wanted};
+use crate::dataset::prepare::{self, Parts, Source, Wanted};
 use crate::dataset::{Detected, Input, detect, rows};
 use crate::domain::backbone::Backbone;
 use crate::domain::job::{DatasetOptions, ReadOptions};
-use crate::domain::method::{Method, ProblemType};
-use crate::domain::report::{DataFormat, ExamplesReport, ImageStatistics, Lines, Note};
+use crate::domain::method::Method;
+use crate::domain::report::DataFormat;
 
 /// How similar texts are that are nearly equal, in percent, as a service has it by default.
 const NEAR: u32 = 80;
-
-/// Labels shown, the most frequent first.
-const SHOWN_LABELS: usize = 20;
 
 const METHOD_HELP: &str = "The method to check for; unless given, image_classification for images and text_classification for \
                       all else";
@@ -55,6 +54,7 @@ pub(super) fn command() -> Command {
         one_of("label-separator", &[",", ";", "|"], "What stands between the labels of a field that holds several"),
         option("label-names", "Names of the classes by number, separated by commas").value_delimiter(','),
         one_of("other-files", &["skip", "refuse"], "What becomes of files in an archive that are no images"),
+        one_of("overlap", &["warn", "drop", "fail"], "What becomes of examples that several of the files have"),
     ])
 }
 
@@ -62,9 +62,9 @@ pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<ExitCode> {
     let text = |name: &str| arguments.get_one::<String>(name).cloned();
     let options = options(arguments)?;
     let mut lines = String::new();
-    let training = input(arguments, "training", &options, &mut lines)?.context("a training file is needed")?;
-    let validation = input(arguments, "validation", &options, &mut lines)?;
-    let test = input(arguments, "test", &options, &mut lines)?;
+    let training = input(arguments, "training", &options.read, &mut lines)?.context("a training file is needed")?;
+    let validation = input(arguments, "validation", &options.read, &mut lines)?;
+    let test = input(arguments, "test", &options.read, &mut lines)?;
     let method = match text("method") {
         Some(word) => Method::parse(&word).map_err(|error| anyhow::anyhow!(error.message))?,
         None => likely_method(&training)?,
@@ -75,26 +75,14 @@ pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<ExitCode> {
         validation: validation.map(Source::File),
         test: test.map(Source::File),
     };
-    let options = DatasetOptions { read: options, ..DatasetOptions::default() };
-    let problem = arguments.get_one::<String>("problem-type").map(|word| parse_problem(word)).transpose()?;
-    let found = prepare::prepare(sources, &Wanted { method, problem, options, near: NEAR });
-    let Found { report, labels, .. } = found.context(path)?;
+    let problem = text("problem-type").map(|word| serde_json::from_value(json!(word))).transpose()?;
+    let wanted = Wanted { method, problem, options, near: NEAR };
+    let found = prepare::prepare(sources, &wanted).context(path)?;
     writeln!(lines, "method: {method}")?;
-    show(&mut lines, "training", &report.training)?;
-    if let Some(validation) = &report.validation {
-        show(&mut lines, "validation", validation)?;
-        writeln!(lines, "validation examples that are also training examples: {}", report.validation_overlap)?;
-    } else {
-        writeln!(lines, "held out for validation: {} examples", report.held_out)?;
-    }
-    if let Some(test) = &report.test {
-        show(&mut lines, "test", test)?;
-    }
-    if labels.is_ok() {
-        lines.push_str("ready to train\n");
-    }
+    show::report(&mut lines, &found.report)?;
+    show::advice(&mut lines, &found, &wanted)?;
     answer(&lines)?;
-    match labels {
+    match found.labels {
         Ok(_) => Ok(ExitCode::SUCCESS),
         Err(error) => {
             remark(&format!("{}: {}", error.code, error.message));
@@ -103,9 +91,9 @@ pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// How the files are read, as a job would say it in `dataset`.
-fn options(arguments: &ArgMatches) -> anyhow::Result<ReadOptions> {
-    let words = ["text-column", "label-column", "delimiter", "label-separator", "other-files"].into_iter();
+/// How the files are read and compared, as a job would say it in `dataset`.
+fn options(arguments: &ArgMatches) -> anyhow::Result<DatasetOptions> {
+    let words = ["text-column", "label-column", "delimiter", "label-separator", "other-files", "overlap"].into_iter();
     let word =
         |name: &str| arguments.get_one::<String>(name).map(|word| if word == "tab" { "\t" } else { word.as_str() });
     let given = words.filter_map(|name| Some((name.replace('-', "_"), json!(word(name)?))));
@@ -114,10 +102,6 @@ fn options(arguments: &ArgMatches) -> anyhow::Result<ReadOptions> {
         given.insert("label_names".to_owned(), names.map(String::as_str).collect());
     }
     Ok(serde_json::from_value(Value::Object(given))?)
-}
-
-fn parse_problem(word: &str) -> anyhow::Result<ProblemType> {
-    Ok(serde_json::from_value(json!(word))?)
 }
 
 /// The file that an argument names, if it is given; what there is to say of how it is written goes to `lines`.
@@ -149,7 +133,7 @@ fn input(
     }
     writeln!(lines, "{name}: {written}")?;
     if let Some(note) = note {
-        show_note(lines, &note)?;
+        writeln!(lines, "  {}", note.message)?;
     }
     Ok(Some(input))
 }
@@ -170,51 +154,4 @@ fn likely_method(training: &Input) -> anyhow::Result<Method> {
         DataFormat::Csv | DataFormat::Text | DataFormat::Unknown => false,
     };
     Ok(Method::default_for(if has_images { Backbone::VisionTransformer } else { Backbone::TextTransformer }))
-}
-
-fn show(lines: &mut String, name: &str, report: &ExamplesReport) -> std::fmt::Result {
-    let content = if let Some(ImageStatistics { widths, heights, .. }) = report.images() {
-        format!("images of {}×{} to {}×{} pixels", widths.min, heights.min, widths.max, heights.max)
-    } else {
-        let lengths = report.text_lengths();
-        format!("texts of {} to {} characters, {:.1} on average", lengths.min, lengths.max, lengths.mean)
-    };
-    writeln!(lines, "{name}: {} examples, {} labels; {content}", report.examples, report.label_count())?;
-    let mut labels: Vec<(&String, &u64)> = report.labels().iter().collect();
-    labels.sort_by_key(|(label, count)| (std::cmp::Reverse(**count), label.as_str()));
-    for (label, count) in labels.iter().take(SHOWN_LABELS) {
-        writeln!(lines, "  {count:8}  {label}")?;
-    }
-    if labels.len() > SHOWN_LABELS {
-        writeln!(lines, "  and {} more labels", report.label_count() - SHOWN_LABELS as u64)?;
-    }
-    if let Some(counts) = &report.counts {
-        let mut parts = vec![format!("{} rows", counts.rows)];
-        if let Some(Lines { lines, header, blank, continued }) = counts.lines {
-            let named = [(header, "header"), (blank, "blank"), (continued, "continued")];
-            parts.insert(0, format!("{lines} lines"));
-            parts.extend(named.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));
-        }
-        parts.push(format!("{} faulty", counts.faulty));
-        parts.extend(counts.skipped.iter().map(|(what, count)| format!("{count} skipped ({what})")));
-        writeln!(lines, "  {}", parts.join(", "))?;
-    }
-    for note in &report.notes {
-        show_note(lines, note)?;
-    }
-    for fault in &report.faults.listed {
-        let field = fault.field.as_deref().map(|field| format!(", {field}")).unwrap_or_default();
-        let place = fault.member.clone().unwrap_or_else(|| format!("line {}", fault.line));
-        writeln!(lines, "  {place}{field}: {}", fault.message)?;
-    }
-    if report.faults.count > report.faults.listed.len() as u64 {
-        writeln!(lines, "  and {} more faults", report.faults.count - report.faults.listed.len() as u64)?;
-    }
-    Ok(())
-}
-
-fn show_note(lines: &mut String, note: &Note) -> std::fmt::Result {
-    let listed: Vec<String> = note.lines.iter().map(u64::to_string).collect();
-    let on = if listed.is_empty() { String::new() } else { format!(" (lines {})", listed.join(", ")) };
-    writeln!(lines, "  {}: {}{on}", if note.warning { "warning" } else { "note" }, note.message)
 }
