@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::entries::BLOCK_ROWS;
 use super::json::MAX_KEYS;
 use super::row::{Row, listed};
-use crate::domain::clip::clipped;
+use crate::domain::clip::{clipped, is_space};
 use crate::domain::job::ReadOptions;
 use crate::domain::report::Note;
 
@@ -18,6 +18,9 @@ pub(super) const KNOWN_COLUMNS: [&str; 11] =
 
 /// The key that holds the list of labels, where an example may have several.
 pub const LABELS_COLUMN: &str = "labels";
+
+/// The key or column that holds an image.
+pub const IMAGE_COLUMN: &str = "image";
 
 /// The key or column that holds the text, unless the job names one.
 pub const TEXT_COLUMN: &str = "text";
@@ -86,11 +89,56 @@ pub(super) fn fullest<'a>(names: &[&'a str], rows: &[&Row]) -> Option<&'a str> {
 }
 
 /// What there is to say of fields that are none of those that are read.
-pub(super) fn not_read(there: &[&str], read: &[&str]) -> Option<Note> {
+pub(super) fn not_read(rows: &[&Row], there: &[&str], read: &[&str]) -> Vec<Note> {
     let others: Vec<&str> = there.iter().copied().filter(|name| !name.is_empty() && !read.contains(name)).collect();
-    (!others.is_empty())
-        .then(|| Note::info("columns_not_read", format!("Columns that are not read: {}.", listed(&others))))
+    let known = |name: &&str| KNOWN_COLUMNS.contains(name);
+    let alike: Vec<&str> =
+        others.iter().copied().filter(|name| !known(name) && known(&folded(name).as_str())).collect();
+    let splits = others.iter().find(|name| rows.iter().any(|row| is_split(row, name)) && are_splits(rows, name));
+    let notes = [
+        (!others.is_empty())
+            .then(|| Note::info("columns_not_read", format!("Columns that are not read: {}.", listed(&others)))),
+        (!alike.is_empty()).then(|| {
+            let message = format!(
+                "Columns that would be read if their names stood in lower case, without white space: {}.",
+                listed(&alike)
+            );
+            Note::warning("columns_alike", message)
+        }),
+        splits.map(|name| {
+            let message = format!(
+                "The column \"{}\" tells which rows are for training and which for testing, but all rows are used alike: put \
+                 them into files of their own.",
+                clipped(name)
+            );
+            Note::warning("splits_in_a_column", message)
+        }),
+    ];
+    notes.into_iter().flatten().collect()
 }
+
+/// A column's name however it was typed.
+fn folded(name: &str) -> String {
+    name.trim_matches(is_space).to_lowercase().replace([' ', '-'], "_")
+}
+
+fn is_split(row: &Row, name: &str) -> bool {
+    row.get(name).is_some_and(|value| value.as_str().is_some_and(|word| SPLITS.contains(&folded(word).as_str())))
+}
+
+/// Whether all rows that have this field name a part of a data set in it, and not all the same.
+fn are_splits(rows: &[&Row], name: &str) -> bool {
+    let mut there = rows.iter().filter(|row| row.get(name).is_some()).peekable();
+    let first = there.peek().and_then(|row| row.get(name));
+    let mut differ = false;
+    there.all(|row| {
+        differ |= row.get(name) != first;
+        is_split(row, name)
+    }) && differ
+}
+
+/// What the parts of a data set are called.
+const SPLITS: [&str; 7] = ["train", "training", "validation", "valid", "val", "dev", "test"];
 
 /// The name of the text column.
 pub fn text(options: &ReadOptions) -> &str {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 use super::row::kind;
-use crate::domain::clip::{clipped, clipped_to};
+use crate::domain::clip::{clipped, clipped_to, is_space};
 
 /// The longest label, in characters.
 pub const LABEL_CHARS: usize = 256;
@@ -57,7 +57,13 @@ pub(super) fn of_value(value: &Value, spelling: &Spelling) -> Result<Label, Stri
     let text = match value {
         Value::String(text) => match number(text.trim()) {
             // Without a point it stands as it is: 007 may be a code.
-            Some(number) if spelling.whole && text.contains('.') && number.fract() == 0.0 && number.abs() < EXACT => {
+            Some(number)
+                if spelling.whole
+                    && text.contains('.')
+                    && !text.contains(['e', 'E'])
+                    && number.fract() == 0.0
+                    && number.abs() < EXACT =>
+            {
                 whole(number)
             }
             _ => text.clone(),
@@ -66,6 +72,13 @@ pub(super) fn of_value(value: &Value, spelling: &Spelling) -> Result<Label, Stri
         Value::Bool(flag) => flag.to_string(),
         // What was chosen where one may be chosen.
         Value::Array(items) if items.len() == 1 && !items[0].is_array() => return of_value(&items[0], spelling),
+        Value::Array(items) if !items.is_empty() && items.iter().all(|item| item.is_string() || item.is_number()) => {
+            return Err(format!(
+                "is a list of {} labels where one is read; for several, set the hyperparameter problem_type to \
+                 multi_label_classification",
+                items.len()
+            ));
+        }
         other => return Err(format!("must be a string, an integer or a boolean, not {}", kind(other))),
     };
     let Some(names) = &spelling.names else { return label(&text) };
@@ -107,9 +120,11 @@ pub(super) fn number(text: &str) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| is_number && number.is_finite())
 }
 
-/// Whether a character shows nothing: white space, and what stands between characters without width.
-pub(super) fn is_space(c: char) -> bool {
-    c.is_whitespace() || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2060}' | '\u{FEFF}')
+/// Whether this is a number whose fraction stands behind a comma, as in 0,5.
+pub(super) fn has_decimal_comma(text: &str) -> bool {
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let parts = text.trim_start_matches(['-', '+']).split_once(',');
+    parts.is_some_and(|(whole, fraction)| digits(whole) && digits(fraction))
 }
 
 /// How many labels a message shows.

@@ -49,7 +49,7 @@ fn settle(rows: &[&Row]) -> Result<(bool, Vec<Note>), Fault> {
     }
     let have_it = rows.iter().filter(|row| row.get(COLUMNS[2]).is_some()).count();
     let with_negative = (names.are_headed() && there.contains(&COLUMNS[2])) || 2 * have_it >= rows.len();
-    Ok((with_negative, columns::not_read(&there, &COLUMNS).into_iter().collect()))
+    Ok((with_negative, columns::not_read(rows, &there, &COLUMNS)))
 }
 
 /// The triplet that a row is, or what is wrong with its texts.

@@ -1,11 +1,12 @@
 //! Checking a job's files against each other before it may run: labels, sizes, what they have in common.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 
 use super::kind::{Kind, Seen, Watch};
 use super::near::Sketches;
 use super::prints::Prints;
+use super::spelling::folded;
 use super::{Input, kinds, labelled};
 use crate::domain::clip::clipped;
 use crate::domain::job::{DEFAULT_VALIDATION_SPLIT, DatasetOptions, JobError, MIN_EXAMPLES, OverlapPolicy};
@@ -189,11 +190,13 @@ impl Reader<'_> {
     ) -> io::Result<Reading> {
         let collects_texts = self.near > 0 && !self.alone;
         let stratified = self.kind.is_stratified();
-        let mut collector = Collector { known, stratified, collects_texts, collected: Collected::default() };
+        let mut collector =
+            Collector { known, alike: None, stratified, collects_texts, collected: Collected::default() };
         let mut report = self.kind.report(input, &mut collector)?;
         let mut collected = collector.collected;
         collected.prints.sort();
-        report.notes.extend(collected.prints.notes());
+        let are_images = report.images().is_some();
+        report.notes.extend(collected.prints.notes(are_images));
         let overlaps = found.overlaps(part, &collected, self.near);
         let groups = if part == Part::Training { collected.prints.groups() } else { Groups::default() };
         found.files.push((part, collected));
@@ -205,6 +208,8 @@ impl Reader<'_> {
 struct Collector<'a> {
     /// The labels that may occur, where not any may.
     known: Option<&'a BTreeMap<String, u64>>,
+    /// The same by how they look, once one is missed.
+    alike: Option<HashMap<String, &'a String>>,
     stratified: bool,
     collects_texts: bool,
     collected: Collected,
@@ -214,7 +219,8 @@ impl Watch for Collector<'_> {
     fn example(&mut self, place: &Place, labels: &[String], faults: &mut Faults) {
         let Some(known) = self.known else { return };
         for label in labels.iter().filter(|label| !known.contains_key(*label)) {
-            faults.push_at(place, Some("label"), unseen(label));
+            let alike = self.alike.get_or_insert_with(|| known.keys().map(|known| (folded(known), known)).collect());
+            faults.push_at(place, Some("label"), unseen(label, alike.get(&folded(label)).copied()));
         }
     }
 
@@ -345,8 +351,10 @@ fn in_class_order(mut labels: Vec<String>) -> Vec<String> {
     }
 }
 
-fn unseen(label: &str) -> String {
-    format!("the label \"{}\" does not occur in the training file", clipped(label))
+/// What is said of a label that is none of the training file's, and of one there that looks like it.
+fn unseen(label: &str, alike: Option<&String>) -> String {
+    let alike = alike.map(|alike| format!("; \"{}\" does, which looks alike", clipped(alike))).unwrap_or_default();
+    format!("the label \"{}\" does not occur in the training file{alike}", clipped(label))
 }
 
 #[cfg(test)]

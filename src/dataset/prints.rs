@@ -6,7 +6,7 @@ use image::RgbImage;
 use sha2::{Digest, Sha256};
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
-use super::label::is_space;
+use crate::domain::clip::is_space;
 use crate::domain::report::{LISTED_LINES, Note, Sightings};
 use crate::domain::split::Groups;
 
@@ -142,7 +142,8 @@ impl Prints {
     }
 
     /// What there is to say of examples that equal others of the same file, once they are sorted.
-    pub(super) fn notes(&self) -> Vec<Note> {
+    pub(super) fn notes(&self, are_images: bool) -> Vec<Note> {
+        let but_for = if are_images { " pixel by pixel" } else { ", but for letter case and white space" };
         let copies = seen(self.equal().flat_map(|group| group.iter().skip(1)).map(|one| one.line));
         let differs = |group: &&[Print]| group.iter().any(|one| one.target != group[0].target);
         let conflicting = self.equal().filter(differs).flat_map(|group| {
@@ -153,15 +154,15 @@ impl Prints {
         let mut notes = Vec::new();
         if copies.count > 0 {
             let message = format!(
-                "{} examples equal an earlier one, but for letter case and white space. Where part of the file is held out, \
-                 equal examples stand on one side.",
+                "{} examples equal an earlier one{but_for}. Where part of the file is held out, equal examples stand on one \
+                 side.",
                 copies.count
             );
             notes.push(Note::info("duplicates", message).on(&copies));
         }
         if conflicts.count > 0 {
             let message = format!(
-                "{} examples equal an earlier one and have another label; no model can get all of them right.",
+                "{} examples equal an earlier one{but_for} and have another label; no model can get all of them right.",
                 conflicts.count
             );
             notes.push(Note::warning("conflicting_labels", message).on(&conflicts));
@@ -206,7 +207,7 @@ mod tests {
             prints.add(print(text.as_bytes()), line as u64 + 2, &[label.to_owned()], None, Some(label));
         }
         prints.sort();
-        let notes = prints.notes();
+        let notes = prints.notes(false);
         let told: Vec<(&str, &[u64])> = notes.iter().map(|note| (note.code.as_str(), &note.lines[..])).collect();
         assert_eq!(told, [("duplicates", &[4, 5][..]), ("conflicting_labels", &[3, 5])]);
         assert!(notes[0].message.starts_with("2 examples") && notes[1].message.starts_with("1 examples"));

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::MAX_LINE_BYTES;
 use super::record::Record;
-use crate::domain::clip::clipped;
+use crate::domain::clip::{clipped, visible};
 use crate::domain::report::Fault;
 
 /// What is said of a field that is not there.
@@ -68,7 +68,13 @@ impl Row {
                 other => return Err(format!("must be a string, not {}", kind(other))),
             },
         };
-        if text.trim().is_empty() { Err("is empty".to_owned()) } else { Ok(text) }
+        if text.trim().is_empty() {
+            Err("is empty".to_owned())
+        } else if text.contains('\0') {
+            Err("holds a NUL character, which no text has; the file may be damaged, or not in UTF-8".to_owned())
+        } else {
+            Ok(text)
+        }
     }
 
     /// About how many bytes it holds.
@@ -99,7 +105,7 @@ fn weight(value: &Value) -> usize {
 /// The names in `there`, as a message shows them.
 pub(super) fn listed(there: &[&str]) -> String {
     const MOST: usize = 20;
-    let shown: Vec<String> = there.iter().take(MOST).map(|name| format!("\"{}\"", clipped(name))).collect();
+    let shown: Vec<String> = there.iter().take(MOST).map(|name| format!("\"{}\"", visible(&clipped(name)))).collect();
     let more = if there.len() > MOST { ", …" } else { "" };
     if shown.is_empty() { "none".to_owned() } else { format!("{}{more}", shown.join(", ")) }
 }

@@ -49,7 +49,12 @@ pub(super) fn open(path: &Path) -> io::Result<Source> {
                     Box::new(decoder)
                 }
             };
-            Box::new(BufReader::with_capacity(BUFFER, Unpacked { inner: unpacked, left: allowed, allowed }))
+            let mut inner = BufReader::with_capacity(BUFFER, Unpacked { inner: unpacked, left: allowed, allowed });
+            if inner.fill_buf().is_ok_and(|head| self::compression(head).is_some()) {
+                Box::new(BufReader::new(Twice))
+            } else {
+                Box::new(inner)
+            }
         }
     };
     if source.fill_buf().is_ok_and(|head| head.starts_with(BYTE_ORDER_MARK)) {
@@ -73,6 +78,16 @@ impl fmt::Display for Damage {
 }
 
 impl std::error::Error for Damage {}
+
+/// What is compressed and compressed once more.
+struct Twice;
+
+impl Read for Twice {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        let what = "is compressed twice; unpack it once, and upload it again".to_owned();
+        Err(io::Error::new(io::ErrorKind::InvalidData, Damage(what)))
+    }
+}
 
 /// Unpacked bytes: no more than are allowed, and with a word for what is damaged.
 struct Unpacked {
@@ -134,6 +149,7 @@ mod tests {
     fn damage_is_told_and_bombs_are_stopped() {
         let packed = gzip(&b"text,label\n".repeat(1000));
         assert!(read(&packed[..packed.len() / 2]).unwrap_err().contains("ends early"));
+        assert!(read(&gzip(&packed)).unwrap_err().contains("compressed twice"));
         let mut flipped = zstd::encode_all(&b"text,label\n".repeat(1000)[..], 3).unwrap();
         flipped[9] ^= 0xFF;
         assert!(read(&flipped).unwrap_err().contains("damaged"));

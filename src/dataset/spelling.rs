@@ -3,14 +3,41 @@
 use std::collections::BTreeMap;
 
 use unicode_normalization::UnicodeNormalization;
+use unicode_security::skeleton;
 
 use super::balance;
-use super::label::{SHOWN, is_space, shown};
+use super::label::{SHOWN, has_decimal_comma, number, shown};
+use crate::domain::clip::is_space;
 use crate::domain::method::ProblemType;
 use crate::domain::report::{ExamplesReport, Note, Sightings};
 
 /// How tables and languages write that there is no value.
-const NO_VALUE: [&str; 11] = ["nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nil", "undefined", "-", "?"];
+const NO_VALUE: [&str; 17] = [
+    "nan",
+    "none",
+    "null",
+    "na",
+    "n/a",
+    "#n/a",
+    "<na>",
+    "nil",
+    "undefined",
+    "-",
+    "?",
+    "#ref!",
+    "#name?",
+    "#value!",
+    "#div/0!",
+    "#num!",
+    "#null!",
+];
+
+/// Characters that quote, each with the one that ends what it begins.
+const QUOTES: [(char, char); 9] =
+    [('"', '"'), ('\'', '\''), ('`', '`'), ('“', '”'), ('„', '“'), ('‘', '’'), ('«', '»'), ('”', '”'), ('’', '’')];
+
+/// What stands between labels where several are written as one text.
+const SEPARATORS: [char; 3] = [';', '|', ','];
 
 /// Names that columns of labels usually have.
 const COLUMN_NAMES: [&str; 6] = ["label", "labels", "category", "class", "target", "intent"];
@@ -37,6 +64,14 @@ pub(super) fn notes(report: &ExamplesReport, problem: ProblemType) -> Vec<Note> 
     let checks = [
         alike(labels),
         look_like(labels, "labels_look_like_lists", is_list, "look like lists, and are each one label as they stand"),
+        look_like(labels, "labels_hold_invisible", holds_invisible, "hold characters that show nothing"),
+        look_like(
+            labels,
+            "labels_look_quoted",
+            is_quoted,
+            "stand in quotation marks, which are part of them as they stand",
+        ),
+        if single { joined(labels) } else { None },
         look_like(labels, "labels_look_missing", is_missing, "look like no label at all"),
         look_like(
             labels,
@@ -64,18 +99,68 @@ fn alike(labels: &BTreeMap<String, u64>) -> Option<Note> {
         let few = alike.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ");
         let more = if alike.len() > SHOWN { "; …" } else { "" };
         let message = format!(
-            "Labels differ only in letter case, white space or the form of characters, and are classes of their own: \
-             {few}{more}. Write them alike if they are one."
+            "Labels differ only in letter case, white space, the form of characters or how a number is written, and are \
+             classes of their own: {few}{more}. Write them alike if they are one."
         );
         Note::warning("labels_alike", message)
     })
 }
 
 /// What is the same of labels that look alike.
-fn folded(label: &str) -> String {
-    let compatible: String = label.nfkc().flat_map(char::to_lowercase).collect();
+pub(super) fn folded(label: &str) -> String {
+    if let Some(number) = number(label) {
+        return number.to_string();
+    }
+    let plain = ENTITIES.iter().fold(label.to_owned(), |label, (entity, character)| label.replace(entity, character));
+    let shown = plain.nfkc().filter(|c| !is_invisible(*c)).flat_map(looks_like_ascii);
+    let compatible: String = shown.flat_map(char::to_lowercase).collect();
     let words = compatible.split(|c| is_space(c) || matches!(c, '_' | '-' | '\u{2010}'..='\u{2015}'));
     words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// How HTML writes characters that mean something to it.
+const ENTITIES: [(&str, &str); 5] = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
+
+/// Whether a character changes how its neighbours look at most: soft hyphens and variation selectors.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{AD}' | '\u{FE00}'..='\u{FE0F}')
+}
+
+fn holds_invisible(label: &str) -> bool {
+    label.chars().any(|c| c == '\u{AD}' || is_space(c) && !c.is_whitespace())
+}
+
+/// The ASCII that a character of another script looks like (UTS 39), as Cyrillic о does; else itself.
+fn looks_like_ascii(c: char) -> impl Iterator<Item = char> {
+    let text = c.to_string();
+    let like: String = if c.is_ascii() { text } else { skeleton(&text).collect() };
+    if like.is_ascii() && !like.is_empty() { like.chars().collect::<Vec<_>>() } else { vec![c] }.into_iter()
+}
+
+/// Labels that are likely several each, written as one text: all that stands between their separators stands in other labels,
+/// too.
+fn joined(labels: &BTreeMap<String, u64>) -> Option<Note> {
+    SEPARATORS.into_iter().find_map(|separator| {
+        let parts = |label: &str| label.split(separator).map(|part| part.trim().to_owned()).collect::<Vec<_>>();
+        let mut seen: BTreeMap<String, u64> = BTreeMap::new();
+        labels.keys().flat_map(|label| parts(label)).for_each(|part| *seen.entry(part).or_default() += 1);
+        let is_joined = |label: &str| label.contains(separator) && parts(label).iter().all(|part| seen[part] > 1);
+        let found = || labels.iter().filter(|(label, _)| is_joined(label));
+        (found().count() > 0).then(|| {
+            let message = format!(
+                "Labels look like several, joined by \"{separator}\", and are each one as they stand: {}. \
+                 dataset.label_separator reads them apart.",
+                shown(found())
+            );
+            Note::warning("labels_look_joined", message)
+        })
+    })
+}
+
+fn is_quoted(label: &str) -> bool {
+    let mut inner = label.chars();
+    let ends = (inner.next(), inner.next_back());
+    QUOTES.iter().any(|&(open, close)| ends == (Some(open), Some(close)))
 }
 
 fn look_like(labels: &BTreeMap<String, u64>, code: &str, is_it: fn(&str) -> bool, what: &str) -> Option<Note> {
@@ -99,9 +184,9 @@ fn is_column(label: &str) -> bool {
 fn numbers(labels: &BTreeMap<String, u64>) -> Option<Note> {
     /// Fewer are likely numbers of classes.
     const FEW: usize = 20;
-    let is_number = |label: &&String| label.parse::<f64>().is_ok_and(f64::is_finite);
+    let is_number = |label: &&String| is_amount(label);
     let numbers = labels.keys().filter(is_number).count();
-    let fractions = labels.keys().filter(|label| is_number(label) && label.contains('.')).count();
+    let fractions = labels.keys().filter(|label| is_number(label) && label.contains(['.', ',', '%', '$', '€'])).count();
     let all = labels.len();
     if numbers == all && (all > FEW || fractions > 0) {
         let message = format!(
@@ -110,11 +195,18 @@ fn numbers(labels: &BTreeMap<String, u64>) -> Option<Note> {
         );
         return Some(Note::warning("labels_are_numbers", message));
     }
-    (numbers > 0 && numbers < all && 2 * numbers != all).then(|| {
-        let few = labels.iter().filter(|(label, _)| is_number(label) == (2 * numbers < all));
-        let what = if 2 * numbers < all { "numbers, and most are not" } else { "no numbers, and most are" };
+    // Of two labels one may well be a number.
+    (numbers > 0 && numbers < all && all > 2).then(|| {
+        let few = labels.iter().filter(|(label, _)| is_number(label) == (2 * numbers <= all));
+        let what = if 2 * numbers <= all { "numbers, and others are not" } else { "no numbers, and most are" };
         Note::warning("labels_mixed", format!("Some labels are {what}: {}.", shown(few)))
     })
+}
+
+/// Whether a label is a number, be it with a unit or a comma as tables for people have them.
+fn is_amount(label: &str) -> bool {
+    let plain = label.trim_start_matches(['$', '€', '£']).trim_end_matches(['%', '$', '€', '£']).trim();
+    number(plain).is_some() || has_decimal_comma(plain)
 }
 
 /// A column that tells the examples apart is no label.
@@ -163,6 +255,21 @@ mod tests {
             (&[("Neg", 5), ("neg", 5), ("pos", 5)], &["labels_alike"]),
             (&[("lost card", 5), ("lost_card", 5)], &["labels_alike"]),
             (&[("ﬁne", 5), ("fine", 5)], &["labels_alike"]),
+            (&[("pos", 5), ("р\u{43E}s", 5)], &["labels_alike"]),
+            (&[("❤", 5), ("❤\u{FE0F}", 5)], &["labels_alike"]),
+            (&[("refund", 5), ("re\u{AD}fund", 5)], &["labels_alike", "labels_hold_invisible"]),
+            (&[("refund", 5), ("re\u{200B}fund", 5)], &["labels_hold_invisible"]),
+            (&[("R&D", 5), ("R&amp;D", 5)], &["labels_alike"]),
+            (&[("01", 5), ("1", 5), ("2", 5)], &["labels_alike"]),
+            (&[("привет", 5), ("пока", 5)], &[]),
+            (&[("'neg'", 5), ("“pos”", 5)], &["labels_look_quoted"]),
+            (&[("billing", 5), ("refund", 5), ("billing; refund", 5)], &["labels_look_joined"]),
+            (&[("a|b", 5), ("b|c", 5), ("c|a", 5)], &["labels_look_joined"]),
+            (&[("Arts, Crafts", 5), ("Toys", 5), ("Books, Music", 5)], &[]),
+            (&[("#REF!", 5), ("a", 5), ("b", 5)], &["labels_look_missing"]),
+            (&[("45%", 5), ("50%", 5), ("0%", 5)], &["labels_are_numbers"]),
+            (&[("0", 5), ("1", 5), ("neg", 5), ("pos", 5)], &["labels_mixed"]),
+            (&[("1", 5), ("other", 5)], &[]),
             (&[("['a', 'b']", 5), ("['a']", 5)], &["labels_look_like_lists"]),
             (&[("NaN", 5), ("a", 5), ("b", 5)], &["labels_look_missing"]),
             (&[("label", 1), ("a", 5), ("b", 5)], &["labels_look_like_a_header", "labels_with_one_example"]),

@@ -27,7 +27,7 @@ pub fn read(input: &Input) -> io::Result<Entries<Text>> {
         let names = Names::of(rows);
         let there = names.listed();
         if there.contains(&column.as_str()) {
-            let notes = columns::not_read(&there, &[column.as_str()]).into_iter().collect();
+            let notes = columns::not_read(rows, &there, &[column.as_str()]);
             return Ok((column, notes));
         }
         Err(Fault::new(names.line(), Some("text"), no_text(&column, &there, names.are_headed())))

@@ -18,9 +18,28 @@ pub fn clipped_to(text: &str, most: usize) -> Cow<'_, str> {
     }
 }
 
+/// Whether a character shows nothing: white space, and what stands between characters without width.
+pub fn is_space(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2060}' | '\u{FEFF}')
+}
+
+/// A name with what cannot be seen of it written out, as in `\u{200b}`.
+pub fn visible(name: &str) -> String {
+    let shown = |c: char| {
+        if c != ' ' && (c.is_control() || is_space(c)) { c.escape_unicode().to_string() } else { c.to_string() }
+    };
+    name.chars().map(shown).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{clipped, clipped_to};
+    use super::{clipped, clipped_to, visible};
+
+    #[test]
+    fn what_cannot_be_seen_is_written_out() {
+        assert_eq!(visible("two words"), "two words");
+        assert_eq!(visible("text\u{200B}\u{1}label\r\u{A0}é"), "text\\u{200b}\\u{1}label\\u{d}\\u{a0}é");
+    }
 
     #[test]
     fn long_texts_are_cut_between_characters() {

@@ -253,7 +253,7 @@ async fn what_a_careful_colleague_would_say_of_a_file_is_in_its_reports() {
         "Meine Karte ist noch nicht angekommen, und ich möchte wissen, wo sie gerade ist, bitte",
     ];
     let row = |i: usize| {
-        let label = if i % 11 == 0 { "rare" } else { "common" };
+        let label = if i.is_multiple_of(11) { "rare" } else { "common" };
         let text = languages[usize::from(i % 4 == 1)];
         format!("{i},\"{i} {}\",web,{label}\n", [text; 3].join(" "))
     };

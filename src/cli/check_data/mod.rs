@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::output::{answer, remark};
-use crate::dataset::images::IMAGE_COLUMN;
+use crate::dataset::columns::IMAGE_COLUMN;
 use crate::dataset::prepare::{self, Parts, Source, Wanted};
 use crate::dataset::{Detected, Input, detect, rows};
 use crate::domain::backbone::Backbone;

@@ -112,6 +112,12 @@ impl Rows {
             if is_repeated(header, &record) {
                 return Ok(Entry::Skipped("repeated header".into()));
             }
+            if is_rearranged(header, &record) {
+                let message = "the header stands here again, with its columns in another order, so that the rows behind it \
+                               would be read wrongly; bring the parts into one order before you put them together";
+                self.state = State::Over;
+                return Ok(Entry::Broken(Fault::new(line, None, message)));
+            }
             if record.len() != header.len() {
                 let message = format!("has {} fields where the header has {}", record.len(), header.len());
                 return Ok(Entry::fault(line, message));
@@ -218,6 +224,14 @@ impl Rows {
                 format!("{count} fields hold a quotation mark without being quoted; it is read as it stands.");
             notes.push(Note::info("bare_quotes", message));
         }
+        if odd.kept_quotes > 0 {
+            let message = format!(
+                "{} fields begin and end with a quotation mark, which is read as part of them: other fields of this file show \
+                 that marks quote nothing in it.",
+                odd.kept_quotes
+            );
+            notes.push(Note::warning("quotes_kept", message));
+        }
         if self.swallowed.count > 0 {
             let message = format!(
                 "{} quoted fields hold lines that look like rows: a quotation mark may not have been closed.",
@@ -227,6 +241,19 @@ impl Rows {
         }
         Ending { lines: Some(report::Lines { lines: self.lines.number(), ..self.counts }), notes }
     }
+}
+
+/// Whether a row is the header once more with its columns in another order.
+fn is_rearranged(header: &Record, record: &Record) -> bool {
+    let sorted = |record: &Record| {
+        let mut names: Vec<String> = record.iter().map(|name| name.trim_start_matches('\u{FEFF}').to_owned()).collect();
+        names.sort_unstable();
+        names
+    };
+    header.len() > 1
+        && header.len() == record.len()
+        && record.get(0).is_some_and(|first| header.iter().any(|name| name == first.trim_start_matches('\u{FEFF}')))
+        && sorted(header) == sorted(record)
 }
 
 /// Whether a row is the header once more, as in files that were put together.

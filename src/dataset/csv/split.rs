@@ -23,6 +23,8 @@ pub(super) struct Oddities {
     pub(super) bare_quotes: u64,
     /// Those of them that have it behind white space at their start: it does not quote.
     pub(super) quotes_behind_space: u64,
+    /// Fields in quotation marks where these do not quote.
+    pub(super) kept_quotes: u64,
 }
 
 /// Takes the lines of a record, and splits them.
@@ -105,6 +107,8 @@ impl Splitter {
             let start = field.iter().find(|byte| !byte.is_ascii_whitespace());
             self.oddities.quotes_behind_space += u64::from(start == Some(&b'"'));
         }
+        let is_quoted = field.len() > 1 && field.starts_with(b"\"") && field.ends_with(b"\"");
+        self.oddities.kept_quotes += u64::from(!self.quoting && is_quoted);
         self.field = self.text.len();
         self.ends.push(self.field);
         self.state = State::Start;

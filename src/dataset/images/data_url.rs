@@ -17,7 +17,7 @@ const ENGINE: GeneralPurpose = GeneralPurpose::new(
 const EXPECTED: &str = "must be a data URL, such as \"data:image/png;base64,…\"";
 
 /// The bytes of a data URL in base64, or of base64 alone where those bytes are an image. Of a media type only counts that
-/// it is an image's; which one, the bytes say.
+/// it is an image's or any bytes'; which image, the bytes say.
 ///
 /// # Errors
 /// It is neither, or the image is too large; in words for its owner.
@@ -29,7 +29,9 @@ pub fn data_url(url: &str) -> Result<Vec<u8>, String> {
     let Some((head, data)) = url.split_once(',') else { return bare(url) };
     let head = head.to_ascii_lowercase();
     let (media_type, encoding) = head.rsplit_once(';').unwrap_or((&head, ""));
-    if !media_type.trim_start().starts_with("data:image/") || encoding.trim() != "base64" {
+    let media_type = media_type.trim_start();
+    let may_be = media_type.starts_with("data:image/") || media_type.starts_with("data:application/octet-stream");
+    if !may_be || encoding.trim() != "base64" {
         return Err(EXPECTED.to_owned());
     }
     decoded(data)
@@ -84,6 +86,7 @@ mod tests {
     fn data_urls_are_decoded_and_everything_else_is_refused() {
         assert_eq!(data_url("data:image/png;base64,AAEC"), Ok(vec![0, 1, 2]));
         assert_eq!(data_url("DATA:IMAGE/JPEG;BASE64,AA=="), Ok(vec![0]));
+        assert_eq!(data_url("data:application/octet-stream;base64,AA=="), Ok(vec![0]));
         assert_eq!(data_url(" data:image/png;charset=utf-8; base64,AA==\n"), Ok(vec![0]));
         for (url, why) in [
             ("https://example.com/a.png", "links are not followed"),

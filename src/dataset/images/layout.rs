@@ -31,8 +31,47 @@ const SPLITS: [(&str, Split); 10] = [
 /// How many folders a message names.
 const MOST_NAMED: usize = 5;
 
+/// What folders are called that say no more than that images are in them, or what stands beside images.
+const CONTENTS: [&str; 20] = [
+    "image",
+    "images",
+    "img",
+    "imgs",
+    "jpegimages",
+    "picture",
+    "pictures",
+    "photo",
+    "photos",
+    "set",
+    "data",
+    "dataset",
+    "seg",
+    "split",
+    "mask",
+    "masks",
+    "annotations",
+    "labels",
+    "labeled",
+    "unlabeled",
+];
+
+/// The words in a folder's name, without the numbers at their ends: `train2017`, `test_images`, `training-set`.
+fn words(folder: &str) -> impl Iterator<Item = String> {
+    let words = folder.split(['_', '-', ' ', '.']).map(|word| word.trim_end_matches(|c: char| c.is_ascii_digit()));
+    words.filter(|word| !word.is_empty()).map(str::to_ascii_lowercase).collect::<Vec<_>>().into_iter()
+}
+
+/// The split that a folder is called after, with nothing in its name that could be a class.
 fn split_of(folder: &str) -> Option<Split> {
-    SPLITS.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(folder)).map(|(_, split)| split)
+    let mut telling = words(folder).filter(|word| !CONTENTS.contains(&word.as_str()));
+    let word = telling.next().filter(|_| telling.next().is_none())?;
+    SPLITS.into_iter().find(|(name, _)| *name == word).map(|(_, split)| split)
+}
+
+/// Whether a folder's name says nothing of what its images show.
+fn says_nothing(folder: &str) -> bool {
+    split_of(folder).is_some()
+        || words(folder).all(|word| CONTENTS.contains(&word.as_str())) && words(folder).count() > 0
 }
 
 /// Where an image belongs.
@@ -108,16 +147,17 @@ fn split(at: &Folder) -> Result<Option<String>, String> {
     let (splits, others): (Vec<_>, Vec<_>) = at.folders.iter().partition(|(name, _)| split_of(name).is_some());
     let with_classes = splits.iter().any(|(_, folder)| !folder.folders.is_empty());
     let names = |folders: &[(&String, &Folder)]| slashed(folders.iter().map(|(name, _)| name.as_str()));
-    if splits.is_empty() || (!with_classes && !others.is_empty()) {
-        return Ok(None);
-    }
-    if !with_classes {
+    if let Some((first, _)) = at.folders.first_key_value()
+        && at.folders.iter().all(|(name, folder)| folder.folders.is_empty() && says_nothing(name))
+    {
         return Err(format!(
             "the images lie directly in {}, which says of no image what it shows; put them into a folder for each class \
-             below, as in {}/CLASS/IMAGE",
-            names(&splits),
-            splits[0].0
+             below, as in {first}/CLASS/IMAGE",
+            slashed(at.folders.keys().map(String::as_str))
         ));
+    }
+    if splits.is_empty() || (!with_classes && !others.is_empty()) {
+        return Ok(None);
     }
     if !others.is_empty() {
         return Err(format!(
@@ -277,7 +317,17 @@ mod tests {
         assert!(why_not(&["a/b/c/1", "d/e/2"]).contains("too deep, such as those in a/b/c/"));
         assert!(why_not(&["p/train/x/cats/1", "p/test/x/cats/2"]).contains("such as those in p/train/x/cats/"));
         assert!(why_not(&["cats/train/1", "cats/test/2", "dogs/train/3"]).contains("within the class folders"));
-        for paths in [&["train/1", "test/2"][..], &["train/1"], &["x/Train/1", "x/Test/2"]] {
+        let flat = [
+            &["train/1", "test/2"][..],
+            &["train/1"],
+            &["x/Train/1", "x/Test/2"],
+            &["train/1", "test1/2"],
+            &["train_images/1", "test_images/2"],
+            &["train2017/1", "val2017/2"],
+            &["images/1", "masks/2"],
+            &["images/1"],
+        ];
+        for paths in flat {
             assert!(why_not(paths).contains("which says of no image what it shows"), "{paths:?}");
         }
     }
@@ -291,7 +341,15 @@ mod tests {
         let message = &notes[0].message;
         assert!(message.starts_with("Only the images in Train/ are read."), "{message}");
         assert!(message.contains("VAL/, where 1 image lies; test/, where 1 image lies."), "{message}");
-        for (one, other) in [("training", "validation"), ("train", "dev"), ("TRAIN", "Testing"), ("train", "eval")] {
+        for (one, other) in [
+            ("training", "validation"),
+            ("train", "dev"),
+            ("TRAIN", "Testing"),
+            ("train", "eval"),
+            ("training_set", "test_set"),
+            ("train2017", "val2017"),
+            ("seg_train", "seg_test"),
+        ] {
             let paths = [format!("{one}/cats/1"), format!("{other}/cats/2")];
             let found = classes(&paths.each_ref().map(String::as_str));
             assert_eq!(found, format!("cats [{}]", other.to_ascii_lowercase()));

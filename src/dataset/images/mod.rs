@@ -36,9 +36,6 @@ use super::entries::{Entries, nothing_but};
 use super::kind::{Kind, Watch, check_labels};
 use crate::domain::report::{DataFormat, ExamplesReport, Fault, Place, UploadKind};
 
-/// The key of a JSONL row that holds the image.
-pub const IMAGE_COLUMN: &str = "image";
-
 /// The largest image, in bytes as it is written. (A JSONL row is bounded by `MAX_LINE_BYTES` before that.)
 pub const MAX_IMAGE_BYTES: usize = 32 << 20;
 
@@ -46,7 +43,7 @@ pub const MAX_IMAGE_BYTES: usize = 32 << 20;
 pub const MAX_MEMBERS: u64 = 1_000_000;
 
 /// What is said of a format that holds no images.
-const NO_IMAGES: &str = "is no file of images, which are read from zip, tar or JSONL";
+const NO_IMAGES: &str = "is no file of images, which are read from zip, tar, JSONL, JSON or Parquet";
 
 /// One labelled image, as it is written, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]

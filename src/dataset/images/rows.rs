@@ -2,9 +2,9 @@
 
 use std::io;
 
+use super::ImageExample;
 use super::data_url::data_url;
-use super::{IMAGE_COLUMN, ImageExample};
-use crate::dataset::columns::{self, LABEL_COLUMNS, Names};
+use crate::dataset::columns::{self, IMAGE_COLUMN, LABEL_COLUMNS, Names};
 use crate::dataset::entries::{Entries, Entry, Step, settled};
 use crate::dataset::label::{Spelling, of_value};
 use crate::dataset::row::{MISSING, Row, listed};
@@ -16,8 +16,12 @@ pub(super) fn read(input: &Input) -> io::Result<Entries<ImageExample>> {
     let named = input.options.label_column.clone();
     let spelling = Spelling { whole: false, names: input.options.label_names.clone() };
     let settle = move |rows: &[&Row]| {
+        let names = Names::of(rows);
+        if !names.listed().contains(&IMAGE_COLUMN) {
+            return Err(Fault::new(names.line(), Some(IMAGE_COLUMN), no_image(&names.listed())));
+        }
         let key = label_key(named.as_deref(), rows)?;
-        let notes = columns::not_read(&Names::of(rows).listed(), &[IMAGE_COLUMN, &key]).into_iter().collect();
+        let notes = columns::not_read(rows, &names.listed(), &[IMAGE_COLUMN, &key]);
         Ok((key, notes))
     };
     Ok(settled(rows::read(input)?, Row::weight, settle, move |key, row| Ok(Step::To(example(&row, key, &spelling)))))
@@ -39,14 +43,17 @@ fn label_key(named: Option<&str>, rows: &[&Row]) -> Result<String, Fault> {
 /// # Errors
 /// What is missing.
 pub(super) fn fit(there: &[&str]) -> Result<(), String> {
-    let missing = |what: &str| Err(format!("there is no {what}; found {}", listed(there)));
     if !there.contains(&IMAGE_COLUMN) {
-        return missing(&format!("\"{IMAGE_COLUMN}\""));
+        return Err(no_image(there));
     }
     if !LABEL_COLUMNS.into_iter().any(|name| there.contains(&name)) {
-        return missing(&format!("label column ({})", listed(&LABEL_COLUMNS)));
+        return Err(format!("there is no label column ({}); found {}", listed(&LABEL_COLUMNS), listed(there)));
     }
     Ok(())
+}
+
+fn no_image(there: &[&str]) -> String {
+    format!("there is no \"{IMAGE_COLUMN}\"; found {}", listed(there))
 }
 
 /// The image of a row with the label under `key`, or what is wrong with either.

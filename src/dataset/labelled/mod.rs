@@ -316,7 +316,7 @@ mod tests {
         let values = b"text,label\na,1.5\nb,x\nc,1e99\n";
         let (examples, faults) = read_as(ProblemType::Regression, values, DataFormat::Csv, ReadOptions::default());
         assert_eq!(examples[0].target, Target::Value(1.5));
-        assert_eq!(faults, ["3 label is no number", "4 label is no number"]);
+        assert_eq!(faults, ["3 label is no number: \"x\"", "4 label is no number: \"1e99\""]);
     }
 
     #[test]
@@ -389,9 +389,17 @@ mod tests {
         };
         assert_eq!(jsonl(&rows, &names(&["x", "y", "z"])).0, ["*x+z", "*y", "*"]);
         assert!(jsonl(&rows, &names(&["x", "y"])).1[0].contains("vectors of 3 places, but dataset.label_names has 2"));
-        let (_, faults) = jsonl(&[rows[0], rows[1], rows[2], "\"labels\":[1]"], &usual);
-        assert!(faults.is_empty(), "lists of different lengths are numbers of classes: {faults:?}");
+        // A row of another form is that row's fault.
+        for odd in ["\"labels\":[1]", "\"labels\":[]", "\"labels\":[1,0,-1]"] {
+            let (read, faults) = jsonl(&[rows[0], rows[1], rows[2], odd], &names(&["x", "y", "z"]));
+            assert!(read.len() == 3 && faults.len() == 1 && faults[0].starts_with("4 label"), "{odd} {faults:?}");
+        }
+        // Of two places each, no name stands in all lists.
+        let (_, faults) = jsonl(&["\"labels\":[1,0]", "\"labels\":[0,1]"], &usual);
+        assert!(faults[0].contains("2 in each row: multi-hot targets"), "{faults:?}");
+        assert_eq!(jsonl(&["\"labels\":[1,0]", "\"labels\":[0,1]"], &names(&["x", "y"])).0, ["*x", "*y"]);
         // Numbers of classes, in lists or alone.
+        assert_eq!(jsonl(&["\"labels\":[1,0]", "\"labels\":[1]", "\"labels\":[0]"], &usual).0, ["*0+1", "*1", "*0"]);
         assert_eq!(jsonl(&["\"labels\":[2,0]", "\"labels\":[1]"], &names(&["x", "y", "z"])).0, ["*x+z", "*y"]);
         assert_eq!(csv(&["1", "0", "y"], &names(&["x", "y"])).0, ["y", "x", "y"]);
         assert!(csv(&["1", "2", "0"], &names(&["x", "y"])).1[0].contains("is 2, but dataset.label_names has 2 names"));
@@ -418,6 +426,39 @@ mod tests {
         // Who says that they are classes has classes.
         let (examples, _) = read_bytes(b"text,label\na,0.5\n", DataFormat::Csv, ReadOptions::default());
         assert_eq!(examples[0].labels(), ["0.5"]);
+    }
+
+    #[test]
+    fn a_number_with_a_comma_is_a_question_and_no_number() {
+        let (read, faults) = csv(&["0,5", "1,0", "0,25"], &ReadOptions::default());
+        assert!(read.is_empty() && faults[0].contains("a comma, such as 0,25"), "{faults:?}");
+        let values = "text;label\na;0,5\nb;1\n";
+        let (_, faults) = read_as(ProblemType::Regression, values.as_bytes(), DataFormat::Csv, ReadOptions::default());
+        assert!(faults[0].starts_with("2 label is no number: \"0,5\"; decimals have a point"), "{faults:?}");
+    }
+
+    #[test]
+    fn one_label_in_a_list_is_one_label_and_a_list_left_empty_is_none() {
+        let usual = ReadOptions::default();
+        assert_eq!(jsonl(&["\"label\":[\"a\"]", "\"label\":[\"b\"]"], &usual).0, ["a", "b"]);
+        assert_eq!(jsonl(&["\"label\":[\"a\"]", "\"label\":[\"b\",\"c\"]"], &usual).0, ["*a", "*b+c"]);
+        let (_, faults) = jsonl(&["\"label\":\"a\"", "\"label\":\"b\"", "\"label\":[\"b\",\"c\"]"], &usual);
+        assert!(faults[0].starts_with("3 label is a list of 2 labels where one is read"), "{faults:?}");
+        let both = |labels: &str| format!("\"label\":\"a\",\"labels\":{labels}");
+        let (empty, filled) = (both("[]"), both("[\"x\",\"y\"]"));
+        assert_eq!(jsonl(&[&empty, &empty, &filled], &usual).0, ["a", "a", "a"]);
+        assert_eq!(jsonl(&[&filled, &filled, &empty], &usual).0, ["*x+y", "*x+y", "*"]);
+    }
+
+    #[test]
+    fn answers_are_prodigys_in_json_alone_however_they_are_typed() {
+        let usual = ReadOptions::default();
+        let row = |answer: &str| format!("\"label\":\"a\",\"answer\":\"{answer}\"");
+        assert_eq!(jsonl(&[&row("accept"), &row("REJECT"), &row("Ignore ")], &usual).0, ["a"]);
+        let table = "text,answer,label\nt,reject,a\nt,accept,b\n";
+        assert_eq!(labels(table, DataFormat::Csv, &usual).0, ["a", "b"]);
+        let named = ReadOptions { label_column: Some("answer".to_owned()), ..usual };
+        assert_eq!(jsonl(&[&row("accept"), &row("reject")], &named).0, ["accept", "reject"]);
     }
 
     #[test]

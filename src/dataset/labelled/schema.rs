@@ -1,12 +1,12 @@
 //! Which fields of a file hold what, settled over its first rows.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
 use super::cells;
 use crate::dataset::columns::{self, LABEL_COLUMNS, LABELS_COLUMN, Names, PAIR_COLUMN, no_text};
-use crate::dataset::label::{Spelling, number};
+use crate::dataset::label::{Spelling, has_decimal_comma, number};
 use crate::dataset::row::{Row, listed};
 use crate::domain::clip::clipped;
 use crate::domain::job::ReadOptions;
@@ -54,11 +54,14 @@ struct Looks {
     choices: usize,
     whole: usize,
     decimals: usize,
-    /// Lists of 0 and 1 alone.
-    bits: usize,
+    /// Numbers like 0,5: decimals of much of Europe, or two labels.
+    commas: usize,
+    /// Lists of 0 and 1 alone by their number of places.
+    bits: HashMap<usize, usize>,
     /// Lists with other than one item.
     not_single: usize,
-    lengths: HashSet<usize>,
+    empty: usize,
+    /// Whether a list of 0 and 1 holds one of them twice, which a list of names does not.
     repeats: bool,
     distinct: HashSet<String>,
     /// A decimal, to show.
@@ -105,17 +108,23 @@ impl Looks {
                 self.decimals += 1;
                 text.clone_into(&mut self.decimal);
             }
+            None if has_decimal_comma(text) => {
+                self.commas += 1;
+                text.clone_into(&mut self.decimal);
+            }
             None => {}
         }
     }
 
     fn list(&mut self, items: &[Value]) {
         self.lists += 1;
-        self.lengths.insert(items.len());
+        self.empty += usize::from(items.is_empty());
         self.not_single += usize::from(items.len() != 1);
         let is_bit = |item: &Value| item.is_boolean() || item.as_f64().is_some_and(|bit| bit == 0.0 || bit == 1.0);
         let bits = !items.is_empty() && items.iter().all(is_bit);
-        self.bits += usize::from(bits);
+        if bits {
+            *self.bits.entry(items.len()).or_default() += 1;
+        }
         let ones = items.iter().filter(|item| item.as_bool().unwrap_or(item.as_f64() == Some(1.0))).count();
         self.repeats |= bits && (ones > 1 || items.len() - ones > 1);
     }
@@ -124,13 +133,15 @@ impl Looks {
         self.choices > 0 || 2 * self.lists > self.there
     }
 
-    /// Whether the lists are vectors with a place for each class.
-    fn are_multi_hot(&self) -> bool {
-        self.lists > 0
-            && self.bits == self.lists
-            && self.lengths.len() == 1
-            && self.lengths.iter().all(|&length| length > 1)
-            && self.repeats
+    /// How many places the lists have, if most are vectors of 0 and 1 of one length, with a place for each class.
+    fn multi_hot(&self) -> Option<usize> {
+        let (&places, &count) = self.bits.iter().max_by_key(|(_, count)| **count)?;
+        (places > 1 && 2 * count > self.lists && (self.repeats || count == self.lists)).then_some(places)
+    }
+
+    /// Whether what the lists hold is one label each, as exports have it that could hold several.
+    fn are_single(&self) -> bool {
+        self.lists > 0 && self.not_single == 0 && self.texts_with_lists == 0
     }
 }
 
@@ -144,8 +155,8 @@ pub(super) fn problem(options: &ReadOptions, rows: &[&Row]) -> Result<ProblemTyp
     let several = options.label_separator.is_some()
         || label_column(options, rows, &there, ProblemType::MultiLabelClassification).is_some_and(|label| {
             let looks = Looks::of(rows, label);
-            // What was chosen in Prodigy is a list, even where one may be chosen.
-            looks.are_lists() && (label != ACCEPT || looks.not_single > 0)
+            // A list is how some tools export one label, too, but not under a name for several.
+            looks.are_lists() && (label == LABELS_COLUMN || !looks.are_single()) && !is_left_empty(rows, &looks, label)
         });
     if several {
         return Ok(ProblemType::MultiLabelClassification);
@@ -153,15 +164,29 @@ pub(super) fn problem(options: &ReadOptions, rows: &[&Row]) -> Result<ProblemTyp
     let single = ProblemType::SingleLabelClassification;
     let Some(label) = label_column(options, rows, &there, single) else { return Ok(single) };
     let looks = Looks::of(rows, label);
-    if 2 * looks.decimals <= looks.there - looks.lists {
+    if 2 * (looks.decimals + looks.commas) <= looks.there - looks.lists {
         return Ok(single);
     }
-    let message = format!(
-        "holds numbers with a fraction, such as {}: to predict numbers, set the hyperparameter problem_type to regression; if \
-         they are names of classes, set it to single_label_classification",
-        clipped(&looks.decimal)
-    );
+    let decimal = clipped(&looks.decimal);
+    let message = if looks.commas > looks.decimals {
+        format!(
+            "holds numbers with a comma, such as {decimal}: to predict decimals, write them with a point (0.5) and set the \
+             hyperparameter problem_type to regression; if a comma stands between labels, set dataset.label_separator to \
+             \",\"; if they are names of classes, set problem_type to single_label_classification"
+        )
+    } else {
+        format!(
+            "holds numbers with a fraction, such as {decimal}: to predict numbers, set the hyperparameter problem_type to \
+             regression; if they are names of classes, set it to single_label_classification"
+        )
+    };
     Err(Fault::new(names.line(), Some("label"), message))
+}
+
+/// Whether hardly any row has a label in these lists, while another field was filled in.
+fn is_left_empty(rows: &[&Row], looks: &Looks, label: &str) -> bool {
+    let is_filled = |name: &str| 2 * rows.iter().filter(|row| row.get(name).is_some()).count() > rows.len();
+    label == LABELS_COLUMN && 2 * looks.empty > looks.there && LABEL_COLUMNS.into_iter().any(is_filled)
 }
 
 /// The field of the label: the one that the job names, else of the usual ones that which most rows have.
@@ -200,25 +225,51 @@ pub(super) fn settle(options: &ReadOptions, rows: &[&Row], problem: ProblemType)
         pair: (headed && there.contains(&PAIR_COLUMN) || pair).then(|| PAIR_COLUMN.to_owned()),
         label: label.to_owned(),
         form: form(options, &looks, problem).map_err(|message| fault("label", message))?,
-        has_answers: has_answers(rows),
+        has_answers: label != ANSWER && has_answers(rows),
     };
     let twice = |name: &&String| headed && there.iter().filter(|other| *other == name).count() > 1;
     let wanted = [Some(&schema.text), schema.pair.as_ref(), Some(&schema.label)];
     let doubled = wanted.into_iter().flatten().find(twice).cloned();
     let answers = schema.has_answers.then_some(ANSWER);
     let read: Vec<&str> = wanted.into_iter().flatten().map(String::as_str).chain(answers).collect();
-    let notes = notes(&schema, &looks).into_iter().chain(columns::not_read(&there, &read)).collect();
+    let several = several_columns(options, rows, &there, label);
+    let notes =
+        notes(&schema, &looks).into_iter().chain(several).chain(columns::not_read(rows, &there, &read)).collect();
     doubled.map_or(Ok((schema, notes)), |name| Err(fault(&name, "stands more than once in the header".to_owned())))
+}
+
+/// What there is to say where more than one field could hold the label, and the job names none.
+fn several_columns(options: &ReadOptions, rows: &[&Row], there: &[&str], label: &str) -> Option<Note> {
+    let filled = |name: &&str| there.contains(name) && rows.iter().any(|row| row.get(name).is_some());
+    let others: Vec<&str> = [&LABEL_COLUMNS[..], &[LABELS_COLUMN]].concat();
+    let others: Vec<&str> = others.into_iter().filter(|name| *name != label).filter(filled).collect();
+    (options.label_column.is_none() && !others.is_empty()).then(|| {
+        let message = format!(
+            "The label is read from \"{}\", though it could also stand in {}; dataset.label_column names another.",
+            clipped(label),
+            listed(&others)
+        );
+        Note::info("label_columns", message)
+    })
 }
 
 /// What there is to say of how labels are read, where it is not as they stand.
 fn notes(schema: &Schema, looks: &Looks) -> Vec<Note> {
     let label = clipped(&schema.label);
-    let lists = matches!(schema.form, Form::Several { .. }) && looks.texts_with_lists > 0;
+    let lists = matches!(schema.form, Form::Several { .. })
+        && (looks.texts_with_lists > 0 || looks.lists > 0 && schema.label != LABELS_COLUMN);
+    let single = matches!(schema.form, Form::One(_)) && looks.are_single() && looks.are_lists();
     let whole = matches!(&schema.form, Form::One(spelling) if spelling.whole) && looks.pointed > 0;
     let told = [
         lists.then(|| {
             ("labels_in_lists", format!("The column \"{label}\" holds lists; each item is read as one label."))
+        }),
+        single.then(|| {
+            let message = format!(
+                "The column \"{label}\" holds lists of one item, which are read as one label; problem_type \
+                 multi_label_classification reads them as several."
+            );
+            ("labels_in_lists", message)
         }),
         whole.then(|| ("labels_whole", format!("The labels in \"{label}\" are whole numbers; 1.0 is read as 1."))),
         schema.has_answers.then(|| {
@@ -253,19 +304,41 @@ fn no_label(options: &ReadOptions, there: &[&str], headed: bool, problem: Proble
     format!("there is no label column ({wanted}); found {}; name it in dataset.label_column{header}", listed(there))
 }
 
-/// Whether most rows have an answer of Prodigy's, and no other.
+/// Whether most rows have an answer of Prodigy's, and no other. Prodigy writes JSON; a column of a table may be called so for
+/// other reasons.
 fn has_answers(rows: &[&Row]) -> bool {
+    let rows: Vec<_> = rows.iter().filter(|row| !row.has_header()).collect();
     let answers: Vec<_> = rows.iter().filter_map(|row| row.get(ANSWER)).collect();
-    let is_known = |answer: &str| ["accept", "reject", "ignore"].contains(&answer);
+    let is_known = |answer: &str| ["accept", "reject", "ignore"].contains(&folded(answer).as_str());
     2 * answers.len() > rows.len() && answers.iter().all(|answer| answer.as_str().is_some_and(is_known))
+}
+
+/// An answer as it is meant, however it was typed.
+fn folded(answer: &str) -> String {
+    answer.trim().to_ascii_lowercase()
 }
 
 /// What Prodigy's answer makes of a row: None where it is an example like any.
 pub(super) fn answer(row: &Row) -> Option<&'static str> {
-    match row.get(ANSWER)?.as_str()? {
+    match folded(row.get(ANSWER)?.as_str()?).as_str() {
         "reject" => Some("rejected answer"),
         "ignore" => Some("ignored answer"),
         _ => None,
+    }
+}
+
+/// How vectors with so many places are read.
+fn multi_hot(places: usize, names: Option<Vec<String>>) -> Result<Form, String> {
+    match names {
+        Some(names) if names.len() == places => Ok(Form::MultiHot(names)),
+        Some(names) => Err(format!(
+            "holds vectors of {places} places, but dataset.label_names has {} names; give one for each place",
+            names.len()
+        )),
+        None => Err(format!(
+            "holds vectors of 0 and 1, {places} in each row: multi-hot targets, which are no names of labels; give the names \
+             of the {places} places in dataset.label_names"
+        )),
     }
 }
 
@@ -273,21 +346,10 @@ fn form(options: &ReadOptions, looks: &Looks, problem: ProblemType) -> Result<Fo
     let names = options.label_names.clone();
     match problem {
         ProblemType::Regression => Ok(Form::Number),
-        ProblemType::MultiLabelClassification if looks.are_multi_hot() => {
-            let length = looks.lengths.iter().next().copied().unwrap_or(0);
-            match names {
-                Some(names) if names.len() == length => Ok(Form::MultiHot(names)),
-                Some(names) => Err(format!(
-                    "holds vectors of {length} places, but dataset.label_names has {} names; give one for each place",
-                    names.len()
-                )),
-                None => Err(format!(
-                    "holds vectors of 0 and 1, {length} in each row: multi-hot targets, which are no names of labels; give \
-                     the names of the {length} places in dataset.label_names"
-                )),
-            }
-        }
         ProblemType::MultiLabelClassification => {
+            if let Some(places) = looks.multi_hot() {
+                return multi_hot(places, names);
+            }
             let or_one = looks.choices > 0 || options.label_separator.is_some();
             Ok(Form::Several { spelling: Spelling { whole: false, names }, or_one })
         }

@@ -8,6 +8,7 @@ use super::schema::Form;
 use crate::dataset::MAX_LABELS;
 use crate::dataset::label::{Spelling, label, of_value};
 use crate::dataset::row::{MISSING, Row, kind};
+use crate::domain::clip::clipped;
 use crate::domain::job::LabelSeparator;
 
 /// What is to be predicted, and whether a label stands otherwise in the file.
@@ -104,6 +105,13 @@ fn multi_hot(value: &Value, names: &[String]) -> Result<Vec<String>, String> {
     Ok(labels)
 }
 
+fn no_number(value: &Value) -> String {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let point =
+        if text.contains(',') { "; decimals have a point, and thousands no separator, as in 1234.5" } else { "" };
+    format!("is no number: \"{}\"{point}", clipped(&text))
+}
+
 /// A number to be predicted.
 fn value_of(value: &Value, row: &Row) -> Result<f64, String> {
     let number = match value {
@@ -112,5 +120,5 @@ fn value_of(value: &Value, row: &Row) -> Result<f64, String> {
         other => return Err(format!("must be a number, not {}", kind(other))),
     };
     // In float32, as the model computes.
-    number.filter(|number| (*number as f32).is_finite()).ok_or_else(|| "is no number".to_owned())
+    number.filter(|number| (*number as f32).is_finite()).ok_or_else(|| no_number(value))
 }

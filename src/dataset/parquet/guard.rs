@@ -4,6 +4,8 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
+
 use super::thrift::{Compact, DAMAGED, LIST, STRUCT};
 
 const MAGIC: &[u8; 4] = b"PAR1";
@@ -51,6 +53,44 @@ pub(super) fn footer(file: &mut File) -> io::Result<Result<(), String>> {
         Some(_) => Err(format!("the Parquet file's columns lie more than {DEEPEST} deep in each other")),
         None => Err(DAMAGED.to_owned()),
     })
+}
+
+/// Whether the last of several files that were put together is what the footer describes: its places count from its own
+/// beginning, which then is not that of the file.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn is_behind_another(file: &mut File, groups: &[RowGroupMetaData]) -> io::Result<bool> {
+    let length = file.metadata()?.len();
+    let mut tail = [0; 4];
+    file.seek(SeekFrom::End(-8))?;
+    file.read_exact(&mut tail)?;
+    let footer = (length - 8).saturating_sub(u64::from(u32::from_le_bytes(tail)));
+    let end = groups.iter().flat_map(RowGroupMetaData::columns).flat_map(ends).max().unwrap_or(MAGIC.len() as u64);
+    let before = footer.saturating_sub(end);
+    // A file begins and ends with its magic bytes, and the last one begins where the first ended.
+    if before < 2 * MAGIC.len() as u64 {
+        return Ok(false);
+    }
+    let mut seam = [0; 8];
+    file.seek(SeekFrom::Start(before - MAGIC.len() as u64))?;
+    Ok(file.read_exact(&mut seam).is_ok() && &seam == b"PAR1PAR1")
+}
+
+/// Where what belongs to a column ends: its pages, and what is written about them.
+fn ends(column: &ColumnChunkMetaData) -> impl Iterator<Item = u64> {
+    let about = [
+        (column.column_index_offset(), column.column_index_length()),
+        (column.offset_index_offset(), column.offset_index_length()),
+        (column.bloom_filter_offset(), column.bloom_filter_length()),
+    ];
+    let about = about
+        .into_iter()
+        .filter_map(|(start, length)| Some(u64::try_from(start?).ok()?.saturating_add(u64::try_from(length?).ok()?)));
+    let pages = u64::try_from(column.data_page_offset()).ok().zip(u64::try_from(column.compressed_size()).ok());
+    let dictionary = column.dictionary_page_offset().and_then(|start| u64::try_from(start).ok());
+    let pages = pages.map(|(start, size)| dictionary.map_or(start, |first| first.min(start)).saturating_add(size));
+    about.chain(pages)
 }
 
 /// How deep the columns lie: the schema is a list of elements in depth-first order, each with its number of children.

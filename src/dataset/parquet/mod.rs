@@ -22,6 +22,10 @@ use super::{Bounds, Input, MAX_LINE_BYTES};
 use crate::domain::clip::clipped_to;
 use crate::domain::report::{Fault, Note};
 
+/// What is said of a file whose first part would be read in place of its last.
+const JOINED: &str = "holds several Parquet files one behind the other; upload them one by one, or join their tables and write \
+                      one file";
+
 /// How many values of each column are decoded at once.
 const BATCH: usize = 256;
 
@@ -38,6 +42,11 @@ pub(super) fn read(input: &Input) -> io::Result<Entries<Row>> {
         Ok(reader) => reader,
         Err(what) => return Ok(nothing_but(Fault::new(1, None, what))),
     };
+    if let Ok(groups) = guarded(|| Ok(reader.metadata().row_groups().to_vec()))
+        && guard::is_behind_another(&mut file, &groups)?
+    {
+        return Ok(nothing_but(Fault::new(1, None, JOINED)));
+    }
     let metadata = reader.metadata().file_metadata();
     let columns = metadata.schema_descr().root_schema().get_fields().len();
     if columns > MAX_KEYS {

@@ -7,6 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use parquet::record::{Field, Row};
 use serde_json::{Map, Number, Value};
 
+use crate::dataset::columns::IMAGE_COLUMN;
+
 /// The names of classes by column, as the library `datasets` writes them beside a table of numbers.
 pub(super) type ClassNames = HashMap<String, Vec<String>>;
 
@@ -30,7 +32,10 @@ pub(super) fn fields(row: Row, names: &ClassNames) -> Map<String, Value> {
     let fields = row.into_columns().into_iter();
     fields
         .map(|(name, field)| {
-            let value = named(value(field), names.get(&name));
+            let value = match field {
+                Field::Bytes(data) if name == IMAGE_COLUMN => data_url(data.data()),
+                field => named(value(field), names.get(&name)),
+            };
             (name, value)
         })
         .collect()
@@ -58,11 +63,14 @@ fn value(field: Field) -> Value {
         Field::Bool(value) => value.into(),
         Field::Byte(number) => number.into(),
         Field::Short(number) => number.into(),
-        Field::Int(number) | Field::Date(number) | Field::TimeMillis(number) => number.into(),
-        Field::Long(number)
-        | Field::TimeMicros(number)
-        | Field::TimestampMillis(number)
-        | Field::TimestampMicros(number) => number.into(),
+        Field::Int(number) => number.into(),
+        Field::Long(number) => number.into(),
+        // As people write them, not as days or microseconds since 1970.
+        date @ (Field::Date(_)
+        | Field::TimeMillis(_)
+        | Field::TimeMicros(_)
+        | Field::TimestampMillis(_)
+        | Field::TimestampMicros(_)) => Value::String(date.to_string()),
         Field::UByte(number) => number.into(),
         Field::UShort(number) => number.into(),
         Field::UInt(number) => number.into(),
@@ -80,6 +88,11 @@ fn value(field: Field) -> Value {
     }
 }
 
+/// The bytes of an image as other rows have them.
+fn data_url(bytes: &[u8]) -> Value {
+    Value::String(format!("data:image/*;base64,{}", STANDARD.encode(bytes)))
+}
+
 /// A structure. One with the bytes of a file, as `datasets` has images, becomes a data URL.
 fn group(row: Row) -> Value {
     let fields = row.into_columns();
@@ -87,16 +100,26 @@ fn group(row: Row) -> Value {
         && bytes == "bytes"
         && path == "path"
     {
-        return Value::String(format!("data:image/*;base64,{}", STANDARD.encode(data.data())));
+        return data_url(data.data());
     }
     Value::Object(fields.into_iter().map(|(name, field)| (name, value(field))).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use parquet::record::Field;
     use serde_json::json;
 
-    use super::{class_names, named};
+    use super::{class_names, named, value};
+
+    #[test]
+    fn dates_are_read_as_people_write_them() {
+        let date = |field| value(field).as_str().unwrap().to_owned();
+        assert_eq!(date(Field::Date(19_723)), "2024-01-01");
+        for field in [Field::TimestampMillis(1_704_067_200_000), Field::TimestampMicros(1_704_067_200_000_000)] {
+            assert!(date(field).starts_with("2024-01-01 00:00:00"));
+        }
+    }
 
     #[test]
     fn classes_have_the_names_that_the_metadata_gives_them() {
