@@ -6,10 +6,10 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::models::text::SentenceConfig;
+use crate::models::text::{SentenceConfig, TextConfig};
 use crate::models::{ModelConfig, read_config};
 use crate::tasks;
-use crate::text::build_missing;
+use crate::text::{TextTokenizer, build_missing};
 use finetuned::domain::method::METHODS;
 use finetuned::domain::model::Checked;
 
@@ -37,6 +37,7 @@ fn examine(directory: &Path) -> Result<Checked> {
             weights.wrapper()
         ));
     }
+    notes.extend(own_code(&json));
     let methods: Vec<_> = METHODS.into_iter().filter(|method| method.supports(facts.backbone)).collect();
     let mut unfit = BTreeMap::new();
     for &method in &methods {
@@ -48,6 +49,9 @@ fn examine(directory: &Path) -> Result<Checked> {
         return Ok(Checked::Refused(why.clone()));
     }
     notes.extend(unfit.iter().map(|(method, why)| format!("it cannot be trained with the method {method}: {why}")));
+    if let ModelConfig::Text(text) = &config {
+        notes.extend(few_words(directory, text));
+    }
     if let ModelConfig::Text(text) = &config
         && let Ok(sentence) = SentenceConfig::open(directory, text.hidden_size())
     {
@@ -56,6 +60,27 @@ fn examine(directory: &Path) -> Result<Checked> {
     }
     (facts.unfit, facts.notes) = (unfit, notes);
     Ok(Checked::Trainable { family, facts })
+}
+
+/// What there is to say where the tokenizer knows so few of the model's tokens that it is likely another model's.
+fn few_words(directory: &Path, config: &TextConfig) -> Option<String> {
+    let tokenizer = TextTokenizer::open(directory, 8, config.vocab_size()).ok()?;
+    let (known, rows) = (tokenizer.tokens(), config.vocab_size().unsigned_abs() as usize);
+    (2 * known < rows).then(|| {
+        format!("the tokenizer knows {known} tokens, and the model has embeddings of {rows}: it may be another model's")
+    })
+}
+
+/// What there is to say of a model that brings code of its own to run.
+fn own_code(json: &str) -> Option<String> {
+    let config: Value = serde_json::from_str(json).ok()?;
+    let family = config["model_type"].as_str().unwrap_or_default();
+    config["auto_map"].is_object().then(|| {
+        format!(
+            "config.json names code that the model brings (auto_map), which is never run; the weights are read as those of \
+             a plain {family}"
+        )
+    })
 }
 
 /// The class of its tokenizer that a `config.json` names.

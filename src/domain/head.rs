@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::clip::clipped;
 use super::method::{Method, ProblemType};
 use super::model::without_mark;
 
@@ -50,10 +51,14 @@ impl Head {
         if config.id2label.is_empty() || config.id2label.keys().copied().ne(0..config.id2label.len()) {
             return Err("its config.json has no id2label with a label for every class".to_owned());
         }
+        let labels: Vec<String> = config.id2label.into_values().collect();
+        if let Some(twice) = labels.iter().enumerate().find(|(place, label)| labels[..*place].contains(label)) {
+            return Err(format!("its config.json gives two classes the same label, \"{}\"", clipped(twice.1)));
+        }
         // Transformers takes a single output for a regression, too.
-        let usual = if config.id2label.len() == 1 { ProblemType::Regression } else { ProblemType::default() };
+        let usual = if labels.len() == 1 { ProblemType::Regression } else { ProblemType::default() };
         let problem = config.problem_type.unwrap_or(usual);
-        Ok(Self { method, problem, labels: config.id2label.into_values().collect() })
+        Ok(Self { method, problem, labels })
     }
 
     /// Whether it predicts these labels in this order, or, where there are none, a value.
@@ -84,6 +89,8 @@ mod tests {
         assert!(Head::read(config.to_string().as_bytes()).unwrap_err().contains("no classification head"));
         let holes = json!({"architectures": ["ViTForImageClassification"], "id2label": {"0": "a", "2": "b"}});
         assert!(Head::read(holes.to_string().as_bytes()).unwrap_err().contains("id2label"));
+        let twice = json!({"architectures": ["ViTForImageClassification"], "id2label": {"0": "a", "1": "b", "2": "a"}});
+        assert!(Head::read(twice.to_string().as_bytes()).unwrap_err().contains("the same label, \"a\""));
         let one = json!({"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}});
         assert_eq!(Head::read(one.to_string().as_bytes()).unwrap().problem, ProblemType::Regression);
     }

@@ -224,7 +224,7 @@ async fn links_that_lead_out_of_the_folder_are_not_published() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_trained_is_not_imported() {
     let service = Service::api().await;
-    let rows: [(&str, fn(&Path), &str); 25] = [
+    let rows: [(&str, fn(&Path), &str); 26] = [
         (
             "a checkpoint of an adapter",
             |d| {
@@ -323,6 +323,14 @@ async fn what_cannot_be_trained_is_not_imported() {
                 std::fs::rename(d.join("config.json"), d.join("0_Transformer/config.json")).unwrap();
             },
             "it has no config.json; its encoder lies in 0_Transformer: move the files there up",
+        ),
+        (
+            "a training's folder with the model in a checkpoint",
+            |d| {
+                std::fs::create_dir_all(d.join("snapshots/0123")).unwrap();
+                std::fs::rename(d.join("config.json"), d.join("snapshots/0123/config.json")).unwrap();
+            },
+            "it has no config.json; a model lies in snapshots/0123 below it: import that folder",
         ),
         (
             "another architecture",

@@ -20,7 +20,7 @@ use crate::models::read_config;
 use crate::models::vision::{ImageClassifier, VisionConfig};
 use crate::nn::Mode;
 use crate::observer::Observer;
-use crate::params::{self, Builder, Init, Placement};
+use crate::params::{self, Builder, Placement};
 use crate::vision::mix::Mix;
 use crate::vision::processor::ImageProcessor;
 use finetuned::domain::estimate::{EVALUATION_IMAGES, OTHER_PIXELS, TRAINING_PIXELS};
@@ -151,10 +151,12 @@ fn processor(model: &Path, config: &VisionConfig) -> Result<ImageProcessor> {
 /// # Errors
 /// It cannot; the error says what it lacks.
 pub(super) fn check(directory: &Path) -> Result<()> {
-    let config = VisionConfig::parse(&read_config(directory)?)?;
+    let json = read_config(directory)?;
+    let config = VisionConfig::parse(&json)?;
     processor(directory, &config)?;
     let placement = Placement::new(Device::Cpu, Kind::Float, 0);
-    let model = |root: &Builder<'_, '_>| ImageClassifier::new(root, &config, 1, Init::Fresh(0.0));
+    let (outputs, head) = super::described_head(&json);
+    let model = |root: &Builder<'_, '_>| ImageClassifier::new(root, &config, outputs as i64, head);
     params::build(&config.open_weights(directory)?.outline(), placement, model).map(drop)
 }
 

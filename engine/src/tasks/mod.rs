@@ -112,6 +112,12 @@ fn head_init(config_json: &str, labels: &[String], initializer_range: f64) -> In
     if has_head { Init::Normal(initializer_range) } else { Init::Fresh(initializer_range) }
 }
 
+/// The outputs and the start of the head with which a classifier is checked: those that its `config.json` describes, if it
+/// does.
+fn described_head(config_json: &str) -> (usize, Init) {
+    Head::read(config_json.as_bytes()).map_or((1, Init::Fresh(0.0)), |head| (head.labels.len(), Init::Normal(0.0)))
+}
+
 /// What is trained of a model of this anatomy.
 fn policy(spec: &RunSpec, anatomy: &Anatomy) -> Policy {
     let policy = Policy::new(&spec.hyperparameters, anatomy);

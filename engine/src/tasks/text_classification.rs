@@ -19,7 +19,7 @@ use crate::export::{AdapterFiles, ModelFiles};
 use crate::models::text::{TextClassifier, TextTask};
 use crate::nn::Mode;
 use crate::observer::Observer;
-use crate::params::{Init, Placement};
+use crate::params::Placement;
 use finetuned::domain::estimate::EVALUATION_TOKENS;
 use finetuned::domain::method::text_classification::Settings;
 use finetuned::domain::report::Place;
@@ -75,7 +75,9 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
 /// # Errors
 /// It cannot; the error says what it lacks.
 pub(super) fn check(directory: &Path) -> Result<()> {
-    TextBase::outline(directory)?.check(|root, config| TextClassifier::new(root, config, 1, Init::Fresh(0.0)))
+    let base = TextBase::outline(directory)?;
+    let (outputs, head) = super::described_head(&base.json);
+    base.check(|root, config| TextClassifier::new(root, config, outputs as i64, head))
 }
 
 impl Inputs for LabelledTexts {

@@ -93,6 +93,11 @@ impl TextTokenizer {
         Self { words: true, ..self }
     }
 
+    /// How many tokens it knows.
+    pub fn tokens(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
     /// The id of the mask token.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use finetuned_engine::check::check;
 use finetuned_engine::text::TextTokenizer;
 use finetuned_engine::weights::Weights;
 use serde_json::{Value, json};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::support::{copy_of, golden_path};
 
@@ -45,6 +45,18 @@ fn reweigh(folder: &Path, change: impl Fn(&str, Tensor) -> Option<(String, Tenso
     let tensors: Vec<(String, Tensor)> =
         names.iter().filter_map(|name| change(name, read.load(name, &read.shape(name).unwrap()).unwrap())).collect();
     drop(read);
+    Tensor::write_safetensors(&tensors, &path).unwrap();
+}
+
+/// Adds tensors to the weights.
+fn add(folder: &Path, more: &[(&str, Tensor)]) {
+    let path = folder.join("model.safetensors");
+    let read = Weights::open_file(&path).unwrap();
+    let names = read.names_other_than(&more.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+    let mut tensors: Vec<(String, Tensor)> =
+        names.iter().map(|name| (name.clone(), read.load(name, &read.shape(name).unwrap()).unwrap())).collect();
+    drop(read);
+    tensors.extend(more.iter().map(|(name, tensor)| ((*name).to_owned(), tensor.shallow_clone())));
     Tensor::write_safetensors(&tensors, &path).unwrap();
 }
 
@@ -165,6 +177,46 @@ fn what_wrappers_put_before_all_names_is_left_out_with_a_note() {
     assert!(facts.notes[0].starts_with("a wrapper put \"module.\" before"), "{facts:?}");
     let (_, facts) = trainable(&golden_path("tiny-modernbert"));
     assert!(!facts.notes.iter().any(|note| note.contains("wrapper")), "its own prefix is called model.: {facts:?}");
+}
+
+#[test]
+fn a_classifier_of_other_labels_than_config_json_says_is_told() {
+    let folder = copy_of("tiny-bert");
+    reweigh(folder.path(), |name, tensor| Some((format!("bert.{name}"), tensor)));
+    let with_labels = |labels: Value| {
+        edit(folder.path().join("config.json"), |config| {
+            config["architectures"] = json!(["BertForSequenceClassification"]);
+            config["id2label"] = labels;
+        });
+        trainable(folder.path()).1
+    };
+    // Without a head in its weights any labels do; with one, those that it has.
+    assert!(with_labels(json!({"0": "a", "1": "b"})).unfit.is_empty());
+    let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+    add(folder.path(), &[("classifier.weight", zeros(&[3, 32])), ("classifier.bias", zeros(&[3]))]);
+    let facts = with_labels(json!({"0": "a", "1": "b"}));
+    let why = &facts.unfit[&Method::TextClassification];
+    assert!(why.contains("classifier.weight has shape [3, 32]") && why.contains("[2, 32]"), "{why}");
+    assert!(with_labels(json!({"0": "a", "1": "b", "2": "c"})).unfit.is_empty());
+}
+
+#[test]
+fn code_of_its_own_and_a_tokenizer_of_another_model_are_told() {
+    let folder = copy_of("tiny-bert");
+    edit(folder.path().join("config.json"), |config| config["auto_map"] = json!({"AutoModel": "modeling.Mine"}));
+    let (_, facts) = trainable(folder.path());
+    let told = |facts: &ModelFacts, what: &str| facts.notes.iter().any(|note| note.contains(what));
+    assert!(told(&facts, "code that the model brings (auto_map), which is never run"), "{facts:?}");
+    assert!(!told(&facts, "another model's"), "{facts:?}");
+    let many = 2000;
+    edit(folder.path().join("config.json"), |config| config["vocab_size"] = json!(many));
+    let name = "embeddings.word_embeddings.weight";
+    reweigh(folder.path(), |found, tensor| {
+        let tensor = if found.ends_with(name) { Tensor::zeros([many, 32], (Kind::Float, Device::Cpu)) } else { tensor };
+        Some((found.to_owned(), tensor))
+    });
+    let (_, facts) = trainable(folder.path());
+    assert!(told(&facts, "tokens, and the model has embeddings of 2000: it may be another model's"), "{facts:?}");
 }
 
 #[test]

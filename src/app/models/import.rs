@@ -113,8 +113,26 @@ fn elsewhere(directory: &Path, why: String) -> String {
             "{why}; its encoder lies in {old}: move the files there up, and in modules.json set the path of the first module \
              to \"\""
         ),
-        None => why,
+        None => match models_below(directory).first() {
+            Some(inner) => format!("{why}; a model lies in {inner} below it: import that folder"),
+            None => why,
+        },
     }
+}
+
+/// Folders with a `config.json`, at most two below: of a hub's cache, of a training's checkpoints, or of an archive that was
+/// unpacked.
+fn models_below(directory: &Path) -> Vec<String> {
+    let below = |folder: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+        folders.sort();
+        folders
+    };
+    let first = below(directory);
+    let second = first.iter().flat_map(|folder| below(folder));
+    let found = first.iter().cloned().chain(second).filter(|folder| folder.join("config.json").is_file());
+    found.filter_map(|folder| Some(folder.strip_prefix(directory).ok()?.display().to_string())).collect()
 }
 
 /// What there is under the name already.
