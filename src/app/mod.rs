@@ -117,7 +117,8 @@ impl App {
     /// Bounds for the reading of a project's files. It stops when the guard is dropped: with the request that asked for it, or when
     /// this process ends.
     pub fn bounds(&self, project: ProjectId) -> (Bounds, DropGuard) {
-        let bounds = Bounds { decoding: self.decoding.clone(), project: Some(project), ..Bounds::default() };
+        let (decoding, scratch) = (self.decoding.clone(), Some(self.scratch()));
+        let bounds = Bounds { decoding, project: Some(project), scratch, ..Bounds::default() };
         let guard = bounds.stop.clone().drop_guard();
         (bounds, guard)
     }

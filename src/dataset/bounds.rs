@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ pub struct Bounds {
     pub decoding: Gate,
     /// Whose file it is, if anyone's: projects share the gate.
     pub project: Option<ProjectId>,
+    /// Where files without a name are made of what does not fit into memory; by default where the system has such files.
+    pub scratch: Option<PathBuf>,
 }
 
 impl Bounds {

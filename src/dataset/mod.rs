@@ -27,6 +27,7 @@ pub mod prints;
 mod record;
 pub mod row;
 pub mod rows;
+mod sorted;
 mod source;
 mod spelling;
 mod tally;

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 
 use crate::domain::random::mix;
-use crate::domain::report::Sightings;
 
 /// Characters in a row that are one item.
 const SHINGLE: usize = 5;
@@ -44,10 +43,9 @@ impl Sketches {
         }
     }
 
-    /// The texts of which `others` has one that is at least so similar, in percent; not those that `has_equal` knows by their
-    /// print.
-    pub(super) fn near(&self, others: &Self, percent: u32, has_equal: impl Fn(u64) -> bool) -> Sightings {
-        let (mut found, mut seen) = (vec![false; self.all.len()], Sightings::default());
+    /// Lines and prints of the texts of which `others` has one that is at least so similar, in percent, or equal.
+    pub(super) fn near(&self, others: &Self, percent: u32) -> Vec<(u64, u64)> {
+        let mut found = vec![false; self.all.len()];
         let least = (percent as usize * MINIMA).div_ceil(100);
         for band in 0..MINIMA / BAND {
             let mut index: HashMap<u64, Vec<u32>> = HashMap::new();
@@ -57,16 +55,14 @@ impl Sketches {
                     members.push(number as u32);
                 }
             }
-            for (found, (_, print, sketch)) in found.iter_mut().zip(&self.all).filter(|(found, _)| !**found) {
+            for (found, (.., sketch)) in found.iter_mut().zip(&self.all).filter(|(found, _)| !**found) {
                 let members = index.get(&key(sketch, band)).map_or(&[][..], Vec::as_slice);
                 let is_near = |&member: &u32| similarity(sketch, &others.all[member as usize].2) >= least;
-                *found = members.iter().any(is_near) && !has_equal(*print);
+                *found = members.iter().any(is_near);
             }
         }
-        for ((line, ..), _) in self.all.iter().zip(&found).filter(|(_, found)| **found) {
-            seen.add(*line);
-        }
-        seen
+        let near = self.all.iter().zip(&found).filter(|(_, found)| **found);
+        near.map(|(&(line, print, _), _)| (line, print)).collect()
     }
 }
 
@@ -148,7 +144,8 @@ mod tests {
         add(&mut other, 2, &format!("{}!", text(6, 20).join(" ")));
         add(&mut other, 3, &text(999, 20).join(" "));
         add(&mut other, 4, "");
-        let found = other.near(&one, 80, |print| one.all.iter().any(|(_, other, _)| *other == print));
-        assert_eq!((found.count, found.lines), (1, vec![2]));
+        let found = other.near(&one, 80);
+        assert_eq!(found.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [1, 2], "the first is equal");
+        assert_eq!(found[0].1, one.all[5].1);
     }
 }

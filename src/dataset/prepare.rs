@@ -1,6 +1,6 @@
 //! Checking a job's files against each other before it may run: labels, sizes, what they have in common.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 use super::kind::{Kind, Seen, Watch};
@@ -114,9 +114,12 @@ pub fn prepare(sources: Parts<Source>, wanted: &Wanted) -> io::Result<Found> {
     let mut other = |source: Source, part| source.reading(|input| reader.read(input, part, Some(labels), &mut found));
     let validation = validation.map(|source| other(source, Part::Validation)).transpose()?;
     let test = test.map(|source| other(source, Part::Test)).transpose()?;
-    let dropped = if wanted.drops_overlap() { found.drop_shared() } else { Dropped::default() };
     let readings = Parts { training, validation, test };
-    let groups = found.groups_without_dropped(dropped).unwrap_or_else(|| readings.training.groups.clone());
+    let (groups, dropped) = if wanted.drops_overlap() {
+        found.without_shared()?
+    } else {
+        (readings.training.groups.clone(), Dropped::default())
+    };
     let report = report(&readings, &groups, dropped, &wanted.options);
     let labels = verdict(&report, kind.as_ref(), wanted);
     Ok(Found { report: report.capped(), problem, labels, readings })
@@ -129,43 +132,47 @@ struct Comparison {
 }
 
 /// What the examples of a file are known by.
-#[derive(Default)]
 struct Collected {
     prints: Prints,
     sketches: Sketches,
 }
 
 impl Comparison {
-    fn overlaps(&self, of: Part, collected: &Collected, near: u32) -> Vec<Overlap> {
-        let others = self.files.iter().map(|(with, other)| {
-            let near = match near {
-                0 => Sightings::default(),
-                near => collected.sketches.near(&other.sketches, near, |print| other.prints.has(print)),
-            };
-            Overlap { file: of, with: *with, equal: collected.prints.overlap(&other.prints), near }
-        });
-        others.collect()
+    fn overlaps(&self, of: Part, collected: &Collected, near: u32) -> io::Result<Vec<Overlap>> {
+        let overlap = |(with, other): &(Part, Collected)| {
+            let equal = collected.prints.overlap(&other.prints)?;
+            let near = if near == 0 { Sightings::default() } else { collected.near(other, near)? };
+            Ok(Overlap { file: of, with: *with, equal, near })
+        };
+        self.files.iter().map(overlap).collect()
     }
 
-    /// Leaves out what a later file has: what is tested with is not validated with, and neither is trained on.
-    fn drop_shared(&mut self) -> Dropped {
-        let (mut later, mut dropped) = (HashSet::new(), Dropped::default());
-        for (part, collected) in self.files.iter_mut().rev() {
-            let count = collected.prints.drop_those_in(&later);
+    /// What is left of the training file, and how much is not, where each file goes without what a later one has: what is tested
+    /// with is not validated with, and neither is trained on.
+    fn without_shared(&self) -> io::Result<(Groups, Dropped)> {
+        let (mut left, mut dropped) = (Groups::default(), Dropped::default());
+        for (number, (part, collected)) in self.files.iter().enumerate() {
+            let later: Vec<&Prints> = self.files[number + 1..].iter().map(|(_, later)| &later.prints).collect();
+            let (groups, count) = collected.prints.groups_without(&later)?;
             match part {
-                Part::Training => dropped.training = count,
+                Part::Training => (left, dropped.training) = (groups, count),
                 Part::Validation => dropped.validation = count,
                 Part::Test => {}
             }
-            later.extend(collected.prints.set());
         }
-        dropped
+        Ok((left, dropped))
     }
+}
 
-    /// The groups of the training file, where some of it was left out.
-    fn groups_without_dropped(&self, dropped: Dropped) -> Option<Groups> {
-        let training = self.files.iter().find(|(part, _)| *part == Part::Training);
-        training.filter(|_| dropped.training > 0).map(|(_, collected)| collected.prints.groups())
+impl Collected {
+    /// The texts of which `other` has one that is nearly equal, but none that is equal.
+    fn near(&self, other: &Self, percent: u32) -> io::Result<Sightings> {
+        let near = self.sketches.near(&other.sketches, percent);
+        let mut prints: Vec<u64> = near.iter().map(|(_, print)| *print).collect();
+        prints.sort_unstable();
+        let (equal, mut seen) = (other.prints.among(&prints)?, Sightings::default());
+        near.iter().filter(|(_, print)| !equal.contains(print)).for_each(|(line, _)| seen.add(*line));
+        Ok(seen)
     }
 }
 
@@ -190,15 +197,19 @@ impl Reader<'_> {
     ) -> io::Result<Reading> {
         let collects_texts = self.near > 0 && !self.alone;
         let stratified = self.kind.is_stratified();
-        let mut collector =
-            Collector { known, alike: None, stratified, collects_texts, collected: Collected::default() };
+        let prints = Prints::new(input.bounds.scratch.clone());
+        let collected = Collected { prints, sketches: Sketches::default() };
+        let mut collector = Collector { known, alike: None, stratified, collects_texts, collected, failed: None };
         let mut report = self.kind.report(input, &mut collector)?;
+        if let Some(error) = collector.failed {
+            return Err(error);
+        }
         let mut collected = collector.collected;
         collected.prints.sort();
         let are_images = report.images().is_some();
-        report.notes.extend(collected.prints.notes(are_images));
-        let overlaps = found.overlaps(part, &collected, self.near);
-        let groups = if part == Part::Training { collected.prints.groups() } else { Groups::default() };
+        report.notes.extend(collected.prints.notes(are_images)?);
+        let overlaps = found.overlaps(part, &collected, self.near)?;
+        let groups = if part == Part::Training { collected.prints.groups()? } else { Groups::default() };
         found.files.push((part, collected));
         Ok(Reading { problem: self.problem, report, groups, overlaps })
     }
@@ -213,6 +224,8 @@ struct Collector<'a> {
     stratified: bool,
     collects_texts: bool,
     collected: Collected,
+    /// Why not all was collected.
+    failed: Option<io::Error>,
 }
 
 impl Watch for Collector<'_> {
@@ -230,7 +243,9 @@ impl Watch for Collector<'_> {
 
     fn known(&mut self, seen: &Seen<'_>) {
         let stratum = seen.labels.first().filter(|_| self.stratified).map(String::as_str);
-        self.collected.prints.add(seen.print, seen.line, seen.labels, seen.value, stratum);
+        if self.failed.is_none() {
+            self.failed = self.collected.prints.add(seen, stratum).err();
+        }
         if let Some(folded) = seen.folded.filter(|_| self.collects_texts) {
             self.collected.sketches.add(seen.line, seen.print, folded);
         }

@@ -1,11 +1,15 @@
 //! What examples are known by: equal ones have one print, however they are written.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::io;
+use std::path::PathBuf;
 
 use image::RgbImage;
 use sha2::{Digest, Sha256};
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
+use super::kind::Seen;
+use super::sorted::{Lookup, Print, Sorted};
 use crate::domain::clip::is_space;
 use crate::domain::report::{LISTED_LINES, Note, Sightings};
 use crate::domain::split::Groups;
@@ -61,96 +65,129 @@ pub fn of_image(image: &RgbImage) -> u64 {
     print(&hasher.finalize())
 }
 
-/// One example.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Print {
-    bits: u64,
-    line: u64,
-    /// What is to be predicted of it: equal numbers mean equal targets.
-    target: u32,
-    /// The class by which it is held out.
-    stratum: u32,
-}
-
-/// The prints of a file's examples, in order. An example takes 24 bytes.
-#[derive(Debug, Default)]
+/// The prints of a file's examples.
+#[derive(Debug)]
 pub(super) struct Prints {
-    all: Vec<Print>,
+    all: Sorted,
     labels: HashMap<String, u32>,
 }
 
 impl Prints {
+    /// None yet. `scratch` is where they go beyond some number.
+    pub(super) fn new(scratch: Option<PathBuf>) -> Self {
+        Self { all: Sorted::new(scratch), labels: HashMap::new() }
+    }
+
     /// Adds an example. `stratum` is the label by which it is held out, if it is by one.
-    pub(super) fn add(&mut self, print: u64, line: u64, labels: &[String], value: Option<f64>, stratum: Option<&str>) {
+    ///
+    /// # Errors
+    /// There are many, and they cannot be written.
+    pub(super) fn add(&mut self, seen: &Seen<'_>, stratum: Option<&str>) -> io::Result<()> {
         let next = self.labels.len() as u32 + 1;
         let stratum = stratum.map_or(0, |label| match self.labels.get(label) {
             Some(&known) => known,
             None => *self.labels.entry(label.to_owned()).or_insert(next),
         });
-        let target = match (stratum, value) {
-            (0, Some(value)) => self::print(&value.to_le_bytes()) as u32,
-            (0, None) if labels.is_empty() => 0,
-            (0, None) => self::print(labels.join("\0").as_bytes()) as u32,
+        let target = match (stratum, seen.value) {
+            (0, Some(value)) => print(&value.to_le_bytes()) as u32,
+            (0, None) if seen.labels.is_empty() => 0,
+            (0, None) => print(seen.labels.join("\0").as_bytes()) as u32,
             (stratum, _) => stratum,
         };
-        self.all.push(Print { bits: print, line, target, stratum });
+        self.all.push(Print { bits: seen.print, line: seen.line, target, stratum })
     }
 
-    #[cfg(test)]
-    fn len(&self) -> usize {
-        self.all.len()
-    }
-
-    /// Takes out those that are also in `others`, and says how many they are.
-    pub(super) fn drop_those_in(&mut self, others: &HashSet<u64>) -> u64 {
-        let before = self.all.len();
-        self.all.retain(|one| !others.contains(&one.bits));
-        (before - self.all.len()) as u64
-    }
-
-    /// The prints without the examples.
-    pub(super) fn set(&self) -> HashSet<u64> {
-        self.all.iter().map(|one| one.bits).collect()
-    }
-
-    /// Equal ones next to each other, in the order of their lines. Whatever is asked of them needs no more memory then.
+    /// Ends the adding: equal ones stand next to each other, in the order of their lines.
     pub(super) fn sort(&mut self) {
-        self.all.sort_unstable_by_key(|one| (one.bits, one.line));
-    }
-
-    /// Those of each group of equal ones, once they are sorted.
-    fn equal(&self) -> impl Iterator<Item = &[Print]> {
-        self.all.chunk_by(|one, other| one.bits == other.bits)
+        self.all.sort();
     }
 
     /// The groups of equal ones, once they are sorted.
-    pub(super) fn groups(&self) -> Groups {
-        Groups::of_firsts(self.equal().filter_map(|group| {
-            let first = group.first()?;
-            Some((first.line, first.stratum as usize, group.len() as u64))
-        }))
+    ///
+    /// # Errors
+    /// They cannot be read, here and below.
+    pub(super) fn groups(&self) -> io::Result<Groups> {
+        Ok(self.groups_without(&[])?.0)
     }
 
-    /// Whether there is one with this print, once they are sorted.
-    pub(super) fn has(&self, print: u64) -> bool {
-        self.all.binary_search_by_key(&print, |one| one.bits).is_ok()
+    /// The same without those that one of `others` has, and how many these are.
+    pub(super) fn groups_without(&self, others: &[&Self]) -> io::Result<(Groups, u64)> {
+        let mut lookups = others.iter().map(|other| Lookup::of(&other.all)).collect::<io::Result<Vec<_>>>()?;
+        let (mut all, mut dropped, mut failed) = (self.all.merged()?.peekable(), 0, None);
+        let mut next = || -> io::Result<Option<(u64, usize, u64)>> {
+            while let Some(first) = all.next().transpose()? {
+                let mut size = 1;
+                while all
+                    .next_if(|next| next.as_ref().map_or(true, |next| next.bits == first.bits))
+                    .transpose()?
+                    .is_some()
+                {
+                    size += 1;
+                }
+                let mut is_there = false;
+                for lookup in &mut lookups {
+                    is_there |= lookup.has(first.bits)?;
+                }
+                if !is_there {
+                    return Ok(Some((first.line, first.stratum as usize, size)));
+                }
+                dropped += size;
+            }
+            Ok(None)
+        };
+        let groups = Groups::of_firsts(std::iter::from_fn(|| {
+            next().unwrap_or_else(|error| {
+                failed = Some(error);
+                None
+            })
+        }));
+        failed.map_or(Ok((groups, dropped)), Err)
+    }
+
+    /// Those of `prints`, in ascending order, that are here, once these are sorted.
+    pub(super) fn among(&self, prints: &[u64]) -> io::Result<HashSet<u64>> {
+        let (mut lookup, mut found) = (Lookup::of(&self.all)?, HashSet::new());
+        for &print in prints {
+            if lookup.has(print)? {
+                found.insert(print);
+            }
+        }
+        Ok(found)
     }
 
     /// Those that are also in `others`, once these are sorted.
-    pub(super) fn overlap(&self, others: &Self) -> Sightings {
-        seen(self.all.iter().filter(|one| others.has(one.bits)).map(|one| one.line))
+    pub(super) fn overlap(&self, others: &Self) -> io::Result<Sightings> {
+        let (mut lookup, mut seen) = (Lookup::of(&others.all)?, First::default());
+        for print in self.all.merged()? {
+            let print = print?;
+            if lookup.has(print.bits)? {
+                seen.add(print.line);
+            }
+        }
+        Ok(seen.sightings())
     }
 
     /// What there is to say of examples that equal others of the same file, once they are sorted.
-    pub(super) fn notes(&self, are_images: bool) -> Vec<Note> {
+    pub(super) fn notes(&self, are_images: bool) -> io::Result<Vec<Note>> {
+        let (mut copies, mut conflicts) = (First::default(), First::default());
+        let (mut first, mut differs) = (None::<Print>, false);
+        for print in self.all.merged()? {
+            let print = print?;
+            match first.filter(|first| first.bits == print.bits) {
+                None => (first, differs) = (Some(print), false),
+                Some(first) => {
+                    copies.add(print.line);
+                    if print.target != first.target {
+                        conflicts.add(print.line);
+                        if !std::mem::replace(&mut differs, true) {
+                            conflicts.show(first.line);
+                        }
+                    }
+                }
+            }
+        }
+        let (copies, conflicts) = (copies.sightings(), conflicts.sightings());
         let but_for = if are_images { " pixel by pixel" } else { ", but for letter case and white space" };
-        let copies = seen(self.equal().flat_map(|group| group.iter().skip(1)).map(|one| one.line));
-        let differs = |group: &&[Print]| group.iter().any(|one| one.target != group[0].target);
-        let conflicting = self.equal().filter(differs).flat_map(|group| {
-            group.iter().filter(|one| one.target != group[0].target).chain(group.first()).map(|one| one.line)
-        });
-        let mut conflicts = seen(conflicting);
-        conflicts.count -= self.equal().filter(differs).count() as u64;
         let mut notes = Vec::new();
         if copies.count > 0 {
             let message = format!(
@@ -167,26 +204,39 @@ impl Prints {
             );
             notes.push(Note::warning("conflicting_labels", message).on(&conflicts));
         }
-        notes
+        Ok(notes)
     }
 }
 
-/// How many lines these are, and the first of them.
-fn seen(lines: impl Iterator<Item = u64>) -> Sightings {
-    let (mut count, mut first) = (0, BTreeSet::new());
-    for line in lines {
-        count += 1;
-        first.insert(line);
-        if first.len() > LISTED_LINES {
-            first.pop_last();
+/// How many lines were seen, in any order, and the first of them.
+#[derive(Default)]
+struct First {
+    count: u64,
+    lines: BTreeSet<u64>,
+}
+
+impl First {
+    fn add(&mut self, line: u64) {
+        self.count += 1;
+        self.show(line);
+    }
+
+    /// Shows a line that does not count.
+    fn show(&mut self, line: u64) {
+        self.lines.insert(line);
+        if self.lines.len() > LISTED_LINES {
+            self.lines.pop_last();
         }
     }
-    Sightings { count, lines: first.into_iter().collect() }
+
+    fn sightings(self) -> Sightings {
+        Sightings { count: self.count, lines: self.lines.into_iter().collect() }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Prints, folded, print};
+    use super::{Prints, Seen, folded, print};
 
     #[test]
     fn equal_texts_fold_to_the_same() {
@@ -200,26 +250,35 @@ mod tests {
 
     #[test]
     fn copies_and_contradictions_are_told_with_their_lines() {
-        let mut prints = Prints::default();
+        let add = |prints: &mut Prints, line: u64, text: &str, label: Option<&str>| {
+            let labels: Vec<String> = label.iter().map(|&label| label.to_owned()).collect();
+            let seen = Seen { line, print: print(text.as_bytes()), folded: None, labels: &labels, value: None };
+            prints.add(&seen, label).unwrap();
+        };
+        let mut prints = Prints::new(None);
         for (line, (text, label)) in
             [("a", "x"), ("b", "x"), ("a", "x"), ("b", "y"), ("c", "y")].into_iter().enumerate()
         {
-            prints.add(print(text.as_bytes()), line as u64 + 2, &[label.to_owned()], None, Some(label));
+            add(&mut prints, line as u64 + 2, text, Some(label));
         }
         prints.sort();
-        let notes = prints.notes(false);
+        let notes = prints.notes(false).unwrap();
         let told: Vec<(&str, &[u64])> = notes.iter().map(|note| (note.code.as_str(), &note.lines[..])).collect();
         assert_eq!(told, [("duplicates", &[4, 5][..]), ("conflicting_labels", &[3, 5])]);
         assert!(notes[0].message.starts_with("2 examples") && notes[1].message.starts_with("1 examples"));
-        assert_eq!(prints.groups().duplicates(), 2);
-        let mut others = prints.set();
-        others.remove(&print(b"c"));
-        let mut test = Prints::default();
+        assert_eq!(prints.groups().unwrap().duplicates(), 2);
+        let mut test = Prints::new(None);
         for (line, text) in [(7, "b"), (8, "d"), (9, "c")] {
-            test.add(print(text.as_bytes()), line, &[], None, None);
+            add(&mut test, line, text, None);
         }
-        let overlap = test.overlap(&prints);
+        test.sort();
+        let overlap = test.overlap(&prints).unwrap();
         assert_eq!((overlap.count, overlap.lines), (2, vec![7, 9]));
-        assert_eq!((prints.drop_those_in(&others), prints.len()), (4, 1));
+        let mut asked = ["a", "d", "z"].map(|text| print(text.as_bytes()));
+        asked.sort_unstable();
+        assert_eq!(prints.among(&asked).unwrap(), [print(b"a")].into());
+        let (left, dropped) = prints.groups_without(&[&test]).unwrap();
+        assert_eq!((dropped, left.duplicates()), (3, 1));
+        assert_eq!(prints.groups_without(&[&test, &prints]).unwrap().1, 5);
     }
 }

@@ -52,7 +52,7 @@ fn examine(
     let cores = thread::available_parallelism().map_or(1, usize::from);
     // Two images a core wait or are decoded, and the gate bounds what they hold.
     let (images, waiting) = sync_channel::<(ImageExample, Room)>(cores);
-    let Bounds { stop, decoding, project } = &input.bounds;
+    let Bounds { stop, decoding, project, .. } = &input.bounds;
     let waiting = Mutex::new(waiting);
     let (mut ledger, mut late, mut beyond_labels) = (Ledger::default(), Faults::default(), 0);
     let mut tidied = Sightings::default();
