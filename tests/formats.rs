@@ -196,6 +196,17 @@ fn parts_that_were_put_together_are_not_misread() {
 }
 
 #[test]
+fn line_feeds_within_the_fields_of_a_macintosh_file_end_no_row() {
+    let rows: String = (0..9).map(|i| format!("{i},\"first {i}\nsecond\",x\r")).collect();
+    let found = report("a.csv", format!("id,text,label\r{rows}").as_bytes());
+    let texts = &found.read_as[&UploadKind::LabelledTexts];
+    assert_eq!((found.faults.count, texts.examples, texts.labels()["x"]), (0, 9, 9));
+    // A stray return in a file of line feeds ends none either.
+    let stray = report("a.csv", b"text,label\na\rb,x\nc,y\n");
+    assert_eq!(stray.read_as[&UploadKind::LabelledTexts].examples, 2);
+}
+
+#[test]
 fn quotation_marks_that_quote_nothing_are_told() {
     let rows: String = (0..9).map(|i| format!("\"text {i}\"\t\"x\"\n")).collect();
     let found = report("a.tsv", format!("text\tlabel\n{rows}\"nice\" they said\ty\n").as_bytes());

@@ -18,6 +18,12 @@ pub fn findings(report: &DataReport) -> Vec<NewEvent> {
         if note.warning { NewEvent::warn(message) } else { NewEvent::info(message) }
     });
     let overlaps = report.overlaps.iter().flat_map(|one| {
+        // What another file has is not used, so that it flatters no score.
+        let is_dropped = match one.with {
+            Part::Training => report.dropped.training > 0,
+            Part::Validation => report.dropped.validation > 0,
+            Part::Test => false,
+        };
         let told = |seen: &Sightings, how: &str| {
             let message = format!(
                 "{} {} examples {how} {} examples, so {} scores will look too good{}",
@@ -29,7 +35,7 @@ pub fn findings(report: &DataReport) -> Vec<NewEvent> {
             );
             (seen.count > 0).then(|| NewEvent::warn(message))
         };
-        [told(&one.equal, "are also"), told(&one.near, "are nearly equal to")]
+        [told(&one.equal, "are also").filter(|_| !is_dropped), told(&one.near, "are nearly equal to")]
     });
     let dropped = [(Part::Training, report.dropped.training), (Part::Validation, report.dropped.validation)];
     let dropped = dropped.into_iter().filter(|(_, count)| *count > 0).map(|(part, count)| {

@@ -12,7 +12,7 @@ use crate::domain::clip::{clipped, clipped_to, is_space};
 pub const LABEL_CHARS: usize = 256;
 
 /// The largest whole number up to which a 64-bit float tells all apart.
-const EXACT: f64 = 9_007_199_254_740_992.0;
+pub(super) const EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// A label as it is kept, and whether it stands otherwise in its file.
 #[derive(Clone, Debug, PartialEq, Eq)]

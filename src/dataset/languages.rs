@@ -64,6 +64,10 @@ pub(super) fn mix(likely: &BTreeMap<String, u64>) -> Option<Note> {
         likely.iter().filter(|(code, _)| *code != UNDETERMINED).map(|(code, &count)| (code.as_str(), count)).collect();
     let all: u64 = told.iter().map(|(_, count)| count).sum();
     told.retain(|(_, count)| *count >= FEWEST && SHARE * count >= all);
+    // Short Japanese texts may well be in Chinese characters alone.
+    if told.iter().any(|(code, _)| *code == Lang::Jpn.code()) {
+        told.retain(|(code, _)| *code != Lang::Cmn.code());
+    }
     told.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     let name = |code: &str| Lang::from_code(code).map_or_else(|| code.to_owned(), |lang| lang.eng_name().to_owned());
     let named: Vec<String> = told.iter().map(|&(code, count)| format!("{} {count}", name(code))).collect();
@@ -101,6 +105,13 @@ mod tests {
         let (likely, note) = told(some(10).chain(["ok"; 7]));
         assert_eq!(likely, [of("deu", 10), of("eng", 30), of("und", 7)]);
         assert!(note.unwrap().contains("of 40 whose language could be told: English 30, German 10."));
+    }
+
+    #[test]
+    fn japanese_in_chinese_characters_is_no_mix() {
+        let texts = ["返金申請", "解約手続", "住所変更", "請求書再発行", "パスワードを忘れた", "カードをなくした"];
+        let (likely, note) = told(texts.into_iter().cycle().take(120));
+        assert!(likely.iter().any(|(code, _)| code == "jpn") && note.is_none(), "{likely:?} {note:?}");
     }
 
     #[test]

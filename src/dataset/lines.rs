@@ -13,7 +13,7 @@ pub(super) enum Line {
 }
 
 /// The lines of a file with their numbers, from 1, one at a time. Lines end in a line feed, with or without a carriage return
-/// before it; in a file that begins without a line feed but has carriage returns, as old Macintosh programs write, in those.
+/// before it; in a file that has more carriage returns of their own than line feeds, as old Macintosh programs write, in those.
 pub(super) struct Lines {
     reader: Source,
     longest: usize,
@@ -47,7 +47,10 @@ impl Lines {
         let mut reader = source::open(path)?;
         // What is wrong with the bytes is told by the first line.
         let head = reader.fill_buf().unwrap_or_default();
-        let end = if !head.contains(&b'\n') && head.contains(&b'\r') { b'\r' } else { b'\n' };
+        let count = |end: u8| head.split(|&byte| byte == end).count() - 1;
+        let pairs = head.windows(2).filter(|pair| pair == b"\r\n").count();
+        let (feeds, returns) = (count(b'\n'), count(b'\r') - pairs);
+        let end = if returns > feeds { b'\r' } else { b'\n' };
         Ok(Self { reader, longest, end, number: 0 })
     }
 

@@ -3,6 +3,7 @@
 mod balance;
 mod bounds;
 pub mod columns;
+mod comparison;
 mod constants;
 mod csv;
 pub mod entries;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::constants;
 use super::csv;
-use super::entries::{Ending, Entries, Entry, Ledger, Step, further, good, nothing_but};
+use super::entries::{Ending, Entries, Entry, Ledger, Step, further, good, nothing_but, settle_first};
 use super::json;
 use super::json_items::{Item, Items};
 use super::lines::{Line, Lines};
@@ -61,6 +61,15 @@ pub fn delimiter(input: &Input) -> io::Result<Option<Delimiter>> {
         return Ok(None);
     }
     Ok(Some(csv::guess(&input.path, &input.options)?.dialect.delimiter))
+}
+
+/// Whether most of a file's first rows have a field of this name.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn most_have(input: &Input, name: &str) -> io::Result<bool> {
+    let count = |rows: &[&Row]| 2 * rows.iter().filter(|row| row.get(name).is_some()).count() > rows.len();
+    settle_first(read(input)?, Row::weight, count)
 }
 
 /// The first row of a file that is a row at all.

@@ -6,7 +6,7 @@ use unicode_normalization::UnicodeNormalization;
 use unicode_security::skeleton;
 
 use super::balance;
-use super::label::{SHOWN, has_decimal_comma, number, shown};
+use super::label::{EXACT, SHOWN, has_decimal_comma, number, shown};
 use crate::domain::clip::is_space;
 use crate::domain::method::ProblemType;
 use crate::domain::report::{ExamplesReport, Note, Sightings};
@@ -108,14 +108,18 @@ fn alike(labels: &BTreeMap<String, u64>) -> Option<Note> {
 
 /// What is the same of labels that look alike.
 pub(super) fn folded(label: &str) -> String {
-    if let Some(number) = number(label) {
+    if let Some(number) = number(label).filter(|number| number.abs() < EXACT) {
         return number.to_string();
     }
     let plain = ENTITIES.iter().fold(label.to_owned(), |label, (entity, character)| label.replace(entity, character));
     let shown = plain.nfkc().filter(|c| !is_invisible(*c)).flat_map(looks_like_ascii);
     let compatible: String = shown.flat_map(char::to_lowercase).collect();
-    let words = compatible.split(|c| is_space(c) || matches!(c, '_' | '-' | '\u{2010}'..='\u{2015}'));
-    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+    let is_dash = |c: char| matches!(c, '_' | '-' | '\u{2010}'..='\u{2015}');
+    // Between words a dash is as good as a blank; at an end it may be a grade or a blood group.
+    let bare = compatible.trim_matches(|c| is_space(c) || is_dash(c));
+    let (before, behind) = compatible.split_once(bare).unwrap_or_default();
+    let words = bare.split(|c| is_space(c) || is_dash(c)).filter(|word| !word.is_empty());
+    format!("{}{}{}", before.trim(), words.collect::<Vec<_>>().join(" "), behind.trim())
 }
 
 /// How HTML writes characters that mean something to it.
@@ -127,7 +131,7 @@ fn is_invisible(c: char) -> bool {
 }
 
 fn holds_invisible(label: &str) -> bool {
-    label.chars().any(|c| c == '\u{AD}' || is_space(c) && !c.is_whitespace())
+    label.chars().any(|c| c == '\u{AD}' || c.is_control() || is_space(c) && !c.is_whitespace())
 }
 
 /// The ASCII that a character of another script looks like (UTS 39), as Cyrillic о does; else itself.
@@ -261,6 +265,9 @@ mod tests {
             (&[("refund", 5), ("re\u{200B}fund", 5)], &["labels_hold_invisible"]),
             (&[("R&D", 5), ("R&amp;D", 5)], &["labels_alike"]),
             (&[("01", 5), ("1", 5), ("2", 5)], &["labels_alike"]),
+            (&[("A", 5), ("A-", 5), ("B", 5), ("B-", 5)], &[]),
+            (&[("1234567890123456780", 5), ("1234567890123456781", 5)], &["labels_are_numbers"][..0]),
+            (&[("a", 5), ("a\u{7}", 5)], &["labels_hold_invisible"]),
             (&[("привет", 5), ("пока", 5)], &[]),
             (&[("'neg'", 5), ("“pos”", 5)], &["labels_look_quoted"]),
             (&[("billing", 5), ("refund", 5), ("billing; refund", 5)], &["labels_look_joined"]),

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::output::{answer, remark};
-use crate::dataset::columns::IMAGE_COLUMN;
+use crate::dataset::columns::{self, IMAGE_COLUMN};
 use crate::dataset::prepare::{self, Parts, Source, Wanted};
 use crate::dataset::{Detected, Input, detect, rows};
 use crate::domain::backbone::Backbone;
@@ -143,13 +143,14 @@ fn serde_word(word: &impl Serialize) -> anyhow::Result<String> {
     Ok(serde_json::to_value(word)?.as_str().unwrap_or_default().to_owned())
 }
 
-/// Archives hold images, and so do rows with an image; anything else is texts with labels unless it is said.
+/// Archives hold images, and so do rows with an image and no text; anything else is texts with labels unless it is said.
 fn likely_method(training: &Input) -> anyhow::Result<Method> {
     let has_images = match training.format {
         DataFormat::Zip | DataFormat::Tar => true,
         DataFormat::Jsonl | DataFormat::Json | DataFormat::Parquet => {
-            let first = rows::first(training).with_context(|| training.path.display().to_string())?;
-            first.is_some_and(|row| row.get(IMAGE_COLUMN).is_some())
+            let most_have =
+                |name: &str| rows::most_have(training, name).with_context(|| training.path.display().to_string());
+            most_have(IMAGE_COLUMN)? && !most_have(columns::text(&training.options))?
         }
         DataFormat::Csv | DataFormat::Text | DataFormat::Unknown => false,
     };

@@ -394,6 +394,10 @@ mod tests {
             let (read, faults) = jsonl(&[rows[0], rows[1], rows[2], odd], &names(&["x", "y", "z"]));
             assert!(read.len() == 3 && faults.len() == 1 && faults[0].starts_with("4 label"), "{odd} {faults:?}");
         }
+        // Where no length has most rows, those of another than the names have are faults.
+        let mixed = ["\"labels\":[1,0,1]", "\"labels\":[0,1]", "\"labels\":[1,1,0]", "\"labels\":[1,0]"];
+        let (read, faults) = jsonl(&mixed, &names(&["x", "y", "z"]));
+        assert_eq!((read, faults.len()), (vec!["*x+z".to_owned(), "*x+y".to_owned()], 2));
         // Of two places each, no name stands in all lists.
         let (_, faults) = jsonl(&["\"labels\":[1,0]", "\"labels\":[0,1]"], &usual);
         assert!(faults[0].contains("2 in each row: multi-hot targets"), "{faults:?}");
@@ -423,6 +427,12 @@ mod tests {
         assert!(read.is_empty() && faults[0].contains("problem_type to regression"), "{faults:?}");
         let (_, faults) = jsonl(&["\"label\":0.5", "\"label\":1.5"], &ReadOptions::default());
         assert!(faults[0].starts_with("1 label holds numbers with a fraction"), "{faults:?}");
+        // So they are where all are numbers and a tenth has a fraction, and not where few have.
+        let grades: Vec<String> = (0..20).map(|i| format!("{:?}", f64::from(i) / 2.0)).collect();
+        let grades: Vec<&str> = grades.iter().map(String::as_str).collect();
+        assert!(csv(&grades, &ReadOptions::default()).1[0].contains("numbers with a fraction"));
+        let few: Vec<&str> = (0..20).map(|i| if i == 7 { "0.5" } else { "1" }).collect();
+        assert_eq!(csv(&few, &ReadOptions::default()).0.len(), 20);
         // Who says that they are classes has classes.
         let (examples, _) = read_bytes(b"text,label\na,0.5\n", DataFormat::Csv, ReadOptions::default());
         assert_eq!(examples[0].labels(), ["0.5"]);

@@ -133,10 +133,12 @@ impl Looks {
         self.choices > 0 || 2 * self.lists > self.there
     }
 
-    /// How many places the lists have, if most are vectors of 0 and 1 of one length, with a place for each class.
+    /// How many places the lists have, if most are vectors of 0 and 1 with a place for each class: no list of names holds one
+    /// of them twice, nor do all hold the same two. Of several lengths the most frequent counts, of equals the longest.
     fn multi_hot(&self) -> Option<usize> {
-        let (&places, &count) = self.bits.iter().max_by_key(|(_, count)| **count)?;
-        (places > 1 && 2 * count > self.lists && (self.repeats || count == self.lists)).then_some(places)
+        let (&places, &count) = self.bits.iter().max_by_key(|&(places, count)| (*count, *places))?;
+        let all: usize = self.bits.values().sum();
+        (places > 1 && (2 * all > self.lists && self.repeats || count == self.lists)).then_some(places)
     }
 
     /// Whether what the lists hold is one label each, as exports have it that could hold several.
@@ -164,7 +166,9 @@ pub(super) fn problem(options: &ReadOptions, rows: &[&Row]) -> Result<ProblemTyp
     let single = ProblemType::SingleLabelClassification;
     let Some(label) = label_column(options, rows, &there, single) else { return Ok(single) };
     let looks = Looks::of(rows, label);
-    if 2 * (looks.decimals + looks.commas) <= looks.there - looks.lists {
+    let (fractions, scalars) = (looks.decimals + looks.commas, looks.there - looks.lists);
+    let are_amounts = looks.whole + fractions == scalars && 10 * fractions >= scalars && fractions > 0;
+    if !are_amounts && 2 * fractions <= scalars {
         return Ok(single);
     }
     let decimal = clipped(&looks.decimal);

@@ -87,10 +87,13 @@ fn ends(column: &ColumnChunkMetaData) -> impl Iterator<Item = u64> {
     let about = about
         .into_iter()
         .filter_map(|(start, length)| Some(u64::try_from(start?).ok()?.saturating_add(u64::try_from(length?).ok()?)));
-    let pages = u64::try_from(column.data_page_offset()).ok().zip(u64::try_from(column.compressed_size()).ok());
-    let dictionary = column.dictionary_page_offset().and_then(|start| u64::try_from(start).ok());
-    let pages = pages.map(|(start, size)| dictionary.map_or(start, |first| first.min(start)).saturating_add(size));
-    about.chain(pages)
+    about.chain(pages_of(column).map(|(start, size)| start.saturating_add(size)))
+}
+
+/// Where a column's pages begin, and how many bytes they have; None of a place that is none.
+pub(super) fn pages_of(column: &ColumnChunkMetaData) -> Option<(u64, u64)> {
+    let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+    Some((u64::try_from(start).ok()?, u64::try_from(column.compressed_size()).ok()?))
 }
 
 /// How deep the columns lie: the schema is a list of elements in depth-first order, each with its number of children.

@@ -9,7 +9,6 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use parquet::errors::ParquetError;
-use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{FileReader, RowGroupReader};
 use parquet::file::serialized_reader::SerializedFileReader;
 use parquet::record::reader::{ReaderIter, TreeBuilder};
@@ -146,11 +145,8 @@ impl Rows {
             Err(what) => return Ok(Err(what)),
         };
         self.group += 1;
-        let places =
-            guarded(|| Ok(group.metadata().columns().iter().map(ColumnChunkMetaData::byte_range).collect::<Vec<_>>()));
-        let places = match places {
-            Ok(places) => places,
-            Err(what) => return Ok(Err(what)),
+        let Some(places) = group.metadata().columns().iter().map(guard::pages_of).collect::<Option<Vec<_>>>() else {
+            return Ok(Err(thrift::DAMAGED.to_owned()));
         };
         if let Err(what) = guard::pages(&mut self.file, &places)? {
             return Ok(Err(what));
