@@ -51,12 +51,10 @@ fn examine(directory: &Path) -> Result<Checked> {
     notes.extend(unfit.iter().map(|(method, why)| format!("it cannot be trained with the method {method}: {why}")));
     if let ModelConfig::Text(text) = &config {
         notes.extend(few_words(directory, text));
-    }
-    if let ModelConfig::Text(text) = &config
-        && let Ok(sentence) = SentenceConfig::open(directory, text.hidden_size())
-    {
-        facts.max_seq_length = sentence.max_seq_length().unwrap_or_default();
-        notes.push(sentence.describe());
+        if let Ok(sentence) = SentenceConfig::open(directory, text.hidden_size()) {
+            facts.max_seq_length = sentence.max_seq_length().unwrap_or_default();
+            notes.push(sentence.describe());
+        }
     }
     (facts.unfit, facts.notes) = (unfit, notes);
     Ok(Checked::Trainable { family, facts })

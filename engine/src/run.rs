@@ -145,8 +145,7 @@ fn report_start(
     }
     let longest = spec.hyperparameters.course.max_sequence_length;
     for (part, TokenLengths { lengths, truncated }) in data.token_lengths.iter().filter(|(_, one)| one.truncated > 0) {
-        let texts: u64 = lengths.histogram.values().sum();
-        let share = 100.0 * *truncated as f64 / texts as f64;
+        let share = 100.0 * *truncated as f64 / lengths.texts() as f64;
         let message = format!(
             "{truncated} {} texts were cut to {longest} tokens, {share:.1} % of them; a larger max_sequence_length keeps more, \
              as far as the model takes them",

@@ -94,7 +94,7 @@ pub(super) fn not_read(rows: &[&Row], there: &[&str], read: &[&str]) -> Vec<Note
     let known = |name: &&str| KNOWN_COLUMNS.contains(name);
     let alike: Vec<&str> =
         others.iter().copied().filter(|name| !known(name) && known(&folded(name).as_str())).collect();
-    let splits = others.iter().find(|name| rows.iter().any(|row| is_split(row, name)) && are_splits(rows, name));
+    let splits = others.iter().find(|name| are_splits(rows, name));
     let notes = [
         (!others.is_empty())
             .then(|| Note::info("columns_not_read", format!("Columns that are not read: {}.", listed(&others)))),

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::constants;
 use super::csv;
-use super::entries::{Ending, Entries, Entry, Ledger, Step, further, good, nothing_but, settle_first};
+use super::entries::{Ending, Entries, Entry, Step, further, nothing_but, settle_first};
 use super::json;
 use super::json_items::{Item, Items};
 use super::lines::{Line, Lines};
@@ -63,21 +63,13 @@ pub fn delimiter(input: &Input) -> io::Result<Option<Delimiter>> {
     Ok(Some(csv::guess(&input.path, &input.options)?.dialect.delimiter))
 }
 
-/// Whether most of a file's first rows have a field of this name.
+/// Of each of these names, whether most of a file's first rows have a field called so.
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn most_have(input: &Input, name: &str) -> io::Result<bool> {
-    let count = |rows: &[&Row]| 2 * rows.iter().filter(|row| row.get(name).is_some()).count() > rows.len();
-    settle_first(read(input)?, Row::weight, count)
-}
-
-/// The first row of a file that is a row at all.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn first(input: &Input) -> io::Result<Option<Row>> {
-    good(read(input)?, &mut Ledger::default()).next().transpose()
+pub fn most_have<const N: usize>(input: &Input, names: [&str; N]) -> io::Result<[bool; N]> {
+    let have_it = |rows: &[&Row], name| 2 * rows.iter().filter(|row| row.get(name).is_some()).count() > rows.len();
+    settle_first(read(input)?, Row::weight, |rows| names.map(|name| have_it(rows, name)))
 }
 
 /// What `row` makes of each line that is not blank.

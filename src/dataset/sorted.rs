@@ -6,6 +6,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
@@ -40,9 +41,8 @@ impl Print {
     }
 
     fn of_bytes(bytes: &[u8]) -> Self {
-        let number = |range: std::ops::Range<usize>| {
-            bytes[range].iter().rev().fold(0, |number: u64, &byte| number << 8 | u64::from(byte))
-        };
+        let number =
+            |range: Range<usize>| bytes[range].iter().rev().fold(0, |number: u64, &byte| number << 8 | u64::from(byte));
         Self { bits: number(0..8), line: number(8..16), target: number(16..20) as u32, stratum: number(20..24) as u32 }
     }
 }
@@ -101,20 +101,15 @@ impl Sorted {
     }
 
     /// All of them in order, once they are sorted.
+    ///
+    /// # Errors
+    /// The file cannot be read, here and later.
     pub(super) fn merged(&self) -> io::Result<Merged<'_>> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        let runs = self.file.iter().flat_map(|file| {
-            starts.clone().zip(&self.ends).map(move |(next, &end)| Run {
-                file: Some(file),
-                next,
-                end,
-                block: &[],
-                read: Vec::new(),
-                at: 0,
-            })
-        });
-        let held = Run { file: None, next: 0, end: 0, block: &self.held, read: Vec::new(), at: 0 };
-        let mut merged = Merged { runs: runs.chain([held]).collect(), heads: BinaryHeap::new() };
+        let mut merged = Merged { runs: vec![Box::new(self.held.iter().copied().map(Ok))], heads: BinaryHeap::new() };
+        for (start, &end) in starts.zip(&self.ends) {
+            merged.runs.extend(self.file.iter().map(|file| Box::new(run(file, start..end)) as Run<'_>));
+        }
         for run in 0..merged.runs.len() {
             merged.advance(run)?;
         }
@@ -123,34 +118,20 @@ impl Sorted {
 }
 
 /// Prints that are sorted, of the file or in memory.
-struct Run<'a> {
-    file: Option<&'a File>,
-    next: u64,
-    end: u64,
-    block: &'a [Print],
-    read: Vec<Print>,
-    at: usize,
-}
+type Run<'a> = Box<dyn Iterator<Item = io::Result<Print>> + 'a>;
 
-impl Run<'_> {
-    fn next(&mut self) -> io::Result<Option<Print>> {
-        let Some(file) = self.file else {
-            let print = self.block.get(self.at).copied();
-            self.at += 1;
-            return Ok(print);
-        };
-        if self.at == self.read.len() {
-            let count = (self.end - self.next).min(BLOCK as u64);
-            let mut bytes = vec![0; count as usize * BYTES];
-            file.read_exact_at(&mut bytes, self.next * BYTES as u64)?;
-            self.next += count;
-            self.read = bytes.chunks_exact(BYTES).map(Print::of_bytes).collect();
-            self.at = 0;
-        }
-        let print = self.read.get(self.at).copied();
-        self.at += 1;
-        Ok(print)
-    }
+/// The prints that stand in these places of a file.
+fn run(file: &File, places: Range<u64>) -> impl Iterator<Item = io::Result<Print>> {
+    let blocks = places.clone().step_by(BLOCK).map(move |start| {
+        let mut bytes = vec![0; (places.end - start).min(BLOCK as u64) as usize * BYTES];
+        file.read_exact_at(&mut bytes, start * BYTES as u64)?;
+        Ok(bytes)
+    });
+    blocks.flat_map(|block: io::Result<Vec<u8>>| {
+        let (bytes, failed) = block.map_or_else(|error| (Vec::new(), Some(error)), |bytes| (bytes, None));
+        let prints: Vec<_> = bytes.chunks_exact(BYTES).map(|bytes| Ok(Print::of_bytes(bytes))).collect();
+        prints.into_iter().chain(failed.map(Err))
+    })
 }
 
 /// Prints in order.
@@ -162,7 +143,7 @@ pub(super) struct Merged<'a> {
 
 impl Merged<'_> {
     fn advance(&mut self, run: usize) -> io::Result<()> {
-        if let Some(print) = self.runs[run].next()? {
+        if let Some(print) = self.runs[run].next().transpose()? {
             self.heads.push(Reverse((print, run)));
         }
         Ok(())

@@ -113,16 +113,16 @@ fn elsewhere(directory: &Path, why: String) -> String {
             "{why}; its encoder lies in {old}: move the files there up, and in modules.json set the path of the first module \
              to \"\""
         ),
-        None => match models_below(directory).first() {
+        None => match model_below(directory) {
             Some(inner) => format!("{why}; a model lies in {inner} below it: import that folder"),
             None => why,
         },
     }
 }
 
-/// Folders with a `config.json`, at most two below: of a hub's cache, of a training's checkpoints, or of an archive that was
-/// unpacked.
-fn models_below(directory: &Path) -> Vec<String> {
+/// The first folder with a `config.json`, at most two below: of a hub's cache, of a training's checkpoints, or of an archive
+/// that was unpacked.
+fn model_below(directory: &Path) -> Option<String> {
     let below = |folder: &Path| -> Vec<PathBuf> {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
@@ -131,8 +131,8 @@ fn models_below(directory: &Path) -> Vec<String> {
     };
     let first = below(directory);
     let second = first.iter().flat_map(|folder| below(folder));
-    let found = first.iter().cloned().chain(second).filter(|folder| folder.join("config.json").is_file());
-    found.filter_map(|folder| Some(folder.strip_prefix(directory).ok()?.display().to_string())).collect()
+    let found = first.iter().cloned().chain(second).find(|folder| folder.join("config.json").is_file())?;
+    Some(found.strip_prefix(directory).ok()?.display().to_string())
 }
 
 /// What there is under the name already.

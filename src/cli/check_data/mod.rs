@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::output::{answer, remark};
+use crate::app::findings::findings;
 use crate::dataset::columns::{self, IMAGE_COLUMN};
 use crate::dataset::prepare::{self, Parts, Source, Wanted};
 use crate::dataset::{Detected, Input, detect, rows};
@@ -79,8 +80,9 @@ pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<ExitCode> {
     let wanted = Wanted { method, problem, options, near: NEAR };
     let found = prepare::prepare(sources, &wanted).context(path)?;
     writeln!(lines, "method: {method}")?;
-    show::report(&mut lines, &found.report)?;
-    show::advice(&mut lines, &found, &wanted)?;
+    let told = findings(&found.report);
+    show::report(&mut lines, &found.report, &told)?;
+    show::advice(&mut lines, &found, &told, &wanted)?;
     answer(&lines)?;
     match found.labels {
         Ok(_) => Ok(ExitCode::SUCCESS),
@@ -148,9 +150,9 @@ fn likely_method(training: &Input) -> anyhow::Result<Method> {
     let has_images = match training.format {
         DataFormat::Zip | DataFormat::Tar => true,
         DataFormat::Jsonl | DataFormat::Json | DataFormat::Parquet => {
-            let most_have =
-                |name: &str| rows::most_have(training, name).with_context(|| training.path.display().to_string());
-            most_have(IMAGE_COLUMN)? && !most_have(columns::text(&training.options))?
+            let names = [IMAGE_COLUMN, columns::text(&training.options)];
+            let found = rows::most_have(training, names).with_context(|| training.path.display().to_string())?;
+            found == [true, false]
         }
         DataFormat::Csv | DataFormat::Text | DataFormat::Unknown => false,
     };

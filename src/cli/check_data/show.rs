@@ -4,9 +4,8 @@ use std::fmt::{Result, Write};
 
 use serde_json::{Value, json};
 
-use crate::app::findings::findings;
 use crate::dataset::prepare::{Found, Wanted};
-use crate::domain::event::Level;
+use crate::domain::event::{Level, NewEvent};
 use crate::domain::job::DatasetOptions;
 use crate::domain::report::{Counts, DataReport, ExamplesReport, ImageStatistics, Lines, Part};
 
@@ -14,8 +13,8 @@ use crate::domain::report::{Counts, DataReport, ExamplesReport, ImageStatistics,
 const MOST_FREQUENT: usize = 20;
 const RAREST: usize = 5;
 
-/// What is in the files, and what they have in common.
-pub(super) fn report(lines: &mut String, report: &DataReport) -> Result {
+/// What is in the files, and what is `told` of them that needs nothing done.
+pub(super) fn report(lines: &mut String, report: &DataReport, told: &[NewEvent]) -> Result {
     file(lines, Part::Training, &report.training)?;
     if let Some(validation) = &report.validation {
         file(lines, Part::Validation, validation)?;
@@ -26,16 +25,16 @@ pub(super) fn report(lines: &mut String, report: &DataReport) -> Result {
     if let Some(test) = &report.test {
         file(lines, Part::Test, test)?;
     }
-    for told in findings(report).iter().filter(|told| told.level == Level::Info) {
+    for told in told.iter().filter(|told| told.level == Level::Info) {
         writeln!(lines, "note: {}", told.message)?;
     }
     Ok(())
 }
 
 /// What to do with the files.
-pub(super) fn advice(lines: &mut String, found: &Found, wanted: &Wanted) -> Result {
-    let warnings = findings(&found.report).into_iter().filter(|told| told.level != Level::Info);
-    let mut steps: Vec<String> = warnings.map(|told| told.message).collect();
+pub(super) fn advice(lines: &mut String, found: &Found, told: &[NewEvent], wanted: &Wanted) -> Result {
+    let warnings = told.iter().filter(|told| told.level != Level::Info);
+    let mut steps: Vec<String> = warnings.map(|told| told.message.clone()).collect();
     match &found.labels {
         Ok(_) => {
             lines.push_str("ready to train\n");

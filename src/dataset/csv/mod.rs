@@ -243,25 +243,27 @@ impl Rows {
     }
 }
 
-/// Whether a row is the header once more with its columns in another order.
-fn is_rearranged(header: &Record, record: &Record) -> bool {
-    let sorted = |record: &Record| {
-        let mut names: Vec<String> = record.iter().map(|name| name.trim_start_matches('\u{FEFF}').to_owned()).collect();
-        names.sort_unstable();
-        names
-    };
-    header.len() > 1
-        && header.len() == record.len()
-        && record.get(0).is_some_and(|first| header.iter().any(|name| name == first.trim_start_matches('\u{FEFF}')))
-        && sorted(header) == sorted(record)
+/// The fields of a row without the byte order mark that begins a part which was put behind another.
+fn unmarked(record: &Record) -> impl Iterator<Item = &str> {
+    record
+        .iter()
+        .enumerate()
+        .map(|(place, field)| if place == 0 { field.trim_start_matches('\u{FEFF}') } else { field })
 }
 
 /// Whether a row is the header once more, as in files that were put together.
 fn is_repeated(header: &Record, record: &Record) -> bool {
-    let mut first = true;
-    header.len() == record.len()
-        && header.iter().zip(record.iter()).all(|(name, field)| {
-            let field = if std::mem::take(&mut first) { field.trim_start_matches('\u{FEFF}') } else { field };
-            name == field
-        })
+    header.iter().eq(unmarked(record))
+}
+
+/// Whether a row is the header once more with its columns in another order.
+fn is_rearranged(header: &Record, record: &Record) -> bool {
+    fn sorted<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+        let mut names: Vec<&str> = names.collect();
+        names.sort_unstable();
+        names
+    }
+    // Hardly any row begins so, and the others are not sorted.
+    let begins_so = unmarked(record).next().is_some_and(|first| header.iter().any(|name| name == first));
+    begins_so && header.len() > 1 && sorted(header.iter()) == sorted(unmarked(record))
 }

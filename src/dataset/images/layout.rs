@@ -56,22 +56,22 @@ const CONTENTS: [&str; 20] = [
 ];
 
 /// The words in a folder's name, without the numbers at their ends: `train2017`, `test_images`, `training-set`.
-fn words(folder: &str) -> impl Iterator<Item = String> {
+fn words(folder: &str) -> Vec<String> {
     let words = folder.split(['_', '-', ' ', '.']).map(|word| word.trim_end_matches(|c: char| c.is_ascii_digit()));
-    words.filter(|word| !word.is_empty()).map(str::to_ascii_lowercase).collect::<Vec<_>>().into_iter()
+    words.filter(|word| !word.is_empty()).map(str::to_ascii_lowercase).collect()
 }
 
 /// The split that a folder is called after, with nothing in its name that could be a class.
 fn split_of(folder: &str) -> Option<Split> {
-    let mut telling = words(folder).filter(|word| !CONTENTS.contains(&word.as_str()));
+    let mut telling = words(folder).into_iter().filter(|word| !CONTENTS.contains(&word.as_str()));
     let word = telling.next().filter(|_| telling.next().is_none())?;
     SPLITS.into_iter().find(|(name, _)| *name == word).map(|(_, split)| split)
 }
 
 /// Whether a folder's name says nothing of what its images show.
 fn says_nothing(folder: &str) -> bool {
-    split_of(folder).is_some()
-        || words(folder).all(|word| CONTENTS.contains(&word.as_str())) && words(folder).count() > 0
+    let words = words(folder);
+    split_of(folder).is_some() || !words.is_empty() && words.iter().all(|word| CONTENTS.contains(&word.as_str()))
 }
 
 /// Where an image belongs.

@@ -245,8 +245,8 @@ pub(super) fn settle(options: &ReadOptions, rows: &[&Row], problem: ProblemType)
 /// What there is to say where more than one field could hold the label, and the job names none.
 fn several_columns(options: &ReadOptions, rows: &[&Row], there: &[&str], label: &str) -> Option<Note> {
     let filled = |name: &&str| there.contains(name) && rows.iter().any(|row| row.get(name).is_some());
-    let others: Vec<&str> = [&LABEL_COLUMNS[..], &[LABELS_COLUMN]].concat();
-    let others: Vec<&str> = others.into_iter().filter(|name| *name != label).filter(filled).collect();
+    let usual = LABEL_COLUMNS.into_iter().chain([LABELS_COLUMN]);
+    let others: Vec<&str> = usual.filter(|name| *name != label).filter(filled).collect();
     (options.label_column.is_none() && !others.is_empty()).then(|| {
         let message = format!(
             "The label is read from \"{}\", though it could also stand in {}; dataset.label_column names another.",

@@ -22,11 +22,11 @@ const MOST_PAGES: u64 = 256 << 20;
 /// A page header is hardly larger than some hundred bytes, but for statistics.
 const MOST_HEADER: u64 = 64 << 10;
 
-/// Checks the footer.
+/// Checks the footer, and says where it begins.
 ///
 /// # Errors
 /// The file cannot be read. The inner error says what is wrong with it.
-pub(super) fn footer(file: &mut File) -> io::Result<Result<(), String>> {
+pub(super) fn footer(file: &mut File) -> io::Result<Result<u64, String>> {
     const TAIL: u64 = 8;
     let length = file.metadata()?.len();
     if length < TAIL + MAGIC.len() as u64 {
@@ -45,27 +45,23 @@ pub(super) fn footer(file: &mut File) -> io::Result<Result<(), String>> {
     if footer > MOST_FOOTER {
         return Ok(Err(format!("the Parquet file's footer is larger than {} MiB", MOST_FOOTER >> 20)));
     }
-    file.seek(SeekFrom::Start(length - TAIL - footer))?;
+    let start = length - TAIL - footer;
+    file.seek(SeekFrom::Start(start))?;
     let mut bytes = Vec::new();
     file.take(footer).read_to_end(&mut bytes)?;
     Ok(match depth(&bytes) {
-        Some(depth) if depth <= DEEPEST => Ok(()),
+        Some(depth) if depth <= DEEPEST => Ok(start),
         Some(_) => Err(format!("the Parquet file's columns lie more than {DEEPEST} deep in each other")),
         None => Err(DAMAGED.to_owned()),
     })
 }
 
 /// Whether the last of several files that were put together is what the footer describes: its places count from its own
-/// beginning, which then is not that of the file.
+/// beginning, which then is not that of the file. `footer` is where that begins.
 ///
 /// # Errors
 /// The file cannot be read.
-pub(super) fn is_behind_another(file: &mut File, groups: &[RowGroupMetaData]) -> io::Result<bool> {
-    let length = file.metadata()?.len();
-    let mut tail = [0; 4];
-    file.seek(SeekFrom::End(-8))?;
-    file.read_exact(&mut tail)?;
-    let footer = (length - 8).saturating_sub(u64::from(u32::from_le_bytes(tail)));
+pub(super) fn is_behind_another(file: &mut File, footer: u64, groups: &[RowGroupMetaData]) -> io::Result<bool> {
     let end = groups.iter().flat_map(RowGroupMetaData::columns).flat_map(ends).max().unwrap_or(MAGIC.len() as u64);
     let before = footer.saturating_sub(end);
     // A file begins and ends with its magic bytes, and the last one begins where the first ended.

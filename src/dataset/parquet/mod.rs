@@ -34,16 +34,15 @@ const BATCH: usize = 256;
 /// The file cannot be opened.
 pub(super) fn read(input: &Input) -> io::Result<Entries<Row>> {
     let mut file = File::open(&input.path)?;
-    if let Err(what) = guard::footer(&mut file)? {
-        return Ok(nothing_but(Fault::new(1, None, what)));
-    }
+    let footer = match guard::footer(&mut file)? {
+        Ok(footer) => footer,
+        Err(what) => return Ok(nothing_but(Fault::new(1, None, what))),
+    };
     let reader = match guarded(|| SerializedFileReader::new(file.try_clone()?)) {
         Ok(reader) => reader,
         Err(what) => return Ok(nothing_but(Fault::new(1, None, what))),
     };
-    if let Ok(groups) = guarded(|| Ok(reader.metadata().row_groups().to_vec()))
-        && guard::is_behind_another(&mut file, &groups)?
-    {
+    if guard::is_behind_another(&mut file, footer, reader.metadata().row_groups())? {
         return Ok(nothing_but(Fault::new(1, None, JOINED)));
     }
     let metadata = reader.metadata().file_metadata();

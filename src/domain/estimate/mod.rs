@@ -317,7 +317,7 @@ struct Tokens {
 
 fn tokens(lengths: &Lengths, longest: u32) -> Tokens {
     let of = |characters: f64| (characters / CHARACTERS_PER_TOKEN + SPECIAL_TOKENS).min(f64::from(longest));
-    let count = lengths.histogram.values().sum::<u64>().max(1) as f64;
+    let count = lengths.texts().max(1) as f64;
     // A bucket holds lengths from half its bound to the bound.
     let squares = |mean: f64| {
         let spread = lengths.histogram.iter().map(|(&bound, &n)| n as f64 * (of(0.75 * bound as f64) - mean).powi(2));
@@ -334,7 +334,7 @@ pub fn truncated_share(lengths: &Lengths, longest: u32) -> f64 {
         let (lower, upper) = (0.5 * bound as f64, (bound as f64).min(lengths.max as f64));
         count as f64 * ((upper - kept) / (upper - lower).max(1.0)).clamp(0.0, 1.0)
     });
-    cut.sum::<f64>() / lengths.histogram.values().sum::<u64>().max(1) as f64
+    cut.sum::<f64>() / lengths.texts().max(1) as f64
 }
 
 /// Bytes of what oneDNN keeps for bf16 products: as much as it may for batches of many sizes, less where the texts are of

@@ -175,6 +175,11 @@ fn by_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<u64,
 }
 
 impl Lengths {
+    /// How many texts were counted.
+    pub fn texts(&self) -> u64 {
+        self.histogram.values().sum()
+    }
+
     /// Counts one text; `count` is the number of texts with it.
     pub fn add(&mut self, length: u64, count: u64) {
         self.min = if count == 1 { length } else { self.min.min(length) };
