@@ -113,6 +113,7 @@ golden: $(DEPS)/venv-interop.done
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/make.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/vision_models.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/text_families.py
+	$(DEPS)/venv-interop/bin/python engine/tests/golden/language_models.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/adapters.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/images.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/examples.py

@@ -13,7 +13,7 @@ fn main() {
     let mut shim = cpp();
     shim.include(format!("{libtorch}/../include"))
         .include(format!("{libtorch}/../include/torch/csrc/api/include"))
-        .files(["native/ops.cpp", "native/optim.cpp", "native/runtime.cpp", "native/dispatch.cpp"]);
+        .files(["ops", "decoder_ops", "optim", "runtime", "dispatch"].map(|name| format!("native/{name}.cpp")));
     if is_x86_64() {
         shim.define("FT_HAVE_X86_64_LEVELS", None);
     }
@@ -34,7 +34,8 @@ fn kernel_archive(isa: &str, flags: &[&str]) {
     let mut build = cpp();
     // Reassociation lets sums vectorise; NaN and infinity keep their meaning.
     build.flags(["-O3", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"]);
-    build.flags(flags).define("FT_ISA", isa).file("native/kernels.cpp").compile(&format!("finetuned_kernels_{isa}"));
+    build.flags(flags).define("FT_ISA", isa).files(["native/kernels.cpp", "native/decoder.cpp"]);
+    build.compile(&format!("finetuned_kernels_{isa}"));
 }
 
 fn cpp() -> cc::Build {

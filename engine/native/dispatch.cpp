@@ -3,27 +3,42 @@
 
 namespace ft {
 
-namespace baseline { extern const Kernels table; }
+// All kernels of one instruction set.
+struct Level {
+  const Kernels& kernels;
+  const AllDecoderKernels& decoder;
+};
+
+#define FT_LEVEL(isa)                      \
+  namespace isa {                          \
+  extern const Kernels table;              \
+  extern const AllDecoderKernels decoder_table; \
+  }
+FT_LEVEL(baseline)
 #ifdef FT_HAVE_X86_64_LEVELS
-namespace v3 { extern const Kernels table; }
-namespace v4 { extern const Kernels table; }
+FT_LEVEL(v3)
+FT_LEVEL(v4)
 #endif
 
-static const Kernels& pick() {
+static Level pick() {
 #ifdef FT_HAVE_X86_64_LEVELS
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-    return v4::table;
+    return {v4::table, v4::decoder_table};
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"))
-    return v3::table;
+    return {v3::table, v3::decoder_table};
 #endif
-  return baseline::table;
+  return {baseline::table, baseline::decoder_table};
 }
 
-const Kernels& kernels() {
-  static const Kernels& chosen = pick();
+static const Level& level() {
+  static const Level chosen = pick();
   return chosen;
 }
+
+const Kernels& kernels() { return level().kernels; }
+
+const AllDecoderKernels& decoder_kernels() { return level().decoder; }
 
 }  // namespace ft

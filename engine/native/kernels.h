@@ -1,5 +1,6 @@
 // The CPU kernels behind the fused operators of ops.cpp: plain C++ over raw pointers, no libtorch in sight.
-// kernels.cpp is compiled once per instruction set; kernels() picks the best one this processor has.
+// kernels.cpp and decoder.cpp are compiled once per instruction set; kernels() and decoder_kernels() give the best ones
+// that this processor has.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -56,12 +57,51 @@ struct TypedKernels {
 
 using bfloat16 = uint16_t;
 
+// What a decoder's attention is over: `query` heads in groups that share `key_value` heads, all `head_size` wide.
+// A token sees itself and those before it in its sequence that are at most `reach` away.
+struct CausalShape {
+  Sequences sequences;
+  int64_t query, key_value, head_size, reach;
+  float scale;
+};
+
+// The kernels of decoders; types as above.
+template <typename T>
+struct DecoderKernels {
+  // sum = residual + x (x may be null); low = sum / rms(sum) * (offset + weight), where rms has eps in it. rstd takes
+  // one over it, row by row.
+  void (*add_rms_norm)(const T* x, const float* residual, const float* weight, float offset, float eps, float* sum,
+                       float* rstd, T* low, int64_t rows, int64_t width);
+  // grad and grad_low are the gradients of the two outputs (either may be null); grad_x and grad_weight, where not
+  // null, are overwritten.
+  void (*add_rms_norm_backward)(const float* grad, const T* grad_low, const float* sum, const float* rstd,
+                                const float* weight, float offset, T* grad_x, float* grad_residual,
+                                float* grad_weight, int64_t rows, int64_t width);
+  // x: [rows, 2, width], a gate and what it lets through: out = silu(gate) * up.
+  void (*swiglu)(const T* x, T* out, int64_t rows, int64_t width);
+  void (*swiglu_backward)(const T* x, const T* grad, T* grad_x, int64_t rows, int64_t width);
+  // qkv: [tokens, query + 2 * key_value, head_size]; cosine and sine: [tokens, head_size / 2], by which queries and keys
+  // are turned (null: not at all); out: [tokens, query, head_size]; lse: [tokens, query], the logarithm of each
+  // softmax's denominator.
+  void (*causal_attention)(const T* qkv, const float* cosine, const float* sine, T* out, float* lse, CausalShape);
+  void (*causal_attention_backward)(const T* qkv, const float* cosine, const float* sine, const T* out,
+                                    const float* lse, const T* grad_out, T* grad_qkv, CausalShape);
+  // logits: [rows, words], which become softmax(logits) less one at the target: the gradient of the loss.
+  void (*cross_entropy)(T* logits, const int64_t* targets, float* losses, int64_t* right, int64_t rows, int64_t words);
+};
+
 struct Kernels {
   const char* isa;
   TypedKernels<float> f32;
   TypedKernels<bfloat16> bf16;
 };
 
+struct AllDecoderKernels {
+  DecoderKernels<float> f32;
+  DecoderKernels<bfloat16> bf16;
+};
+
 const Kernels& kernels();
+const AllDecoderKernels& decoder_kernels();
 
 }  // namespace ft

@@ -1,12 +1,10 @@
 // The fused operators of the CPU path as autograd functions. Each has its reference in plain libtorch operators in
-// src/engine/nn/functional.rs, and a test that compares value and gradients with it.
+// src/nn/functional.rs, and a test that compares value and gradients with it.
 #define AT_PER_OPERATOR_HEADERS
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <torch/csrc/autograd/custom_function.h>
 
-#include "guard.h"
-#include "kernels.h"
+#include "autograd.h"
 
 using at::Tensor;
 using torch::autograd::AutogradContext;
@@ -14,26 +12,13 @@ using torch::autograd::variable_list;
 
 namespace {
 
-// Calls body with the kernels and a pointer type that fit the tensor's element type.
+using ft::check_cpu;
+using ft::data;
+using ft::floats;
+
 template <typename F>
 void typed(const Tensor& tensor, F&& body) {
-  if (tensor.scalar_type() == at::kFloat)
-    body(ft::kernels().f32, static_cast<float*>(nullptr));
-  else if (tensor.scalar_type() == at::kBFloat16)
-    body(ft::kernels().bf16, static_cast<ft::bfloat16*>(nullptr));
-  else
-    TORCH_CHECK(false, "fused operators take float32 or bfloat16, not ", tensor.scalar_type());
-}
-
-template <typename P>
-P* data(const Tensor& tensor, P*) {
-  return tensor.defined() ? static_cast<P*>(tensor.data_ptr()) : nullptr;
-}
-
-float* floats(const Tensor& tensor) { return tensor.data_ptr<float>(); }
-
-void check_cpu(const Tensor& tensor, const char* name) {
-  TORCH_CHECK(tensor.device().is_cpu() && tensor.is_contiguous(), name, " must be contiguous and on the CPU");
+  ft::by_type(tensor, ft::kernels(), std::forward<F>(body));
 }
 
 ft::Dropout dropout_of(const AutogradContext* context) {

@@ -1,7 +1,7 @@
 //! What is trained, and how fast: freezing, layer-wise learning rates, adapters. All of it is decided by names.
 
 use crate::error::{EngineError, Result};
-use finetuned::domain::hyperparameters::{Freeze, Hyperparameters, Lora, NoneWord};
+use finetuned::domain::hyperparameters::{Freeze, Hyperparameters, Lora, NoneWord, TargetModules};
 
 /// Where a parameter stands in the model, from the input up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,16 +14,20 @@ enum Depth {
 }
 
 /// What the names of a model's parameters tell of where they stand.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Anatomy {
     /// Name of the backbone, which every parameter of it starts with.
     pub backbone: &'static str,
     /// Names of the tables of embeddings, below the backbone's.
     pub embeddings: &'static [&'static str],
+    /// Names of layers above the backbone that are the base model's own, and no new head.
+    pub outputs: &'static [&'static str],
     /// Layers of the backbone, whose names have their numbers.
     pub layers: u32,
     /// The last parts of the names of layers that get adapters where nothing else is asked for.
     pub adapted: &'static [&'static str],
+    /// Whether these are stored transposed: `[in, out]`, what PEFT calls `fan_in_fan_out`.
+    pub is_transposed: bool,
 }
 
 /// What is trained of a model.
@@ -33,10 +37,27 @@ pub struct Policy {
     freeze: Freeze,
     rate_decay: f64,
     lora: Option<Lora>,
-    /// The last parts of the names of layers that get adapters.
-    targets: Vec<String>,
+    targets: Targets,
     /// Whether nothing at all is trained.
     is_idle: bool,
+}
+
+/// The layers that get adapters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Targets {
+    /// All linear ones of the backbone.
+    AllLinear,
+    /// By the last parts of their names.
+    Named(Vec<String>),
+}
+
+impl Targets {
+    fn has(&self, module: &str) -> bool {
+        match self {
+            Self::AllLinear => true,
+            Self::Named(names) => names.iter().any(|name| ends_with_name(module, name)),
+        }
+    }
 }
 
 /// All parameters, equally fast.
@@ -48,11 +69,11 @@ pub static NOTHING: Policy = Policy::uniform(true);
 impl Policy {
     const fn uniform(is_idle: bool) -> Self {
         Self {
-            anatomy: Anatomy { backbone: "", embeddings: &[], layers: 0, adapted: &[] },
+            anatomy: Anatomy { backbone: "", embeddings: &[], outputs: &[], layers: 0, adapted: &[], is_transposed: false },
             freeze: Freeze::Off(NoneWord::None),
             rate_decay: 1.0,
             lora: None,
-            targets: Vec::new(),
+            targets: Targets::Named(Vec::new()),
             is_idle,
         }
     }
@@ -60,8 +81,11 @@ impl Policy {
     /// As `h` asks, for a model of this anatomy.
     pub fn new(h: &Hyperparameters, anatomy: &Anatomy) -> Self {
         let lora = h.tuning.adapter.lora().cloned();
-        let named = lora.as_ref().and_then(|lora| lora.target_modules.clone());
-        let targets = named.unwrap_or_else(|| anatomy.adapted.iter().map(|&name| name.to_owned()).collect());
+        let targets = match lora.as_ref().and_then(|lora| lora.target_modules.as_ref()) {
+            Some(TargetModules::All(_)) => Targets::AllLinear,
+            Some(TargetModules::Named(names)) => Targets::Named(names.clone()),
+            None => Targets::Named(anatomy.adapted.iter().map(|&name| name.to_owned()).collect()),
+        };
         Self {
             anatomy: *anatomy,
             freeze: h.tuning.freeze,
@@ -108,7 +132,8 @@ impl Policy {
 
     fn depth(&self, name: &str) -> Depth {
         let Some(inside) = name.strip_prefix(self.anatomy.backbone).and_then(|rest| rest.strip_prefix('.')) else {
-            return Depth::Head;
+            let is_own = name.split('.').next().is_some_and(|first| self.anatomy.outputs.contains(&first));
+            return if is_own { Depth::Top } else { Depth::Head };
         };
         if let Some(layer) = inside.split('.').find_map(|part| part.parse().ok()) {
             Depth::Layer(layer)
@@ -121,8 +146,8 @@ impl Policy {
 
     /// The adapter that the layer called `module` gets: layers of the backbone alone.
     pub fn adapter_of(&self, module: &str) -> Option<&Lora> {
-        let is_target = |target: &String| ends_with_name(module, target);
-        self.lora.as_ref().filter(|_| self.depth(module) != Depth::Head && self.targets.iter().any(is_target))
+        let is_own = self.depth(module) != Depth::Head && module.starts_with(self.anatomy.backbone);
+        self.lora.as_ref().filter(|_| is_own && self.targets.has(module))
     }
 
     /// Checks that every target is the name of one of `modules`.
@@ -130,12 +155,13 @@ impl Policy {
         if self.lora.is_none() {
             return Ok(());
         }
-        if self.targets.is_empty() {
+        let Targets::Named(targets) = &self.targets else { return Ok(()) };
+        if targets.is_empty() {
             let message = "this model has no layers that take adapters".to_owned();
             return Err(EngineError::Hyperparameter { name: "adapter", message });
         }
         let modules: Vec<&str> = modules.collect();
-        match self.targets.iter().find(|target| !modules.iter().any(|module| ends_with_name(module, target))) {
+        match targets.iter().find(|target| !modules.iter().any(|module| ends_with_name(module, target))) {
             None => Ok(()),
             Some(target) => Err(EngineError::Hyperparameter {
                 name: "adapter.target_modules",
@@ -144,13 +170,18 @@ impl Policy {
         }
     }
 
+    /// Whether layers that get adapters are stored transposed.
+    pub fn is_transposed(&self) -> bool {
+        self.anatomy.is_transposed
+    }
+
     /// What the backbone is called.
     pub fn backbone(&self) -> &'static str {
         self.anatomy.backbone
     }
 
-    /// The names that adapters go by, as PEFT's `target_modules`.
-    pub fn targets(&self) -> &[String] {
+    /// The layers that adapters go to.
+    pub fn targets(&self) -> &Targets {
         &self.targets
     }
 
@@ -167,11 +198,17 @@ fn ends_with_name(module: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Anatomy, EVERYTHING, NOTHING, Policy};
+    use super::{Anatomy, EVERYTHING, NOTHING, Policy, Targets};
     use finetuned::domain::hyperparameters::{Adapter, Freeze, FrozenLayers};
 
     fn policy(freeze: Freeze, rate_decay: f64) -> Policy {
-        let anatomy = Anatomy { backbone: "bert", embeddings: &["embeddings"], layers: 2, adapted: &["query"] };
+        let anatomy = Anatomy {
+            backbone: "bert",
+            embeddings: &["embeddings"],
+            layers: 2,
+            adapted: &["query"],
+            ..Anatomy::default()
+        };
         Policy { anatomy, freeze, rate_decay, ..EVERYTHING.clone() }
     }
 
@@ -207,7 +244,7 @@ mod tests {
     fn adapters_go_where_they_are_wanted_and_freeze_the_rest() {
         let adapter: Adapter = serde_json::from_str("{\"type\": \"lora\"}").unwrap();
         let lora = adapter.lora().cloned();
-        let targets = vec!["query".to_owned(), "output.dense".to_owned()];
+        let targets = Targets::Named(vec!["query".to_owned(), "output.dense".to_owned()]);
         let policy = Policy { lora, targets, ..policy(Freeze::default(), 1.0) };
         for (module, wanted) in [
             ("bert.encoder.layer.0.attention.self.query", true),
@@ -223,10 +260,10 @@ mod tests {
         let error = policy.check_adapters(std::iter::once("a.query")).unwrap_err();
         assert!(error.to_string().contains("output.dense"), "{error}");
         // Where there are no targets nothing would be adapted, in silence.
-        let error = Policy { targets: Vec::new(), ..policy.clone() }.check_adapters(std::iter::once("a.query"));
+        let error = Policy { targets: Targets::Named(Vec::new()), ..policy.clone() }.check_adapters(std::iter::once("a.query"));
         assert!(error.unwrap_err().to_string().contains("no layers that take adapters"));
         // Part of a name is none.
-        let policy = Policy { targets: vec!["query".to_owned(), "uery".to_owned()], ..policy };
+        let policy = Policy { targets: Targets::Named(vec!["query".to_owned(), "uery".to_owned()]), ..policy };
         let error = policy.check_adapters(std::iter::once("a.query")).unwrap_err();
         assert!(error.to_string().contains("\"uery\""), "{error}");
     }

@@ -10,6 +10,8 @@ pub enum Backbone {
     #[default]
     #[serde(rename = "text_encoder")]
     TextTransformer,
+    /// A transformer over the tokens of a text, each of which sees those before it alone.
+    TextDecoder,
     /// A transformer over the patches of an image.
     VisionTransformer,
     /// Convolutions over an image.
@@ -19,7 +21,7 @@ pub enum Backbone {
 impl Backbone {
     /// Whether it looks at images, not at texts.
     pub fn is_vision(self) -> bool {
-        self != Self::TextTransformer
+        matches!(self, Self::VisionTransformer | Self::Convolutional)
     }
 
     /// Whether its layers are linear ones, which take low-rank adapters.
@@ -32,7 +34,7 @@ impl Backbone {
     pub fn usual_learning_rate(self, width: u32) -> f64 {
         match self {
             Self::Convolutional => 1e-3,
-            Self::TextTransformer | Self::VisionTransformer => {
+            Self::TextTransformer | Self::TextDecoder | Self::VisionTransformer => {
                 let ratio = 768.0 / f64::from(width.max(1));
                 (5e-5 * ratio * ratio).clamp(1e-6, 1e-3)
             }
@@ -43,6 +45,7 @@ impl Backbone {
     pub fn noun(self) -> &'static str {
         match self {
             Self::TextTransformer => "text transformer",
+            Self::TextDecoder => "language model",
             Self::VisionTransformer => "vision transformer",
             Self::Convolutional => "convolutional network",
         }

@@ -9,7 +9,7 @@ use tch::Tensor;
 
 use super::files::write_json;
 use crate::error::{EngineError, Result};
-use crate::policy::Policy;
+use crate::policy::{Policy, Targets};
 use crate::weights::{self, ADAPTED_PREFIX, ADAPTER_WEIGHTS};
 use finetuned::domain::model::{ADAPTER_CONFIG, ADAPTER_FOLDER};
 
@@ -34,9 +34,13 @@ impl AdapterFiles {
             "lora_alpha": lora.alpha,
             "lora_dropout": lora.dropout,
             "use_rslora": lora.rslora,
-            "target_modules": policy.targets(),
+            "target_modules": match policy.targets() {
+                Targets::Named(names) => json!(names),
+                // Named once it is known which there are.
+                Targets::AllLinear => Value::Null,
+            },
             "bias": "none",
-            "fan_in_fan_out": false,
+            "fan_in_fan_out": policy.is_transposed(),
             "inference_mode": true,
             "init_lora_weights": true,
         });
@@ -61,6 +65,9 @@ impl AdapterFiles {
         if self.module_name.is_some() {
             let modules: BTreeSet<String> = adapted.keys().filter_map(|key| below_layer(&name(key))).collect();
             config["target_modules"] = json!(modules);
+        } else if config["target_modules"].is_null() {
+            let modules: BTreeSet<&str> = adapted.keys().filter_map(|key| last_part(key)).collect();
+            config["target_modules"] = json!(modules);
         }
         write_json(&folder.join(ADAPTER_CONFIG), &config)?;
         let named =
@@ -77,14 +84,20 @@ fn below_layer(name: &str) -> Option<String> {
     Some(parts.collect::<Vec<_>>().join("."))
 }
 
+/// The last part of an adapted module's name: `q_proj`.
+fn last_part(name: &str) -> Option<&str> {
+    name.split_once(".lora_")?.0.rsplit('.').next()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::below_layer;
+    use super::{below_layer, last_part};
 
     #[test]
     fn modules_go_by_their_names_within_a_layer() {
         let name = "vit.layers.11.attention.q_proj.lora_A.weight";
         assert_eq!(below_layer(name).as_deref(), Some("attention.q_proj"));
-        assert_eq!(below_layer("classifier.weight"), None);
+        assert_eq!((below_layer("classifier.weight"), last_part("classifier.weight")), (None, None));
+        assert_eq!(last_part(name), Some("q_proj"));
     }
 }

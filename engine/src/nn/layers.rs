@@ -10,6 +10,8 @@ use crate::params::{Builder, Init, LoraPair};
 /// a low-rank adapter (Hu et al. 2021, arXiv:2106.09685): `y += scaling · B A dropout(x)`.
 pub struct Linear {
     weight: Tensor,
+    /// Whether the weight is `[in, out]`.
+    is_transposed: bool,
     bias: Option<Tensor>,
     /// One for each part of a fused layer, with the width of its output; empty where no part has one.
     adapters: Vec<(i64, Option<LoraPair>)>,
@@ -30,6 +32,7 @@ impl Linear {
         };
         Ok(Self {
             weight: path.matrix("weight", &[output, input], init)?,
+            is_transposed: false,
             bias: Some(path.matrix("bias", &[output], bias)?),
             adapters: adapters(path, &[("", output)], input)?,
         })
@@ -38,7 +41,17 @@ impl Linear {
     /// [`with_init`](Self::with_init) of a layer without bias.
     pub fn without_bias(path: &Builder<'_, '_>, input: i64, output: i64, init: Init) -> Result<Self> {
         let weight = path.matrix("weight", &[output, input], init)?;
-        Ok(Self { weight, bias: None, adapters: adapters(path, &[("", output)], input)? })
+        Ok(Self { weight, is_transposed: false, bias: None, adapters: adapters(path, &[("", output)], input)? })
+    }
+
+    /// Transformers' `Conv1D`: the layer at `path`, whose weight is stored as `[in, out]`.
+    pub fn transposed(path: &Builder<'_, '_>, input: i64, output: i64) -> Result<Self> {
+        Ok(Self {
+            weight: path.matrix("weight", &[input, output], Init::Required)?,
+            is_transposed: true,
+            bias: Some(path.matrix("bias", &[output], Init::Required)?),
+            adapters: adapters(path, &[("", output)], input)?,
+        })
     }
 
     /// Several layers over the same input, computed as one: `parts` are their names and the widths of their outputs, which
@@ -52,6 +65,7 @@ impl Linear {
         };
         Ok(Self {
             weight: stacked("weight", &[input])?,
+            is_transposed: false,
             bias: has_bias.then(|| stacked("bias", &[])).transpose()?,
             adapters: adapters(path, parts, input)?,
         })
@@ -59,7 +73,8 @@ impl Linear {
 
     /// `x` `[.., in]` to `[.., out]`.
     pub fn forward(&self, x: &Tensor, mode: &Mode) -> Result<Tensor> {
-        let y = x.f_linear(&self.weight, self.bias.as_ref())?;
+        let transposed = self.is_transposed.then(|| self.weight.f_transpose(0, 1)).transpose()?;
+        let y = x.f_linear(transposed.as_ref().unwrap_or(&self.weight), self.bias.as_ref())?;
         if self.adapters.is_empty() || !mode.has_adapters() {
             return Ok(y);
         }
@@ -100,8 +115,13 @@ impl Embedding {
         Ok(Tensor::f_embedding(&self.table, ids, -1, false, false)?.f_to_kind(Kind::Float)?)
     }
 
+    /// The table as a weight in `kind`: `[rows, width]`.
+    pub fn weight(&self, kind: Kind) -> Result<Tensor> {
+        Ok(self.table.f_to_kind(kind)?)
+    }
+
     /// The table as the weight of an output layer tied to it: `x` `[.., width]` to `[.., rows]`, in the type of `x`.
     pub fn decode(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        Ok(x.f_linear(&self.table.f_to_kind(x.kind())?, bias)?)
+        Ok(x.f_linear(&self.weight(x.kind())?, bias)?)
     }
 }

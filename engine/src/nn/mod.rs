@@ -3,6 +3,7 @@
 //! Shape legend used throughout: `T` tokens of a packed batch, `S` sequences, `D` width, `N` heads, `C` classes.
 
 mod attention;
+pub mod causal;
 mod convolution;
 pub mod functional;
 mod layers;
@@ -17,7 +18,7 @@ use tch::{Kind, Tensor};
 pub use attention::{Heads, Seen};
 pub use convolution::{BatchNorm2d, Conv2d, channels_last, global_average};
 pub use layers::{Embedding, Linear};
-pub use norm::LayerNorm;
+pub use norm::{LayerNorm, RmsNorm};
 pub use rotary::{Rotary, Rotation};
 pub use sequences::Sequences;
 

@@ -1,6 +1,6 @@
-//! Layer normalisation.
+//! Norms: with mean and bias, and without.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::error::Result;
 use crate::params::{Builder, Init};
@@ -34,5 +34,29 @@ impl LayerNorm {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let width = self.weight.size1()?;
         Ok(x.f_layer_norm([width], Some(&self.weight), Some(&self.bias), self.eps, true)?)
+    }
+}
+
+/// `LlamaRMSNorm` over the last dimension (Zhang and Sennrich 2019, arXiv:1910.07467), computed in float32:
+/// `x / rms(x) * (offset + weight)`.
+pub struct RmsNorm {
+    pub weight: Tensor,
+    /// What the weight is a difference to: 0, or 1 as Gemma has it.
+    pub offset: f64,
+    pub eps: f64,
+}
+
+impl RmsNorm {
+    /// The norm at `path`, `width` wide.
+    pub fn new(path: &Builder<'_, '_>, width: i64, offset: f64, eps: f64) -> Result<Self> {
+        Ok(Self { weight: path.float("weight", &[width], Init::Required)?, offset, eps })
+    }
+
+    /// `x` `[.., width]` of any float type, normed in float32.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let x = x.f_to_kind(Kind::Float)?;
+        let mean = x.f_square()?.f_mean_dim(-1, true, Kind::Float)?;
+        let scale = if self.offset == 0.0 { self.weight.shallow_clone() } else { self.weight.f_add_scalar(self.offset)? };
+        Ok(x.f_mul(&mean.f_add_scalar(self.eps)?.f_rsqrt()?)?.f_mul(&scale)?)
     }
 }

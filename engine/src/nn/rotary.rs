@@ -10,6 +10,8 @@ use crate::error::Result;
 pub struct Rotary {
     /// Float32 `[size / 2]`: radians per position.
     frequencies: Tensor,
+    /// What cosines and sines are multiplied by.
+    magnitude: f64,
 }
 
 /// The angles of a packed batch, for all layers that turn alike.
@@ -23,17 +25,31 @@ impl Rotary {
     /// For heads of `size` dimensions, an even number: pair `i` turns by `theta^(-2i / size)` each position.
     pub fn new(size: i64, theta: f64, device: Device) -> Result<Self> {
         let exponents = Tensor::f_arange_start_step(0, size, 2, (Kind::Float, device))?.f_div_scalar(size)?;
-        Ok(Self { frequencies: Tensor::f_pow_scalar(theta, &exponents)?.f_reciprocal()? })
+        Ok(Self { frequencies: Tensor::f_pow_scalar(theta, &exponents)?.f_reciprocal()?, magnitude: 1.0 })
+    }
+
+    /// For heads whose pairs turn by these frequencies, with cosines and sines times `magnitude`.
+    pub fn of(frequencies: &[f32], magnitude: f64, device: Device) -> Result<Self> {
+        Ok(Self { frequencies: Tensor::f_from_slice(frequencies)?.f_to_device(device)?, magnitude })
     }
 
     /// The angles at `positions` (int64 `[T]`).
     pub fn at(&self, positions: &Tensor) -> Result<Rotation> {
         let angles = positions.f_to_kind(Kind::Float)?.f_view([-1, 1, 1])?.f_mul(&self.frequencies)?;
-        Ok(Rotation { cos: angles.f_cos()?, sin: angles.f_sin()? })
+        let (cos, sin) = (angles.f_cos()?, angles.f_sin()?);
+        if self.magnitude == 1.0 {
+            return Ok(Rotation { cos, sin });
+        }
+        Ok(Rotation { cos: cos.f_mul_scalar(self.magnitude)?, sin: sin.f_mul_scalar(self.magnitude)? })
     }
 }
 
 impl Rotation {
+    /// Cosines and sines, float32 `[T, 1, size / 2]`.
+    pub fn angles(&self) -> (&Tensor, &Tensor) {
+        (&self.cos, &self.sin)
+    }
+
     /// Turns queries and keys of `qkv` `[T, W]` (query, key, value; see [`Heads::widths`]), in float32 whatever its type.
     pub fn apply(&self, qkv: &Tensor, heads: Heads) -> Result<Tensor> {
         let [query, key, value] = heads.widths();

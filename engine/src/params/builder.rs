@@ -127,7 +127,8 @@ impl Builder<'_, '_> {
         let r = i64::from(lora.r);
         let a = root.add(&[(&format!("{module}.lora_A.weight"), r)], &[input], Init::Uniform(bound), compute)?;
         let b = root.add(&[(&format!("{module}.lora_B.weight"), output)], &[r], Init::Fresh(0.0), compute)?;
-        self.state.borrow_mut().adapters.push(AdaptedLayer { module, scaling: lora.scaling() });
+        let is_transposed = self.state.borrow().policy.is_transposed();
+        self.state.borrow_mut().adapters.push(AdaptedLayer { module, scaling: lora.scaling(), is_transposed });
         Ok(Some(LoraPair { a, b, scaling: lora.scaling(), dropout: lora.dropout }))
     }
 

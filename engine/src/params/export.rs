@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tch::{Kind, Tensor};
 
-use super::ParamTable;
+use super::{AdaptedLayer, ParamTable};
 use crate::error::{EngineError, Result};
 use crate::weights::{Described, Tensors, Weights};
 
@@ -21,8 +21,8 @@ enum Entry {
     Value(Tensor),
     /// As the base model has it, under this name.
     Base(String),
-    /// That and what an adapter adds: `scaling · B A`.
-    Merged { name: String, a: Tensor, b: Tensor, scaling: f64 },
+    /// That and what an adapter adds: `scaling · B A`, or its transpose.
+    Merged { name: String, a: Tensor, b: Tensor, scaling: f64, is_transposed: bool },
 }
 
 impl Export {
@@ -49,7 +49,8 @@ impl Export {
             let (a, b) = (value(&matrix(&adapter.module, "A"))?, value(&matrix(&adapter.module, "B"))?);
             let name = format!("{}.weight", adapter.module);
             if let Some((_, entry)) = entries.get_mut(&name) {
-                *entry = Entry::Merged { name, a, b, scaling: adapter.scaling };
+                let AdaptedLayer { scaling, is_transposed, .. } = *adapter;
+                *entry = Entry::Merged { name, a, b, scaling, is_transposed };
             }
         }
         Ok(Self { entries, base: table.base.clone(), kind: table.base.kind() })
@@ -105,8 +106,9 @@ impl Tensors for Export {
         match entry {
             Entry::Value(value) => Ok(value.shallow_clone()),
             Entry::Base(name) => self.base.load(name, shape),
-            Entry::Merged { name, a, b, scaling } => {
+            Entry::Merged { name, a, b, scaling, is_transposed } => {
                 let product = b.f_matmul(a)?.f_mul_scalar(*scaling)?;
+                let product = if *is_transposed { product.f_transpose(0, 1)? } else { product };
                 Ok(self.base.load(name, shape)?.f_add(&product)?)
             }
         }

@@ -78,6 +78,8 @@ struct AdaptedLayer {
     /// The full name of the layer.
     module: String,
     scaling: f64,
+    /// Whether its weight is `[in, out]`.
+    is_transposed: bool,
 }
 
 /// All parameters and buffers of a model, in the order in which the model was built.

@@ -25,6 +25,8 @@ pub(super) struct Delta {
     /// `[out, r]`.
     b: Stored,
     scaling: f64,
+    /// Whether the matrix is `[in, out]`.
+    is_transposed: bool,
 }
 
 /// The part of `adapter_config.json` that says how much an adapter counts.
@@ -34,6 +36,8 @@ struct Config {
     lora_alpha: f64,
     #[serde(default)]
     use_rslora: bool,
+    #[serde(default)]
+    fan_in_fan_out: bool,
 }
 
 /// Whether the weights in `directory` are an adapter's and, in a folder of their own, its base model's.
@@ -50,7 +54,7 @@ impl Weights {
     ) -> Result<Self> {
         let mut base = Self::open_any(&directory.join(BASE_FOLDER), prefix, rename)?;
         let folder = directory.join(ADAPTER_FOLDER);
-        let scaling = scaling(&folder.join(ADAPTER_CONFIG))?;
+        let (scaling, is_transposed) = described(&folder.join(ADAPTER_CONFIG))?;
         let mut adapter = Self::open_file(&folder.join(ADAPTER_WEIGHTS))?;
         adapter.rename(|name| name.strip_prefix(ADAPTED_PREFIX).unwrap_or(name).to_owned());
         adapter.called(prefix, rename);
@@ -62,7 +66,7 @@ impl Weights {
                 let b = adapter.find(&format!("{module}.lora_B.weight"))?;
                 let matrix = format!("{module}.weight");
                 base.find(&matrix)?;
-                base.deltas.entry(matrix).or_default().push(Delta { a: place(stored), b: place(b), scaling });
+                base.deltas.entry(matrix).or_default().push(Delta { a: place(stored), b: place(b), scaling, is_transposed });
             } else if !name.ends_with(".lora_B.weight") {
                 base.deltas.remove(name);
                 base.stored.insert(name.clone(), place(stored));
@@ -73,18 +77,19 @@ impl Weights {
 
     /// Adds to the tensor called `name` what adapters add to it.
     pub(super) fn adapted(&self, name: &str, mut tensor: Tensor) -> Result<Tensor> {
-        for Delta { a, b, scaling } in self.deltas.get(name).into_iter().flatten() {
+        for Delta { a, b, scaling, is_transposed } in self.deltas.get(name).into_iter().flatten() {
             let product =
                 self.read(name, b, Kind::Float)?.f_matmul(&self.read(name, a, Kind::Float)?)?.f_mul_scalar(*scaling)?;
-            tensor = tensor.f_add(&product)?;
+            tensor = tensor.f_add(&if *is_transposed { product.f_transpose(0, 1)? } else { product })?;
         }
         Ok(tensor)
     }
 }
 
-fn scaling(path: &Path) -> Result<f64> {
+/// How much an adapter counts, and whether the matrices that it is for are transposed.
+fn described(path: &Path) -> Result<(f64, bool)> {
     let text = fs::read(path).map_err(EngineError::io(path))?;
     let config: Config =
         serde_json::from_slice(&text).map_err(|error| EngineError::model(format!("{ADAPTER_CONFIG}: {error}")))?;
-    Ok(lora_scaling(config.r, config.lora_alpha, config.use_rslora))
+    Ok((lora_scaling(config.r, config.lora_alpha, config.use_rslora), config.fan_in_fan_out))
 }

@@ -25,6 +25,7 @@ mod examples;
 mod exports;
 mod images;
 mod kernels;
+mod language_models;
 mod model;
 mod optimizer;
 mod sentences;

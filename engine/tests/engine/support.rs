@@ -146,10 +146,15 @@ pub fn policy(more: Value) -> Policy {
 
 /// The same for a model whose backbone has this name.
 pub fn policy_for(backbone: &'static str, more: Value) -> Policy {
+    let adapted = &["query", "value"];
+    let anatomy = Anatomy { backbone, embeddings: &["embeddings"], layers: 2, adapted, ..Anatomy::default() };
+    Policy::new(&hyperparameters(more), &anatomy)
+}
+
+/// Those of a run, some of them as a client writes them.
+pub fn hyperparameters(more: Value) -> Hyperparameters {
     let spec: Value = serde_json::from_str(include_str!("../../../tests/fixtures/run_spec_v1.json")).unwrap();
     let mut h = spec["hyperparameters"].clone();
     h.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    let h: Hyperparameters = serde_json::from_value(h).unwrap();
-    let adapted = &["query", "value"];
-    Policy::new(&h, &Anatomy { backbone, embeddings: &["embeddings"], layers: 2, adapted })
+    serde_json::from_value(h).unwrap()
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use finetuned::domain::hyperparameters::LrSchedule;
-use finetuned_engine::models::text::{MaskedLm, TextClassifier, TextConfig, TextEmbedder, TextTask, Tokens};
+use finetuned_engine::models::text::{CausalLm, MaskedLm, TextClassifier, TextConfig, TextEmbedder, TextTask, Tokens};
 use finetuned_engine::nn::{Mode, Sequences};
 use finetuned_engine::optim::{AdamW, AdamWConfig, Schedule};
 use finetuned_engine::params::{self, Builder, Init, LoadReport, ParamTable};
@@ -309,26 +309,16 @@ fn from_base(name: &str, task: TextTask) -> (Vec<String>, Vec<String>) {
     let folder = golden_path(name);
     let config = TextConfig::parse(&std::fs::read_to_string(folder.join("config.json")).unwrap()).unwrap();
     let weights = Weights::open(&folder, config.base_prefix()).unwrap();
-    let (table, report) = match task {
-        TextTask::Classification => {
-            let new = |root: &Builder<'_, '_>| TextClassifier::new(root, &config, 3, Init::Fresh(0.02));
-            let (_, table, report) =
-                params::build(&weights, params::Placement::new(Device::Cpu, Kind::Float, 0), new).unwrap();
-            (table, report)
-        }
-        TextTask::MaskedLm => {
-            let new = |root: &Builder<'_, '_>| MaskedLm::new(root, &config);
-            let (_, table, report) =
-                params::build(&weights, params::Placement::new(Device::Cpu, Kind::Float, 0), new).unwrap();
-            (table, report)
-        }
-        TextTask::Embedding => {
-            let new = |root: &Builder<'_, '_>| TextEmbedder::new(root, &config);
-            let (_, table, report) =
-                params::build(&weights, params::Placement::new(Device::Cpu, Kind::Float, 0), new).unwrap();
-            (table, report)
-        }
+    let placement = params::Placement::new(Device::Cpu, Kind::Float, 0);
+    let built = match task {
+        TextTask::Classification => params::build(&weights, placement, |root| {
+            TextClassifier::new(root, &config, 3, Init::Fresh(0.02)).map(drop)
+        }),
+        TextTask::MaskedLm => params::build(&weights, placement, |root| MaskedLm::new(root, &config).map(drop)),
+        TextTask::CausalLm => params::build(&weights, placement, |root| CausalLm::new(root, &config).map(drop)),
+        TextTask::Embedding => params::build(&weights, placement, |root| TextEmbedder::new(root, &config).map(drop)),
     };
+    let ((), table, report) = built.unwrap();
     for (name, value) in table.named().unwrap() {
         if report.initialised.contains(&name) && name.to_lowercase().contains("norm.weight") {
             assert_eq!(value, value.ones_like(), "{name}");

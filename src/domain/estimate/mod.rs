@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 pub use images::{OTHER_PIXELS, TRAINING_PIXELS};
 pub use outputs::{EVALUATION_LOGITS, LISTED_LOGITS, MOST_LISTED_LABELS};
 
-use super::hyperparameters::{Freeze, Hyperparameters, Interval, Precision, Subject};
+use super::backbone::Backbone;
+use super::hyperparameters::{Freeze, Hyperparameters, Interval, Precision, Subject, TargetModules};
 use super::job::error::JobError;
 use super::model::ModelFacts;
 use super::report::{DataReport, ExamplesReport, Lengths};
@@ -277,8 +278,13 @@ fn trained_parameters(model: &ModelFacts, h: &Hyperparameters) -> u64 {
     let (width, inner) = (u64::from(model.hidden_size), u64::from(model.intermediate_size));
     let layers = u64::from(model.layers);
     if let Some(lora) = h.tuning.adapter.lora() {
-        let targets = lora.target_modules.as_ref().map_or(2, Vec::len) as u64;
-        return (2 * width * u64::from(lora.r) * targets * layers).min(model.parameters);
+        let adapted = match &lora.target_modules {
+            Some(TargetModules::Named(names)) => 2 * width * names.len() as u64,
+            None if model.backbone == Backbone::TextTransformer => 4 * width,
+            // Four layers of attention, and a network with a gate.
+            None | Some(TargetModules::All(_)) => 8 * width + 3 * (width + inner),
+        };
+        return (u64::from(lora.r) * adapted * layers).min(model.parameters);
     }
     match h.tuning.freeze {
         Freeze::Off(_) => model.parameters,

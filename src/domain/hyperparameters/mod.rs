@@ -15,7 +15,9 @@ use serde_json::{Map, Value};
 
 pub use augmentation::{Augmentation, ColorJitter, RandAugment, RandomResizedCrop};
 pub use definition::{DefaultValue, Definition, Rule};
-pub use objects::{Adapter, EarlyStopping, Freeze, FrozenLayers, Lora, NoneWord, Patience, lora_scaling};
+pub use objects::{
+    Adapter, EarlyStopping, Freeze, FrozenLayers, Lora, NoneWord, Patience, TargetModules, lora_scaling,
+};
 pub use own::Own;
 pub use resolve::{DataFacts, Subject, resolve};
 pub use settings::{Course, Hyperparameters, Interval, LrSchedule, Optimizer, Precision, Tuning};

@@ -53,7 +53,9 @@ impl Adapter {
         above_zero("alpha", lora.alpha, 65_536.0)?;
         below_one("dropout", lora.dropout)?;
         match &lora.target_modules {
-            Some(modules) if modules.is_empty() || modules.iter().any(|name| name.trim().is_empty()) => {
+            Some(TargetModules::Named(modules))
+                if modules.is_empty() || modules.iter().any(|name| name.trim().is_empty()) =>
+            {
                 Err(("target_modules".to_owned(), "must name at least one module".to_owned()))
             }
             _ => Ok(()),
@@ -75,12 +77,28 @@ pub struct Lora {
     pub alpha: f64,
     #[serde(default)]
     pub dropout: f64,
-    /// Last parts of the names of the linear layers that get an adapter; none means query and value.
+    /// The linear layers that get an adapter; none means query and value of encoders, and all of decoders.
     #[serde(default)]
-    pub target_modules: Option<Vec<String>>,
+    pub target_modules: Option<TargetModules>,
     /// Rank-stabilised scaling (Kalajdzievski 2023, arXiv:2312.03732).
     #[serde(default)]
     pub rslora: bool,
+}
+
+/// Which layers get an adapter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TargetModules {
+    All(AllLinear),
+    /// By the last parts of their names.
+    Named(Vec<String>),
+}
+
+/// PEFT's word for all linear layers but the one that guesses words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AllLinear {
+    AllLinear,
 }
 
 /// The one kind of adapter.

@@ -17,6 +17,8 @@ use finetuned::domain::model::ModelFacts;
 pub struct TextConfig {
     /// What Transformers' classes begin with: `Bert` of `BertForMaskedLM`.
     pub(super) class: &'static str,
+    /// What jobs take it for.
+    pub(super) backbone: Backbone,
     /// Rows of the word table.
     pub(super) vocab_size: i64,
     /// Width of the hidden states, `D`.
@@ -33,6 +35,8 @@ pub struct TextConfig {
     pub(super) classification: ClassificationHead,
     /// What a masked language model puts upon it, or why it is none.
     pub(super) words: std::result::Result<WordHead, String>,
+    /// What a causal language model puts upon it, or why it is none.
+    pub(super) causal: std::result::Result<CausalHead, String>,
     pub(super) encoder: MakeEncoder,
 }
 
@@ -71,11 +75,28 @@ impl WordHead {
     }
 }
 
+/// The layer that guesses the next word.
+#[derive(Clone, Debug)]
+pub(super) struct CausalHead {
+    /// The class in Transformers.
+    pub class: String,
+    /// Whether it is the word table.
+    pub is_tied: bool,
+    /// Logits are squeezed to between minus this and this.
+    pub softcap: Option<f64>,
+}
+
+/// Why an encoder guesses no next words.
+pub(super) fn encoder_only() -> std::result::Result<CausalHead, String> {
+    Err("the model sees the words behind each word, and so learns to guess none that follow; masked_lm adapts it".to_owned())
+}
+
 /// What a model is for, as far as its class in Transformers goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextTask {
     Classification,
     MaskedLm,
+    CausalLm,
     Embedding,
 }
 
@@ -138,6 +159,10 @@ impl TextConfig {
         let task = match task {
             TextTask::Classification => "ForSequenceClassification",
             TextTask::MaskedLm => "ForMaskedLM",
+            TextTask::CausalLm => match &self.causal {
+                Ok(head) => return head.class.clone(),
+                Err(_) => "ForCausalLM",
+            },
             TextTask::Embedding => "Model",
         };
         format!("{}{task}", self.class)
@@ -164,7 +189,7 @@ impl TextConfig {
     /// See [`ModelConfig::facts`](crate::models::ModelConfig::facts).
     pub fn facts(&self) -> ModelFacts {
         ModelFacts {
-            backbone: Backbone::TextTransformer,
+            backbone: self.backbone,
             hidden_size: number(self.hidden_size),
             max_positions: number(self.max_tokens),
             layers: self.anatomy.layers,

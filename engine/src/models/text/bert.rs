@@ -13,7 +13,7 @@ use super::super::config::{
     gelu, number, read, refuse, tanh,
 };
 use super::super::heads::Step;
-use super::architecture::{ClassificationHead, MakeOutput, TextConfig, WordHead, classifier};
+use super::architecture::{ClassificationHead, MakeOutput, TextConfig, WordHead, classifier, encoder_only};
 use super::pooling;
 use super::post_norm::{Embeddings, Layer, PostNormEncoder};
 use super::relative::{BUCKETS, RelativeBias};
@@ -21,6 +21,7 @@ use crate::error::{EngineError, Result};
 use crate::nn::{Embedding, Heads, LayerNorm, Linear};
 use crate::params::{Builder, Init};
 use crate::policy::Anatomy;
+use finetuned::domain::backbone::Backbone;
 
 /// Which of them.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -82,11 +83,13 @@ pub(super) fn parse(json: &str) -> Result<TextConfig> {
     };
     Ok(TextConfig {
         class,
+        backbone: Backbone::TextTransformer,
         anatomy: Anatomy {
             backbone: prefix,
             embeddings: &["embeddings"],
             layers: number(config.num_hidden_layers),
             adapted: if config.model_type == BertFamily::Mpnet { &["q", "v"] } else { &["query", "value"] },
+            ..Anatomy::default()
         },
         vocab_size: config.vocab_size,
         hidden_size: config.hidden_size,
@@ -96,6 +99,7 @@ pub(super) fn parse(json: &str) -> Result<TextConfig> {
         has_token_types: config.type_vocab_size > 1,
         classification: config.classification_head(),
         words: config.word_head()?.if_tied(config.tie_word_embeddings),
+        causal: encoder_only(),
         encoder: Box::new(move |path| Ok(Box::new(encoder(path, &config)?))),
     })
 }

@@ -8,13 +8,14 @@ use super::super::config::{
     number, read, relu,
 };
 use super::super::heads::Step;
-use super::architecture::{ClassificationHead, TextConfig, WordHead, classifier};
+use super::architecture::{ClassificationHead, TextConfig, WordHead, classifier, encoder_only};
 use super::pooling;
 use super::post_norm::{Embeddings, Layer, PostNormEncoder};
 use crate::error::Result;
 use crate::nn::{Embedding, Heads, LayerNorm, Linear};
 use crate::params::Builder;
 use crate::policy::Anatomy;
+use finetuned::domain::backbone::Backbone;
 
 /// The epsilon of every norm, which its config cannot change.
 const NORM_EPS: f64 = 1e-12;
@@ -67,11 +68,13 @@ pub(super) fn parse(json: &str) -> Result<TextConfig> {
     let dense = |path| Step::Linear { path, has_bias: true };
     Ok(TextConfig {
         class: "DistilBert",
+        backbone: Backbone::TextTransformer,
         anatomy: Anatomy {
             backbone: "distilbert",
             embeddings: &["embeddings"],
             layers: number(config.n_layers),
             adapted: &["q_lin", "v_lin"],
+            ..Anatomy::default()
         },
         vocab_size: config.vocab_size,
         hidden_size: config.dim,
@@ -94,6 +97,7 @@ pub(super) fn parse(json: &str) -> Result<TextConfig> {
             bias: Some("vocab_projector.bias"),
         }
         .if_tied(config.tie_word_embeddings),
+        causal: encoder_only(),
         encoder: Box::new(move |path| Ok(Box::new(encoder(path, &config)?))),
     })
 }

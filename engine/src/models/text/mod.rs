@@ -1,23 +1,31 @@
-//! Text encoders and what tasks put on them, as in Transformers, on packed batches. Shapes: see [`crate::nn`].
+//! Text encoders and decoders, and what tasks put on them, as in Transformers, on packed batches. Shapes: see [`crate::nn`].
 
 mod architecture;
 mod backbone;
 mod bert;
+mod causal_lm;
 mod classifier;
+mod decoder;
+mod decoder_config;
 mod distilbert;
 mod embedder;
+mod gemma;
+mod gpt2;
+mod llama;
 mod masked_lm;
 mod modernbert;
 mod modernbert_config;
 mod pooling;
 mod post_norm;
 mod relative;
+mod rope;
 mod sentence;
 
 use tch::Tensor;
 
 pub use architecture::{TextConfig, TextTask};
 pub use backbone::TextBackbone;
+pub use causal_lm::CausalLm;
 pub use classifier::TextClassifier;
 pub use embedder::TextEmbedder;
 pub use masked_lm::MaskedLm;
@@ -31,13 +39,22 @@ use crate::nn::Sequences;
 type Parse = fn(&str) -> Result<TextConfig>;
 
 /// The families by `model_type`.
-const FAMILIES: [(&str, Parse); 6] = [
+const FAMILIES: [(&str, Parse); 15] = [
     ("bert", bert::parse),
     ("roberta", bert::parse),
     ("xlm-roberta", bert::parse),
     ("mpnet", bert::parse),
     ("distilbert", distilbert::parse),
     ("modernbert", modernbert::parse),
+    ("gpt2", gpt2::parse),
+    ("llama", llama::parse),
+    ("mistral", llama::parse),
+    ("qwen2", llama::parse),
+    ("qwen3", llama::parse),
+    ("phi3", llama::parse),
+    ("gemma", gemma::parse),
+    ("gemma2", gemma::parse),
+    ("gemma3_text", gemma::parse),
 ];
 
 /// The families.

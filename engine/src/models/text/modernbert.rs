@@ -6,13 +6,14 @@ use tch::{Kind, Tensor};
 
 use super::super::config::{Activation, activation, number};
 use super::super::heads::Step;
-use super::architecture::{ClassificationHead, TextConfig, WordHead, classifier};
+use super::architecture::{ClassificationHead, TextConfig, WordHead, classifier, encoder_only};
 use super::modernbert_config::{LayerType, ModernBertConfig};
 use super::{TextBackbone, Tokens};
 use crate::error::Result;
 use crate::nn::{Embedding, Heads, Hidden, LayerNorm, Linear, Mode, Rotary, Rotation, Seen, functional};
 use crate::params::{Builder, Init};
 use crate::policy::Anatomy;
+use finetuned::domain::backbone::Backbone;
 
 /// Reads a `config.json` of the family.
 pub(super) fn parse(json: &str) -> Result<TextConfig> {
@@ -24,11 +25,13 @@ pub(super) fn parse(json: &str) -> Result<TextConfig> {
     ];
     Ok(TextConfig {
         class: "ModernBert",
+        backbone: Backbone::TextTransformer,
         anatomy: Anatomy {
             backbone: "model",
             embeddings: &["embeddings"],
             layers: number(config.num_hidden_layers),
             adapted: &["Wqkv"],
+            ..Anatomy::default()
         },
         vocab_size: config.vocab_size,
         hidden_size: config.hidden_size,
@@ -44,6 +47,7 @@ pub(super) fn parse(json: &str) -> Result<TextConfig> {
         },
         words: WordHead { steps: transform, bias: config.decoder_bias.then_some("decoder.bias") }
             .if_tied(config.tie_word_embeddings),
+        causal: encoder_only(),
         encoder: Box::new(move |path| Ok(Box::new(ModernBert::new(path, &config)?))),
     })
 }

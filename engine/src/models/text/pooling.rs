@@ -15,6 +15,12 @@ pub(super) fn first(backbone: &dyn TextBackbone, tokens: &Tokens, _compute: Kind
     Ok(backbone.hidden(tokens, Some(&tokens.sequences.first), mode)?.low)
 }
 
+/// That of the last token.
+pub(super) fn last(backbone: &dyn TextBackbone, tokens: &Tokens, _compute: Kind, mode: &Mode) -> Result<Tensor> {
+    let rows = tokens.sequences.last(tokens.ids.device())?;
+    Ok(backbone.hidden(tokens, Some(&rows), mode)?.low)
+}
+
 /// The mean over its tokens.
 pub(super) fn mean(backbone: &dyn TextBackbone, tokens: &Tokens, compute: Kind, mode: &Mode) -> Result<Tensor> {
     let hidden = backbone.hidden(tokens, None, mode)?;

@@ -69,6 +69,7 @@ pub(super) fn parse(json: &str) -> Result<VisionConfig> {
             embeddings: &["embedder"],
             layers: number(config.depths.len() as i64),
             adapted: &[],
+            ..Anatomy::default()
         },
         hidden_size,
         intermediate_size: 0,

@@ -74,6 +74,7 @@ fn parse(
             embeddings: &["embeddings"],
             layers: number(config.num_hidden_layers),
             adapted: &["query", "value"],
+            ..Anatomy::default()
         },
         hidden_size: config.hidden_size,
         intermediate_size: config.intermediate_size,
