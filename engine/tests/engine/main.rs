@@ -19,6 +19,7 @@
 
 mod adapted_weights;
 mod adapters;
+mod causal_kernels;
 mod checks;
 mod configs;
 mod examples;
