@@ -69,7 +69,14 @@ pub static NOTHING: Policy = Policy::uniform(true);
 impl Policy {
     const fn uniform(is_idle: bool) -> Self {
         Self {
-            anatomy: Anatomy { backbone: "", embeddings: &[], outputs: &[], layers: 0, adapted: &[], is_transposed: false },
+            anatomy: Anatomy {
+                backbone: "",
+                embeddings: &[],
+                outputs: &[],
+                layers: 0,
+                adapted: &[],
+                is_transposed: false,
+            },
             freeze: Freeze::Off(NoneWord::None),
             rate_decay: 1.0,
             lora: None,
@@ -260,7 +267,8 @@ mod tests {
         let error = policy.check_adapters(std::iter::once("a.query")).unwrap_err();
         assert!(error.to_string().contains("output.dense"), "{error}");
         // Where there are no targets nothing would be adapted, in silence.
-        let error = Policy { targets: Targets::Named(Vec::new()), ..policy.clone() }.check_adapters(std::iter::once("a.query"));
+        let error =
+            Policy { targets: Targets::Named(Vec::new()), ..policy.clone() }.check_adapters(std::iter::once("a.query"));
         assert!(error.unwrap_err().to_string().contains("no layers that take adapters"));
         // Part of a name is none.
         let policy = Policy { targets: Targets::Named(vec!["query".to_owned(), "uery".to_owned()]), ..policy };

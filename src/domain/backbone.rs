@@ -34,7 +34,9 @@ impl Backbone {
     pub fn usual_learning_rate(self, width: u32) -> f64 {
         match self {
             Self::Convolutional => 1e-3,
-            Self::TextTransformer | Self::TextDecoder | Self::VisionTransformer => {
+            // A language model of 2,048 dimensions takes 2e-5.
+            Self::TextDecoder => (2e-5 * 2048.0 / f64::from(width.max(1))).clamp(5e-6, 1e-4),
+            Self::TextTransformer | Self::VisionTransformer => {
                 let ratio = 768.0 / f64::from(width.max(1));
                 (5e-5 * ratio * ratio).clamp(1e-6, 1e-3)
             }

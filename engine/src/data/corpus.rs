@@ -42,6 +42,22 @@ impl Corpus {
     }
 }
 
+impl Corpus {
+    /// These texts, each on a line of its own.
+    ///
+    /// # Errors
+    /// A text cannot be tokenised.
+    #[cfg(test)]
+    pub(crate) fn of(texts: &[&str], tokenizer: &TextTokenizer) -> Result<Self> {
+        let mut builder = TextsBuilder::new(tokenizer);
+        for text in texts {
+            builder.push((*text).to_owned(), None)?;
+        }
+        let prints = texts.iter().map(|&text| of_texts([text])).collect();
+        Ok(Self { texts: builder.finish()?, lines: (1..=texts.len() as u64).collect(), prints })
+    }
+}
+
 impl Dataset for Corpus {
     fn strata(&self) -> Vec<usize> {
         vec![0; self.lines.len()]

@@ -42,6 +42,11 @@ pub struct Splits<T> {
 }
 
 impl<T> Splits<T> {
+    /// The same of what `change` makes of each.
+    pub fn map<U>(self, change: impl Fn(T) -> U) -> Splits<U> {
+        Splits { training: change(self.training), validation: change(self.validation), test: change(self.test) }
+    }
+
     /// One of its subsets.
     pub fn get(&self, subset: Subset) -> &T {
         match subset {

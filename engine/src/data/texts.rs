@@ -195,6 +195,17 @@ pub struct Packed {
 }
 
 impl Packed {
+    /// Sequences of one segment, laid end to end.
+    pub fn of<'a>(sequences: impl Iterator<Item = &'a [u32]>) -> Self {
+        let (mut ids, mut positions, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
+        for sequence in sequences {
+            ids.extend(sequence.iter().map(|&id| i64::from(id)));
+            positions.extend(0..sequence.len() as i64);
+            lengths.push(sequence.len() as i64);
+        }
+        Self { types: vec![0; ids.len()], ids, positions, lengths }
+    }
+
     /// The number of tokens, `T`.
     pub fn tokens(&self) -> u64 {
         self.ids.len() as u64

@@ -24,7 +24,7 @@ use crate::params::Export;
 use crate::weights::Weights;
 
 /// Files of a base model that go with every model made from it.
-const COMPANIONS: [&str; 12] = [
+const COMPANIONS: [&str; 14] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -33,6 +33,8 @@ const COMPANIONS: [&str; 12] = [
     "vocab.json",
     "merges.txt",
     "sentencepiece.bpe.model",
+    "tokenizer.model",
+    "generation_config.json",
     "chat_template.jinja",
     "chat_template.json",
     "LICENSE",

@@ -45,7 +45,11 @@ pub fn rms_norm(x: &Tensor, norm: &RmsNorm, compute: Kind) -> Result<Tensor> {
 
 /// The residual stream `[T, D]` in float32 after `x` (in the compute type) is added, and its norm in the type of `x`.
 pub fn add_rms_norm(x: &Tensor, residual: &Tensor, norm: &RmsNorm) -> Result<(Tensor, Tensor)> {
-    if on_cpu(x) { native::add_rms_norm(x, residual, &scale_of(norm)) } else { reference::add_rms_norm(x, residual, norm) }
+    if on_cpu(x) {
+        native::add_rms_norm(x, residual, &scale_of(norm))
+    } else {
+        reference::add_rms_norm(x, residual, norm)
+    }
 }
 
 /// `silu(gate) * up` of `x` `[T, 2 I]`, the gate first: `[T, I]`.
@@ -70,7 +74,8 @@ pub fn attention(
     }
     let Heads { query, key_value, size } = causal.heads;
     let reach = causal.reach.unwrap_or(i64::MAX);
-    let shape = CausalShape { longest: sequences.longest, query, key_value, head_size: size, reach, scale: causal.scale };
+    let shape =
+        CausalShape { longest: sequences.longest, query, key_value, head_size: size, reach, scale: causal.scale };
     native::causal_attention(qkv, rotation.map(Rotation::angles), &sequences.offsets, shape)
 }
 

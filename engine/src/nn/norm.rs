@@ -56,7 +56,8 @@ impl RmsNorm {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let x = x.f_to_kind(Kind::Float)?;
         let mean = x.f_square()?.f_mean_dim(-1, true, Kind::Float)?;
-        let scale = if self.offset == 0.0 { self.weight.shallow_clone() } else { self.weight.f_add_scalar(self.offset)? };
+        let scale =
+            if self.offset == 0.0 { self.weight.shallow_clone() } else { self.weight.f_add_scalar(self.offset)? };
         Ok(x.f_mul(&mean.f_add_scalar(self.eps)?.f_rsqrt()?)?.f_mul(&scale)?)
     }
 }

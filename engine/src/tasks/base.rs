@@ -13,6 +13,9 @@ use crate::text::TextTokenizer;
 use crate::weights::Weights;
 use finetuned::domain::run::RunSpec;
 
+/// More tokens than the longest text has.
+const MOST_TOKENS: usize = 1 << 30;
+
 /// Configuration, tokenizer and weights.
 pub(super) struct TextBase {
     /// The text of its `config.json`.
@@ -31,6 +34,16 @@ impl TextBase {
         let longest = spec.hyperparameters.course.max_sequence_length;
         let base = Self::read(&spec.model, |_| longest as usize)?;
         base.config.check_length(longest)?;
+        Ok(base)
+    }
+
+    /// The model that `spec` names, its texts read whole.
+    ///
+    /// # Errors
+    /// A file is missing or malformed, or the model has fewer positions than `max_sequence_length`.
+    pub(super) fn open_uncut(spec: &RunSpec) -> Result<Self> {
+        let base = Self::read(&spec.model, |_| MOST_TOKENS)?;
+        base.config.check_length(spec.hyperparameters.course.max_sequence_length)?;
         Ok(base)
     }
 

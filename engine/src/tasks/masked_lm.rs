@@ -27,7 +27,7 @@ use crate::params::Placement;
 use crate::score::{Evaluation, Lines};
 use finetuned::domain::estimate::EVALUATION_TOKENS;
 use finetuned::domain::method::masked_lm::Settings;
-use finetuned::domain::metric::guesses::{Guesses, HIDDEN_WORDS};
+use finetuned::domain::metric::guesses::{Guesses, WORDS};
 use finetuned::domain::metric::{ACCURACY, LOSS, scores};
 use finetuned::domain::random::mix_all;
 use finetuned::domain::run::{DataFile, RunSpec};
@@ -257,7 +257,7 @@ impl Task for MaskedLmTask {
             let ((loss, right, count), line) = (outputs[text], lines[text]);
             json!({"line": line, "masked_tokens": count, "right": right, LOSS.name(): loss / count.max(1) as f64})
         });
-        Some(Evaluation::new(lines.len(), guesses.loss(), scores(&HIDDEN_WORDS, &guesses), line))
+        Some(Evaluation::new(lines.len(), guesses.loss(), scores(&WORDS, &guesses), line))
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod ahead;
 mod base;
+mod causal;
+mod causal_lm;
 mod classification;
 mod classifying;
 mod embedding;
@@ -85,6 +87,7 @@ fn entry(method: Method) -> Entry {
         Method::TextClassification => Entry { load: text_classification::load, check: text_classification::check },
         Method::MaskedLm => Entry { load: masked_lm::load, check: masked_lm::check },
         Method::Embedding => Entry { load: embedding::load, check: embedding::check },
+        Method::CausalLm => Entry { load: causal_lm::load, check: causal_lm::check },
         Method::ImageClassification => Entry { load: image_classification::load, check: image_classification::check },
     }
 }

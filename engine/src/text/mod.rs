@@ -29,6 +29,7 @@ pub struct TextTokenizer {
     /// None where a text must be read whole to know its first tokens.
     locality: Option<Locality>,
     mask: Option<u32>,
+    end: Option<u32>,
     /// Whether words are told apart; if not, each token is a word, and encoding is faster.
     words: bool,
 }
@@ -81,10 +82,12 @@ impl TextTokenizer {
         inner
             .with_truncation(Some(truncation))
             .map_err(|error| EngineError::Hyperparameter { name: "max_sequence_length", message: error.to_string() })?;
-        let named = configured_mask(directory);
+        let named = configured(directory, "mask_token");
         let mask = named.iter().map(String::as_str).chain(USUAL_MASKS).find_map(|token| inner.token_to_id(token));
+        let end = configured(directory, "eos_token").and_then(|token| inner.token_to_id(&token));
+        let end = end.or_else(|| configured_end(directory, largest));
         let locality = Locality::of(&inner, without_mark(&bytes));
-        Ok(Self { inner, max_tokens, locality, mask, words: false })
+        Ok(Self { inner, max_tokens, locality, mask, end, words: false })
     }
 
     /// The same tokenizer, telling which tokens make up a word.
@@ -104,6 +107,16 @@ impl TextTokenizer {
     /// The tokenizer has none.
     pub fn mask(&self) -> Result<u32> {
         self.mask.ok_or_else(|| EngineError::model("the tokenizer has no mask token, which this needs"))
+    }
+
+    /// The id of the token that ends a text.
+    ///
+    /// # Errors
+    /// Neither the tokenizer nor the model names one.
+    pub fn end(&self) -> Result<u32> {
+        let message =
+            "neither tokenizer_config.json nor config.json names a token that ends a text (eos_token, eos_token_id)";
+        self.end.ok_or_else(|| EngineError::model(message))
     }
 
     /// Encodes texts or pairs of texts in parallel, in order. Of long texts no more is read than is kept, and those of which
@@ -217,10 +230,23 @@ fn input<'a>((text, pair): (&'a str, Option<&'a str>)) -> EncodeInput<'a> {
     }
 }
 
-/// The mask token that `tokenizer_config.json` names.
-fn configured_mask(directory: &Path) -> Option<String> {
-    let text = std::fs::read(directory.join("tokenizer_config.json")).ok()?;
-    let config: serde_json::Value = serde_json::from_slice(without_mark(&text)).ok()?;
-    let token = &config["mask_token"];
+/// The token that `tokenizer_config.json` names in this role.
+fn configured(directory: &Path, role: &str) -> Option<String> {
+    let config = json(directory, "tokenizer_config.json")?;
+    let token = &config[role];
     token.as_str().or_else(|| token["content"].as_str()).map(str::to_owned)
+}
+
+/// The first token that ends a text by its id, which is `largest` at most, in the model's own configurations.
+fn configured_end(directory: &Path, largest: u32) -> Option<u32> {
+    ["generation_config.json", "config.json"].into_iter().find_map(|name| {
+        let id = &json(directory, name)?["eos_token_id"];
+        let id = id.as_u64().or_else(|| id[0].as_u64())?;
+        u32::try_from(id).ok().filter(|&id| id <= largest)
+    })
+}
+
+fn json(directory: &Path, name: &str) -> Option<serde_json::Value> {
+    let text = std::fs::read(directory.join(name)).ok()?;
+    serde_json::from_slice(without_mark(&text)).ok()
 }

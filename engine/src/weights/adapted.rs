@@ -66,7 +66,12 @@ impl Weights {
                 let b = adapter.find(&format!("{module}.lora_B.weight"))?;
                 let matrix = format!("{module}.weight");
                 base.find(&matrix)?;
-                base.deltas.entry(matrix).or_default().push(Delta { a: place(stored), b: place(b), scaling, is_transposed });
+                base.deltas.entry(matrix).or_default().push(Delta {
+                    a: place(stored),
+                    b: place(b),
+                    scaling,
+                    is_transposed,
+                });
             } else if !name.ends_with(".lora_B.weight") {
                 base.deltas.remove(name);
                 base.stored.insert(name.clone(), place(stored));

@@ -12,10 +12,11 @@ use finetuned_engine::weights::{self, Weights};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-use super::support::{BF16, FP32, assert_close, assert_within, difference, golden, golden_path, hyperparameters, test_device};
+use super::support::{
+    BF16, FP32, assert_close, assert_within, difference, golden, golden_path, hyperparameters, test_device,
+};
 
-const FAMILIES: [&str; 9] =
-    ["gpt2", "llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "gemma2", "gemma3_text"];
+const FAMILIES: [&str; 9] = ["gpt2", "llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "gemma2", "gemma3_text"];
 
 type Golden = HashMap<String, Tensor>;
 
@@ -33,7 +34,8 @@ fn config(family: &str) -> TextConfig {
 /// The tensors whose names start with `prefix`, as a file.
 fn weights_of(golden: &Golden, prefix: &str, backbone: &str) -> Weights {
     let named = golden.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)));
-    let named: BTreeMap<String, Tensor> = named.map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone())).collect();
+    let named: BTreeMap<String, Tensor> =
+        named.map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone())).collect();
     let folder = tempfile::tempdir().unwrap();
     weights::write(&folder.path().join("model.safetensors"), &named).unwrap();
     Weights::open(folder.path(), backbone).unwrap()
@@ -222,7 +224,11 @@ fn adapters_learn_as_those_of_peft_and_merge_as_they_do() {
         let (worst, name) = worst_gradient(&gradients(&table), &golden, &format!("lora.grad.{WRAPPED}"));
         assert_within(worst, FP32.gradients, &format!("gradient of {name} of {family}"));
         table.clear_grads().unwrap();
-        assert_within(curve(&model, &mut table, &golden, "lora."), FP32.losses, &format!("losses and norms of {family}"));
+        assert_within(
+            curve(&model, &mut table, &golden, "lora."),
+            FP32.losses,
+            &format!("losses and norms of {family}"),
+        );
         for (name, value) in table.named().unwrap() {
             assert_close(&value, &golden[&format!("lora.merged.{name}")], 1e-4, &format!("merged {name} of {family}"));
         }

@@ -15,11 +15,13 @@ import json
 import math
 import pathlib
 import re
+import shutil
 
 import torch
 import transformers
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
-from transformers import get_scheduler
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, get_scheduler
 
 from text_families import as_saved
 
@@ -180,6 +182,44 @@ def ropes() -> tuple[dict, dict]:
     return tensors, configs
 
 
+TEMPLATE = """{% for message in messages %}{% if loop.first and message.role != 'system' %}<|im_start|>system
+You are a helpful assistant.<|im_end|>
+{% endif %}<|im_start|>{{ message.role }}
+{{ message.content }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level BPE with ChatML's tokens, trained on make.py's words."""
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    inner.train_from_iterator([" ".join(make.WORDS[start:]) for start in range(len(make.WORDS))], trainer)
+    names = dict(eos_token="<|im_end|>", pad_token="<|endoftext|>", bos_token="<|im_start|>")
+    fast = PreTrainedTokenizerFast(tokenizer_object=inner, model_max_length=256, **names)
+    fast.chat_template = TEMPLATE
+    return fast
+
+
+def base_model() -> None:
+    """A tiny Llama as people import them."""
+    fast = tokenizer()
+    shape = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
+    ids = dict(bos_token_id=1, eos_token_id=2, pad_token_id=0)
+    config = transformers.LlamaConfig(vocab_size=len(fast), max_position_embeddings=256, tie_word_embeddings=True, **shape, **ids)
+    torch.manual_seed(5)
+    folder = HERE / "tiny-llama"
+    shutil.rmtree(folder, ignore_errors=True)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    for file in folder.iterdir():
+        file.chmod(0o644)
+
+
 def main() -> None:
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
@@ -189,7 +229,7 @@ def main() -> None:
         values = whole(family)
         if FAMILIES[family][2]:
             values |= adapters(family)
-        assert all(math.isfinite(value.float().sum()) for value in values.values())
+        assert all(math.isfinite(value.detach().float().sum()) for value in values.values())
         make.save(f"lm_{family}", values)
         configs[family] = json.loads(build(family).config.to_json_string())
     shared = {}
@@ -197,6 +237,7 @@ def main() -> None:
         shared |= described(inputs, f"step{step}.")
     tensors, rope_configs = ropes()
     make.save("lm_shared", shared | tensors)
+    base_model()
     (HERE / "lm_configs.json").write_text(json.dumps({"families": configs, "ropes": rope_configs}, indent=1) + "\n")
 
 

@@ -9,7 +9,7 @@ pub(super) mod own;
 mod resolve;
 pub(super) mod settings;
 mod shape;
-mod shared;
+pub(super) mod shared;
 
 use serde_json::{Map, Value};
 
@@ -108,9 +108,11 @@ impl Requested {
     }
 }
 
-/// The hyperparameters that a method takes: those of all, and its own.
+/// The hyperparameters that a method takes: those of all, and its own, which may take the place of one of all.
 pub fn definitions(method: Method) -> impl Iterator<Item = &'static Definition> {
-    SHARED.iter().chain(method.card().own)
+    let own = method.card().own;
+    let is_own = |name: &str| own.iter().any(|definition| definition.name == name);
+    SHARED.iter().filter(move |shared| !is_own(shared.name)).chain(own)
 }
 
 /// Those of them that an evaluation depends on, too.

@@ -116,6 +116,12 @@ fn sixteen() -> f64 {
 }
 
 impl Lora {
+    /// Adapters of all linear layers, as language models are usually tuned.
+    pub fn of_all_layers() -> Self {
+        let target_modules = Some(TargetModules::All(AllLinear::AllLinear));
+        Self { kind: LoraWord::Lora, r: 16, alpha: 32.0, dropout: 0.0, target_modules, rslora: false }
+    }
+
     /// What the product of the two matrices is multiplied by.
     pub fn scaling(&self) -> f64 {
         lora_scaling(self.r, self.alpha, self.rslora)

@@ -6,7 +6,7 @@ use super::super::error::{Error, Result};
 use super::super::method::{Method, ProblemType};
 use super::super::metric;
 use super::super::model::ModelFacts;
-use super::objects::Freeze;
+use super::objects::{Adapter, Freeze, Lora};
 use super::settings::Hyperparameters;
 use super::{Requested, definitions};
 
@@ -30,7 +30,8 @@ pub struct DataFacts {
 /// # Errors
 /// A value does not fit the model; the error names the JSON path.
 pub fn resolve(requested: &Requested, subject: Subject<'_>, data: DataFacts, path: &str) -> Result<Hyperparameters> {
-    let batch_size = auto_batch_size(data.training_examples);
+    let usual = &subject.method.card().usual;
+    let batch_size = auto_batch_size(data.training_examples, usual.batch_size);
     let mut values: Map<String, Value> =
         definitions(subject.method).map(|d| (d.name.to_owned(), requested.value(d))).collect();
     let set_auto = |values: &mut Map<String, Value>, name: &str, value: Value| {
@@ -40,9 +41,14 @@ pub fn resolve(requested: &Requested, subject: Subject<'_>, data: DataFacts, pat
     };
     set_auto(&mut values, "batch_size", batch_size.into());
     let step = number(&values, "batch_size") * number(&values, "gradient_accumulation_steps");
-    set_auto(&mut values, "n_epochs", auto_epochs(data.training_examples, step).into());
+    set_auto(&mut values, "n_epochs", auto_epochs(data.training_examples, step, usual.epochs).into());
     set_auto(&mut values, "max_sequence_length", auto_length(subject).into());
     set_auto(&mut values, "problem_type", data.problem.as_str().into());
+    if usual.adapts {
+        let is_whole = values.get("freeze").is_some_and(|freeze| freeze != "none");
+        let adapter = if is_whole { Adapter::default() } else { Adapter::Lora(Lora::of_all_layers()) };
+        set_auto(&mut values, "adapter", serde_json::to_value(adapter).map_err(Error::internal)?);
+    }
     let base_rate = base_learning_rate(subject, &values);
     if values.get("learning_rate").is_none_or(Value::is_null) {
         set_auto(&mut values, "learning_rate_multiplier", 1.0.into());
@@ -65,7 +71,8 @@ pub fn resolve(requested: &Requested, subject: Subject<'_>, data: DataFacts, pat
 /// What the model takes of a text, or what it says itself where the method keeps to that.
 fn auto_length(subject: Subject<'_>) -> u32 {
     let (own, most) = (subject.facts.max_seq_length, subject.facts.max_positions);
-    if subject.method.card().has_length && own > 0 { own.min(most) } else { most }
+    let card = subject.method.card();
+    if card.has_length && own > 0 { own.min(most) } else { most.min(card.usual.longest) }
 }
 
 /// The first value that does not fit the model or the task, and why.
@@ -128,15 +135,15 @@ fn base_learning_rate(subject: Subject<'_>, values: &Map<String, Value>) -> f64 
     }
 }
 
-/// About 300 batches an epoch, within 8 to 32.
-fn auto_batch_size(examples: u64) -> u64 {
-    (examples / 300).next_power_of_two().clamp(8, 32)
+/// About 300 batches an epoch, within what is usual.
+fn auto_batch_size(examples: u64, (least, most): (u64, u64)) -> u64 {
+    (examples / 300).next_power_of_two().clamp(least, most)
 }
 
-/// Enough epochs for about 1,000 steps, within 3 to 20.
-fn auto_epochs(examples: u64, examples_per_step: f64) -> u64 {
+/// Enough epochs for about 1,000 steps, within what is usual.
+fn auto_epochs(examples: u64, examples_per_step: f64, (least, most): (u64, u64)) -> u64 {
     let steps_per_epoch = (examples as f64 / examples_per_step).ceil().max(1.0);
-    ((1000.0 / steps_per_epoch).ceil() as u64).clamp(3, 20)
+    ((1000.0 / steps_per_epoch).ceil() as u64).clamp(least, most)
 }
 
 #[cfg(test)]

@@ -157,17 +157,21 @@ pub const SHARED: &[Definition] = &[
         shapes_training: true,
         evaluates: false,
     },
-    Definition {
-        name: "adapter",
-        rule: Rule::Object {
-            check: Adapter::check,
-            fields: Adapter::fields,
-            allowed: "\"none\" or an object {type: \"lora\", r, alpha, dropout, target_modules, rslora}",
-        },
-        auto: false,
-        default: DefaultValue::Word("none"),
-        doc: "Trains low-rank adapters and the head in place of the model's own weights.",
-        shapes_training: true,
-        evaluates: false,
-    },
+    ADAPTER,
 ];
+
+/// What is trained beside the model.
+pub(in crate::domain) const ADAPTER: Definition = Definition {
+    name: "adapter",
+    rule: Rule::Object {
+        check: Adapter::check,
+        fields: Adapter::fields,
+        allowed: "\"none\" or an object {type: \"lora\", r, alpha, dropout, target_modules, rslora}",
+    },
+    auto: false,
+    default: DefaultValue::Word("none"),
+    doc: "Trains low-rank adapters and the head in place of the model's own weights. Language models have \"auto\", which is \
+          LoRA with r 16 and alpha 32 on all linear layers.",
+    shapes_training: true,
+    evaluates: false,
+};

@@ -13,10 +13,12 @@ pub struct Card {
     pub name: &'static str,
     /// The models that it trains.
     pub backbones: &'static [Backbone],
-    /// What the class of its models in Transformers ends with, if that tells them from others.
-    pub class_ending: Option<&'static str>,
+    /// What the classes of its models in Transformers end with, if that tells them from others.
+    pub class_endings: &'static [&'static str],
     /// Whether its models say how many tokens they take of a text, and are trained with as many as their base says.
     pub has_length: bool,
+    /// What is right for most of its jobs, where these leave it to us.
+    pub usual: Usual,
     /// Whether its models have a head that learns labels.
     pub learns_labels: bool,
     /// The hyperparameters that it has besides the shared ones.
@@ -34,6 +36,26 @@ pub struct Card {
     /// Why a run keeps no statistics of its training examples; None where it does.
     pub without_examples: fn(&Own) -> Option<&'static str>,
     pub description: Description,
+}
+
+/// What "auto" becomes within.
+#[derive(Clone, Copy, Debug)]
+pub struct Usual {
+    /// Fewest and most examples of a batch.
+    pub batch_size: (u64, u64),
+    /// Fewest and most epochs.
+    pub epochs: (u64, u64),
+    /// Most tokens of an example, where the model takes more.
+    pub longest: u32,
+    /// Whether adapters are trained, and not the whole model.
+    pub adapts: bool,
+}
+
+impl Usual {
+    /// Of models whose heads learn from nothing.
+    pub const HEADS: Self = Self { batch_size: (8, 32), epochs: (3, 20), longest: u32::MAX, adapts: false };
+    /// Of language models, which know most of it already, and take long texts.
+    pub const LANGUAGE: Self = Self { batch_size: (4, 16), epochs: (3, 5), longest: 2048, adapts: true };
 }
 
 /// What the model card says of its models.

@@ -11,7 +11,7 @@ pub const MAX_SEQUENCE_LENGTH: Definition = Definition {
     rule: Rule::Integer { min: 8, max: 1_048_576 },
     auto: true,
     default: DefaultValue::Word("auto"),
-    doc: "Tokens kept of each text (auto: the model's limit, for embeddings its own max_seq_length); cut texts are counted and reported.",
+    doc: "Tokens kept of each text (auto: the model's limit, for embeddings its own max_seq_length, for language models 2,048 at most); cut texts are counted and reported.",
     shapes_training: true,
     evaluates: true,
 };

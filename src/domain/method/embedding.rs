@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::super::backbone::Backbone;
 use super::super::hyperparameters::definition::{DefaultValue, Definition, above_zero};
 use super::super::metric;
-use super::card::{Card, DataKind, Description};
+use super::card::{Card, DataKind, Description, Usual};
 use super::common::{MAX_SEQUENCE_LENGTH, TOKEN_DROPOUT, TOKEN_MASKING, varies_texts};
 
 /// Its own hyperparameters.
@@ -31,8 +31,9 @@ const OWN: &[Definition] = &[MAX_SEQUENCE_LENGTH, TOKEN_DROPOUT, TOKEN_MASKING, 
 pub(super) const CARD: Card = Card {
     name: "embedding",
     backbones: &[Backbone::TextTransformer],
-    class_ending: None,
+    class_endings: &[],
     has_length: true,
+    usual: Usual::HEADS,
     learns_labels: false,
     own: OWN,
     settle: |own| own.settled::<Settings>(OWN),

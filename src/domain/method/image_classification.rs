@@ -6,7 +6,7 @@ use super::super::backbone::Backbone;
 use super::super::hyperparameters::augmentation::{self, Augmentation};
 use super::super::hyperparameters::definition::{DefaultValue, Definition, Rule};
 use super::super::metric;
-use super::card::{Card, DataKind, Description};
+use super::card::{Card, DataKind, Description, Usual};
 use super::common::{CLASS_WEIGHTS, ClassWeights, LABEL_SMOOTHING};
 
 /// Its own hyperparameters.
@@ -38,8 +38,9 @@ const OWN: &[Definition] = &[CLASS_WEIGHTS, LABEL_SMOOTHING, AUGMENTATION];
 pub(super) const CARD: Card = Card {
     name: "image_classification",
     backbones: &[Backbone::VisionTransformer, Backbone::Convolutional],
-    class_ending: Some("ForImageClassification"),
+    class_endings: &["ForImageClassification"],
     has_length: false,
+    usual: Usual::HEADS,
     learns_labels: true,
     own: OWN,
     settle: |own| own.settled::<Settings>(OWN),

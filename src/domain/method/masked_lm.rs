@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::super::backbone::Backbone;
 use super::super::hyperparameters::definition::{DefaultValue, Definition, Rule};
 use super::super::metric;
-use super::card::{Card, DataKind, Description};
+use super::card::{Card, DataKind, Description, Usual};
 use super::common::MAX_SEQUENCE_LENGTH;
 
 /// Its own hyperparameters.
@@ -40,12 +40,13 @@ const OWN: &[Definition] = &[MAX_SEQUENCE_LENGTH, MLM_PROBABILITY, WHOLE_WORD_MA
 pub(super) const CARD: Card = Card {
     name: "masked_lm",
     backbones: &[Backbone::TextTransformer],
-    class_ending: Some("ForMaskedLM"),
+    class_endings: &["ForMaskedLM"],
     has_length: false,
+    usual: Usual::HEADS,
     learns_labels: false,
     own: OWN,
     settle: |own| own.settled::<Settings>(OWN),
-    metrics: |_| metric::measured(&metric::guesses::HIDDEN_WORDS),
+    metrics: |_| metric::measured(&metric::guesses::WORDS),
     data: |_| DataKind::Texts,
     scores_words: |own| own.read::<Settings>().map_or(1.0, |own| own.mlm_probability),
     varies_inputs: |_| true,

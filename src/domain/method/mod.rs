@@ -2,9 +2,11 @@
 //! shared code asks; [`Method::card`] is the one place that tells them apart.
 
 mod card;
+pub mod causal_lm;
 pub mod common;
 pub mod embedding;
 pub mod image_classification;
+pub mod language;
 pub mod masked_lm;
 pub(in crate::domain) mod problem;
 pub mod text_classification;
@@ -14,7 +16,7 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use card::{Card, DataKind, Description};
+pub use card::{Card, DataKind, Description, Usual};
 pub use problem::ProblemType;
 
 use super::backbone::Backbone;
@@ -35,11 +37,13 @@ pub enum Method {
     MaskedLm,
     /// Sentence embeddings from pairs or triplets of texts.
     Embedding,
+    /// Guessing the next words of plain texts: adapts a language model to a domain.
+    CausalLm,
 }
 
 /// All methods, in the order of the documentation.
-pub const METHODS: [Method; 4] =
-    [Method::TextClassification, Method::ImageClassification, Method::MaskedLm, Method::Embedding];
+pub const METHODS: [Method; 5] =
+    [Method::TextClassification, Method::ImageClassification, Method::MaskedLm, Method::Embedding, Method::CausalLm];
 
 impl Method {
     /// What it is.
@@ -49,6 +53,7 @@ impl Method {
             Self::ImageClassification => &image_classification::CARD,
             Self::MaskedLm => &masked_lm::CARD,
             Self::Embedding => &embedding::CARD,
+            Self::CausalLm => &causal_lm::CARD,
         }
     }
 
@@ -71,7 +76,7 @@ impl Method {
 
     /// The method that a class of Transformers is the outcome of; None for encoders without a head of ours.
     pub fn of_architecture(class: &str) -> Option<Self> {
-        METHODS.into_iter().find(|method| method.card().class_ending.is_some_and(|ending| class.ends_with(ending)))
+        METHODS.into_iter().find(|method| method.card().class_endings.iter().any(|ending| class.ends_with(ending)))
     }
 
     /// The method for jobs that name none: the first that can train the model.

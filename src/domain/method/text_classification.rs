@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::super::backbone::Backbone;
 use super::super::hyperparameters::definition::{DefaultValue, Definition, Rule};
 use super::super::metric;
-use super::card::{Card, DataKind, Description};
+use super::card::{Card, DataKind, Description, Usual};
 use super::common::{
     CLASS_WEIGHTS, ClassWeights, LABEL_SMOOTHING, MAX_SEQUENCE_LENGTH, TOKEN_DROPOUT, TOKEN_MASKING, varies_texts,
 };
@@ -38,8 +38,9 @@ const OWN: &[Definition] =
 pub(super) const CARD: Card = Card {
     name: "text_classification",
     backbones: &[Backbone::TextTransformer],
-    class_ending: Some("ForSequenceClassification"),
+    class_endings: &["ForSequenceClassification"],
     has_length: false,
+    usual: Usual::HEADS,
     learns_labels: true,
     own: OWN,
     settle: |own| own.settled::<Settings>(OWN),

@@ -2,11 +2,11 @@
 
 use super::{ACCURACY, Better, Metric, Score, ratio};
 
-/// How few choices a model hesitates between: e to the mean loss of a hidden word.
+/// How few choices a model hesitates between: e to the mean loss of a word.
 pub const PERPLEXITY: Metric = Metric::new("perplexity", Better::Lower);
 
-/// Scores of hidden words; the loss is the mean over the words, not over the texts.
-pub const HIDDEN_WORDS: [Score<Guesses>; 2] = [
+/// Scores of words that are guessed; the loss is the mean over the words, not over the texts.
+pub const WORDS: [Score<Guesses>; 2] = [
     Score::new(ACCURACY, |guesses| Some(guesses.accuracy())),
     Score::new(PERPLEXITY, |guesses| Some(guesses.loss().exp())),
 ];
@@ -36,13 +36,13 @@ impl Guesses {
 
 #[cfg(test)]
 mod tests {
-    use super::{Guesses, HIDDEN_WORDS};
+    use super::{Guesses, WORDS};
     use crate::domain::metric::scores;
 
     #[test]
     fn perplexity_is_e_to_the_mean_loss() {
         let guesses = Guesses { loss_sum: 4.0, right: 1, count: 2 };
-        let values: Vec<f64> = scores(&HIDDEN_WORDS, &guesses).into_iter().map(|(_, value)| value).collect();
+        let values: Vec<f64> = scores(&WORDS, &guesses).into_iter().map(|(_, value)| value).collect();
         assert_eq!(values, [0.5, 2.0_f64.exp()]);
         assert_eq!((Guesses::default().loss(), Guesses::default().accuracy()), (0.0, 0.0));
     }

@@ -164,7 +164,7 @@ pub fn all() -> &'static [Metric] {
         let others = [
             measured(&labels::SCORES),
             measured(&regression::SCORES),
-            measured(&guesses::HIDDEN_WORDS),
+            measured(&guesses::WORDS),
             measured(&guesses::NEAREST),
         ];
         for metric in others.into_iter().flatten() {

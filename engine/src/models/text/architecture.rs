@@ -88,7 +88,8 @@ pub(super) struct CausalHead {
 
 /// Why an encoder guesses no next words.
 pub(super) fn encoder_only() -> std::result::Result<CausalHead, String> {
-    Err("the model sees the words behind each word, and so learns to guess none that follow; masked_lm adapts it".to_owned())
+    Err("the model sees the words behind each word, and so learns to guess none that follow; masked_lm adapts it"
+        .to_owned())
 }
 
 /// What a model is for, as far as its class in Transformers goes.

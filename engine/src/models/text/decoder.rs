@@ -37,7 +37,7 @@ pub(super) struct DecoderPlan {
     pub has_post_norms: bool,
     /// Whether checkpoints have queries, keys and values in one tensor, and the network's two inputs, too.
     pub is_joined: bool,
-    /// Of the gate; None for SiLU.
+    /// Of the gate; None for that of [`causal::swiglu`].
     pub activation: Option<Activation>,
 }
 
@@ -171,7 +171,10 @@ impl Layer {
 
 /// What is added to the stream, normed first where the family does so.
 fn after(out: Tensor, norm: Option<&RmsNorm>) -> Result<Tensor> {
-    norm.map_or(Ok(out.shallow_clone()), |norm| Ok(norm.forward(&out)?.f_to_kind(out.kind())?))
+    match norm {
+        Some(norm) => Ok(norm.forward(&out)?.f_to_kind(out.kind())?),
+        None => Ok(out),
+    }
 }
 
 fn linear(path: &Builder<'_, '_>, input: i64, output: i64, has_bias: bool) -> Result<Linear> {

@@ -22,9 +22,9 @@ pub(super) struct Facts {
 }
 
 /// The record of a family whose decoder is [`Decoder`].
-pub(super) fn text_config(facts: Facts, plan: DecoderPlan) -> Result<TextConfig> {
+pub(super) fn text_config(facts: Facts, plan: DecoderPlan) -> TextConfig {
     let longest = plan.ropes.iter().filter_map(|rope| rope.longest).min().unwrap_or(i64::MAX);
-    Ok(TextConfig {
+    TextConfig {
         class: facts.class,
         backbone: Backbone::TextDecoder,
         anatomy: Anatomy {
@@ -45,7 +45,7 @@ pub(super) fn text_config(facts: Facts, plan: DecoderPlan) -> Result<TextConfig>
         words: Err(no_masks(facts.class)),
         causal: Ok(facts.head),
         encoder: Box::new(move |path| Ok(Box::new(Decoder::new(path, &plan)?))),
-    })
+    }
 }
 
 /// Transformers' `…ForSequenceClassification` of decoders: the last token's state, and a layer without bias.

@@ -104,7 +104,11 @@ pub(super) fn parse(json: &str) -> Result<TextConfig> {
         vocab_size: config.vocab_size,
         width: config.hidden_size,
         inner: config.intermediate_size,
-        heads: Heads { query: config.num_attention_heads, key_value: config.num_key_value_heads, size: config.head_dim },
+        heads: Heads {
+            query: config.num_attention_heads,
+            key_value: config.num_key_value_heads,
+            size: config.head_dim,
+        },
         layers: config.layers(local_rope)?,
         ropes,
         norm_eps: config.rms_norm_eps,
@@ -123,7 +127,7 @@ pub(super) fn parse(json: &str) -> Result<TextConfig> {
         is_joined: false,
         activation: Some(activation("hidden_activation", config.hidden_activation.as_deref().unwrap_or(GELU_TANH))?),
     };
-    text_config(facts, plan)
+    Ok(text_config(facts, plan))
 }
 
 impl GemmaConfig {

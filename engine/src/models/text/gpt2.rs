@@ -20,6 +20,7 @@ use finetuned::domain::backbone::Backbone;
 
 /// The fields of `config.json` that are read.
 #[derive(Clone, Debug, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "Transformers' fields")]
 struct Gpt2Config {
     vocab_size: i64,
     n_positions: i64,

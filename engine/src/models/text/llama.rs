@@ -30,6 +30,7 @@ enum LlamaFamily {
 
 /// The fields of `config.json` that are read.
 #[derive(Clone, Debug, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "Transformers' fields")]
 struct LlamaConfig {
     model_type: LlamaFamily,
     vocab_size: i64,
@@ -122,7 +123,7 @@ pub(super) fn parse(json: &str) -> Result<TextConfig> {
             Some(activation("hidden_act", &config.hidden_act)?)
         },
     };
-    text_config(facts, plan)
+    Ok(text_config(facts, plan))
 }
 
 impl LlamaConfig {

@@ -123,8 +123,8 @@ impl Scaling {
             // It changes nothing for sequences that the model was made for.
             "dynamic" => Rope { longest: Some(turned.positions), ..plain },
             "llama3" => Rope { frequencies: self.llama3(&plain.frequencies, original)?, ..plain },
-            "yarn" => self.yarn(theta, original, plain, turned)?,
-            "longrope" | "su" => self.longrope(original, plain, turned)?,
+            "yarn" => self.yarn(theta, original, &plain, turned)?,
+            "longrope" | "su" => self.longrope(original, &plain, turned)?,
             other => return refuse("rope_type", other, "default, linear, dynamic, yarn, longrope, llama3"),
         })
     }
@@ -132,7 +132,8 @@ impl Scaling {
     /// Slow pairs are slowed further, by less the nearer they are to the fast ones.
     fn llama3(&self, frequencies: &[f32], original: Option<i64>) -> Result<Vec<f32>> {
         let factor = needed("factor", self.factor)?;
-        let (low, high) = (needed("low_freq_factor", self.low_freq_factor)?, needed("high_freq_factor", self.high_freq_factor)?);
+        let (low, high) =
+            (needed("low_freq_factor", self.low_freq_factor)?, needed("high_freq_factor", self.high_freq_factor)?);
         let original = needed("original_max_position_embeddings", original)? as f64;
         let slowed = |&frequency: &f32| {
             let frequency = f64::from(frequency);
@@ -144,7 +145,7 @@ impl Scaling {
     }
 
     /// Peng et al. 2023 (arXiv:2309.00071).
-    fn yarn(&self, theta: f64, original: Option<i64>, plain: Rope, turned: Turned) -> Result<Rope> {
+    fn yarn(&self, theta: f64, original: Option<i64>, plain: &Rope, turned: Turned) -> Result<Rope> {
         let original = needed("original_max_position_embeddings", original)? as f64;
         let factor = self.factor.unwrap_or(turned.positions as f64 / original);
         let gain = |scale: f64, by: f64| if scale <= 1.0 { 1.0 } else { 0.1 * by * scale.ln() + 1.0 };
@@ -174,11 +175,15 @@ impl Scaling {
     }
 
     /// Ding et al. 2024 (arXiv:2402.13753), for sequences of the original length.
-    fn longrope(&self, original: Option<i64>, plain: Rope, turned: Turned) -> Result<Rope> {
+    fn longrope(&self, original: Option<i64>, plain: &Rope, turned: Turned) -> Result<Rope> {
         let original = needed("original_max_position_embeddings", original)?;
         let short = self.short_factor.as_deref().unwrap_or_default();
         if short.len() != plain.frequencies.len() {
-            return refuse("short_factor", format!("{} numbers", short.len()), "one for each pair of a head's dimensions");
+            return refuse(
+                "short_factor",
+                format!("{} numbers", short.len()),
+                "one for each pair of a head's dimensions",
+            );
         }
         let factor = self.factor.unwrap_or(turned.positions as f64 / original as f64);
         let usual = if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / (original as f64).ln()).sqrt() };

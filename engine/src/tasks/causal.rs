@@ -1,0 +1,158 @@
+//! Guessing the next tokens of sequences, as language models are trained: the task of every method that does so.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::json;
+use tch::{Device, Kind, Tensor};
+
+use super::ahead::Ahead;
+use super::base::TextBase;
+use super::task::{Batch, Forward, Ratio, Task};
+use super::{DataSummary, Loaded};
+use crate::data::sampler::by_length;
+use crate::data::source::{BatchSource, Pick, Subset};
+use crate::data::tokens::{Curriculum, Lesson, TokenRows};
+use crate::device::ComputeDevice;
+use crate::error::Result;
+use crate::export::{AdapterFiles, ModelFiles};
+use crate::models::text::{CausalLm, TextTask};
+use crate::nn::Mode;
+use crate::observer::Observer;
+use crate::params::Placement;
+use crate::score::{Evaluation, Lines};
+use finetuned::domain::estimate::EVALUATION_TOKENS;
+use finetuned::domain::metric::guesses::{Guesses, WORDS};
+use finetuned::domain::metric::{ACCURACY, LOSS, scores};
+use finetuned::domain::report::Part;
+use finetuned::domain::run::RunSpec;
+
+/// A language model and its data.
+struct CausalTask {
+    model: CausalLm,
+    device: Device,
+    source: Arc<Curriculum>,
+}
+
+/// The model that `spec` names with the sequences of its data. `training` is how many examples these are made of.
+///
+/// # Errors
+/// The model cannot be built.
+pub(super) fn loaded(
+    spec: &RunSpec,
+    base: &TextBase,
+    curriculum: Curriculum,
+    examples: (usize, usize),
+    device: ComputeDevice,
+    compute: Kind,
+) -> Result<Loaded> {
+    let policy = base.policy(spec);
+    let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
+    let (model, table, report) = base.build(placement, CausalLm::new)?;
+    let data = summary(&curriculum, examples);
+    let task = CausalTask { model, device: device.device, source: Arc::new(curriculum) };
+    let files = ModelFiles::new(&spec.model, &base.config.architecture(TextTask::CausalLm))?
+        .with_adapter(AdapterFiles::new(&policy, &spec.model_name, Some("CAUSAL_LM")));
+    Ok(Loaded { task: Box::new(Ahead::new(task)), table, policy, report, data, files })
+}
+
+fn summary(curriculum: &Curriculum, (training, validation): (usize, usize)) -> DataSummary {
+    let of = |subset| curriculum.get(subset);
+    let parts = [
+        (Part::Training, of(Subset::Training)),
+        (Part::Validation, of(Subset::Validation)),
+        (Part::Test, of(Subset::Test)),
+    ];
+    let there = parts.into_iter().filter(|(_, rows)| !rows.is_empty());
+    let token_lengths: BTreeMap<_, _> = there.map(|(part, rows)| (part, rows.token_lengths())).collect();
+    DataSummary { training, validation, tokens: of(Subset::Training).tokens(), token_lengths }
+}
+
+impl BatchSource for Curriculum {
+    type Batch = Lesson;
+
+    fn size(&self, subset: Subset) -> usize {
+        Curriculum::size(self, subset)
+    }
+
+    fn groups(&self, subset: Subset) -> Vec<Vec<usize>> {
+        by_length(&self.get(subset).lengths(), EVALUATION_TOKENS, usize::MAX)
+    }
+
+    fn make(&self, pick: &Pick) -> Result<Lesson> {
+        let rows = self.get(pick.subset);
+        Ok(match pick.view.epoch() {
+            Some(_) => rows.pack(&self.sequences(&pick.examples)),
+            None => rows.pack(&pick.examples),
+        })
+    }
+}
+
+impl CausalTask {
+    /// Losses of the guesses of a batch (float32 `[R]`), and whether they are right (int64 `[R]`).
+    fn guess(&self, lesson: &Lesson, mode: &Mode) -> Result<(Tensor, Tensor)> {
+        let on_device = |values: &[i64]| Ok(Tensor::f_from_slice(values)?.f_to_device(self.device)?);
+        let places: Result<Tensor> = on_device(&lesson.places);
+        self.model.losses(&lesson.tokens.on(self.device)?, &places?, &on_device(&lesson.targets)?, mode)
+    }
+}
+
+impl Task for CausalTask {
+    type Data = Curriculum;
+    /// Of each sequence the loss summed over its guesses, how many were right, and how many there are.
+    type Outputs<'a> = Vec<(f64, i64, usize)>;
+
+    fn source(&self) -> &Arc<Curriculum> {
+        &self.source
+    }
+
+    fn count(&self, examples: &[usize], _epoch: u64) -> f64 {
+        let rows: &TokenRows = self.source.get(Subset::Training);
+        let learned = self.source.sequences(examples).into_iter().map(|sequence| rows.learned(sequence));
+        learned.sum::<usize>().max(1) as f64
+    }
+
+    fn forward(&self, lesson: &Lesson, mode: &Mode) -> Result<Forward> {
+        let (losses, right) = self.guess(lesson, mode)?;
+        let ratio = Ratio { metric: ACCURACY, part: right.f_sum(Kind::Int64)?, whole: lesson.targets.len() as f64 };
+        let loss_sum = losses.f_sum(Kind::Float)?;
+        Ok(Forward { loss_sum, ratios: vec![ratio], tokens: lesson.tokens.tokens(), seen: None })
+    }
+
+    fn begin(&self, subset: Subset) -> Vec<(f64, i64, usize)> {
+        vec![(0.0, 0, 0); self.source.get(subset).len()]
+    }
+
+    fn add(&self, outputs: &mut Vec<(f64, i64, usize)>, lesson: &Batch<Self>) -> Result<()> {
+        let (losses, right) = self.guess(lesson, &Mode::eval())?;
+        let losses = Vec::<f32>::try_from(&losses.f_to_device(Device::Cpu)?)?;
+        let right = Vec::<i64>::try_from(&right.f_to_device(Device::Cpu)?)?;
+        let mut start = 0;
+        for (&sequence, &count) in lesson.sequences.iter().zip(&lesson.counts) {
+            let loss: f64 = losses[start..start + count].iter().map(|&loss| f64::from(loss)).sum();
+            outputs[sequence] = (loss, right[start..start + count].iter().sum::<i64>(), count);
+            start += count;
+        }
+        Ok(())
+    }
+
+    /// The loss is the mean over all guesses.
+    fn score<'a>(
+        &'a self,
+        subset: Subset,
+        outputs: Vec<(f64, i64, usize)>,
+        _intervals: Option<&dyn Observer>,
+    ) -> Option<Evaluation<'a>> {
+        let rows = self.source.get(subset);
+        let guesses = Guesses {
+            loss_sum: outputs.iter().map(|sequence| sequence.0).sum(),
+            right: outputs.iter().map(|sequence| sequence.1.unsigned_abs()).sum(),
+            count: outputs.iter().map(|sequence| sequence.2 as u64).sum(),
+        };
+        let line = Lines::new(move |sequence| {
+            let (loss, right, count) = outputs[sequence];
+            json!({"line": rows.line(sequence), "tokens": count, "right": right, LOSS.name(): loss / count.max(1) as f64})
+        });
+        Some(Evaluation::new(rows.len(), guesses.loss(), scores(&WORDS, &guesses), line))
+    }
+}

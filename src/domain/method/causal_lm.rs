@@ -1,0 +1,39 @@
+//! Continued pre-training: guessing the next words of plain texts adapts a language model to a domain.
+
+use serde::{Deserialize, Serialize};
+
+use super::super::backbone::Backbone;
+use super::super::hyperparameters::definition::Definition;
+use super::super::metric;
+use super::card::{Card, DataKind, Description, Usual};
+use super::common::MAX_SEQUENCE_LENGTH;
+use super::language::{ADAPTER, PACKING, packed};
+
+/// Its own hyperparameters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    pub packing: bool,
+}
+
+const OWN: &[Definition] = &[MAX_SEQUENCE_LENGTH, ADAPTER, packed(PACKING)];
+
+pub(super) const CARD: Card = Card {
+    name: "causal_lm",
+    backbones: &[Backbone::TextDecoder],
+    class_endings: &["ForCausalLM", "LMHeadModel"],
+    has_length: false,
+    usual: Usual::LANGUAGE,
+    learns_labels: false,
+    own: OWN,
+    settle: |own| own.settled::<Settings>(OWN),
+    metrics: |_| metric::measured(&metric::guesses::WORDS),
+    data: |_| DataKind::Texts,
+    scores_words: |_| 0.0,
+    varies_inputs: |_| false,
+    without_examples: |_| Some("plain texts have no labels"),
+    description: Description {
+        library: "transformers",
+        pipeline: "text-generation",
+        loaders: "`AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained`",
+    },
+};

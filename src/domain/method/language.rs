@@ -1,0 +1,24 @@
+//! Hyperparameters of the methods that train language models.
+
+use super::super::hyperparameters::definition::{DefaultValue, Definition, Rule};
+use super::super::hyperparameters::shared;
+
+/// In place of the one that all methods have: "auto" adapts all linear layers.
+pub const ADAPTER: Definition = Definition { auto: true, default: DefaultValue::Word("auto"), ..shared::ADAPTER };
+
+/// Whether rows are filled with several texts.
+pub const PACKING: Definition = Definition {
+    name: "packing",
+    rule: Rule::Flag,
+    auto: false,
+    default: DefaultValue::Flag(false),
+    doc: "Fills rows of max_sequence_length tokens with several texts, none of which sees the others; a batch is so many rows. \
+          Without it a batch is so many texts, laid end to end.",
+    shapes_training: true,
+    evaluates: false,
+};
+
+/// The same, on where nothing is said.
+pub const fn packed(definition: Definition) -> Definition {
+    Definition { default: DefaultValue::Flag(true), ..definition }
+}
