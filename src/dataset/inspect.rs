@@ -155,12 +155,12 @@ mod tests {
             methods.into_iter().filter(|one| one.usable).map(|one| one.method.as_str()).collect::<Vec<_>>().join(" ")
         };
         for (name, bytes, methods) in [
-            ("a.csv", &b"text,category\nhello,x\n"[..], "text_classification masked_lm"),
-            ("a.jsonl", b"{\"text\": \"a\", \"labels\": [\"x\"]}\n", "text_classification masked_lm"),
-            ("a.csv", b"text,category\nhello,\n", "masked_lm"),
+            ("a.csv", &b"text,category\nhello,x\n"[..], "text_classification masked_lm causal_lm"),
+            ("a.jsonl", b"{\"text\": \"a\", \"labels\": [\"x\"]}\n", "text_classification masked_lm causal_lm"),
+            ("a.csv", b"text,category\nhello,\n", "masked_lm causal_lm"),
             ("a.csv", b"query,label\nhello,x\n", ""),
             ("a.csv", b"anchor,positive\na,b\n", "embedding"),
-            ("a.txt", b"hello\n", "masked_lm"),
+            ("a.txt", b"hello\n", "masked_lm causal_lm"),
             ("a.jsonl", b"{\"messages\": []}\n", ""),
         ] {
             assert_eq!(usable(name, bytes), methods, "{}", String::from_utf8_lossy(bytes));

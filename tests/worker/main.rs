@@ -26,6 +26,7 @@ mod exact_resume;
 mod examples;
 mod fleet;
 mod isolation;
+mod language;
 mod machines;
 mod moves;
 mod observing;
