@@ -13,7 +13,9 @@ fn main() {
     let mut shim = cpp();
     shim.include(format!("{libtorch}/../include"))
         .include(format!("{libtorch}/../include/torch/csrc/api/include"))
-        .files(["ops", "decoder_ops", "optim", "runtime", "dispatch"].map(|name| format!("native/{name}.cpp")));
+        .files(
+            ["ops", "decoder_ops", "lora_ops", "optim", "runtime", "dispatch"].map(|name| format!("native/{name}.cpp")),
+        );
     if is_x86_64() {
         shim.define("FT_HAVE_X86_64_LEVELS", None);
     }

@@ -1,6 +1,7 @@
 //! The safe face of the C++ shim in `native/`: what libtorch has and tch does not bind, and our fused CPU kernels.
 
 pub mod decoder;
+pub mod lora;
 
 use std::ffi::{CStr, c_char, c_double, c_int};
 

@@ -18,7 +18,8 @@ fn texts(count: usize) -> String {
 /// The training loss of a job's first and of its last step.
 async fn first_and_last_loss(client: &Client, id: &str) -> (f64, f64) {
     let metrics = client.get(&format!("/v1/fine_tuning/jobs/{id}/metrics?limit=1000")).await.good();
-    let losses: Vec<f64> = metrics["data"].as_array().unwrap().iter().filter_map(|row| row["metrics"]["train_loss"].as_f64()).collect();
+    let losses: Vec<f64> =
+        metrics["data"].as_array().unwrap().iter().filter_map(|row| row["metrics"]["train_loss"].as_f64()).collect();
     (losses[0], losses[losses.len() - 1])
 }
 
@@ -28,7 +29,8 @@ async fn a_language_model_is_adapted_to_a_domain() {
     let client = service.client();
     let file = client.upload("domain.txt", texts(120)).await;
     let held_out = client.upload("held_out.txt", texts(40)).await;
-    let h = json!({"n_epochs": 6, "learning_rate": 5e-3, "max_sequence_length": 64, "adapter": "none", "batch_size": 4});
+    let h =
+        json!({"n_epochs": 6, "learning_rate": 5e-3, "max_sequence_length": 64, "adapter": "none", "batch_size": 4});
     let more = json!({"test_file": held_out});
     let id = create(&client, "tiny-llama", &file, "causal_lm", h.clone(), more.clone()).await;
     let job = succeeded(&client, &id).await;
@@ -68,7 +70,8 @@ async fn what_does_not_fit_a_language_model_is_refused_by_name() {
         ("tiny-llama", "causal_lm", json!({"max_sequence_length": 257}), "max_sequence_length", "at most 256"),
         ("tiny-llama", "causal_lm", json!({"packing": "yes"}), "packing", "true or false"),
     ] {
-        let body = json!({"model": model, "training_file": file, "method": {"type": method, method: {"hyperparameters": h}}});
+        let body =
+            json!({"model": model, "training_file": file, "method": {"type": method, method: {"hyperparameters": h}}});
         let (status, at, _, message) = client.post_json("/v1/fine_tuning/jobs", &body).await.error();
         assert_eq!(status, 400);
         assert!(at.unwrap_or_default().ends_with(param) && message.contains(why), "{message}");

@@ -4,7 +4,8 @@ use tch::{Kind, Tensor};
 
 use super::{Mode, functional};
 use crate::error::Result;
-use crate::params::{Builder, Init, LoraPair};
+use crate::native::lora::{FrozenLinear, LowRank, lora_linear};
+use crate::params::{Adapters, Builder, Init};
 
 /// `y = x Wᵀ + b` (`torch.nn.Linear`): weight `[out, in]`, bias `[out]`, in the compute type; where the run wants it, with
 /// a low-rank adapter (Hu et al. 2021, arXiv:2106.09685): `y += scaling · B A dropout(x)`.
@@ -13,8 +14,7 @@ pub struct Linear {
     /// Whether the weight is `[in, out]`.
     is_transposed: bool,
     bias: Option<Tensor>,
-    /// One for each part of a fused layer, with the width of its output; empty where no part has one.
-    adapters: Vec<(i64, Option<LoraPair>)>,
+    adapters: Option<Adapters>,
 }
 
 impl Linear {
@@ -34,14 +34,14 @@ impl Linear {
             weight: path.matrix("weight", &[output, input], init)?,
             is_transposed: false,
             bias: Some(path.matrix("bias", &[output], bias)?),
-            adapters: adapters(path, &[("", output)], input)?,
+            adapters: path.adapters(&[("", output)], input)?,
         })
     }
 
     /// [`with_init`](Self::with_init) of a layer without bias.
     pub fn without_bias(path: &Builder<'_, '_>, input: i64, output: i64, init: Init) -> Result<Self> {
         let weight = path.matrix("weight", &[output, input], init)?;
-        Ok(Self { weight, is_transposed: false, bias: None, adapters: adapters(path, &[("", output)], input)? })
+        Ok(Self { weight, is_transposed: false, bias: None, adapters: path.adapters(&[("", output)], input)? })
     }
 
     /// Transformers' `Conv1D`: the layer at `path`, whose weight is stored as `[in, out]`.
@@ -50,7 +50,7 @@ impl Linear {
             weight: path.matrix("weight", &[input, output], Init::Required)?,
             is_transposed: true,
             bias: Some(path.matrix("bias", &[output], Init::Required)?),
-            adapters: adapters(path, &[("", output)], input)?,
+            adapters: path.adapters(&[("", output)], input)?,
         })
     }
 
@@ -67,36 +67,29 @@ impl Linear {
             weight: stacked("weight", &[input])?,
             is_transposed: false,
             bias: has_bias.then(|| stacked("bias", &[])).transpose()?,
-            adapters: adapters(path, parts, input)?,
+            adapters: path.adapters(parts, input)?,
         })
     }
 
     /// `x` `[.., in]` to `[.., out]`.
     pub fn forward(&self, x: &Tensor, mode: &Mode) -> Result<Tensor> {
         let transposed = self.is_transposed.then(|| self.weight.f_transpose(0, 1)).transpose()?;
-        let y = x.f_linear(transposed.as_ref().unwrap_or(&self.weight), self.bias.as_ref())?;
-        if self.adapters.is_empty() || !mode.has_adapters() {
-            return Ok(y);
-        }
-        let widths: Vec<i64> = self.adapters.iter().map(|(width, _)| *width).collect();
-        let parts = y.f_split_with_sizes(&widths, -1)?;
-        let adapted = self.adapters.iter().zip(parts).map(|((_, adapter), part)| match adapter {
-            None => Ok(part),
-            Some(LoraPair { a, b, scaling, dropout }) => {
-                let x = functional::dropout(x, *dropout, mode)?;
-                let delta = x.f_linear(a, None::<&Tensor>)?.f_linear(b, None::<&Tensor>)?;
-                Ok(part.f_add(&delta.f_mul_scalar(*scaling)?)?)
-            }
-        });
-        Ok(Tensor::f_cat(&adapted.collect::<Result<Vec<_>>>()?, -1)?)
+        let weight = transposed.as_ref().unwrap_or(&self.weight);
+        let Some(adapters) = self.adapters.as_ref().filter(|_| mode.has_adapters()) else {
+            return Ok(x.f_linear(weight, self.bias.as_ref())?);
+        };
+        let mut shape = x.size();
+        let rows = x.f_reshape([-1, shape.pop().unwrap_or_default()])?;
+        let dropped = (adapters.dropout > 0.0 && mode.is_training())
+            .then(|| functional::dropout(&rows, adapters.dropout, mode))
+            .transpose()?;
+        let layer = FrozenLinear { weight, bias: self.bias.as_ref() };
+        let Adapters { a, b, starts, widths, scaling, .. } = adapters;
+        let low_rank = LowRank { a, b, starts, widths, scaling: *scaling };
+        let y = lora_linear(&rows, dropped.as_ref(), &layer, &low_rank)?;
+        shape.push(-1);
+        Ok(y.f_view(shape.as_slice())?)
     }
-}
-
-/// The adapters of the layers called as in `parts` at `path`; none at all where none is wanted.
-fn adapters(path: &Builder<'_, '_>, parts: &[(&str, i64)], input: i64) -> Result<Vec<(i64, Option<LoraPair>)>> {
-    let of = |&(name, width): &(&str, i64)| Ok((width, path.adapter(name, input, width)?));
-    let found = parts.iter().map(of).collect::<Result<Vec<_>>>()?;
-    Ok(if found.iter().all(|(_, adapter)| adapter.is_none()) { Vec::new() } else { found })
 }
 
 /// `torch.nn.Embedding`: a table `[rows, width]` in float32, or, where it is frozen, in the type of the checkpoint.

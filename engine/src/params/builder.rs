@@ -24,10 +24,14 @@ pub enum Init {
     Uniform(f64),
 }
 
-/// The two matrices of a low-rank adapter in the compute type: `a` `[r, in]` and `b` `[out, r]`.
-pub struct LoraPair {
+/// The low-rank adapters of parts of a layer's output, in the compute type: `a` `[parts · r, in]`, and `b` `[widths, r]` with
+/// the parts one below the other.
+pub struct Adapters {
     pub a: Tensor,
     pub b: Tensor,
+    /// Where each part begins in the layer's output.
+    pub starts: Vec<i64>,
+    pub widths: Vec<i64>,
     pub scaling: f64,
     pub dropout: f64,
 }
@@ -116,20 +120,37 @@ impl Builder<'_, '_> {
         Ok(handle)
     }
 
-    /// The adapter of the linear layer called `name` here (empty for the path itself), if the run wants one there.
-    pub fn adapter(&self, name: &str, input: i64, output: i64) -> Result<Option<LoraPair>> {
-        let module = if name.is_empty() { self.path.clone() } else { self.join(name) };
-        let Some(lora) = self.state.borrow().policy.adapter_of(&module).cloned() else { return Ok(None) };
+    /// The adapters of a layer whose output has these parts, one behind the other, as far as the run wants any: their names here
+    /// (empty for the path itself), and their widths.
+    pub fn adapters(&self, parts: &[(&str, i64)], input: i64) -> Result<Option<Adapters>> {
+        let (mut modules, mut starts, mut widths, mut start) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let mut lora = None;
+        for &(name, width) in parts {
+            let module = if name.is_empty() { self.path.clone() } else { self.join(name) };
+            if let Some(wanted) = self.state.borrow().policy.adapter_of(&module).cloned() {
+                lora = Some(wanted);
+                modules.push(module);
+                starts.push(start);
+                widths.push(width);
+            }
+            start += width;
+        }
+        let Some(lora) = lora else { return Ok(None) };
         let compute = self.state.borrow().compute;
         let root = Self { state: self.state, path: String::new() };
+        let matrix = |which: &str, rows: &dyn Fn(usize) -> i64, width: i64, init: Init| {
+            let names: Vec<String> = modules.iter().map(|module| format!("{module}.lora_{which}.weight")).collect();
+            let named: Vec<(&str, i64)> = names.iter().enumerate().map(|(i, name)| (name.as_str(), rows(i))).collect();
+            root.add(&named, &[width], init, compute)
+        };
         // As PEFT: a linear layer's own initialisation, and zeros, so that training starts from the base model.
-        let bound = 1.0 / (input as f64).sqrt();
-        let r = i64::from(lora.r);
-        let a = root.add(&[(&format!("{module}.lora_A.weight"), r)], &[input], Init::Uniform(bound), compute)?;
-        let b = root.add(&[(&format!("{module}.lora_B.weight"), output)], &[r], Init::Fresh(0.0), compute)?;
-        let is_transposed = self.state.borrow().policy.is_transposed();
-        self.state.borrow_mut().adapters.push(AdaptedLayer { module, scaling: lora.scaling(), is_transposed });
-        Ok(Some(LoraPair { a, b, scaling: lora.scaling(), dropout: lora.dropout }))
+        let (r, bound) = (i64::from(lora.r), 1.0 / (input as f64).sqrt());
+        let a = matrix("A", &|_| r, input, Init::Uniform(bound))?;
+        let b = matrix("B", &|i| widths[i], r, Init::Fresh(0.0))?;
+        let mut state = self.state.borrow_mut();
+        let (scaling, is_transposed) = (lora.scaling(), state.policy.is_transposed());
+        state.adapters.extend(modules.into_iter().map(|module| AdaptedLayer { module, scaling, is_transposed }));
+        Ok(Some(Adapters { a, b, starts, widths, scaling, dropout: lora.dropout }))
     }
 
     fn add(&self, named: &[(&str, i64)], rest: &[i64], init: Init, compute: Kind) -> Result<Tensor> {

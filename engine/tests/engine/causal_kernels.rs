@@ -1,5 +1,6 @@
 //! The fused operators of decoders against plain libtorch: values and gradients.
 
+use finetuned_engine::native::lora::{FrozenLinear, LowRank, lora_linear};
 use finetuned_engine::nn::causal::{self, Causal, reference};
 use finetuned_engine::nn::{Heads, Mode, RmsNorm, Rotary, Sequences};
 use tch::{Device, Kind, Tensor};
@@ -131,6 +132,55 @@ fn attention_is_that_of_plain_operators() {
             compare(&run(false, kind), &run(true, Kind::Float), tolerance, &what);
         }
     }
+}
+
+#[test]
+fn adapted_layers_are_those_of_plain_operators() {
+    let (rows, input, widths, rank, scaling) = (19, 24, [12_i64, 8, 20], 4_i64, 1.7);
+    let output: i64 = widths.iter().sum();
+    let (x, weight, bias) = (random(&[rows, input], 1), random(&[output, input], 2), random(&[output], 3));
+    for (kind, tolerance) in PRECISIONS {
+        for (adapted, has_bias, drops) in
+            [(&[0_usize, 1, 2][..], true, false), (&[0, 2], false, true), (&[1], true, true)]
+        {
+            let starts: Vec<i64> = adapted.iter().map(|&i| widths[..i].iter().sum()).collect();
+            let wide: Vec<i64> = adapted.iter().map(|&i| widths[i]).collect();
+            let parts = adapted.len() as i64;
+            let (a, b) = (random(&[parts * rank, input], 4), random(&[wide.iter().sum(), rank], 5));
+            let mask = random(&[rows, input], 6).gt(0.0);
+            let run = |plain: bool, kind: Kind| {
+                let (x, a, b) = (leaf(&x, kind), leaf(&a, kind), leaf(&b, kind));
+                let (weight, bias) = (weight.to_kind(kind), has_bias.then(|| bias.to_kind(kind)));
+                let dropped = drops.then(|| &x * mask.to_kind(kind));
+                let y = if plain {
+                    let narrow = |i: usize, row: i64| {
+                        let middle =
+                            dropped.as_ref().unwrap_or(&x).linear(&a.narrow(0, i as i64 * rank, rank), None::<&Tensor>);
+                        middle.linear(&b.narrow(0, row, wide[i]), None::<&Tensor>) * scaling
+                    };
+                    let whole = x.linear(&weight, bias.as_ref());
+                    let mut row = 0;
+                    let mut sum = whole;
+                    for (i, (&start, &width)) in starts.iter().zip(&wide).enumerate() {
+                        sum = &sum + narrow(i, row).constant_pad_nd([start, output - start - width]);
+                        row += width;
+                    }
+                    sum
+                } else {
+                    let layer = FrozenLinear { weight: &weight, bias: bias.as_ref() };
+                    let low_rank = LowRank { a: &a, b: &b, starts: &starts, widths: &wide, scaling };
+                    lora_linear(&x, dropped.as_ref(), &layer, &low_rank).unwrap()
+                };
+                outcome(&[&x, &a, &b], vec![y])
+            };
+            compare(&run(false, kind), &run(true, Kind::Float), tolerance, &format!("parts {adapted:?} in {kind:?}"));
+        }
+    }
+    let layer = FrozenLinear { weight: &leaf(&weight, Kind::Float), bias: None };
+    let (a, b) = (random(&[rank, input], 4), random(&[12, rank], 5));
+    let low_rank = LowRank { a: &a, b: &b, starts: &[0], widths: &[12], scaling };
+    let error = lora_linear(&x, None, &layer, &low_rank).unwrap_err().to_string();
+    assert!(error.contains("must be frozen"), "{error}");
 }
 
 #[test]

@@ -1,0 +1,102 @@
+// A linear layer with low-rank adapters as one autograd function, for every device: no product of the adapters is ever
+// there by itself, and of forward nothing is kept but the layer's input and the adapters' narrow middle. A
+// test compares value and gradients with plain libtorch operators.
+#define AT_PER_OPERATOR_HEADERS
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/mm.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "guard.h"
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+namespace {
+
+// Where the adapted parts of a fused layer's output lie; each has its rows of a and of b.
+struct Parts {
+  std::vector<int64_t> starts, widths;
+  int64_t rank;
+  double scaling;
+
+  // Calls body with the number of each part and where it begins in b.
+  template <typename F>
+  void each(F&& body) const {
+    int64_t row = 0;
+    for (size_t i = 0; i < starts.size(); i++) {
+      body(i, row);
+      row += widths[i];
+    }
+  }
+  Tensor of_output(const Tensor& y, size_t i) const { return y.narrow(1, starts[i], widths[i]); }
+  Tensor of_middle(const Tensor& h, size_t i) const { return h.narrow(1, int64_t(i) * rank, rank); }
+  Tensor of_b(const Tensor& b, size_t i, int64_t row) const { return b.narrow(0, row, widths[i]); }
+};
+
+struct LoraLinearFunction : torch::autograd::Function<LoraLinearFunction> {
+  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& dropped, const Tensor& a, const Tensor& b,
+                        const Tensor& weight, const std::optional<Tensor>& bias, Parts parts, bool is_dropped, bool learns_x) {
+    TORCH_CHECK(x.dim() == 2 && weight.dim() == 2 && x.size(1) == weight.size(1), "x must be as wide as weight");
+    Tensor y = bias ? at::addmm(*bias, x, weight.t()) : at::mm(x, weight.t());
+    Tensor h = at::mm(dropped, a.t());
+    parts.each([&](size_t i, int64_t row) {
+      parts.of_output(y, i).addmm_(parts.of_middle(h, i), parts.of_b(b, i, row).t(), 1, parts.scaling);
+    });
+    context->save_for_backward({dropped, a, b, weight, h});
+    context->saved_data["starts"] = parts.starts;
+    context->saved_data["widths"] = parts.widths;
+    context->saved_data["rank"] = parts.rank;
+    context->saved_data["scaling"] = parts.scaling;
+    context->saved_data["is_dropped"] = is_dropped;
+    context->saved_data["learns_x"] = learns_x;
+    return y;
+  }
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    variable_list saved = context->get_saved_variables();
+    const Tensor &dropped = saved[0], &a = saved[1], &b = saved[2], &weight = saved[3], &h = saved[4];
+    const Parts parts{context->saved_data.at("starts").toIntVector(), context->saved_data.at("widths").toIntVector(),
+                      context->saved_data.at("rank").toInt(), context->saved_data.at("scaling").toDouble()};
+    const bool is_dropped = context->saved_data.at("is_dropped").toBool();
+    const bool learns_x = context->saved_data.at("learns_x").toBool();
+    const Tensor grad = grads[0].contiguous();
+    Tensor grad_h = at::empty_like(h), grad_b = at::empty_like(b);
+    parts.each([&](size_t i, int64_t row) {
+      const Tensor part = parts.of_output(grad, i);
+      Tensor middle = parts.of_middle(grad_h, i), rows = parts.of_b(grad_b, i, row);
+      at::mm_out(middle, part, parts.of_b(b, i, row));
+      at::mm_out(rows, part.t(), parts.of_middle(h, i));
+    });
+    grad_h.mul_(parts.scaling);
+    grad_b.mul_(parts.scaling);
+    Tensor grad_x, grad_dropped;
+    if (learns_x) {
+      grad_x = at::mm(grad, weight);
+      if (is_dropped)
+        grad_dropped = at::mm(grad_h, a);
+      else
+        grad_x.addmm_(grad_h, a);
+    }
+    return {grad_x, grad_dropped, at::mm(grad_h.t(), dropped), grad_b, Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
+  }
+};
+
+}  // namespace
+
+extern "C" {
+
+// dropped may be null: x itself; bias may be null.
+int ft_lora_linear(TensorPtr* out, TensorPtr x, TensorPtr dropped, TensorPtr a, TensorPtr b, TensorPtr weight,
+                   TensorPtr bias, const int64_t* starts, const int64_t* widths, int64_t count, double scaling) {
+  return ft::guard([&] {
+    TORCH_CHECK(!weight->requires_grad() && (!bias || !bias->requires_grad()), "an adapted layer must be frozen");
+    const Parts parts{{starts, starts + count}, {widths, widths + count}, a->size(0) / count, scaling};
+    *out = new Tensor(LoraLinearFunction::apply(*x, dropped ? *dropped : *x, *a, *b, *weight,
+                                                bias ? std::optional<Tensor>(*bias) : std::nullopt, parts,
+                                                dropped != nullptr, x->requires_grad()));
+  });
+}
+
+}  // extern "C"
