@@ -221,6 +221,7 @@ impl Packed {
             positions: Tensor::f_from_slice(&self.positions)?.f_to_device(device)?,
             types: Tensor::f_from_slice(&self.types)?.f_to_device(device)?,
             sequences: Sequences::from_lengths(self.lengths.clone(), device)?,
+            past: None,
         })
     }
 }

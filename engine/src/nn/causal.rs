@@ -1,9 +1,11 @@
 //! What decoders are made of: fused CPU kernels, and [`reference`] in plain libtorch operators, which every other device
 //! uses and the tests hold the kernels against.
 
+use std::cell::RefCell;
+
 use tch::{Device, Kind, Tensor};
 
-use super::{Heads, Mode, RmsNorm, Rotation, Seen, Sequences};
+use super::{Heads, KvCache, Mode, RmsNorm, Rotation, Seen, Sequences};
 use crate::error::Result;
 use crate::native::decoder::{self as native, CausalShape, RmsScale};
 
@@ -23,6 +25,14 @@ impl Causal {
     fn seen(&self) -> Seen {
         self.reach.map_or(Seen::Causal, Seen::CausalWindow)
     }
+}
+
+/// What the tokens of a batch can see.
+#[derive(Clone, Copy)]
+pub struct Sight<'a> {
+    pub sequences: &'a Sequences,
+    /// Where the batch is one sequence that goes on: what was read of it, and the number of the layer that asks.
+    pub past: Option<(&'a RefCell<KvCache>, usize)>,
 }
 
 /// Bytes of the logits that are there at once: enough rows for matrix products to be fast, few beside a model's activations.
@@ -59,15 +69,19 @@ pub fn swiglu(x: &Tensor) -> Result<Tensor> {
 
 /// Softmax attention of every token over itself and those before it in its sequence: `qkv` `[T, W]` (see
 /// [`Heads::widths`]) to `[T, N D]` of the query heads. Queries and keys are turned by `rotation`; dropout on the
-/// probabilities with `p`.
+/// probabilities with `p`, but where the batch goes on from tokens that were read before.
 pub fn attention(
     qkv: &Tensor,
-    sequences: &Sequences,
+    sight: Sight<'_>,
     causal: &Causal,
     rotation: Option<&Rotation>,
     p: f64,
     mode: &Mode,
 ) -> Result<Tensor> {
+    let Sight { sequences, past } = sight;
+    if let Some((cache, layer)) = past {
+        return reference::attention_to_past(qkv, &mut cache.borrow_mut(), layer, causal, rotation);
+    }
     let (p, key) = mode.dropout(p);
     if !on_cpu(qkv) || p > 0.0 || causal.softcap.is_some() {
         return reference::attention(qkv, sequences, causal, rotation, p, key);
@@ -91,7 +105,7 @@ pub fn linear_cross_entropy(x: &Tensor, weight: &Tensor, targets: &Tensor) -> Re
 /// The same operators in plain libtorch. Dropout draws from libtorch's generator, seeded with the key.
 pub mod reference {
     use super::super::functional::reference::{packed, padded};
-    use super::{Causal, Heads, Kind, Result, RmsNorm, Rotation, Sequences, Tensor};
+    use super::{Causal, Heads, Kind, KvCache, Result, RmsNorm, Rotation, Sequences, Tensor};
 
     /// See [`super::rms_norm`].
     pub fn rms_norm(x: &Tensor, norm: &RmsNorm, compute: Kind) -> Result<Tensor> {
@@ -127,18 +141,47 @@ pub mod reference {
         if p > 0.0 {
             tch::manual_seed(key.cast_signed());
         }
-        let is_grouped = heads.query != heads.key_value;
+        packed(&attend([&q, &k, &v], &mask, causal, p)?, sequences)
+    }
+
+    /// Attention of the tokens of one sequence that follow those in `cache`, to which they are added.
+    pub(super) fn attention_to_past(
+        qkv: &Tensor,
+        cache: &mut KvCache,
+        layer: usize,
+        causal: &Causal,
+        rotation: Option<&Rotation>,
+    ) -> Result<Tensor> {
+        let (heads, tokens) = (causal.heads, qkv.size()[0]);
+        let turned = rotation.map(|rotation| rotation.apply(qkv, heads)).transpose()?;
+        let all = turned.as_ref().unwrap_or(qkv);
+        let split = all.f_view([tokens, heads.query + 2 * heads.key_value, heads.size])?.f_transpose(0, 1)?;
+        let part = |start, count| split.f_narrow(0, start, count);
+        let q = part(0, heads.query)?.f_unsqueeze(0)?;
+        let (k, v) = (part(heads.query, heads.key_value)?, part(heads.query + heads.key_value, heads.key_value)?);
+        let start = cache.length();
+        let (k, v) = cache.extend(layer, &k, &v)?;
+        let at = |from: i64, count: i64| Tensor::f_arange_start(from, from + count, (Kind::Int64, qkv.device()));
+        let before = at(start, tokens)?.f_unsqueeze(1)?.f_sub(&at(0, start + tokens)?)?;
+        let reach = causal.reach.unwrap_or(i64::MAX);
+        let mask = before.f_ge(0)?.f_logical_and(&before.f_le(reach)?)?;
+        let out = attend([&q, &k.f_unsqueeze(0)?, &v.f_unsqueeze(0)?], &mask, causal, 0.0)?;
+        Ok(out.f_squeeze_dim(0)?.f_transpose(0, 1)?.f_reshape([tokens, -1])?)
+    }
+
+    /// Queries `[.., N, T, D]` on keys and values `[.., K, L, D]` where `mask` is true.
+    fn attend([q, k, v]: [&Tensor; 3], mask: &Tensor, causal: &Causal, p: f64) -> Result<Tensor> {
+        let heads = causal.heads;
         let Some(cap) = causal.softcap else {
-            let scale = Some(causal.scale);
-            let out = Tensor::f_scaled_dot_product_attention(&q, &k, &v, Some(&mask), p, false, scale, is_grouped)?;
-            return packed(&out, sequences);
+            let (scale, is_grouped) = (Some(causal.scale), heads.query != heads.key_value);
+            return Ok(Tensor::f_scaled_dot_product_attention(q, k, v, Some(mask), p, false, scale, is_grouped)?);
         };
-        let (k, v) = (repeated(&k, heads)?, repeated(&v, heads)?);
+        let (k, v) = (repeated(k, heads)?, repeated(v, heads)?);
         let scores = q.f_matmul(&k.f_transpose(2, 3)?)?.f_mul_scalar(causal.scale)?;
         let scores = scores.f_div_scalar(cap)?.f_tanh()?.f_mul_scalar(cap)?;
         let scores = scores.f_masked_fill(&mask.f_logical_not()?, f64::NEG_INFINITY)?;
-        let probabilities = scores.f_softmax(-1, Kind::Float)?.f_to_kind(qkv.kind())?.f_dropout(p, p > 0.0)?;
-        packed(&probabilities.f_matmul(&v)?, sequences)
+        let probabilities = scores.f_softmax(-1, Kind::Float)?.f_to_kind(q.kind())?.f_dropout(p, p > 0.0)?;
+        Ok(probabilities.f_matmul(&v)?)
     }
 
     /// Keys or values `[S, K, L, D]` for each head of queries, `[S, N, L, D]`.

@@ -1,6 +1,6 @@
 //! The layers every encoder is made of.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{Mode, functional};
 use crate::error::Result;
@@ -106,6 +106,11 @@ impl Embedding {
     /// Rows at `ids` (int64 `[T]`): `[T, width]` in float32.
     pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
         Ok(Tensor::f_embedding(&self.table, ids, -1, false, false)?.f_to_kind(Kind::Float)?)
+    }
+
+    /// Where the table lies.
+    pub fn device(&self) -> Device {
+        self.table.device()
     }
 
     /// The table as a weight in `kind`: `[rows, width]`.

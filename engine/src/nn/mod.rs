@@ -3,6 +3,7 @@
 //! Shape legend used throughout: `T` tokens of a packed batch, `S` sequences, `D` width, `N` heads, `C` classes.
 
 mod attention;
+mod cache;
 pub mod causal;
 mod convolution;
 pub mod functional;
@@ -16,6 +17,7 @@ use std::cell::Cell;
 use tch::{Kind, Tensor};
 
 pub use attention::{Heads, Seen};
+pub use cache::KvCache;
 pub use convolution::{BatchNorm2d, Conv2d, channels_last, global_average};
 pub use layers::{Embedding, Linear};
 pub use norm::{LayerNorm, RmsNorm};

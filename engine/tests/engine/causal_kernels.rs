@@ -1,7 +1,7 @@
 //! The fused operators of decoders against plain libtorch: values and gradients.
 
 use finetuned_engine::native::lora::{FrozenLinear, LowRank, lora_linear};
-use finetuned_engine::nn::causal::{self, Causal, reference};
+use finetuned_engine::nn::causal::{self, Causal, Sight, reference};
 use finetuned_engine::nn::{Heads, Mode, RmsNorm, Rotary, Sequences};
 use tch::{Device, Kind, Tensor};
 
@@ -124,7 +124,7 @@ fn attention_is_that_of_plain_operators() {
                 let out = if plain {
                     reference::attention(&qkv, &sequences, &causal, rotation.as_ref(), 0.0, 0)
                 } else {
-                    causal::attention(&qkv, &sequences, &causal, rotation.as_ref(), 0.0, &Mode::eval())
+                    causal::attention(&qkv, Sight { sequences: &sequences, past: None }, &causal, rotation.as_ref(), 0.0, &Mode::eval())
                 };
                 outcome(&[&qkv], vec![out.unwrap()])
             };

@@ -130,6 +130,7 @@ pub fn packed(ids: &Tensor, lengths: &Tensor) -> Tokens {
         ids: Tensor::from_slice(&flat).to_device(device),
         positions: Tensor::from_slice(&positions).to_device(device),
         sequences: Sequences::from_lengths(lengths, device).unwrap(),
+        past: None,
     }
 }
 

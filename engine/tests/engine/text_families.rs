@@ -88,6 +88,7 @@ fn packed(golden: &Golden, prefix: &str) -> Tokens {
         positions: Tensor::from_slice(&positions).to_device(device),
         types: Tensor::from_slice(&types).to_device(device),
         sequences: Sequences::from_lengths(lengths.iter().map(|&length| length as i64).collect(), device).unwrap(),
+        past: None,
     }
 }
 

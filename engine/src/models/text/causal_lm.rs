@@ -1,10 +1,13 @@
 //! Causal language models as in Transformers' `…ForCausalLM`.
 
-use tch::{Kind, Tensor};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use tch::{Device, Kind, Tensor};
 
 use super::{TextBackbone, TextConfig, Tokens};
 use crate::error::{EngineError, Result};
-use crate::nn::{Mode, causal};
+use crate::nn::{KvCache, Mode, Sequences, causal};
 use crate::params::{Builder, Init};
 
 /// A decoder with a layer that guesses the next word. Where that is tied to the word table it is one parameter, saved
@@ -15,6 +18,7 @@ pub struct CausalLm {
     output: Option<Tensor>,
     /// Logits are squeezed to between minus this and this by a hyperbolic tangent.
     softcap: Option<f64>,
+    device: Device,
 }
 
 impl CausalLm {
@@ -27,7 +31,8 @@ impl CausalLm {
         let decoder = config.encoder(root)?;
         let shape = [config.vocab_size, config.hidden_size];
         let output = (!head.is_tied).then(|| root.matrix("lm_head.weight", &shape, Init::Required)).transpose()?;
-        Ok(Self { decoder, output, softcap: head.softcap })
+        let device = decoder.words().device();
+        Ok(Self { decoder, output, softcap: head.softcap, device })
     }
 
     /// The loss of each guess (float32 `[R]`), and whether it is right (int64 `[R]`): the tokens at `rows` (int64 `[R]`, places
@@ -48,6 +53,28 @@ impl CausalLm {
     /// Logits `[R, V]` in float32 of the tokens at `rows`, or of all.
     pub fn logits(&self, tokens: &Tokens, rows: Option<&Tensor>, mode: &Mode) -> Result<Tensor> {
         self.guess(&self.decoder.hidden(tokens, rows, mode)?.low)
+    }
+
+    /// Reads the tokens that follow those in `past` (at least one), and gives the logits of the next one: `[V]` in float32.
+    ///
+    /// # Errors
+    /// libtorch fails.
+    pub fn read(&self, ids: &[u32], past: &Rc<RefCell<KvCache>>) -> Result<Tensor> {
+        let (count, start) = (ids.len() as i64, past.borrow().length());
+        let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
+        let on = |values: Tensor| values.f_to_device(self.device);
+        let ids = on(Tensor::f_from_slice(&ids)?)?;
+        let tokens = Tokens {
+            types: ids.f_zeros_like()?,
+            ids,
+            positions: Tensor::f_arange_start(start, start + count, (Kind::Int64, self.device))?,
+            sequences: Sequences::from_lengths(vec![count], self.device)?,
+            past: Some(Rc::clone(past)),
+        };
+        let last = on(Tensor::f_from_slice(&[count - 1])?)?;
+        let logits = self.logits(&tokens, Some(&last), &Mode::eval())?;
+        past.borrow_mut().advance(count);
+        Ok(logits.f_squeeze_dim(0)?)
     }
 
     fn guess(&self, hidden: &Tensor) -> Result<Tensor> {

@@ -7,7 +7,7 @@ use super::super::config::Activation;
 use super::rope::Rope;
 use super::{TextBackbone, Tokens};
 use crate::error::Result;
-use crate::nn::causal::{self, Causal};
+use crate::nn::causal::{self, Causal, Sight};
 use crate::nn::{Embedding, Heads, Hidden, Linear, Mode, RmsNorm, Rotary, Rotation};
 use crate::params::{Builder, Init};
 
@@ -137,12 +137,12 @@ impl Layer {
         })
     }
 
-    fn attend(&self, normed: &Tensor, tokens: &Tokens, rotation: &Rotation, mode: &Mode) -> Result<Tensor> {
+    fn attend(&self, normed: &Tensor, sight: Sight<'_>, rotation: &Rotation, mode: &Mode) -> Result<Tensor> {
         let mut qkv = self.query_key_value.forward(normed, mode)?;
         if let Some(norms) = &self.head_norms {
             qkv = self.with_normed_heads(&qkv, norms)?;
         }
-        causal::attention(&qkv, &tokens.sequences, &self.causal, Some(rotation), self.dropout, mode)
+        causal::attention(&qkv, sight, &self.causal, Some(rotation), self.dropout, mode)
     }
 
     fn with_normed_heads(&self, qkv: &Tensor, norms: &[RmsNorm; 2]) -> Result<Tensor> {
@@ -221,7 +221,7 @@ impl TextBackbone for Decoder {
         let mut stream = Stream { sum: embedded, pending: None, compute: self.compute };
         for (i, layer) in self.layers.iter().enumerate() {
             let normed = stream.normed(&layer.attention_norm)?;
-            let mut attended = layer.attend(&normed, tokens, &rotations[layer.rope], mode)?;
+            let mut attended = layer.attend(&normed, tokens.sight(i), &rotations[layer.rope], mode)?;
             if let Some(rows) = rows.filter(|_| i + 1 == self.layers.len()) {
                 stream.sum = stream.sum.f_index_select(0, rows)?;
                 attended = attended.f_index_select(0, rows)?;

@@ -12,7 +12,7 @@ use super::architecture::{CausalHead, TextConfig};
 use super::decoder_config::{classification, no_masks};
 use super::{TextBackbone, Tokens};
 use crate::error::Result;
-use crate::nn::causal::{self, Causal};
+use crate::nn::causal::{self, Causal, Sight};
 use crate::nn::{Embedding, Heads, Hidden, LayerNorm, Linear, Mode, functional};
 use crate::params::Builder;
 use crate::policy::Anatomy;
@@ -157,10 +157,10 @@ impl Layer {
         })
     }
 
-    fn attend(&self, x: &Tensor, tokens: &Tokens, mode: &Mode) -> Result<Tensor> {
+    fn attend(&self, x: &Tensor, sight: Sight<'_>, mode: &Mode) -> Result<Tensor> {
         let normed = self.attention_norm.forward(x)?.f_to_kind(self.compute)?;
         let qkv = self.query_key_value.forward(&normed, mode)?;
-        causal::attention(&qkv, &tokens.sequences, &self.causal, None, self.attention_dropout, mode)
+        causal::attention(&qkv, sight, &self.causal, None, self.attention_dropout, mode)
     }
 
     /// Everything after attention, which looks at each token alone: `x` in float32.
@@ -204,7 +204,7 @@ impl TextBackbone for Gpt2 {
         let embedded = self.words.forward(&tokens.ids)?.f_add(&self.positions.forward(&tokens.positions)?)?;
         let mut x = functional::dropout(&embedded, self.dropout, mode)?;
         for (i, layer) in self.layers.iter().enumerate() {
-            let mut attended = layer.attend(&x, tokens, mode)?;
+            let mut attended = layer.attend(&x, tokens.sight(i), mode)?;
             if let Some(rows) = rows.filter(|_| i + 1 == self.layers.len()) {
                 x = x.f_index_select(0, rows)?;
                 attended = attended.f_index_select(0, rows)?;

@@ -21,6 +21,9 @@ mod relative;
 mod rope;
 mod sentence;
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use tch::Tensor;
 
 pub use architecture::{TextConfig, TextTask};
@@ -33,7 +36,8 @@ pub use pooling::SentencePooling;
 pub use sentence::SentenceConfig;
 
 use crate::error::Result;
-use crate::nn::Sequences;
+use crate::nn::causal::Sight;
+use crate::nn::{KvCache, Sequences};
 
 /// Reads the text of a `config.json`.
 type Parse = fn(&str) -> Result<TextConfig>;
@@ -75,4 +79,13 @@ pub struct Tokens {
     /// Segment of each token (0 or 1 for BERT); read where the model tells segments apart.
     pub types: Tensor,
     pub sequences: Sequences,
+    /// What a decoder has read of the one sequence that the batch goes on with; None where sequences begin.
+    pub past: Option<Rc<RefCell<KvCache>>>,
+}
+
+impl Tokens {
+    /// What these tokens can see in a decoder's layer number `layer`.
+    fn sight(&self, layer: usize) -> Sight<'_> {
+        Sight { sequences: &self.sequences, past: self.past.as_deref().map(|past| (past, layer)) }
+    }
 }
