@@ -11,6 +11,7 @@ pub mod device;
 pub mod error;
 pub mod export;
 pub mod fingerprint;
+pub mod generate;
 pub mod models;
 pub mod native;
 pub mod nn;

@@ -1,6 +1,7 @@
 //! From texts to token ids.
 
 mod locality;
+mod pieces;
 mod prefix;
 mod shorten;
 mod special;
@@ -16,6 +17,7 @@ use tokenizers::{
 };
 
 use self::locality::Locality;
+pub use self::pieces::PieceDecoder;
 use self::prefix::PrefixReader;
 pub use self::vocabulary::build_missing;
 
@@ -117,6 +119,11 @@ impl TextTokenizer {
         let message =
             "neither tokenizer_config.json nor config.json names a token that ends a text (eos_token, eos_token_id)";
         self.end.ok_or_else(|| EngineError::model(message))
+    }
+
+    /// What turns ids back into a text, as they come.
+    pub fn decoder(&self) -> PieceDecoder<'_> {
+        PieceDecoder::new(&self.inner)
     }
 
     /// Encodes texts or pairs of texts in parallel, in order. Of long texts no more is read than is kept, and those of which

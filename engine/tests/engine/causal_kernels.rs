@@ -124,7 +124,14 @@ fn attention_is_that_of_plain_operators() {
                 let out = if plain {
                     reference::attention(&qkv, &sequences, &causal, rotation.as_ref(), 0.0, 0)
                 } else {
-                    causal::attention(&qkv, Sight { sequences: &sequences, past: None }, &causal, rotation.as_ref(), 0.0, &Mode::eval())
+                    causal::attention(
+                        &qkv,
+                        Sight { sequences: &sequences, past: None },
+                        &causal,
+                        rotation.as_ref(),
+                        0.0,
+                        &Mode::eval(),
+                    )
                 };
                 outcome(&[&qkv], vec![out.unwrap()])
             };
