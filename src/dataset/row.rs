@@ -68,12 +68,9 @@ impl Row {
                 other => return Err(format!("must be a string, not {}", kind(other))),
             },
         };
-        if text.trim().is_empty() {
-            Err("is empty".to_owned())
-        } else if text.contains('\0') {
-            Err("holds a NUL character, which no text has; the file may be damaged, or not in UTF-8".to_owned())
-        } else {
-            Ok(text)
+        match blemish(&text) {
+            Some(what) => Err(what.to_owned()),
+            None => Ok(text),
         }
     }
 
@@ -101,6 +98,17 @@ fn weight(value: &Value) -> usize {
         Value::Null | Value::Bool(_) | Value::Number(_) => ANY,
     }
 }
+
+/// Why a text is none that is trained on.
+pub(super) fn blemish(text: &str) -> Option<&'static str> {
+    if text.trim().is_empty() { Some(EMPTY) } else { text.contains('\0').then_some(NUL) }
+}
+
+/// What is said of a text that says nothing.
+pub(super) const EMPTY: &str = "is empty";
+
+/// What is said of one with a NUL character.
+pub(super) const NUL: &str = "holds a NUL character, which no text has; the file may be damaged, or not in UTF-8";
 
 /// The names in `there`, as a message shows them.
 pub(super) fn listed(there: &[&str]) -> String {

@@ -1,6 +1,5 @@
 //! The rows of a data file of any format.
 
-use std::borrow::Cow;
 use std::io;
 
 use serde_json::Value;
@@ -142,27 +141,6 @@ fn json_row(line: u64, text: &[u8]) -> Entry<Row> {
     match serde_json::from_slice(text) {
         Ok(json::Row(Value::Object(object))) => Entry::Good(Row { line, fields: Fields::Json(object) }),
         Ok(json::Row(other)) => Entry::fault(line, format!("expected a JSON object, found {}", kind(&other))),
-        Err(error) => Entry::fault(line + (error.line() as u64).saturating_sub(1), json_fault(text, &error)),
+        Err(error) => Entry::fault(line + (error.line() as u64).saturating_sub(1), json::fault(text, &error)),
     }
-}
-
-fn json_fault(text: &[u8], error: &serde_json::Error) -> String {
-    let said = error.to_string();
-    let what = said.split(" at line ").next().unwrap_or(&said);
-    if error.is_data() {
-        return format!("has {what}");
-    }
-    let place = text.split(|&byte| byte == b'\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
-    let before = &place[..error.column().min(place.len())];
-    let is_near = |word: &str| {
-        place.windows(word.len()).skip(before.len().saturating_sub(2)).take(3).any(|w| w == word.as_bytes())
-    };
-    let what = if ["NaN", "Infinity"].into_iter().any(is_near) {
-        "NaN and Infinity, which Python writes, are no JSON; leave the key out, or write null".into()
-    } else if what.contains("hex escape") || what.contains("surrogate") {
-        Cow::Borrowed("a character is escaped by half, as in \\ud83d alone; write the text in UTF-8")
-    } else {
-        Cow::Borrowed(what)
-    };
-    format!("is not valid JSON (column {}: {what})", error.column())
 }

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::contents::{Contents, ExamplesReport, ImageStatistics, Labels, Lengths, MinMax, OtherLabels, Values};
+use super::contents::{Contents, ExamplesReport, ImageStatistics, Labels, MinMax, OtherLabels, Values};
 use super::counts::{Counts, Note};
 use super::faults::Faults;
 use super::file::{Compression, DataFormat, Delimiter, FileReport, MethodUse, UploadKind};
+use super::lengths::Lengths;
 
 #[derive(Serialize, Deserialize)]
 struct Flat<'a> {

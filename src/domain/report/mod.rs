@@ -5,18 +5,17 @@ mod counts;
 mod faults;
 mod file;
 mod flat;
+mod lengths;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use contents::{
-    Contents, ExamplesReport, ImageStatistics, LISTED_LABELS, Labels, Lengths, MinMax, OtherLabels, TokenLengths,
-    Values,
-};
+pub use contents::{Contents, ExamplesReport, ImageStatistics, LISTED_LABELS, Labels, MinMax, OtherLabels, Values};
 pub use counts::{Counts, LISTED_LINES, Lines, Note, Sightings, on_lines};
 pub use faults::{Fault, Faults, LISTED_FAULTS, Place};
 pub use file::{Compression, DataFormat, Delimiter, FileReport, MethodUse, UploadKind};
+pub use lengths::{Lengths, TokenLengths};
 
 /// What preparing a job's data found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
