@@ -21,7 +21,7 @@ pub const MAX_KEYS: usize = 10_000;
 pub const MAX_ITEMS: usize = 10_000;
 
 /// The most values that are kept of a row.
-const MAX_KEPT: usize = 10 * (MAX_KEYS + MAX_ITEMS);
+pub(super) const MAX_KEPT: usize = 10 * (MAX_KEYS + MAX_ITEMS);
 
 /// A row of a data file: its fields, the items of lists in them, and the values and lists of objects in them. What lies deeper is
 /// there, but empty.
@@ -45,15 +45,15 @@ pub fn check(text: &[u8], most: usize) -> serde_json::Result<()> {
 }
 
 /// What is said of a key that stands twice, of an object with too many keys, and of too many values in all.
-fn duplicate<E: Error>(key: &str) -> E {
+pub(super) fn duplicate<E: Error>(key: &str) -> E {
     E::custom(format!("a duplicate key {:?}", clipped(key)))
 }
 
-fn too_many_keys<E: Error>() -> E {
+pub(super) fn too_many_keys<E: Error>() -> E {
     E::custom(format!("more than {MAX_KEYS} keys in one object"))
 }
 
-fn too_many_values<E: Error>() -> E {
+pub(super) fn too_many_values<E: Error>() -> E {
     E::custom("too many values")
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::MAX_LINE_BYTES;
 use super::record::Record;
+use super::tree::{Object, Tree};
 use crate::domain::clip::{clipped, visible};
 use crate::domain::report::Fault;
 
@@ -27,7 +28,12 @@ pub struct Row {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Fields {
     Json(Map<String, Value>),
-    Csv { header: Rc<Record>, record: Record },
+    /// The same with values that are whole.
+    Whole(Object),
+    Csv {
+        header: Rc<Record>,
+        record: Record,
+    },
     Line(String),
 }
 
@@ -36,6 +42,7 @@ impl Row {
     pub fn names(&self) -> Vec<&str> {
         match &self.fields {
             Fields::Json(object) => object.keys().map(String::as_str).collect(),
+            Fields::Whole(object) => object.keys().collect(),
             Fields::Csv { header, .. } => header.iter().collect(),
             Fields::Line(_) => vec![LINE_FIELD],
         }
@@ -50,11 +57,22 @@ impl Row {
     pub fn get(&self, name: &str) -> Option<Cow<'_, Value>> {
         match &self.fields {
             Fields::Json(object) => object.get(name).filter(|value| !value.is_null()).map(Cow::Borrowed),
+            Fields::Whole(object) => object.get(name).map(|tree| Cow::Owned(tree.value())),
             Fields::Csv { header, record } => {
                 let place = header.iter().position(|column| column == name)?;
                 record.get(place).map(|field| Cow::Owned(Value::String(field.to_owned())))
             }
             Fields::Line(line) => (name == LINE_FIELD).then(|| Cow::Owned(Value::String(line.clone()))),
+        }
+    }
+
+    /// The field called `name`, as a tree; None where it is absent or null.
+    pub(super) fn tree(&self, name: &str) -> Option<Cow<'_, Tree>> {
+        match &self.fields {
+            Fields::Whole(object) => object.get(name).map(Cow::Borrowed),
+            Fields::Json(_) | Fields::Csv { .. } | Fields::Line(_) => {
+                self.get(name).map(|value| Cow::Owned(Tree::from(&*value)))
+            }
         }
     }
 
@@ -78,6 +96,7 @@ impl Row {
     pub(super) fn weight(&self) -> usize {
         match &self.fields {
             Fields::Json(object) => object.iter().map(|(key, value)| key.len() + weight(value)).sum(),
+            Fields::Whole(object) => object.weight(),
             Fields::Csv { record, .. } => record.bytes(),
             Fields::Line(line) => line.len(),
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::chats::{ChatStatistics, PreferenceStatistics};
 use super::counts::{Counts, Note};
 use super::faults::{Fault, Faults};
 use super::lengths::Lengths;
@@ -40,6 +41,10 @@ pub enum Contents {
     Images { labels: Labels, images: ImageStatistics },
     /// Texts of which nothing is to be predicted: plain ones, and those that belong together.
     Texts { text_lengths: Lengths },
+    /// Conversations to imitate, or texts that go on.
+    Chats { chats: Box<ChatStatistics>, text_lengths: Lengths },
+    /// Conversations, or texts, with two ways in which they may go on.
+    Preferences { preferences: Box<PreferenceStatistics>, text_lengths: Lengths },
 }
 
 impl Default for Contents {
@@ -52,14 +57,14 @@ impl Contents {
     fn labels_mut(&mut self) -> Option<&mut Labels> {
         match self {
             Self::Labelled { labels, .. } | Self::Images { labels, .. } => Some(labels),
-            Self::Valued { .. } | Self::Texts { .. } => None,
+            Self::Valued { .. } | Self::Texts { .. } | Self::Chats { .. } | Self::Preferences { .. } => None,
         }
     }
 
     fn labels(&self) -> Option<&Labels> {
         match self {
             Self::Labelled { labels, .. } | Self::Images { labels, .. } => Some(labels),
-            Self::Valued { .. } | Self::Texts { .. } => None,
+            Self::Valued { .. } | Self::Texts { .. } | Self::Chats { .. } | Self::Preferences { .. } => None,
         }
     }
 }
@@ -92,7 +97,9 @@ impl ExamplesReport {
         match &self.contents {
             Contents::Labelled { text_lengths, .. }
             | Contents::Valued { text_lengths, .. }
-            | Contents::Texts { text_lengths } => text_lengths,
+            | Contents::Texts { text_lengths }
+            | Contents::Chats { text_lengths, .. }
+            | Contents::Preferences { text_lengths, .. } => text_lengths,
             Contents::Images { .. } => &NO_TEXTS,
         }
     }
@@ -105,6 +112,16 @@ impl ExamplesReport {
     /// What the images are like, where that is what the file holds.
     pub fn images(&self) -> Option<&ImageStatistics> {
         if let Contents::Images { images, .. } = &self.contents { Some(images) } else { None }
+    }
+
+    /// What conversations to imitate are like, where that is what the file holds.
+    pub fn chats(&self) -> Option<&ChatStatistics> {
+        if let Contents::Chats { chats, .. } = &self.contents { Some(chats) } else { None }
+    }
+
+    /// What preferences are like, where that is what the file holds.
+    pub fn preferences(&self) -> Option<&PreferenceStatistics> {
+        if let Contents::Preferences { preferences, .. } = &self.contents { Some(preferences) } else { None }
     }
 
     /// As it is kept and shown.

@@ -1,5 +1,6 @@
 //! What reading a data file found: a report, not an error, so that people see every fault at once.
 
+mod chats;
 mod contents;
 mod counts;
 mod faults;
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use chats::{ChatStatistics, PreferenceStatistics};
 pub use contents::{Contents, ExamplesReport, ImageStatistics, LISTED_LABELS, Labels, MinMax, OtherLabels, Values};
 pub use counts::{Counts, LISTED_LINES, Lines, Note, Sightings, on_lines};
 pub use faults::{Fault, Faults, LISTED_FAULTS, Place};
