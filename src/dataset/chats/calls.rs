@@ -9,6 +9,9 @@ use crate::dataset::tree::{Object, Tree};
 use crate::domain::chat::ToolCall;
 use crate::domain::clip::clipped;
 
+/// The most calls of one message, which are compared with each other and with what answers them.
+const MOST_CALLS: usize = 128;
+
 /// Reads the calls of one message. `tools` are the names of the tools that there are, where they are told. What is wrong is
 /// among the findings, here and below.
 pub(super) fn list(tree: &Tree, tools: Option<&[String]>, at: &Path<'_>, findings: &mut Findings) -> Vec<ToolCall> {
@@ -16,6 +19,10 @@ pub(super) fn list(tree: &Tree, tools: Option<&[String]>, at: &Path<'_>, finding
         findings.fault(at, must_be("a list", tree));
         return Vec::new();
     };
+    if items.len() > MOST_CALLS {
+        findings.fault(at, format!("has {} calls where at most {MOST_CALLS} are allowed", items.len()));
+        return Vec::new();
+    }
     let mut calls: Vec<ToolCall> = Vec::new();
     for (number, item) in items.iter().enumerate() {
         let at = at.item(number);
@@ -162,6 +169,8 @@ mod tests {
             ]
         );
         assert_eq!(listed("{}", None).unwrap_err(), ["calls must be a list, not an object"]);
+        let many = format!("[{}]", vec!["{}"; 129].join(","));
+        assert_eq!(listed(&many, None).unwrap_err(), ["calls has 129 calls where at most 128 are allowed"]);
         let text = Tree::Text("call f".to_owned());
         let faults = told(|at, findings| spoken(&text, None, at, findings)).unwrap_err();
         assert_eq!(faults, ["calls must be a call as JSON, with name and arguments, not a string"]);
