@@ -81,6 +81,16 @@ impl Names {
     }
 }
 
+/// Of the columns that are read one that the header names more than once.
+pub(super) fn doubled<'a>(names: &Names, read: &[&'a str]) -> Option<&'a str> {
+    let there = names.listed();
+    let is_twice = |name: &&str| there.iter().filter(|other| *other == name).count() > 1;
+    read.iter().copied().find(is_twice).filter(|_| names.are_headed())
+}
+
+/// What is said of it.
+pub(super) const DOUBLED: &str = "stands more than once in the header";
+
 /// The first of these fields that as many rows have as any of them; None of none.
 pub(super) fn fullest<'a>(names: &[&'a str], rows: &[&Row]) -> Option<&'a str> {
     let have_it = |name: &str| rows.iter().filter(|row| row.get(name).is_some()).count();
@@ -118,7 +128,7 @@ pub(super) fn not_read(rows: &[&Row], there: &[&str], read: &[&str]) -> Vec<Note
 }
 
 /// A column's name however it was typed.
-fn folded(name: &str) -> String {
+pub(super) fn folded(name: &str) -> String {
     name.trim_matches(is_space).to_lowercase().replace([' ', '-'], "_")
 }
 

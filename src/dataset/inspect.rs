@@ -55,7 +55,7 @@ fn read_as(input: &Input, there: &[&str]) -> io::Result<BTreeMap<UploadKind, Exa
     let mut reports = BTreeMap::new();
     for method in METHODS {
         let kind = kinds::of(method.data(ProblemType::default()));
-        if let Some(named) = kind.upload_kind()
+        if let Some(named) = kind.upload_kind().filter(|named| !reports.contains_key(named))
             && let Some(report) = kind.inspect(input, there)?
         {
             reports.insert(named, report.capped());

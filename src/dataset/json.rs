@@ -4,6 +4,7 @@
 //! Memory is bounded by what is kept, not by what is written: values that nobody asks for are walked over, and of their
 //! objects only the keys are held, while they are read. All errors of our own have the category `Data`.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::fmt;
@@ -20,7 +21,7 @@ pub const MAX_KEYS: usize = 10_000;
 pub const MAX_ITEMS: usize = 10_000;
 
 /// The most values that are kept of a row.
-const MAX_KEPT: usize = 10 * (MAX_KEYS + MAX_ITEMS);
+pub(super) const MAX_KEPT: usize = 10 * (MAX_KEYS + MAX_ITEMS);
 
 /// A row of a data file: its fields, the items of lists in them, and the values and lists of objects in them. What lies deeper is
 /// there, but empty.
@@ -41,6 +42,41 @@ pub fn check(text: &[u8], most: usize) -> serde_json::Result<()> {
     let left = Cell::new(most);
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     Walk { place: Level::Checked, left: &left }.deserialize(&mut deserializer).map(drop)
+}
+
+/// What is said of a key that stands twice, of an object with too many keys, and of too many values in all.
+pub(super) fn duplicate<E: Error>(key: &str) -> E {
+    E::custom(format!("a duplicate key {:?}", clipped(key)))
+}
+
+pub(super) fn too_many_keys<E: Error>() -> E {
+    E::custom(format!("more than {MAX_KEYS} keys in one object"))
+}
+
+pub(super) fn too_many_values<E: Error>() -> E {
+    E::custom("too many values")
+}
+
+/// What is wrong with a JSON text, in words for its owner.
+pub(super) fn fault(text: &[u8], error: &serde_json::Error) -> String {
+    let said = error.to_string();
+    let what = said.split(" at line ").next().unwrap_or(&said);
+    if error.is_data() {
+        return format!("has {what}");
+    }
+    let place = text.split(|&byte| byte == b'\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let before = &place[..error.column().min(place.len())];
+    let is_near = |word: &str| {
+        place.windows(word.len()).skip(before.len().saturating_sub(2)).take(3).any(|w| w == word.as_bytes())
+    };
+    let what = if ["NaN", "Infinity"].into_iter().any(is_near) {
+        "NaN and Infinity, which Python writes, are no JSON; leave the key out, or write null".into()
+    } else if what.contains("hex escape") || what.contains("surrogate") {
+        Cow::Borrowed("a character is escaped by half, as in \\ud83d alone; write the text in UTF-8")
+    } else {
+        Cow::Borrowed(what)
+    };
+    format!("is not valid JSON (column {}: {what})", error.column())
 }
 
 /// Where a value stands, which decides whether it is kept and counted.
@@ -74,7 +110,7 @@ impl Walk<'_> {
         if self.place == Level::Deeper {
             return Ok(Value::Null);
         }
-        let left = self.left.get().checked_sub(1).ok_or_else(|| E::custom("too many values"))?;
+        let left = self.left.get().checked_sub(1).ok_or_else(too_many_values)?;
         self.left.set(left);
         Ok(if self.place == Level::Checked { Value::Null } else { value() })
     }
@@ -146,10 +182,10 @@ impl<'de> Visitor<'de> for Walk<'_> {
         let (mut keys, mut map) = (HashSet::new(), Map::new());
         while let Some(key) = entries.next_key::<String>()? {
             if map.contains_key(&key) || keys.contains(&key) {
-                return Err(A::Error::custom(format!("a duplicate key {:?}", clipped(&key))));
+                return Err(duplicate(&key));
             }
             if map.len().max(keys.len()) == MAX_KEYS {
-                return Err(A::Error::custom(format!("more than {MAX_KEYS} keys in one object")));
+                return Err(too_many_keys());
             }
             let value = entries.next_value_seed(inside)?;
             if matches!(inside.place, Level::Field | Level::Inner) {

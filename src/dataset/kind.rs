@@ -10,7 +10,7 @@ use crate::domain::report::{DataFormat, ExamplesReport, Faults, Place, UploadKin
 pub struct Seen<'a> {
     pub line: u64,
     pub print: u64,
-    /// Its texts, folded; None of images.
+    /// Its texts, folded, without those that many examples have around theirs; None of images.
     pub folded: Option<&'a str>,
     pub labels: &'a [String],
     pub value: Option<f64>,

@@ -2,6 +2,7 @@
 
 mod balance;
 mod bounds;
+pub mod chats;
 pub mod columns;
 mod comparison;
 mod constants;
@@ -23,6 +24,7 @@ mod magic;
 mod near;
 pub mod pairs;
 mod parquet;
+pub mod preferences;
 pub mod prepare;
 pub mod prints;
 mod record;
@@ -33,6 +35,7 @@ mod source;
 mod spelling;
 mod tally;
 pub mod texts;
+mod tree;
 
 use std::path::PathBuf;
 
@@ -45,7 +48,7 @@ use crate::domain::report::DataFormat;
 
 /// The version of the readers. Whatever changes which examples or faults are found, or what is counted of them, makes
 /// another: what an older one found is not used any more.
-pub const READER_VERSION: i32 = 3;
+pub const READER_VERSION: i32 = 4;
 
 /// The longest line (JSONL) or row (CSV) that is read, in bytes.
 pub const MAX_LINE_BYTES: usize = 16 << 20;

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::MAX_LINE_BYTES;
 use super::record::Record;
+use super::tree::{Object, Tree};
 use crate::domain::clip::{clipped, visible};
 use crate::domain::report::Fault;
 
@@ -27,7 +28,12 @@ pub struct Row {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Fields {
     Json(Map<String, Value>),
-    Csv { header: Rc<Record>, record: Record },
+    /// The same with values that are whole.
+    Whole(Object),
+    Csv {
+        header: Rc<Record>,
+        record: Record,
+    },
     Line(String),
 }
 
@@ -36,6 +42,7 @@ impl Row {
     pub fn names(&self) -> Vec<&str> {
         match &self.fields {
             Fields::Json(object) => object.keys().map(String::as_str).collect(),
+            Fields::Whole(object) => object.keys().collect(),
             Fields::Csv { header, .. } => header.iter().collect(),
             Fields::Line(_) => vec![LINE_FIELD],
         }
@@ -50,11 +57,22 @@ impl Row {
     pub fn get(&self, name: &str) -> Option<Cow<'_, Value>> {
         match &self.fields {
             Fields::Json(object) => object.get(name).filter(|value| !value.is_null()).map(Cow::Borrowed),
+            Fields::Whole(object) => object.get(name).map(|tree| Cow::Owned(tree.value())),
             Fields::Csv { header, record } => {
                 let place = header.iter().position(|column| column == name)?;
                 record.get(place).map(|field| Cow::Owned(Value::String(field.to_owned())))
             }
             Fields::Line(line) => (name == LINE_FIELD).then(|| Cow::Owned(Value::String(line.clone()))),
+        }
+    }
+
+    /// The field called `name`, as a tree; None where it is absent or null.
+    pub(super) fn tree(&self, name: &str) -> Option<Cow<'_, Tree>> {
+        match &self.fields {
+            Fields::Whole(object) => object.get(name).map(Cow::Borrowed),
+            Fields::Json(_) | Fields::Csv { .. } | Fields::Line(_) => {
+                self.get(name).map(|value| Cow::Owned(Tree::from(&*value)))
+            }
         }
     }
 
@@ -68,12 +86,9 @@ impl Row {
                 other => return Err(format!("must be a string, not {}", kind(other))),
             },
         };
-        if text.trim().is_empty() {
-            Err("is empty".to_owned())
-        } else if text.contains('\0') {
-            Err("holds a NUL character, which no text has; the file may be damaged, or not in UTF-8".to_owned())
-        } else {
-            Ok(text)
+        match blemish(&text) {
+            Some(what) => Err(what.to_owned()),
+            None => Ok(text),
         }
     }
 
@@ -81,6 +96,7 @@ impl Row {
     pub(super) fn weight(&self) -> usize {
         match &self.fields {
             Fields::Json(object) => object.iter().map(|(key, value)| key.len() + weight(value)).sum(),
+            Fields::Whole(object) => object.weight(),
             Fields::Csv { record, .. } => record.bytes(),
             Fields::Line(line) => line.len(),
         }
@@ -101,6 +117,17 @@ fn weight(value: &Value) -> usize {
         Value::Null | Value::Bool(_) | Value::Number(_) => ANY,
     }
 }
+
+/// Why a text is none that is trained on.
+pub(super) fn blemish(text: &str) -> Option<&'static str> {
+    if text.trim().is_empty() { Some(EMPTY) } else { text.contains('\0').then_some(NUL) }
+}
+
+/// What is said of a text that says nothing.
+pub(super) const EMPTY: &str = "is empty";
+
+/// What is said of one with a NUL character.
+pub(super) const NUL: &str = "holds a NUL character, which no text has; the file may be damaged, or not in UTF-8";
 
 /// The names in `there`, as a message shows them.
 pub(super) fn listed(there: &[&str]) -> String {

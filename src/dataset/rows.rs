@@ -1,8 +1,8 @@
 //! The rows of a data file of any format.
 
-use std::borrow::Cow;
 use std::io;
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::constants;
@@ -13,6 +13,7 @@ use super::json_items::{Item, Items};
 use super::lines::{Line, Lines};
 use super::row::{Fields, NOT_UTF8, Row, kind, too_long};
 use super::source::damage;
+use super::tree::Tree;
 use super::{Input, MAX_LINE_BYTES, parquet};
 use crate::domain::report::{self, DataFormat, Delimiter, Fault};
 
@@ -40,16 +41,33 @@ pub(super) fn fit(format: DataFormat) -> Result<(), String> {
 /// # Errors
 /// The file cannot be opened.
 pub fn read(input: &Input) -> io::Result<Entries<Row>> {
-    let rows = match input.format {
-        DataFormat::Jsonl => lines(input, |line, text| json_row(line, text.trim_start_matches('\u{FEFF}').as_bytes()))?,
-        DataFormat::Text => return lines(input, |line, text| Entry::Good(Row { line, fields: Fields::Line(text) })),
-        DataFormat::Json => items(input)?,
+    let rows = open(input, json_row, parquet::flat)?;
+    Ok(if input.format == DataFormat::Text { rows } else { constants::noted(rows) })
+}
+
+/// The same with values that are kept whole, however deep they lie. Of these one may well be the same in all rows, as tools are.
+///
+/// # Errors
+/// The file cannot be opened.
+pub(super) fn read_whole(input: &Input) -> io::Result<Entries<Row>> {
+    open(input, whole_row, parquet::whole)
+}
+
+/// What makes a row of a JSON text that begins on a line.
+type OfJson = fn(u64, &[u8]) -> Entry<Row>;
+
+fn open(input: &Input, of_json: OfJson, of_parquet: parquet::Make) -> io::Result<Entries<Row>> {
+    Ok(match input.format {
+        DataFormat::Jsonl => {
+            lines(input, move |line, text| of_json(line, text.trim_start_matches('\u{FEFF}').as_bytes()))?
+        }
+        DataFormat::Text => lines(input, |line, text| Entry::Good(Row { line, fields: Fields::Line(text) }))?,
+        DataFormat::Json => items(input, of_json)?,
         DataFormat::Csv => Box::new(csv::Rows::open(input)?),
-        DataFormat::Parquet => parquet::read(input)?,
+        DataFormat::Parquet => parquet::read(input, of_parquet)?,
         DataFormat::Zip | DataFormat::Tar => nothing_but(Fault::new(1, None, ARCHIVE)),
         DataFormat::Unknown => nothing_but(Fault::new(1, None, UNKNOWN)),
-    };
-    Ok(constants::noted(rows))
+    })
 }
 
 /// What stands between the fields of a CSV file; None of other formats.
@@ -73,7 +91,7 @@ pub fn most_have<const N: usize>(input: &Input, names: [&str; N]) -> io::Result<
 }
 
 /// What `row` makes of each line that is not blank.
-fn lines(input: &Input, row: fn(u64, String) -> Entry<Row>) -> io::Result<Entries<Row>> {
+fn lines(input: &Input, row: impl Fn(u64, String) -> Entry<Row> + 'static) -> io::Result<Entries<Row>> {
     let bounds = input.bounds.clone();
     let mut lines = Lines::open(&input.path, MAX_LINE_BYTES)?;
     let (mut blank, mut is_over) = (0, false);
@@ -109,7 +127,7 @@ fn lines(input: &Input, row: fn(u64, String) -> Entry<Row>) -> io::Result<Entrie
 }
 
 /// The items of an array, or objects over several lines.
-fn items(input: &Input) -> io::Result<Entries<Row>> {
+fn items(input: &Input, of_json: OfJson) -> io::Result<Entries<Row>> {
     let bounds = input.bounds.clone();
     let mut items = Items::new(Lines::open(&input.path, MAX_LINE_BYTES)?);
     let mut is_over = false;
@@ -135,34 +153,32 @@ fn items(input: &Input) -> io::Result<Entries<Row>> {
             }
         }
     });
-    Ok(further(entries, |Item { line, text }| Ok(Step::To(json_row(line, &text)))))
+    Ok(further(entries, move |Item { line, text }| Ok(Step::To(of_json(line, &text)))))
 }
 
 fn json_row(line: u64, text: &[u8]) -> Entry<Row> {
-    match serde_json::from_slice(text) {
-        Ok(json::Row(Value::Object(object))) => Entry::Good(Row { line, fields: Fields::Json(object) }),
-        Ok(json::Row(other)) => Entry::fault(line, format!("expected a JSON object, found {}", kind(&other))),
-        Err(error) => Entry::fault(line + (error.line() as u64).saturating_sub(1), json_fault(text, &error)),
-    }
+    entry(line, text, |json::Row(value)| match value {
+        Value::Object(object) => Ok(Fields::Json(object)),
+        other => Err(kind(&other)),
+    })
 }
 
-fn json_fault(text: &[u8], error: &serde_json::Error) -> String {
-    let said = error.to_string();
-    let what = said.split(" at line ").next().unwrap_or(&said);
-    if error.is_data() {
-        return format!("has {what}");
+fn whole_row(line: u64, text: &[u8]) -> Entry<Row> {
+    entry(line, text, |tree: Tree| match tree {
+        Tree::Object(object) => Ok(Fields::Whole(object)),
+        other => Err(other.kind()),
+    })
+}
+
+/// The row that a JSON text is; `fields` gives its fields, or says what else it is.
+fn entry<T: DeserializeOwned>(
+    line: u64,
+    text: &[u8],
+    fields: impl FnOnce(T) -> Result<Fields, &'static str>,
+) -> Entry<Row> {
+    match serde_json::from_slice(text).map(fields) {
+        Ok(Ok(fields)) => Entry::Good(Row { line, fields }),
+        Ok(Err(other)) => Entry::fault(line, format!("expected a JSON object, found {other}")),
+        Err(error) => Entry::fault(line + (error.line() as u64).saturating_sub(1), json::fault(text, &error)),
     }
-    let place = text.split(|&byte| byte == b'\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
-    let before = &place[..error.column().min(place.len())];
-    let is_near = |word: &str| {
-        place.windows(word.len()).skip(before.len().saturating_sub(2)).take(3).any(|w| w == word.as_bytes())
-    };
-    let what = if ["NaN", "Infinity"].into_iter().any(is_near) {
-        "NaN and Infinity, which Python writes, are no JSON; leave the key out, or write null".into()
-    } else if what.contains("hex escape") || what.contains("surrogate") {
-        Cow::Borrowed("a character is escaped by half, as in \\ud83d alone; write the text in UTF-8")
-    } else {
-        Cow::Borrowed(what)
-    };
-    format!("is not valid JSON (column {}: {what})", error.column())
 }

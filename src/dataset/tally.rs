@@ -9,6 +9,15 @@ use super::languages::{self, Languages};
 use super::prints::{folded, print};
 use crate::domain::report::{Contents, ExamplesReport, Faults, Labels, Lengths, Place};
 
+/// What is said in an example.
+pub(super) struct Talk<'a> {
+    /// What stands around it, the same in many examples. Nearly equal ones are looked for without it.
+    pub(super) framing: Vec<&'a str>,
+    pub(super) spoken: Vec<&'a str>,
+    /// The text that tells its language.
+    pub(super) language: Option<&'a str>,
+}
+
 /// What was counted, and who sees each example.
 pub(super) struct Tally<'a> {
     watch: &'a mut dyn Watch,
@@ -43,11 +52,28 @@ impl<'a> Tally<'a> {
             let folded = folded(texts.iter().copied());
             self.watch.known(&Seen { line, print: print(folded.as_bytes()), folded: Some(&folded), labels, value });
         }
-        if let Some(first) = texts.first() {
-            self.languages.add(first);
+        self.measure(texts.iter().copied().chain(more), texts.first().copied());
+    }
+
+    /// Counts an example in which something is said. Examples are equal where all their texts are.
+    pub(super) fn add_talk(&mut self, line: u64, talk: &Talk<'_>) {
+        self.examples += 1;
+        self.watch.example(&Place { line, member: None }, &[], &mut self.late);
+        let Talk { framing, spoken, language } = talk;
+        let all = || framing.iter().chain(spoken).copied();
+        if self.watch.compares() {
+            let (all, spoken) = (folded(all()), folded(spoken.iter().copied()));
+            let seen = Seen { line, print: print(all.as_bytes()), folded: Some(&spoken), labels: &[], value: None };
+            self.watch.known(&seen);
         }
-        let length = texts.iter().copied().chain(more).map(|text| text.chars().count() as u64).sum();
-        self.text_lengths.add(length, self.examples);
+        self.measure(all(), *language);
+    }
+
+    fn measure<'b>(&mut self, texts: impl Iterator<Item = &'b str>, language: Option<&str>) {
+        if let Some(text) = language {
+            self.languages.add(text);
+        }
+        self.text_lengths.add(texts.map(|text| text.chars().count() as u64).sum(), self.examples);
     }
 
     /// How many there were.
@@ -68,5 +94,41 @@ impl<'a> Tally<'a> {
             counts: Some(Box::new(ledger.counts)),
             notes,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Faults, Ledger, Place, Seen, Talk, Tally, Watch};
+    use crate::domain::report::Contents;
+
+    /// Keeps what examples are known by.
+    #[derive(Default)]
+    struct Seer(Vec<(u64, String)>);
+
+    impl Watch for Seer {
+        fn example(&mut self, _place: &Place, _labels: &[String], _faults: &mut Faults) {}
+
+        fn compares(&self) -> bool {
+            true
+        }
+
+        fn known(&mut self, seen: &Seen<'_>) {
+            self.0.push((seen.print, seen.folded.unwrap().to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_stands_around_a_talk_tells_examples_apart_and_makes_none_alike() {
+        let mut seer = Seer::default();
+        let mut tally = Tally::new(&mut seer);
+        for (framing, spoken) in [("Be brief.", "Hi"), ("be  BRIEF.", "hi "), ("Be kind.", "Hi"), ("Be brief.", "Ho")] {
+            tally.add_talk(1, &Talk { framing: vec![framing], spoken: vec![spoken, "Yes"], language: Some(spoken) });
+        }
+        let report = tally.report(Ledger::default(), |_, text_lengths| Contents::Texts { text_lengths });
+        assert_eq!((report.examples, report.text_lengths().max, report.languages["und"]), (4, 16, 4));
+        let [one, copy, other_frame, other_talk] = &seer.0[..] else { panic!("{:?}", seer.0) };
+        assert!(one == copy && one.0 != other_frame.0 && one.1 == other_frame.1 && one.1 != other_talk.1);
+        assert!(!one.1.contains("brief"));
     }
 }

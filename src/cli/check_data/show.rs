@@ -73,6 +73,7 @@ fn file(lines: &mut String, part: Part, report: &ExamplesReport) -> Result {
     };
     writeln!(lines, "{}: {} examples, {} labels; {content}", part.name(), report.examples, report.label_count())?;
     labels(lines, report)?;
+    talk(lines, report)?;
     if !report.text_lengths().histogram.is_empty() {
         let bounds = report.text_lengths().histogram.iter().map(|(bound, count)| format!("{count} of up to {bound}"));
         writeln!(lines, "  characters: {}", bounds.collect::<Vec<_>>().join(", "))?;
@@ -91,6 +92,30 @@ fn file(lines: &mut String, part: Part, report: &ExamplesReport) -> Result {
     }
     if report.faults.count > report.faults.listed.len() as u64 {
         writeln!(lines, "  and {} more faults", report.faults.count - report.faults.listed.len() as u64)?;
+    }
+    Ok(())
+}
+
+/// What conversations and preferences have besides texts.
+fn talk(lines: &mut String, report: &ExamplesReport) -> Result {
+    if let Some(chats) = report.chats().filter(|chats| chats.turns.texts() > 0) {
+        let roles: Vec<String> = chats.messages.iter().map(|(role, count)| format!("{count} {role}")).collect();
+        let (turns, learned) = (&chats.turns, chats.learned_messages);
+        writeln!(
+            lines,
+            "  messages: {} to {} a conversation; {}; {learned} learned",
+            turns.min,
+            turns.max,
+            roles.join(", ")
+        )?;
+        if chats.with_tools + chats.tool_calls > 0 {
+            writeln!(lines, "  tools: in {} conversations, {} calls", chats.with_tools, chats.tool_calls)?;
+        }
+    }
+    if let Some(preferences) = report.preferences() {
+        let (preferred, other) = (&preferences.preferred_lengths, &preferences.non_preferred_lengths);
+        let means = format!("{:.1} characters on average, {:.1} where not preferred", preferred.mean, other.mean);
+        writeln!(lines, "  preferred: {means}")?;
     }
     Ok(())
 }

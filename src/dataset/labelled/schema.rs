@@ -231,15 +231,14 @@ pub(super) fn settle(options: &ReadOptions, rows: &[&Row], problem: ProblemType)
         form: form(options, &looks, problem).map_err(|message| fault("label", message))?,
         has_answers: label != ANSWER && has_answers(rows),
     };
-    let twice = |name: &&String| headed && there.iter().filter(|other| *other == name).count() > 1;
     let wanted = [Some(&schema.text), schema.pair.as_ref(), Some(&schema.label)];
-    let doubled = wanted.into_iter().flatten().find(twice).cloned();
-    let answers = schema.has_answers.then_some(ANSWER);
-    let read: Vec<&str> = wanted.into_iter().flatten().map(String::as_str).chain(answers).collect();
+    let wanted: Vec<&str> = wanted.into_iter().flatten().map(String::as_str).collect();
+    let doubled = columns::doubled(&names, &wanted).map(str::to_owned);
+    let read: Vec<&str> = wanted.iter().copied().chain(schema.has_answers.then_some(ANSWER)).collect();
     let several = several_columns(options, rows, &there, label);
     let notes =
         notes(&schema, &looks).into_iter().chain(several).chain(columns::not_read(rows, &there, &read)).collect();
-    doubled.map_or(Ok((schema, notes)), |name| Err(fault(&name, "stands more than once in the header".to_owned())))
+    doubled.map_or(Ok((schema, notes)), |name| Err(fault(&name, columns::DOUBLED.to_owned())))
 }
 
 /// What there is to say where more than one field could hold the label, and the job names none.

@@ -11,9 +11,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, RowGroupReader};
 use parquet::file::serialized_reader::SerializedFileReader;
+use parquet::record;
 use parquet::record::reader::{ReaderIter, TreeBuilder};
 
-use self::values::{ClassNames, class_names, fields};
+use self::values::{ClassNames, class_names, fields, object};
 use super::entries::{Ending, Entries, Entry, nothing_but};
 use super::json::MAX_KEYS;
 use super::row::{Fields, Row, too_long};
@@ -28,11 +29,24 @@ const JOINED: &str = "holds several Parquet files one behind the other; upload t
 /// How many values of each column are decoded at once.
 const BATCH: usize = 256;
 
-/// The rows of a file.
+/// What makes the fields of a row.
+pub(super) type Make = fn(record::Row, &ClassNames) -> Fields;
+
+/// Fields as columns of a table have them.
+pub(super) fn flat(row: record::Row, names: &ClassNames) -> Fields {
+    Fields::Json(fields(row, names))
+}
+
+/// Fields that are whole. Conversations have no classes, so that numbers stay numbers.
+pub(super) fn whole(row: record::Row, _names: &ClassNames) -> Fields {
+    Fields::Whole(object(row))
+}
+
+/// The rows of a file, whose fields `make` makes.
 ///
 /// # Errors
 /// The file cannot be opened.
-pub(super) fn read(input: &Input) -> io::Result<Entries<Row>> {
+pub(super) fn read(input: &Input, make: Make) -> io::Result<Entries<Row>> {
     let mut file = File::open(&input.path)?;
     let footer = match guard::footer(&mut file)? {
         Ok(footer) => footer,
@@ -54,7 +68,7 @@ pub(super) fn read(input: &Input) -> io::Result<Entries<Row>> {
     let written = metadata.key_value_metadata().into_iter().flatten().find(|pair| pair.key == "huggingface");
     let names = written.and_then(|pair| Some(class_names(pair.value.as_deref()?))).unwrap_or_default();
     let rows =
-        Rows { reader, file, names, bounds: input.bounds.clone(), group: 0, open: None, line: 0, is_over: false };
+        Rows { reader, file, names, make, bounds: input.bounds.clone(), group: 0, open: None, line: 0, is_over: false };
     Ok(Box::new(rows))
 }
 
@@ -85,6 +99,7 @@ struct Rows {
     /// The same file, for looking at pages before they are read.
     file: File,
     names: ClassNames,
+    make: Make,
     bounds: Bounds,
     /// The next row group.
     group: usize,
@@ -128,7 +143,7 @@ impl Rows {
                 Err(what) => return Ok(Entry::Broken(Fault::new(self.line + 1, None, what))),
             };
             self.line += 1;
-            let row = Row { line: self.line, fields: Fields::Json(fields(row, &self.names)) };
+            let row = Row { line: self.line, fields: (self.make)(row, &self.names) };
             return Ok(if row.weight() > 2 * MAX_LINE_BYTES {
                 Entry::fault(self.line, too_long())
             } else {

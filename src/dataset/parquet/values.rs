@@ -8,6 +8,7 @@ use parquet::record::{Field, Row};
 use serde_json::{Map, Number, Value};
 
 use crate::dataset::columns::IMAGE_COLUMN;
+use crate::dataset::tree::{Object, Tree};
 
 /// The names of classes by column, as the library `datasets` writes them beside a table of numbers.
 pub(super) type ClassNames = HashMap<String, Vec<String>>;
@@ -39,6 +40,28 @@ pub(super) fn fields(row: Row, names: &ClassNames) -> Map<String, Value> {
             (name, value)
         })
         .collect()
+}
+
+/// The fields of a row, whole. What is null is left out: in a table each structure has the keys of all others.
+pub(super) fn object(row: Row) -> Object {
+    let fields = row.into_columns().into_iter().map(|(name, field)| (name, tree(field)));
+    Object(fields.filter(|(_, tree)| *tree != Tree::Null).collect())
+}
+
+fn tree(field: Field) -> Tree {
+    match field {
+        Field::Group(row) => Tree::Object(object(row)),
+        Field::ListInternal(list) => Tree::List(list.elements().iter().cloned().map(tree).collect()),
+        Field::MapInternal(map) => {
+            let entries = map.entries().iter().cloned().map(|(key, field)| (tree(key), tree(field)));
+            Tree::Object(Object(
+                entries
+                    .map(|(key, tree)| (key.as_text().map_or_else(|| key.to_string(), str::to_owned), tree))
+                    .collect(),
+            ))
+        }
+        scalar => Tree::from(&value(scalar)),
+    }
 }
 
 fn named(value: Value, names: Option<&Vec<String>>) -> Value {

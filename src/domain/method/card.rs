@@ -79,4 +79,8 @@ pub enum DataKind {
     Texts,
     /// Pairs or triplets of texts.
     Pairs,
+    /// Conversations to imitate, or texts that go on.
+    Chats,
+    /// Conversations, or texts, with two ways in which they may go on, of which one is preferred.
+    Preferences,
 }

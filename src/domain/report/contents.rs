@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
+use super::chats::{ChatStatistics, PreferenceStatistics};
 use super::counts::{Counts, Note};
 use super::faults::{Fault, Faults};
+use super::lengths::Lengths;
 
 /// How many labels a report lists, the most frequent ones; the rest are only counted.
 pub const LISTED_LABELS: usize = 1000;
@@ -40,6 +41,10 @@ pub enum Contents {
     Images { labels: Labels, images: ImageStatistics },
     /// Texts of which nothing is to be predicted: plain ones, and those that belong together.
     Texts { text_lengths: Lengths },
+    /// Conversations to imitate, or texts that go on.
+    Chats { chats: Box<ChatStatistics>, text_lengths: Lengths },
+    /// Conversations, or texts, with two ways in which they may go on.
+    Preferences { preferences: Box<PreferenceStatistics>, text_lengths: Lengths },
 }
 
 impl Default for Contents {
@@ -52,7 +57,14 @@ impl Contents {
     fn labels_mut(&mut self) -> Option<&mut Labels> {
         match self {
             Self::Labelled { labels, .. } | Self::Images { labels, .. } => Some(labels),
-            Self::Valued { .. } | Self::Texts { .. } => None,
+            Self::Valued { .. } | Self::Texts { .. } | Self::Chats { .. } | Self::Preferences { .. } => None,
+        }
+    }
+
+    fn labels(&self) -> Option<&Labels> {
+        match self {
+            Self::Labelled { labels, .. } | Self::Images { labels, .. } => Some(labels),
+            Self::Valued { .. } | Self::Texts { .. } | Self::Chats { .. } | Self::Preferences { .. } => None,
         }
     }
 }
@@ -67,18 +79,12 @@ impl ExamplesReport {
 
     /// Label to number of examples, as far as they are listed; empty where there are no labels.
     pub fn labels(&self) -> &BTreeMap<String, u64> {
-        match &self.contents {
-            Contents::Labelled { labels, .. } | Contents::Images { labels, .. } => &labels.listed,
-            Contents::Valued { .. } | Contents::Texts { .. } => &NO_LABELS,
-        }
+        self.contents.labels().map_or(&NO_LABELS, |labels| &labels.listed)
     }
 
     /// The labels that are not listed, where there are any.
     pub fn other_labels(&self) -> Option<OtherLabels> {
-        match &self.contents {
-            Contents::Labelled { labels, .. } | Contents::Images { labels, .. } => labels.others,
-            Contents::Valued { .. } | Contents::Texts { .. } => None,
-        }
+        self.contents.labels().and_then(|labels| labels.others)
     }
 
     /// How many labels there are.
@@ -91,25 +97,31 @@ impl ExamplesReport {
         match &self.contents {
             Contents::Labelled { text_lengths, .. }
             | Contents::Valued { text_lengths, .. }
-            | Contents::Texts { text_lengths } => text_lengths,
+            | Contents::Texts { text_lengths }
+            | Contents::Chats { text_lengths, .. }
+            | Contents::Preferences { text_lengths, .. } => text_lengths,
             Contents::Images { .. } => &NO_TEXTS,
         }
     }
 
     /// The values that are to be predicted, where that is what the file holds.
     pub fn values(&self) -> Option<Values> {
-        match &self.contents {
-            Contents::Valued { values, .. } => Some(*values),
-            Contents::Labelled { .. } | Contents::Images { .. } | Contents::Texts { .. } => None,
-        }
+        if let Contents::Valued { values, .. } = &self.contents { Some(*values) } else { None }
     }
 
     /// What the images are like, where that is what the file holds.
     pub fn images(&self) -> Option<&ImageStatistics> {
-        match &self.contents {
-            Contents::Images { images, .. } => Some(images),
-            Contents::Labelled { .. } | Contents::Valued { .. } | Contents::Texts { .. } => None,
-        }
+        if let Contents::Images { images, .. } = &self.contents { Some(images) } else { None }
+    }
+
+    /// What conversations to imitate are like, where that is what the file holds.
+    pub fn chats(&self) -> Option<&ChatStatistics> {
+        if let Contents::Chats { chats, .. } = &self.contents { Some(chats) } else { None }
+    }
+
+    /// What preferences are like, where that is what the file holds.
+    pub fn preferences(&self) -> Option<&PreferenceStatistics> {
+        if let Contents::Preferences { preferences, .. } = &self.contents { Some(preferences) } else { None }
     }
 
     /// As it is kept and shown.
@@ -154,49 +166,6 @@ pub struct OtherLabels {
     pub labels: u64,
     /// The examples that have them, counted once for each.
     pub examples: u64,
-}
-
-/// Lengths of texts in characters.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Lengths {
-    pub min: u64,
-    pub max: u64,
-    pub mean: f64,
-    /// Upper bound (a power of two) to the number of texts of at most that length and above the bound before.
-    #[serde(deserialize_with = "by_number")]
-    pub histogram: BTreeMap<u64, u64>,
-}
-
-/// A map by number from JSON, whose keys are texts. Serde reads such a map itself, but not within a value that it must keep
-/// first, such as a tagged one.
-fn by_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<u64, u64>, D::Error> {
-    let by_text = BTreeMap::<String, u64>::deserialize(deserializer)?;
-    by_text.into_iter().map(|(key, value)| Ok((key.parse().map_err(D::Error::custom)?, value))).collect()
-}
-
-impl Lengths {
-    /// How many texts were counted.
-    pub fn texts(&self) -> u64 {
-        self.histogram.values().sum()
-    }
-
-    /// Counts one text; `count` is the number of texts with it.
-    pub fn add(&mut self, length: u64, count: u64) {
-        self.min = if count == 1 { length } else { self.min.min(length) };
-        self.max = self.max.max(length);
-        self.mean += (length as f64 - self.mean) / count as f64;
-        *self.histogram.entry(length.max(1).next_power_of_two()).or_default() += 1;
-    }
-}
-
-/// Lengths of texts in tokens of the model that is trained, special tokens included.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct TokenLengths {
-    /// Of what is kept of each text.
-    #[serde(flatten)]
-    pub lengths: Lengths,
-    /// Texts that were cut to `max_sequence_length`.
-    pub truncated: u64,
 }
 
 /// The values that a regression is to predict.
@@ -266,15 +235,5 @@ mod tests {
             range.add(value, i == 0);
         }
         assert_eq!(range, MinMax { min: 3, max: 9 });
-    }
-
-    #[test]
-    fn lengths_keep_extremes_mean_and_powers_of_two() {
-        let mut lengths = Lengths::default();
-        for (i, length) in [3, 4, 5, 100].into_iter().enumerate() {
-            lengths.add(length, i as u64 + 1);
-        }
-        assert_eq!((lengths.min, lengths.max, lengths.mean), (3, 100, 28.0));
-        assert_eq!(lengths.histogram.into_iter().collect::<Vec<_>>(), [(4, 2), (8, 1), (128, 1)]);
     }
 }

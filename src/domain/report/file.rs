@@ -84,6 +84,10 @@ pub enum UploadKind {
     LabelledTexts,
     /// Images with labels: every archive, and JSONL with such keys.
     LabelledImages,
+    /// Conversations to imitate, likewise.
+    Chats,
+    /// Preferences, likewise.
+    Preferences,
 }
 
 /// Whether a file can be used for a method as it stands: with the usual names of columns, and none that a job gives.

@@ -1,17 +1,19 @@
 //! Reports as they are kept and sent: flat, with a field for whatever one of the kinds of data has.
 //!
-//! A report in this form does not say its kind. What has images is one of images, what has values one of values, what has
-//! labels one of labels; what has none of them reads as texts, which is written the same way.
+//! A report in this form does not say its kind. What has images is one of images, what has values one of values, and so on;
+//! what has labels is one of labels, and what has none of them reads as texts, which is written the same way.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::contents::{Contents, ExamplesReport, ImageStatistics, Labels, Lengths, MinMax, OtherLabels, Values};
+use super::chats::{ChatStatistics, PreferenceStatistics};
+use super::contents::{Contents, ExamplesReport, ImageStatistics, Labels, MinMax, OtherLabels, Values};
 use super::counts::{Counts, Note};
 use super::faults::Faults;
 use super::file::{Compression, DataFormat, Delimiter, FileReport, MethodUse, UploadKind};
+use super::lengths::Lengths;
 
 #[derive(Serialize, Deserialize)]
 struct Flat<'a> {
@@ -24,6 +26,10 @@ struct Flat<'a> {
     values: Option<Values>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     images: Option<Cow<'a, ImageStatistics>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    chats: Option<Cow<'a, ChatStatistics>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    preferences: Option<Cow<'a, PreferenceStatistics>>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     languages: Cow<'a, BTreeMap<String, u64>>,
     faults: Cow<'a, Faults>,
@@ -42,6 +48,8 @@ impl<'a> From<&'a ExamplesReport> for Flat<'a> {
             text_lengths: Cow::Borrowed(report.text_lengths()),
             values: report.values(),
             images: report.images().map(Cow::Borrowed),
+            chats: report.chats().map(Cow::Borrowed),
+            preferences: report.preferences().map(Cow::Borrowed),
             languages: Cow::Borrowed(&report.languages),
             faults: Cow::Borrowed(&report.faults),
             counts: report.counts.as_deref().map(Cow::Borrowed),
@@ -54,10 +62,16 @@ impl Flat<'_> {
     fn labelled(self) -> ExamplesReport {
         let labels = Labels { listed: self.labels.into_owned(), others: self.other_labels };
         let text_lengths = self.text_lengths.into_owned();
-        let contents = match (self.images, self.values) {
-            (Some(images), _) => Contents::Images { labels, images: images.into_owned() },
-            (None, Some(values)) => Contents::Valued { values, text_lengths },
-            (None, None) => Contents::Labelled { labels, text_lengths },
+        let contents = if let Some(images) = self.images {
+            Contents::Images { labels, images: images.into_owned() }
+        } else if let Some(values) = self.values {
+            Contents::Valued { values, text_lengths }
+        } else if let Some(chats) = self.chats {
+            Contents::Chats { chats: Box::new(chats.into_owned()), text_lengths }
+        } else if let Some(preferences) = self.preferences {
+            Contents::Preferences { preferences: Box::new(preferences.into_owned()), text_lengths }
+        } else {
+            Contents::Labelled { labels, text_lengths }
         };
         ExamplesReport {
             examples: self.examples,
@@ -162,6 +176,10 @@ struct FlatFile<'a> {
     text_classification: Option<Flat<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     image_classification: Option<FlatImages<'a>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    chats: Option<Flat<'a>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    preferences: Option<Flat<'a>>,
     /// Reports of the first versions have none.
     #[serde(default)]
     methods: Cow<'a, [MethodUse]>,
@@ -179,6 +197,8 @@ impl Serialize for FileReport {
             notes: Cow::Borrowed(&self.notes),
             text_classification: self.read_as.get(&UploadKind::LabelledTexts).map(Flat::from),
             image_classification: self.read_as.get(&UploadKind::LabelledImages).and_then(FlatImages::of),
+            chats: self.read_as.get(&UploadKind::Chats).map(Flat::from),
+            preferences: self.read_as.get(&UploadKind::Preferences).map(Flat::from),
             methods: Cow::Borrowed(&self.methods),
         };
         flat.serialize(serializer)
@@ -190,7 +210,12 @@ impl<'de> Deserialize<'de> for FileReport {
         let flat = FlatFile::deserialize(deserializer)?;
         let texts = flat.text_classification.map(Flat::labelled);
         let images = flat.image_classification.map(ExamplesReport::from);
-        let read_as = [(UploadKind::LabelledTexts, texts), (UploadKind::LabelledImages, images)];
+        let read_as = [
+            (UploadKind::LabelledTexts, texts),
+            (UploadKind::LabelledImages, images),
+            (UploadKind::Chats, flat.chats.map(ExamplesReport::from)),
+            (UploadKind::Preferences, flat.preferences.map(ExamplesReport::from)),
+        ];
         Ok(Self {
             format: flat.format,
             rows: flat.rows,
@@ -209,7 +234,10 @@ impl<'de> Deserialize<'de> for FileReport {
 mod tests {
     use serde_json::{Value, json};
 
-    use crate::domain::report::{Contents, DataReport, ExamplesReport, FileReport, OtherLabels};
+    use crate::domain::report::{
+        ChatStatistics, Contents, DataFormat, DataReport, ExamplesReport, FileReport, Lengths, OtherLabels,
+        PreferenceStatistics, UploadKind,
+    };
 
     /// Reports as an older version wrote them, whose types were as flat as this form.
     const WRITTEN_BEFORE: &str = include_str!("../../../tests/fixtures/reports_v1.json");
@@ -243,6 +271,7 @@ mod tests {
                 Contents::Valued { .. } => 1,
                 Contents::Images { .. } => 2,
                 Contents::Texts { .. } => 3,
+                Contents::Chats { .. } | Contents::Preferences { .. } => panic!("older versions had none"),
             }] += 1;
         }
         assert!(found.iter().all(|&count| count > 0), "{found:?}");
@@ -259,6 +288,30 @@ mod tests {
         older.as_object_mut().unwrap().remove("other_labels");
         let report: ExamplesReport = serde_json::from_value(older).unwrap();
         assert_eq!((report.label_count(), report.other_labels()), (1, None));
+    }
+
+    #[test]
+    fn reports_on_conversations_and_preferences_are_read_as_they_were_written() {
+        let mut turns = Lengths::default();
+        turns.add(3, 1);
+        let messages = [("user".to_owned(), 1), ("assistant".to_owned(), 2)].into();
+        let chats = ChatStatistics { turns: turns.clone(), messages, learned_messages: 2, ..ChatStatistics::default() };
+        let preferences =
+            PreferenceStatistics { turns: turns.clone(), with_tools: 1, ..PreferenceStatistics::default() };
+        let text_lengths = turns;
+        for contents in [
+            Contents::Chats { chats: Box::new(chats), text_lengths: text_lengths.clone() },
+            Contents::Preferences { preferences: Box::new(preferences), text_lengths },
+        ] {
+            let report = ExamplesReport { examples: 1, contents, ..ExamplesReport::default() };
+            let written = serde_json::to_value(&report).unwrap();
+            assert_eq!(serde_json::from_value::<ExamplesReport>(written).unwrap(), report);
+            for kind in [UploadKind::Chats, UploadKind::Preferences] {
+                let file = FileReport { read_as: [(kind, report.clone())].into(), ..FileReport::of(DataFormat::Jsonl) };
+                let written = serde_json::to_value(&file).unwrap();
+                assert_eq!(serde_json::from_value::<FileReport>(written).unwrap(), file);
+            }
+        }
     }
 
     #[test]

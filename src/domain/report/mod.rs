@@ -1,22 +1,23 @@
 //! What reading a data file found: a report, not an error, so that people see every fault at once.
 
+mod chats;
 mod contents;
 mod counts;
 mod faults;
 mod file;
 mod flat;
+mod lengths;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use contents::{
-    Contents, ExamplesReport, ImageStatistics, LISTED_LABELS, Labels, Lengths, MinMax, OtherLabels, TokenLengths,
-    Values,
-};
+pub use chats::{ChatStatistics, PreferenceStatistics};
+pub use contents::{Contents, ExamplesReport, ImageStatistics, LISTED_LABELS, Labels, MinMax, OtherLabels, Values};
 pub use counts::{Counts, LISTED_LINES, Lines, Note, Sightings, on_lines};
 pub use faults::{Fault, Faults, LISTED_FAULTS, Place};
 pub use file::{Compression, DataFormat, Delimiter, FileReport, MethodUse, UploadKind};
+pub use lengths::{Lengths, TokenLengths};
 
 /// What preparing a job's data found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
