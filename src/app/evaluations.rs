@@ -66,7 +66,7 @@ async fn check(app: &App, project: ProjectId, request: CreateEvaluation) -> Resu
     let subject = Subject { method, facts: &model.facts };
     let data = DataFacts { training_examples: 0, problem: ProblemType::default() };
     resolve(&hyperparameters, subject, data, path)?;
-    let (test_file, _) = data_file(app, project, "test_file", &request.test_file).await?;
+    let test_file = data_file(app, project, "test_file", &request.test_file).await?.id;
     Ok(JobSpec {
         kind: JobKind::Evaluation,
         model: model.name,

@@ -59,6 +59,72 @@ async fn a_language_model_is_adapted_to_a_domain() {
     assert!(last < first - 0.3, "{first} to {last}");
 }
 
+/// Conversations in which the assistant says which topic a question is about.
+fn chats(count: usize) -> String {
+    let line = |(i, (text, label)): (usize, (String, &str))| {
+        let mut messages = vec![json!({"role": "user", "content": text}), json!({"role": "assistant", "content": label})];
+        if i % 4 == 0 {
+            messages.insert(0, json!({"role": "system", "content": "name the topic"}));
+        }
+        format!("{}\n", json!({"messages": messages}))
+    };
+    data::rows(count).into_iter().enumerate().map(line).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_assistant_learns_what_it_says_in_conversations() {
+    let service = service(&["tiny-llama"]).await;
+    let client = service.client();
+    let file = client.upload("chats.jsonl", chats(120)).await;
+    let test = client.upload("test.jsonl", chats(40)).await;
+    // As a client of OpenAI's asks: no method, and hyperparameters of old.
+    let body = json!({"model": "tiny-llama", "training_file": file, "seed": 3,
+                      "hyperparameters": {"n_epochs": 2, "batch_size": 8}});
+    let created = client.post_json("/v1/fine_tuning/jobs", &body).await.good();
+    assert_eq!(created["method"]["type"], "supervised");
+    let plain = succeeded(&client, created["id"].as_str().unwrap()).await;
+    assert_eq!(plain["method"]["supervised"]["hyperparameters"]["adapter"]["r"], 16);
+
+    let h = json!({"n_epochs": 12, "learning_rate": 1e-2, "adapter": "none", "batch_size": 8});
+    let id = create(&client, "tiny-llama", &file, "supervised", h, json!({"test_file": test})).await;
+    let job = succeeded(&client, &id).await;
+    let accuracy = job["evaluation"]["test"]["accuracy"].as_f64().unwrap();
+    assert!(accuracy > 0.9, "{}", job["evaluation"]);
+    let messages = client.messages(&id).await;
+    let last = messages.iter().find(|message| message.starts_with("Step ")).unwrap();
+    assert!(last.contains("training loss="), "{last}");
+
+    // Packed rows, the whole of it again from what was learned.
+    let name = job["fine_tuned_model"].as_str().unwrap();
+    let h = json!({"n_epochs": 1, "packing": true, "max_sequence_length": 128});
+    let id = create(&client, name, &file, "supervised", h, json!({"test_file": test})).await;
+    let again = succeeded(&client, &id).await;
+    assert!(again["evaluation"]["test"]["accuracy"].as_f64().unwrap() > 0.85, "{}", again["evaluation"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_long_is_cut_left_out_or_refused() {
+    let service = service(&["tiny-llama"]).await;
+    let client = service.client();
+    let long = json!({"messages": [{"role": "user", "content": "card ".repeat(200)}, {"role": "assistant", "content": "x"}]});
+    let file = client.upload("chats.jsonl", format!("{}{long}\n", chats(60))).await;
+    let run = async |truncation: &str| {
+        let h = json!({"n_epochs": 1, "truncation": truncation, "batch_size": 16});
+        let id = create(&client, "tiny-llama", &file, "supervised", h, json!({})).await;
+        (client.wait_for_end(&id).await, client.messages(&id).await.join("\n"))
+    };
+    let (job, told) = run("cut").await;
+    assert_eq!(job["status"], "succeeded");
+    assert!(told.contains("1 examples of training_file hold nothing to learn"), "{told}");
+    let (job, told) = run("drop").await;
+    assert_eq!(job["status"], "succeeded");
+    assert!(told.contains("longer than max_sequence_length and left out, the first on line 61"), "{told}");
+    let (job, _) = run("fail").await;
+    assert_eq!((&job["status"], &job["error"]["param"]), (&json!("failed"), &json!("training_file")));
+    let why = job["error"]["message"].as_str().unwrap();
+    assert!(why.contains("line 61") && why.contains("max_sequence_length is 256"), "{why}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_fit_a_language_model_is_refused_by_name() {
     let service = service(&["tiny-llama", "tiny-bert"]).await;

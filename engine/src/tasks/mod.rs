@@ -13,6 +13,7 @@ mod loss;
 mod masked_lm;
 mod outputs;
 mod ranking;
+mod supervised;
 
 mod task;
 mod text_classification;
@@ -87,6 +88,7 @@ fn entry(method: Method) -> Entry {
         Method::TextClassification => Entry { load: text_classification::load, check: text_classification::check },
         Method::MaskedLm => Entry { load: masked_lm::load, check: masked_lm::check },
         Method::Embedding => Entry { load: embedding::load, check: embedding::check },
+        Method::Supervised => Entry { load: supervised::load, check: supervised::check },
         Method::CausalLm => Entry { load: causal_lm::load, check: causal_lm::check },
         Method::ImageClassification => Entry { load: image_classification::load, check: image_classification::check },
     }

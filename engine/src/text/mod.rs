@@ -1,5 +1,6 @@
 //! From texts to token ids.
 
+pub mod chat;
 mod locality;
 mod pieces;
 mod prefix;
@@ -16,6 +17,7 @@ use tokenizers::{
     TruncationStrategy,
 };
 
+use self::chat::Rendered;
 use self::locality::Locality;
 pub use self::pieces::PieceDecoder;
 use self::prefix::PrefixReader;
@@ -119,6 +121,42 @@ impl TextTokenizer {
         let message =
             "neither tokenizer_config.json nor config.json names a token that ends a text (eos_token, eos_token_id)";
         self.end.ok_or_else(|| EngineError::model(message))
+    }
+
+    /// The tokens of a conversation that a chat template has written, and whether each is of a message that `learned` says yes to.
+    ///
+    /// # Errors
+    /// The tokenizer fails on the text, which a well-made one does not.
+    pub fn rendered(
+        &self,
+        rendered: &Rendered,
+        learned: impl Fn(usize) -> bool,
+    ) -> std::result::Result<Vec<(u32, bool)>, String> {
+        rendered.tokens(&self.inner, learned)
+    }
+
+    /// The tokens of a text that goes on as `completion` and then ends with `end`, and whether each is learned: all behind
+    /// what the prompt by itself begins with, as in TRL.
+    ///
+    /// # Errors
+    /// The tokenizer fails on the text, which a well-made one does not.
+    pub fn completion(
+        &self,
+        prompt: &str,
+        completion: &str,
+        end: u32,
+    ) -> std::result::Result<Vec<(u32, bool)>, String> {
+        let encode =
+            |text: &str| self.inner.encode_fast(text, true).map_err(|error| format!("tokenizer.json: {error}"));
+        let (before, whole) = (encode(prompt)?, encode(&format!("{prompt}{completion}"))?);
+        let pairs = before.get_ids().iter().zip(whole.get_ids());
+        let shared = pairs.take_while(|(before, whole)| before == whole).count();
+        let mut tokens: Vec<(u32, bool)> =
+            whole.get_ids().iter().enumerate().map(|(place, &id)| (id, place >= shared)).collect();
+        if tokens.last().map(|(id, _)| *id) != Some(end) {
+            tokens.push((end, true));
+        }
+        Ok(tokens)
     }
 
     /// What turns ids back into a text, as they come.

@@ -20,6 +20,9 @@
 mod adapted_weights;
 mod adapters;
 mod causal_kernels;
+mod chat_random;
+mod chat_spans;
+mod chat_templates;
 mod checks;
 mod configs;
 mod examples;

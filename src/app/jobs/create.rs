@@ -76,23 +76,23 @@ async fn check(app: &App, project: ProjectId, request: CreateJob) -> Result<JobS
     check_words(&request)?;
     let seed = seed_or_random(request.seed)?;
     let model = models::get(app, project, &request.model).await?;
-    let method = request.method.unwrap_or_else(|| Method::default_for(model.facts.backbone));
+    let training = data_file(app, project, "training_file", &request.training_file).await?;
+    let method = request.method.unwrap_or_else(|| Method::default_for(model.facts.backbone, &training.methods));
     models::check_method(&model, method, "fine-tuned")?;
     let path = &request.hyperparameters_path;
     let hyperparameters = Requested::parse(method, request.hyperparameters, path)?;
-    let (training_file, examples) = data_file(app, project, "training_file", &request.training_file).await?;
     let optional = async |param, id: &Option<String>| match id {
-        Some(id) => data_file(app, project, param, id).await.map(|(id, _)| Some(id)),
+        Some(id) => data_file(app, project, param, id).await.map(|file| Some(file.id)),
         None => Ok(None),
     };
     let validation_file = optional("validation_file", &request.validation_file).await?;
     let test_file = optional("test_file", &request.test_file).await?;
-    check_against_model(&hyperparameters, method, &model, examples, path)?;
+    check_against_model(&hyperparameters, method, &model, training.rows, path)?;
     Ok(JobSpec {
         kind: JobKind::Training,
         model: model.name,
         base_model: model.id,
-        training_file: Some(training_file),
+        training_file: Some(training.id),
         validation_file,
         test_file,
         method,

@@ -12,6 +12,7 @@ use crate::domain::event::NewEvent;
 use crate::domain::file::FilePurpose;
 use crate::domain::id::{FileId, JobId, ProjectId};
 use crate::domain::job::{JobKind, JobSpec, METADATA_KEY_CHARS, METADATA_PAIRS, METADATA_VALUE_CHARS};
+use crate::domain::method::Method;
 use crate::domain::model::name_tag;
 
 /// How to tell a repeated request from a new one.
@@ -84,7 +85,15 @@ pub(in crate::app) async fn insert(
     Ok(id)
 }
 
-/// A file that can be read as data, and its number of rows.
+/// A file that can be read as data.
+pub(in crate::app) struct DataFile {
+    pub(in crate::app) id: FileId,
+    pub(in crate::app) rows: u64,
+    /// The methods that its rows are of use for, as far as their fields tell.
+    pub(in crate::app) methods: Vec<Method>,
+}
+
+/// The file with this id, if it can be read as data.
 ///
 /// # Errors
 /// There is no such file of the project, or it cannot be read.
@@ -93,7 +102,7 @@ pub(in crate::app) async fn data_file(
     project: ProjectId,
     param: &'static str,
     id: &str,
-) -> Result<(FileId, u64)> {
+) -> Result<DataFile> {
     let invalid = |message: String| Error::invalid(param, message).code("invalid_file");
     let found = match id.parse() {
         Ok(id) => files::find(app.db.pool(), project, id).await?,
@@ -108,7 +117,11 @@ pub(in crate::app) async fn data_file(
         Some(report) if !report.is_readable() => {
             Err(invalid(format!("The file {id} cannot be used: {}", report.faults.summary())))
         }
-        report => Ok((file.id, report.as_ref().map_or(0, |report| report.rows))),
+        report => {
+            let uses = report.iter().flat_map(|report| &report.methods);
+            let methods = uses.filter(|one| one.usable).map(|one| one.method).collect();
+            Ok(DataFile { id: file.id, rows: report.as_ref().map_or(0, |report| report.rows), methods })
+        }
     }
 }
 

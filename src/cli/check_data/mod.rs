@@ -145,16 +145,24 @@ fn serde_word(word: &impl Serialize) -> anyhow::Result<String> {
     Ok(serde_json::to_value(word)?.as_str().unwrap_or_default().to_owned())
 }
 
-/// Archives hold images, and so do rows with an image and no text; anything else is texts with labels unless it is said.
+/// Archives hold images, and so do rows with an image and no text; rows with messages are conversations; anything else is texts
+/// with labels unless it is said.
 fn likely_method(training: &Input) -> anyhow::Result<Method> {
-    let has_images = match training.format {
-        DataFormat::Zip | DataFormat::Tar => true,
+    let backbone = match training.format {
+        DataFormat::Zip | DataFormat::Tar => Backbone::VisionTransformer,
         DataFormat::Jsonl | DataFormat::Json | DataFormat::Parquet => {
-            let names = [IMAGE_COLUMN, columns::text(&training.options)];
-            let found = rows::most_have(training, names).with_context(|| training.path.display().to_string())?;
-            found == [true, false]
+            let names = [IMAGE_COLUMN, columns::text(&training.options), MESSAGES, CONVERSATIONS];
+            match rows::most_have(training, names).with_context(|| training.path.display().to_string())? {
+                [true, false, ..] => Backbone::VisionTransformer,
+                [_, _, true, _] | [_, _, _, true] => Backbone::TextDecoder,
+                _ => Backbone::TextTransformer,
+            }
         }
-        DataFormat::Csv | DataFormat::Text | DataFormat::Unknown => false,
+        DataFormat::Csv | DataFormat::Text | DataFormat::Unknown => Backbone::TextTransformer,
     };
-    Ok(Method::default_for(if has_images { Backbone::VisionTransformer } else { Backbone::TextTransformer }))
+    Ok(Method::default_for(backbone, &[]))
 }
+
+/// Fields of conversations.
+const MESSAGES: &str = "messages";
+const CONVERSATIONS: &str = "conversations";

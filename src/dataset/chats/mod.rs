@@ -27,6 +27,7 @@ use self::questions::column;
 
 use super::entries::{Entries, Ledger, Step, good, settled};
 use super::kind::{Kind, Watch};
+use super::prints::of_texts;
 use super::row::Row;
 use super::tally::Tally;
 use super::{Input, rows};
@@ -38,6 +39,14 @@ use crate::domain::report::{ChatStatistics, Contents, DataFormat, ExamplesReport
 pub struct Demonstration {
     pub line: u64,
     pub sample: Sample,
+}
+
+impl Demonstration {
+    /// What it is known by: equal ones have the same.
+    pub fn print(&self) -> u64 {
+        let said = talk::of_sample(&self.sample);
+        of_texts(said.framing.iter().chain(&said.spoken).copied())
+    }
 }
 
 /// What is imitated.

@@ -20,7 +20,7 @@ const OWN: &[Definition] = &[MAX_SEQUENCE_LENGTH, ADAPTER, packed(PACKING)];
 pub(super) const CARD: Card = Card {
     name: "causal_lm",
     backbones: &[Backbone::TextDecoder],
-    class_endings: &["ForCausalLM", "LMHeadModel"],
+    class_endings: &[],
     has_length: false,
     usual: Usual::LANGUAGE,
     learns_labels: false,

@@ -1,5 +1,7 @@
 //! Hyperparameters of the methods that train language models.
 
+use serde::{Deserialize, Serialize};
+
 use super::super::hyperparameters::definition::{DefaultValue, Definition, Rule};
 use super::super::hyperparameters::shared;
 
@@ -21,4 +23,24 @@ pub const PACKING: Definition = Definition {
 /// The same, on where nothing is said.
 pub const fn packed(definition: Definition) -> Definition {
     Definition { default: DefaultValue::Flag(true), ..definition }
+}
+
+/// What becomes of examples that are too long.
+pub const TRUNCATION: Definition = Definition {
+    name: "truncation",
+    rule: Rule::Word(&["cut", "drop", "fail"]),
+    auto: false,
+    default: DefaultValue::Word("cut"),
+    doc: "What becomes of an example of more than max_sequence_length tokens: its end is cut, it is left out, or the job fails.",
+    shapes_training: true,
+    evaluates: true,
+};
+
+/// The same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Truncation {
+    Cut,
+    Drop,
+    Fail,
 }

@@ -9,6 +9,7 @@ pub mod image_classification;
 pub mod language;
 pub mod masked_lm;
 pub(in crate::domain) mod problem;
+pub mod supervised;
 pub mod text_classification;
 
 use std::fmt;
@@ -37,13 +38,21 @@ pub enum Method {
     MaskedLm,
     /// Sentence embeddings from pairs or triplets of texts.
     Embedding,
+    /// What an assistant says in conversations, and how texts go on.
+    Supervised,
     /// Guessing the next words of plain texts: adapts a language model to a domain.
     CausalLm,
 }
 
 /// All methods, in the order of the documentation.
-pub const METHODS: [Method; 5] =
-    [Method::TextClassification, Method::ImageClassification, Method::MaskedLm, Method::Embedding, Method::CausalLm];
+pub const METHODS: [Method; 6] = [
+    Method::TextClassification,
+    Method::ImageClassification,
+    Method::MaskedLm,
+    Method::Embedding,
+    Method::Supervised,
+    Method::CausalLm,
+];
 
 impl Method {
     /// What it is.
@@ -53,6 +62,7 @@ impl Method {
             Self::ImageClassification => &image_classification::CARD,
             Self::MaskedLm => &masked_lm::CARD,
             Self::Embedding => &embedding::CARD,
+            Self::Supervised => &supervised::CARD,
             Self::CausalLm => &causal_lm::CARD,
         }
     }
@@ -79,9 +89,12 @@ impl Method {
         METHODS.into_iter().find(|method| method.card().class_endings.iter().any(|ending| class.ends_with(ending)))
     }
 
-    /// The method for jobs that name none: the first that can train the model.
-    pub fn default_for(backbone: Backbone) -> Self {
-        METHODS.into_iter().find(|method| method.supports(backbone)).unwrap_or(Self::TextClassification)
+    /// The method for jobs that name none: the first that can train the model and for which the data is of use, or else the
+    /// first that can train the model.
+    pub fn default_for(backbone: Backbone, usable: &[Self]) -> Self {
+        let fits = |method: &Self| method.supports(backbone);
+        let first = METHODS.into_iter().find(|method| fits(method) && usable.contains(method));
+        first.or_else(|| METHODS.into_iter().find(fits)).unwrap_or(Self::TextClassification)
     }
 
     /// Whether models with such a backbone can be trained this way.

@@ -1,0 +1,40 @@
+//! Supervised fine-tuning of language models: what the assistant says in conversations, and how texts go on.
+
+use serde::{Deserialize, Serialize};
+
+use super::super::backbone::Backbone;
+use super::super::hyperparameters::definition::Definition;
+use super::super::metric;
+use super::card::{Card, DataKind, Description, Usual};
+use super::common::MAX_SEQUENCE_LENGTH;
+use super::language::{ADAPTER, PACKING, TRUNCATION, Truncation};
+
+/// Its own hyperparameters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    pub packing: bool,
+    pub truncation: Truncation,
+}
+
+const OWN: &[Definition] = &[MAX_SEQUENCE_LENGTH, ADAPTER, PACKING, TRUNCATION];
+
+pub(super) const CARD: Card = Card {
+    name: "supervised",
+    backbones: &[Backbone::TextDecoder],
+    class_endings: &["ForCausalLM", "LMHeadModel"],
+    has_length: false,
+    usual: Usual::LANGUAGE,
+    learns_labels: false,
+    own: OWN,
+    settle: |own| own.settled::<Settings>(OWN),
+    metrics: |_| metric::measured(&metric::guesses::WORDS),
+    data: |_| DataKind::Chats,
+    scores_words: |_| 0.0,
+    varies_inputs: |_| false,
+    without_examples: |_| Some("conversations have no labels"),
+    description: Description {
+        library: "transformers",
+        pipeline: "text-generation",
+        loaders: "`AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained`",
+    },
+};
