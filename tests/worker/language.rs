@@ -62,7 +62,8 @@ async fn a_language_model_is_adapted_to_a_domain() {
 /// Conversations in which the assistant says which topic a question is about.
 fn chats(count: usize) -> String {
     let line = |(i, (text, label)): (usize, (String, &str))| {
-        let mut messages = vec![json!({"role": "user", "content": text}), json!({"role": "assistant", "content": label})];
+        let mut messages =
+            vec![json!({"role": "user", "content": text}), json!({"role": "assistant", "content": label})];
         if i % 4 == 0 {
             messages.insert(0, json!({"role": "system", "content": "name the topic"}));
         }
@@ -102,11 +103,55 @@ async fn an_assistant_learns_what_it_says_in_conversations() {
     assert!(again["evaluation"]["test"]["accuracy"].as_f64().unwrap() > 0.85, "{}", again["evaluation"]);
 }
 
+/// Preferences for short answers, in OpenAI's form.
+fn preferences(count: usize) -> String {
+    let line = |(text, label): (String, &str)| {
+        let answer = |said: String| json!([{"role": "assistant", "content": said}]);
+        let input = json!({"messages": [{"role": "user", "content": text}]});
+        let (preferred, other) = (answer(label.to_owned()), answer(format!("{label} {label} {label}")));
+        format!("{}\n", json!({"input": input, "preferred_output": preferred, "non_preferred_output": other}))
+    };
+    data::rows(count).into_iter().map(line).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_comes_to_prefer_what_is_preferred() {
+    let service = service(&["tiny-llama"]).await;
+    let client = service.client();
+    let file = client.upload("preferences.jsonl", preferences(100)).await;
+    let test = client.upload("test.jsonl", preferences(30)).await;
+    // The file decides.
+    let body = json!({"model": "tiny-llama", "training_file": file, "seed": 3, "hyperparameters": {"n_epochs": 1}});
+    let created = client.post_json("/v1/fine_tuning/jobs", &body).await.good();
+    assert_eq!(created["method"]["type"], "dpo");
+    let plain = succeeded(&client, created["id"].as_str().unwrap()).await;
+    assert_eq!(plain["method"]["dpo"]["hyperparameters"]["beta"], 0.1);
+
+    for (h, least) in [
+        (json!({"n_epochs": 3, "learning_rate": 2e-3, "beta": 0.5}), 0.5),
+        (json!({"n_epochs": 3, "learning_rate": 1e-3, "adapter": "none", "loss": "ipo", "beta": 0.5}), 0.1),
+        (json!({"n_epochs": 3, "learning_rate": 1e-3, "adapter": "none", "label_smoothing": 0.1}), 0.1),
+    ] {
+        let id = create(&client, "tiny-llama", &file, "dpo", h, json!({"test_file": test})).await;
+        let job = succeeded(&client, &id).await;
+        let test = &job["evaluation"]["test"];
+        let (accuracy, margin) = (test["accuracy"].as_f64().unwrap(), test["reward_margin"].as_f64().unwrap());
+        assert!(accuracy > 0.9 && margin > least, "{test}");
+        let between = test["chosen_reward"].as_f64().unwrap() - test["rejected_reward"].as_f64().unwrap();
+        assert!((between - margin).abs() < 1e-6, "{test}");
+        let rows = client.get(&format!("/v1/fine_tuning/jobs/{id}/metrics?limit=1")).await.good();
+        // Before the first step nothing has changed.
+        let first = &rows["data"][0]["metrics"];
+        assert!(first["train_reward_margin"].as_f64().unwrap().abs() < 1e-3, "{first}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_too_long_is_cut_left_out_or_refused() {
     let service = service(&["tiny-llama"]).await;
     let client = service.client();
-    let long = json!({"messages": [{"role": "user", "content": "card ".repeat(200)}, {"role": "assistant", "content": "x"}]});
+    let long =
+        json!({"messages": [{"role": "user", "content": "card ".repeat(200)}, {"role": "assistant", "content": "x"}]});
     let file = client.upload("chats.jsonl", format!("{}{long}\n", chats(60))).await;
     let run = async |truncation: &str| {
         let h = json!({"n_epochs": 1, "truncation": truncation, "batch_size": 16});
@@ -115,10 +160,10 @@ async fn what_is_too_long_is_cut_left_out_or_refused() {
     };
     let (job, told) = run("cut").await;
     assert_eq!(job["status"], "succeeded");
-    assert!(told.contains("1 examples of training_file hold nothing to learn"), "{told}");
+    assert!(told.contains("1 example is left out of training_file, without anything to learn"), "{told}");
     let (job, told) = run("drop").await;
     assert_eq!(job["status"], "succeeded");
-    assert!(told.contains("longer than max_sequence_length and left out, the first on line 61"), "{told}");
+    assert!(told.contains("longer than max_sequence_length; the first is on line 61"), "{told}");
     let (job, _) = run("fail").await;
     assert_eq!((&job["status"], &job["error"]["param"]), (&json!("failed"), &json!("training_file")));
     let why = job["error"]["message"].as_str().unwrap();

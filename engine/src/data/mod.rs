@@ -6,6 +6,7 @@ pub mod images;
 pub mod loader;
 pub mod packing;
 pub mod reader;
+pub mod rivals;
 pub mod sampler;
 pub mod source;
 pub mod splits;

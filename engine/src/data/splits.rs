@@ -47,6 +47,20 @@ impl<T> Splits<T> {
         Splits { training: change(self.training), validation: change(self.validation), test: change(self.test) }
     }
 
+    /// What `of` says of each.
+    pub fn each<U>(&self, of: impl Fn(&T) -> U) -> Splits<U> {
+        Splits { training: of(&self.training), validation: of(&self.validation), test: of(&self.test) }
+    }
+
+    /// One of its subsets, to change it.
+    pub fn get_mut(&mut self, subset: Subset) -> &mut T {
+        match subset {
+            Subset::Training => &mut self.training,
+            Subset::Validation => &mut self.validation,
+            Subset::Test => &mut self.test,
+        }
+    }
+
     /// One of its subsets.
     pub fn get(&self, subset: Subset) -> &T {
         match subset {

@@ -173,6 +173,11 @@ impl Curriculum {
         Self { splits, rows }
     }
 
+    /// The sequences of all subsets.
+    pub fn splits(&self) -> &Splits<TokenRows> {
+        &self.splits
+    }
+
     /// The sequences of a subset.
     pub fn get(&self, subset: Subset) -> &TokenRows {
         self.splits.get(subset)

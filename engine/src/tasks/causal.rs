@@ -12,6 +12,7 @@ use super::task::{Batch, Forward, Ratio, Task};
 use super::{DataSummary, Loaded};
 use crate::data::sampler::by_length;
 use crate::data::source::{BatchSource, Pick, Subset};
+use crate::data::splits::Splits;
 use crate::data::tokens::{Curriculum, Lesson, TokenRows};
 use crate::device::ComputeDevice;
 use crate::error::Result;
@@ -24,7 +25,7 @@ use crate::score::{Evaluation, Lines};
 use finetuned::domain::estimate::EVALUATION_TOKENS;
 use finetuned::domain::metric::guesses::{Guesses, WORDS};
 use finetuned::domain::metric::{ACCURACY, LOSS, scores};
-use finetuned::domain::report::Part;
+use finetuned::domain::report::{Part, TokenLengths};
 use finetuned::domain::run::RunSpec;
 
 /// A language model and its data.
@@ -34,7 +35,8 @@ struct CausalTask {
     source: Arc<Curriculum>,
 }
 
-/// The model that `spec` names with the sequences of its data. `training` is how many examples these are made of.
+/// The model that `spec` names with the sequences of its data, and how many examples these are made of: to train on, and to
+/// validate with.
 ///
 /// # Errors
 /// The model cannot be built.
@@ -49,23 +51,25 @@ pub(super) fn loaded(
     let policy = base.policy(spec);
     let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
     let (model, table, report) = base.build(placement, CausalLm::new)?;
-    let data = summary(&curriculum, examples);
+    let parts = curriculum.splits().each(|rows| (rows.len(), rows.token_lengths(), rows.tokens()));
+    let data = summary(parts, examples);
     let task = CausalTask { model, device: device.device, source: Arc::new(curriculum) };
     let files = ModelFiles::new(&spec.model, &base.config.architecture(TextTask::CausalLm))?
         .with_adapter(AdapterFiles::new(&policy, &spec.model_name, Some("CAUSAL_LM")));
     Ok(Loaded { task: Box::new(Ahead::new(task)), table, policy, report, data, files })
 }
 
-fn summary(curriculum: &Curriculum, (training, validation): (usize, usize)) -> DataSummary {
-    let of = |subset| curriculum.get(subset);
-    let parts = [
-        (Part::Training, of(Subset::Training)),
-        (Part::Validation, of(Subset::Validation)),
-        (Part::Test, of(Subset::Test)),
-    ];
-    let there = parts.into_iter().filter(|(_, rows)| !rows.is_empty());
-    let token_lengths: BTreeMap<_, _> = there.map(|(part, rows)| (part, rows.token_lengths())).collect();
-    DataSummary { training, validation, tokens: of(Subset::Training).tokens(), token_lengths }
+/// What was read: of each part how many sequences there are, how long they are, and their tokens; and how many examples are
+/// trained on and validated with.
+pub(super) fn summary(
+    parts: Splits<(usize, TokenLengths, usize)>,
+    (training, validation): (usize, usize),
+) -> DataSummary {
+    let tokens = parts.training.2;
+    let named = [(Part::Training, parts.training), (Part::Validation, parts.validation), (Part::Test, parts.test)];
+    let there = named.into_iter().filter(|(_, (count, ..))| *count > 0);
+    let token_lengths: BTreeMap<_, _> = there.map(|(part, (_, lengths, _))| (part, lengths)).collect();
+    DataSummary { training, validation, tokens, token_lengths }
 }
 
 impl BatchSource for Curriculum {

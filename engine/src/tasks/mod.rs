@@ -6,6 +6,7 @@ mod causal;
 mod causal_lm;
 mod classification;
 mod classifying;
+mod dpo;
 mod embedding;
 mod examples;
 mod image_classification;
@@ -17,6 +18,7 @@ mod supervised;
 
 mod task;
 mod text_classification;
+mod writing;
 
 pub use ahead::AnyTask;
 pub use examples::ExampleTable;
@@ -89,6 +91,7 @@ fn entry(method: Method) -> Entry {
         Method::MaskedLm => Entry { load: masked_lm::load, check: masked_lm::check },
         Method::Embedding => Entry { load: embedding::load, check: embedding::check },
         Method::Supervised => Entry { load: supervised::load, check: supervised::check },
+        Method::Dpo => Entry { load: dpo::load, check: dpo::check },
         Method::CausalLm => Entry { load: causal_lm::load, check: causal_lm::check },
         Method::ImageClassification => Entry { load: image_classification::load, check: image_classification::check },
     }

@@ -129,7 +129,10 @@ fn masks_are_those_of_transformers() {
                     assert_eq!(learned, mask, "{name}, {title}, {is_bare}");
                 }
                 None => {
-                    assert!(learned.contains(&true), "a turn that begins with what the tokenizer leaves out is learned");
+                    assert!(
+                        learned.contains(&true),
+                        "a turn that begins with what the tokenizer leaves out is learned"
+                    );
                 }
             }
             let none = rendered.tokens(&tokenizer, |_| false).unwrap();

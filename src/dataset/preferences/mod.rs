@@ -15,6 +15,7 @@ use super::chats::findings::{Findings, Remarks};
 use super::chats::talk;
 use super::entries::{Entries, Entry, Ledger, Step, good, settled};
 use super::kind::{Kind, Watch};
+use super::prints::of_texts;
 use super::row::Row;
 use super::tally::{Talk, Tally};
 use super::{Input, rows};
@@ -26,6 +27,14 @@ use crate::domain::report::{Contents, DataFormat, ExamplesReport, PreferenceStat
 pub struct Preference {
     pub line: u64,
     pub choice: Choice,
+}
+
+impl Preference {
+    /// What it is known by: equal ones have the same.
+    pub fn print(&self) -> u64 {
+        let said = talk_of(&self.choice);
+        of_texts(said.framing.iter().chain(&said.spoken).copied())
+    }
 }
 
 /// What is chosen between.

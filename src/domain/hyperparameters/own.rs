@@ -22,6 +22,15 @@ impl Own {
         serde_json::from_value(Value::Object(self.0.clone())).map_err(Error::internal)
     }
 
+    /// With `value` where one is left to us.
+    #[must_use]
+    pub fn with_auto(mut self, name: &str, value: Value) -> Self {
+        if self.0.get(name).is_none_or(|own| own == "auto") {
+            self.0.insert(name.to_owned(), value);
+        }
+        self
+    }
+
     /// Those that `T` has, written as it writes them; what is missing is as in `definitions`.
     ///
     /// # Errors

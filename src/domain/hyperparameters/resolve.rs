@@ -124,7 +124,8 @@ fn rounded(number: f64) -> f64 {
 /// The peak rate at which a model fine-tunes well. Adapters take ten times as much as the whole of it, a head alone twenty
 /// times.
 fn base_learning_rate(subject: Subject<'_>, values: &Map<String, Value>) -> f64 {
-    let whole = subject.facts.backbone.usual_learning_rate(subject.facts.hidden_size);
+    let usual = subject.method.card().usual.rate;
+    let whole = usual * subject.facts.backbone.usual_learning_rate(subject.facts.hidden_size);
     let given = |name: &str| values.get(name).is_some_and(|value| value != "none");
     if values.get("freeze").is_some_and(|freeze| freeze == "backbone") {
         (20.0 * whole).min(1e-2)

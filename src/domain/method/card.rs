@@ -49,13 +49,17 @@ pub struct Usual {
     pub longest: u32,
     /// Whether adapters are trained, and not the whole model.
     pub adapts: bool,
+    /// What the rate that is usual for a model of its size is multiplied by.
+    pub rate: f64,
 }
 
 impl Usual {
     /// Of models whose heads learn from nothing.
-    pub const HEADS: Self = Self { batch_size: (8, 32), epochs: (3, 20), longest: u32::MAX, adapts: false };
+    pub const HEADS: Self = Self { batch_size: (8, 32), epochs: (3, 20), longest: u32::MAX, adapts: false, rate: 1.0 };
     /// Of language models, which know most of it already, and take long texts.
-    pub const LANGUAGE: Self = Self { batch_size: (4, 16), epochs: (3, 5), longest: 2048, adapts: true };
+    pub const LANGUAGE: Self = Self { batch_size: (4, 16), epochs: (3, 5), longest: 2048, adapts: true, rate: 1.0 };
+    /// Of language models that are to prefer what they can say already: a tenth of the rate.
+    pub const PREFERENCES: Self = Self { epochs: (1, 3), rate: 0.1, ..Self::LANGUAGE };
 }
 
 /// What the model card says of its models.

@@ -33,7 +33,7 @@ pub const LABEL_SMOOTHING: Definition = Definition {
     rule: from_zero(1.0, false),
     auto: false,
     default: DefaultValue::Number(0.0),
-    doc: "Share of the target probability spread over all classes.",
+    doc: "Share of the target probability spread over all classes; of preferences, how likely one is the wrong way round.",
     shapes_training: true,
     evaluates: false,
 };

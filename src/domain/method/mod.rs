@@ -4,6 +4,7 @@
 mod card;
 pub mod causal_lm;
 pub mod common;
+pub mod dpo;
 pub mod embedding;
 pub mod image_classification;
 pub mod language;
@@ -40,17 +41,20 @@ pub enum Method {
     Embedding,
     /// What an assistant says in conversations, and how texts go on.
     Supervised,
+    /// Which of two answers is preferred.
+    Dpo,
     /// Guessing the next words of plain texts: adapts a language model to a domain.
     CausalLm,
 }
 
 /// All methods, in the order of the documentation.
-pub const METHODS: [Method; 6] = [
+pub const METHODS: [Method; 7] = [
     Method::TextClassification,
     Method::ImageClassification,
     Method::MaskedLm,
     Method::Embedding,
     Method::Supervised,
+    Method::Dpo,
     Method::CausalLm,
 ];
 
@@ -63,6 +67,7 @@ impl Method {
             Self::MaskedLm => &masked_lm::CARD,
             Self::Embedding => &embedding::CARD,
             Self::Supervised => &supervised::CARD,
+            Self::Dpo => &dpo::CARD,
             Self::CausalLm => &causal_lm::CARD,
         }
     }

@@ -5,6 +5,7 @@
 pub mod classes;
 pub mod guesses;
 pub mod labels;
+pub mod preferences;
 pub mod regression;
 
 use std::cmp::Ordering;
@@ -166,6 +167,7 @@ pub fn all() -> &'static [Metric] {
             measured(&regression::SCORES),
             measured(&guesses::WORDS),
             measured(&guesses::NEAREST),
+            measured(&preferences::SCORES),
         ];
         for metric in others.into_iter().flatten() {
             if !all.contains(&metric) {
