@@ -114,6 +114,8 @@ golden: $(DEPS)/venv-interop.done
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/vision_models.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/text_families.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/language_models.py
+	$(DEPS)/venv-interop/bin/python engine/tests/golden/chat/chat_templates.py
+	$(DEPS)/venv-interop/bin/python engine/tests/golden/chat/chat_jinja.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/adapters.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/images.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/examples.py

@@ -1,5 +1,7 @@
 //! Random conversations in the templates of eleven families: what must hold whatever is said.
 
+#![allow(clippy::unwrap_used, reason = "tests fail loudly")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -1,6 +1,8 @@
 //! What assistants write, in templates of many shapes, and what is done where it cannot be told.
 
-use finetuned::domain::chat::{Conversation, Message, Role};
+#![allow(clippy::unwrap_used, reason = "tests fail loudly")]
+
+use finetuned::domain::chat::{Conversation, Message, Role, ToolCall};
 use finetuned_engine::text::chat::ChatTemplate;
 
 fn open(template: &str) -> ChatTemplate {
@@ -17,6 +19,7 @@ fn conversation(words: &str) -> Conversation {
         let role = match &word[..1] {
             "s" => Role::System,
             "u" => Role::User,
+            "t" => Role::Tool,
             _ => Role::Assistant,
         };
         Message::new(role, &word[1..])
@@ -137,6 +140,44 @@ fn what_cannot_be_told_is_an_error() {
         assert!(error.starts_with("what the assistant writes in messages[1] cannot be told"), "{why}: {error}");
         assert!(error.contains("{% generation %}"), "{why}: {error}");
     }
+}
+
+#[test]
+fn an_answer_of_a_tool_between_a_call_and_what_was_said_with_it_is_not_the_assistants() {
+    let template = "{% for m in messages %}{% if m.role == 'user' %}<u>{{ m.content }}</u>{% elif m.role == 'assistant' %}<a>\
+                    {% for call in m.tool_calls or [] %}{{ call.function.arguments|tojson }}\
+                    <t>{{ messages[loop.index0 + 2].content }}</t>{% endfor %}\
+                    {{ m.content or '' }}</a>{% endif %}{% endfor %}{% if add_generation_prompt %}<a>{% endif %}";
+    let mut called = conversation("uq aw tr");
+    let arguments = r#"{"x": 1}"#.to_owned();
+    called.messages[1].tool_calls = vec![ToolCall { id: None, name: "f".to_owned(), arguments }];
+    let error = open(template).rendered(&called).unwrap_err();
+    assert!(error.starts_with("what the assistant writes in messages[1] cannot be told"), "{error}");
+}
+
+#[test]
+fn a_model_may_have_a_template_for_tools() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = r#"{"chat_template": [
+        {"name": "default", "template": "plain {{ tools is none }}"},
+        {"name": "tool_use", "template": "{{ tools|length }} tools {{ parallel_tool_calls }}"}
+    ]}"#;
+    std::fs::write(directory.path().join("tokenizer_config.json"), config).unwrap();
+    let template = ChatTemplate::open(directory.path()).unwrap().unwrap();
+    let mut given = conversation("uq");
+    assert_eq!(template.render(&given, false).unwrap(), "plain True");
+    given.tools = vec![r#"{"type": "function"}"#.to_owned()];
+    assert_eq!(template.render(&given, false).unwrap(), "1 tools ");
+    given.parallel_tool_calls = Some(false);
+    assert_eq!(template.render(&given, true).unwrap(), "1 tools False");
+    given.tools.push("{".to_owned());
+    assert!(template.render(&given, true).unwrap_err().starts_with("tools[1] is no JSON object"));
+    given.messages.clear();
+    assert!(template.render(&given, true).unwrap_err().starts_with("the conversation has no messages"));
+    std::fs::write(directory.path().join("tokenizer_config.json"), r#"{"chat_template": "a\n{% if %}"}"#).unwrap();
+    let error = ChatTemplate::open(directory.path()).map(|_| ()).unwrap_err();
+    assert!(error.starts_with("chat_template in tokenizer_config.json, line 2: syntax error"), "{error}");
+    assert!(ChatTemplate::open(&directory.path().join("none")).unwrap().is_none());
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Chat templates of eleven families against Transformers: texts, spans and masks (`golden/chat_templates.py`).
 
+#![allow(clippy::unwrap_used, reason = "tests fail loudly")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -103,11 +105,13 @@ struct GoldenTokens {
     tokenizers: BTreeMap<String, Tokenized>,
 }
 
+/// A conversation, whether the bare template is meant, ids, and a mask, where Transformers makes one.
+type Tokens = (String, bool, Vec<u32>, Option<Vec<u8>>);
+
 #[derive(Deserialize)]
 struct Tokenized {
     tokenizer: Value,
-    /// Conversations, whether the bare template is meant, ids, and masks, where Transformers makes one.
-    rows: Vec<(String, bool, Vec<u32>, Option<Vec<u8>>)>,
+    rows: Vec<Tokens>,
 }
 
 #[test]
@@ -129,10 +133,7 @@ fn masks_are_those_of_transformers() {
                     assert_eq!(learned, mask, "{name}, {title}, {is_bare}");
                 }
                 None => {
-                    assert!(
-                        learned.contains(&true),
-                        "a turn that begins with what the tokenizer leaves out is learned"
-                    );
+                    assert!(learned.contains(&true), "a turn is learned whatever the tokenizer leaves out");
                 }
             }
             let none = rendered.tokens(&tokenizer, |_| false).unwrap();

@@ -39,12 +39,11 @@ impl Finder<'_> {
     }
 
     fn closing_of(&self, marked: &Marked, turn: &Turn<'_>, goes_on: bool) -> Option<usize> {
-        let is_last = marked.place + 1 == marked.messages.len();
-        let in_place = (!is_last).then(|| marked.text[marked.found.end..].to_owned());
+        let in_place = (!marked.is_last()).then(|| marked.text[marked.found.end..].to_owned());
         let followed = self.followed(turn, in_place, goes_on)?;
         let (shared, rest) = turn.behind.split_at(common(&followed.shared, &turn.behind));
         if shared.trim().is_empty() {
-            return self.closing_by_place(turn, &followed, is_last);
+            return self.closing_by_place(marked, turn, &followed);
         }
         (rest.is_empty() || self.ends_any(turn, shared, rest)).then(|| shared.trim_end().len())
     }
@@ -104,16 +103,19 @@ impl Finder<'_> {
     }
 
     /// The closing of templates that close the last turn otherwise than those before it, or do not close turns.
-    fn closing_by_place(&self, turn: &Turn<'_>, followed: &Followed, is_last: bool) -> Option<usize> {
+    fn closing_by_place(&self, marked: &Marked, turn: &Turn<'_>, followed: &Followed) -> Option<usize> {
         let (last, shared) = (turn.behind.trim(), followed.shared.trim_start());
         let is_closed = || token(last) == Some(last) && self.ends_users(turn, &turn.behind) == Some(false);
         if !last.is_empty() && !is_closed() {
             return None;
         }
-        if is_last {
+        if marked.is_last() {
             return Some(turn.behind.trim_end().len());
         }
-        let Some(closing) = token(shared) else { return Some(0) };
+        let Some(closing) = token(shared) else {
+            // What followers share is then how a header begins, as that of this turn does.
+            return (shared.is_empty() || marked.before().contains(&followed.shared)).then_some(0);
+        };
         // A token that all followers share closes the turn, unless it is the one that headers begin with.
         let user = self.value_of(&self.marks.put(&Message::new(Role::User, ""), Whose::Before, Way::Content))?;
         let (_, before) = turn.messages.split_last()?;

@@ -11,7 +11,7 @@ use minijinja::value::Kwargs;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
 
 use super::strftime::strftime;
-use super::{filters, generation, json, limits, methods, python, source};
+use super::{filters, generation, limits, methods, python, source, tojson};
 
 /// The name that the template has in the environment.
 const NAME: &str = "chat_template";
@@ -47,7 +47,7 @@ pub(super) fn environment(template: &str, now: i64) -> Result<Environment<'stati
     });
     environment.set_unknown_method_callback(methods::call);
     environment
-        .add_filter("tojson", |value: &Value, ascii: Option<bool>, named: Kwargs| json::tojson(value, ascii, &named));
+        .add_filter("tojson", |value: &Value, ascii: Option<bool>, named: Kwargs| tojson::tojson(value, ascii, &named));
     filters::register(&mut environment);
     environment.remove_global("debug");
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
@@ -56,11 +56,8 @@ pub(super) fn environment(template: &str, now: i64) -> Result<Environment<'stati
     environment.add_function("strftime_now", move |format: &str| strftime(now, format));
     environment.add_filter(source::GENERATION, generation::enclosed);
     environment.add_template_owned(NAME, source::rewritten(template)).map_err(|error| {
-        format!(
-            "line {}: {}; correct it, and test it with Transformers' apply_chat_template",
-            line(&error),
-            reason(&error)
-        )
+        let line = error.line().unwrap_or_default();
+        format!("line {line}: {}; correct it, and test it with Transformers' apply_chat_template", reason(&error))
     })?;
     Ok(environment)
 }
@@ -78,7 +75,10 @@ pub(super) fn render(environment: &Environment<'_>, context: Value) -> Result<St
              template"
                 .to_owned()
         }
-        None => format!("the chat template fails on the conversation in line {}: {}", line(&error), reason(&error)),
+        None => {
+            let line = error.line().map_or(String::new(), |line| format!(" in line {line}"));
+            format!("the chat template fails on the conversation{line}: {}", reason(&error))
+        }
     })
 }
 
@@ -91,11 +91,6 @@ fn refusal(error: &Error) -> Option<&Refusal> {
         next = cause.source();
     }
     None
-}
-
-/// The line of the template that an error is about.
-fn line(error: &Error) -> usize {
-    error.line().unwrap_or_default()
 }
 
 /// What went wrong, without the place.
@@ -126,9 +121,9 @@ mod tests {
 
     #[test]
     fn snippets_give_what_they_give_in_jinja2() {
-        let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/chat/jinja.json"));
+        let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/chat/chat_jinja.json"));
         let golden: Golden<'_> = serde_json::from_str(text).unwrap();
-        let context = json::read(golden.context.get()).unwrap();
+        let context = super::super::json::read(golden.context.get()).unwrap();
         for (template, expected) in &golden.snippets {
             let made = environment(template, 0).and_then(|environment| render(&environment, context.clone()));
             assert_eq!(made.as_ref().ok(), expected.as_ref(), "{template}: {made:?}");

@@ -118,3 +118,94 @@ fn text(directory: &Path, name: &str) -> Result<Option<String>, String> {
         std::str::from_utf8(without_mark(&bytes)).map_err(|_| format!("{name} is not UTF-8; save it as UTF-8"))?;
     Ok(Some(text.to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = directory.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        directory
+    }
+
+    /// Templates by name, and where they are from.
+    fn found(files: &[(&str, &str)]) -> Result<Vec<(String, String, String)>, String> {
+        let sources = templates(directory(files).path())?.into_iter();
+        Ok(sources.map(|(key, source)| (key, source.text, source.name)).collect())
+    }
+
+    fn one(key: &str, text: &str, name: &str) -> (String, String, String) {
+        (key.to_owned(), text.to_owned(), name.to_owned())
+    }
+
+    #[test]
+    fn files_of_templates_go_before_the_configuration() {
+        let config = (CONFIG, r#"{"chat_template": "c"}"#);
+        let json = ("chat_template.json", r#"{"chat_template": "b"}"#);
+        assert_eq!(found(&[config]).unwrap(), [one("default", "c", "chat_template in tokenizer_config.json")]);
+        assert_eq!(found(&[config, json]).unwrap(), [one("default", "b", "chat_template in chat_template.json")]);
+        let jinja = ("chat_template.jinja", "\u{feff}a");
+        assert_eq!(found(&[config, json, jinja]).unwrap(), [one("default", "a", "chat_template.jinja")]);
+        let tools = (FOR_TOOLS, "t");
+        assert_eq!(found(&[jinja, tools]).unwrap()[1], one("tool_use", "t", FOR_TOOLS));
+        for nothing in [&[][..], &[(CONFIG, "{}")], &[(CONFIG, r#"{"chat_template": null}"#)]] {
+            assert_eq!(found(nothing).unwrap(), []);
+        }
+    }
+
+    #[test]
+    fn a_configuration_may_list_templates() {
+        let list =
+            r#"{"chat_template": [{"name": "default", "template": "d"}, {"name": "tool_use", "template": "t"}]}"#;
+        let expected = [
+            one("default", "d", "chat_template in tokenizer_config.json"),
+            one("tool_use", "t", "chat_template tool_use in tokenizer_config.json"),
+        ];
+        assert_eq!(found(&[(CONFIG, list)]).unwrap(), expected);
+        for (config, expected) in [
+            (
+                r#"{"chat_template": [{"name": "rag", "template": "r"}]}"#,
+                "there are chat templates named rag, but none named",
+            ),
+            (r#"{"chat_template": [{"name": "default"}]}"#, "chat_template is neither a text nor a list"),
+            (r#"{"chat_template": 7}"#, "chat_template is neither a text nor a list"),
+            ("[]", "tokenizer_config.json is no JSON object"),
+        ] {
+            let error = found(&[(CONFIG, config)]).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn special_tokens_are_texts_or_objects() {
+        let config = r#"{"bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": false}, "pad_token": null,
+            "add_bos_token": true, "image_token": "<image>", "extra_special_tokens": {"audio": "<audio>"}, "other": "x"}"#;
+        let tokens = |files: &[(&str, &str)]| special_tokens(directory(files).path()).unwrap();
+        let expected = [("audio", "<audio>"), ("bos_token", "<s>"), ("eos_token", "</s>"), ("image_token", "<image>")];
+        let expected = |more: &[(&str, &str)]| -> BTreeMap<String, String> {
+            expected.iter().chain(more).map(|(name, token)| ((*name).to_owned(), (*token).to_owned())).collect()
+        };
+        assert_eq!(tokens(&[(CONFIG, config)]), expected(&[]));
+        let map = (
+            SPECIAL,
+            r#"{"eos_token": "<end>", "unk_token": {"content": "<unk>"}, "additional_special_tokens": ["a"]}"#,
+        );
+        assert_eq!(tokens(&[(CONFIG, config), map]), expected(&[("eos_token", "<end>"), ("unk_token", "<unk>")]));
+        let newer = config.replacen('{', r#"{"added_tokens_decoder": {}, "#, 1);
+        assert_eq!(tokens(&[(CONFIG, &newer), map]), expected(&[]));
+        assert_eq!(tokens(&[]), BTreeMap::new());
+    }
+
+    #[test]
+    fn a_file_that_is_no_text_is_refused() {
+        let directory = directory(&[]);
+        fs::write(directory.path().join("chat_template.jinja"), b"a\xff").unwrap();
+        let error = templates(directory.path()).map(|_| ()).unwrap_err();
+        assert_eq!(error, "chat_template.jinja is not UTF-8; save it as UTF-8");
+    }
+}

@@ -4,7 +4,7 @@ use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Environment, Error, State, Value, filters};
 
 use super::methods::strip;
-use super::python::{Digits, text_of};
+use super::python::{Numeral, text_of};
 
 /// Puts them over the engine's.
 pub(super) fn register(environment: &mut Environment<'_>) {
@@ -20,7 +20,7 @@ pub(super) fn register(environment: &mut Environment<'_>) {
     environment.add_test("sequence", is_sequence);
     environment.add_test("callable", is_callable);
     environment.add_test("number", |value: &Value| {
-        matches!(value.kind(), ValueKind::Number | ValueKind::Bool) || value.downcast_object_ref::<Digits>().is_some()
+        matches!(value.kind(), ValueKind::Number | ValueKind::Bool) || value.downcast_object_ref::<Numeral>().is_some()
     });
 }
 
@@ -82,5 +82,5 @@ fn is_sequence(value: &Value) -> bool {
 
 /// Functions and macros.
 fn is_callable(value: &Value) -> bool {
-    value.kind() == ValueKind::Plain && value.downcast_object_ref::<Digits>().is_none()
+    value.kind() == ValueKind::Plain && value.downcast_object_ref::<Numeral>().is_none()
 }

@@ -1,18 +1,21 @@
 //! What an assistant writes, where the template says it with `{% generation %}`.
 //!
-//! What stands in it is put between two code points that are no characters; where these stand in the text is
-//! where the turns are.
+//! What stands in the tag is put between two code points that are no characters, and these tell where it stands in the text.
 
 use std::ops::Range;
 
+use super::Span;
 use super::marks::{Way, Whose};
 use super::scene::Scene;
 use super::spans::{Finder, WAYS};
-use super::{Span, json};
+use super::tojson::dumps;
 
 /// Noncharacters, which Unicode keeps for use within programs.
 const OPEN: char = '\u{fdd0}';
 const CLOSE: char = '\u{fdd1}';
+
+const NESTED: &str =
+    "blocks of {% generation %} stand within one another in the chat template; end each before the next";
 
 /// What `{% generation %}` writes: what stands in it, enclosed.
 pub(super) fn enclosed(written: &str) -> String {
@@ -25,7 +28,7 @@ pub(super) fn enclosed(written: &str) -> String {
 /// It has one.
 pub(super) fn check(scene: &Scene) -> Result<(), String> {
     for value in scene.messages.iter().chain([&scene.tools]) {
-        if json::dumps(value).map_err(|error| error.to_string())?.contains([OPEN, CLOSE]) {
+        if dumps(value).map_err(|error| error.to_string())?.contains([OPEN, CLOSE]) {
             let (open, close) = (u32::from(OPEN), u32::from(CLOSE));
             return Err(format!(
                 "the conversation has U+{open:04X} or U+{close:04X}, which are no characters; remove them"
@@ -48,13 +51,7 @@ pub(super) fn taken(text: &str) -> Result<(String, Vec<Range<usize>>), String> {
             (Some(OPEN), None) => open = Some(out.len()),
             (Some(CLOSE), Some(begin)) => blocks.push(begin..out.len()),
             (None, None) => {}
-            _ => {
-                return Err(
-                    "blocks of {% generation %} stand within one another in the chat template; end each before the \
-                            next begins"
-                        .to_owned(),
-                );
-            }
+            _ => return Err(NESTED.to_owned()),
         }
     }
     Ok((out, blocks))

@@ -1,7 +1,8 @@
 //! What bounds a template, which is a stranger's program.
 //!
-//! Work and memory are counted by the engine; values of any size are written by [`super::python`] and [`super::json`], which
-//! stop. What neither bounds is comparing (`==`) or joining (`~`) lists that hold one another many times over.
+//! The engine counts work and memory, and [`super::python`] and [`super::tojson`] stop where a value is too large to write.
+//! What neither bounds is comparing (`==`) or joining (`~`) lists that hold one another many times over. No template
+//! reaches files: there is no loader of others, and no function that opens one.
 
 use std::thread;
 
@@ -65,6 +66,7 @@ mod tests {
     fn work_and_memory_are_bounded() {
         for template in [
             "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
+            "{% macro f() %}{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}{% endmacro %}{{ f() }}",
             "{% set ns = namespace(x='a') %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
             "{% set ns = namespace(x='a') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
             "{% set ns = namespace(x='a') %}{% for i in range(60) %}{% set ns.x %}{{ ns.x }}{{ ns.x }}{% endset %}{% endfor %}",

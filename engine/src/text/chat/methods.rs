@@ -40,15 +40,13 @@ fn of_text(text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Er
         "split" | "rsplit" => split(text, method == "rsplit", args)?,
         "partition" => {
             let (separator,): (&str,) = from_args(args)?;
-            let (before, behind) = text.split_once(separator).ok_or((text, "")).unwrap_or_else(|none| none);
-            let found = if before.len() == text.len() { "" } else { separator };
-            tuple([before, found, behind])
+            let parts = text.split_once(separator).map(|(before, behind)| [before, separator, behind]);
+            Value::from(Tuple::from(parts.unwrap_or([text, "", ""]).map(Value::from)))
         }
         "rpartition" => {
             let (separator,): (&str,) = from_args(args)?;
-            let (before, behind) = text.rsplit_once(separator).ok_or(("", text)).unwrap_or_else(|none| none);
-            let found = if behind.len() == text.len() { "" } else { separator };
-            tuple([before, found, behind])
+            let parts = text.rsplit_once(separator).map(|(before, behind)| [before, separator, behind]);
+            Value::from(Tuple::from(parts.unwrap_or(["", "", text]).map(Value::from)))
         }
         "removeprefix" => {
             let (prefix,): (&str,) = from_args(args)?;
@@ -73,10 +71,6 @@ fn of_text(text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Er
         }
         _ => return Ok(None),
     }))
-}
-
-fn tuple(parts: [&str; 3]) -> Value {
-    Value::from(Tuple::from(parts.map(Value::from)))
 }
 
 /// `str.strip`, of one or both sides.

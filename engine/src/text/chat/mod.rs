@@ -14,20 +14,21 @@ mod marks;
 mod methods;
 mod opening;
 mod python;
+mod rendered;
 mod scene;
 mod source;
 mod spans;
 mod strftime;
 mod template;
-mod tokens;
+mod tojson;
 mod units;
 
-use std::ops::Range;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use finetuned::domain::chat::Conversation;
 
+pub use self::rendered::{Rendered, Span};
 use self::scene::Scene;
 use self::spans::Finder;
 use self::template::Template;
@@ -37,24 +38,6 @@ pub struct ChatTemplate {
     default: Template,
     /// Used for conversations with tools, where the model has one.
     tool_use: Option<Template>,
-}
-
-/// A conversation's text, and what of it assistants write.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rendered {
-    pub text: String,
-    /// In the order of the text, none over another. A message that the template leaves out has none; where the template marks
-    /// what is generated, a message may have several.
-    pub spans: Vec<Span>,
-}
-
-/// What an assistant writes: thoughts, content, calls of tools, and the token that ends its turn.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Span {
-    /// The message's place in the conversation.
-    pub message: usize,
-    /// Bytes of the text.
-    pub range: Range<usize>,
 }
 
 impl ChatTemplate {

@@ -64,13 +64,16 @@ impl Finder<'_> {
     }
 
     /// The same, where `turn` stands between an earlier message's marks and the turn's. The marked text must have all of it,
-    /// or all from the header on.
+    /// or all from the header on, or the header alone.
     fn opening_behind(&self, marked: &Marked, turn: &str, before: &Before<'_>) -> Option<usize> {
         let prompt = self.prompt(before)?;
         let header = self.header(turn, &prompt, before)?;
-        let begin = common(&prompt, &self.given(before, false)?);
-        let is_kept = marked.before().ends_with(turn) || begin < header && marked.before().ends_with(&turn[begin..]);
-        is_kept.then(|| marked.found.start - (turn.len() - header))
+        let begin = common(&prompt, &self.given(before, false)?).min(header);
+        let has = |part: &str| marked.before().ends_with(part);
+        if has(turn) || begin < header && has(&turn[begin..]) {
+            return Some(marked.found.start - (turn.len() - header));
+        }
+        (begin < header && has(&turn[begin..header])).then_some(marked.found.start)
     }
 
     /// The messages, and a user's before the one that is marked.

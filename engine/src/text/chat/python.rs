@@ -1,6 +1,7 @@
 //! Values as Python prints them, for templates that print what is no text.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use minijinja::value::{Object, ObjectRepr, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
@@ -12,14 +13,14 @@ const LONGEST: usize = 4 << 20;
 
 /// A number that the engine would write otherwise than Python: an integer of very many digits, a float with an exponent.
 #[derive(Debug)]
-pub(super) struct Digits(pub(super) String);
+pub(super) struct Numeral(pub(super) String);
 
-impl Object for Digits {
-    fn repr(self: &std::sync::Arc<Self>) -> ObjectRepr {
+impl Object for Numeral {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
         ObjectRepr::Plain
     }
 
-    fn render(self: &std::sync::Arc<Self>, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn render(self: &Arc<Self>, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
 }
@@ -27,7 +28,7 @@ impl Object for Digits {
 /// `str(value)`.
 ///
 /// # Errors
-/// Containers lie too deep in one another.
+/// Lists or objects lie too deep in one another, or take too much text.
 pub(super) fn text_of(value: &Value) -> Result<String, Error> {
     if let Some(text) = value.as_str() {
         return Ok(text.to_owned());
@@ -159,7 +160,7 @@ mod tests {
 
     #[test]
     fn floats_have_the_digits_that_python_gives_them() {
-        let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/chat/jinja.json"));
+        let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/chat/chat_jinja.json"));
         let golden: Golden = serde_json::from_str(text).unwrap();
         for text in golden.floats {
             assert_eq!(float(text.parse().unwrap()), text);

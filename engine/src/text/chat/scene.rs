@@ -25,8 +25,10 @@ pub(super) struct Scene {
 }
 
 impl Scene {
+    /// What a template that speaks a dialect is given of a conversation.
+    ///
     /// # Errors
-    /// A tool or the arguments of a call are no JSON, which whoever checked the conversation has let pass.
+    /// There are no messages, or a tool or the arguments of a call are no JSON.
     pub(super) fn new(conversation: &Conversation, dialect: Dialect) -> Result<Self, String> {
         if conversation.messages.is_empty() {
             return Err("the conversation has no messages; give it at least one".to_owned());

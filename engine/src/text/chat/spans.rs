@@ -43,6 +43,11 @@ impl Marked {
     pub(super) fn before(&self) -> &str {
         &self.text[..self.found.start]
     }
+
+    /// Whether no message follows.
+    pub(super) fn is_last(&self) -> bool {
+        self.place + 1 == self.messages.len()
+    }
 }
 
 impl<'a> Finder<'a> {
@@ -78,7 +83,10 @@ impl<'a> Finder<'a> {
 
     /// The bytes of the text that the message at `place` is: None where it leaves no trace.
     fn span(&self, place: usize) -> Result<Option<Range<usize>>, String> {
-        let found = WAYS.into_iter().find_map(|way| self.between(&self.marked(place, way)?));
+        let found = WAYS.into_iter().find_map(|way| {
+            let range = self.between(&self.marked(place, way)?)?;
+            self.is_apart(place, &range).then_some(range)
+        });
         if found.is_some() || self.leaves_no_trace(place) {
             return Ok(found);
         }
@@ -104,6 +112,28 @@ impl<'a> Finder<'a> {
         let end = self.text.len().checked_sub(behind.len())?;
         let is_kept = before.len() <= end && self.text.starts_with(before) && self.text.ends_with(behind);
         is_kept.then_some(before.len()..end)
+    }
+
+    /// Whether nothing in a message's turn is from one behind it: some templates write what a tool answers between a call and
+    /// what was said with it.
+    fn is_apart(&self, place: usize, range: &Range<usize>) -> bool {
+        let is_single = |message: &Message| message.tool_calls.is_empty() && message.reasoning_content.is_none();
+        if self.message(place).is_none_or(is_single) {
+            return true;
+        }
+        let is_tool = |place: usize| self.message(place).is_some_and(|message| message.role == Role::Tool);
+        let mut behind =
+            (place + 1..self.scene.messages.len()).take_while(|&other| other == place + 1 || is_tool(other));
+        behind.all(|other| {
+            let outside = || {
+                let mut messages = self.scene.messages.clone();
+                messages[other] = self.value(other, Whose::Behind, Way::Content)?;
+                let text = self.render(&messages, false)?;
+                let found = self.marks.find(&text, Whose::Behind)?;
+                Some(found.start < range.start || text.len() - found.end < self.text.len() - range.end)
+            };
+            outside().unwrap_or(true)
+        })
     }
 
     /// Whether the text is the same without a message.

@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn dates_are_those_of_python() {
-        let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/chat/jinja.json"));
+        let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/chat/chat_jinja.json"));
         let golden: Golden = serde_json::from_str(text).unwrap();
         for (seconds, format, written) in &golden.dates {
             assert_eq!(strftime(*seconds, format), *written, "{seconds}, {format:?}");

@@ -66,7 +66,7 @@ impl Template {
             // A None that is printed is a fault as well as one that fails; the word may also be the template's own.
             let usual = shown.iter().flatten().map(|text| text.matches("None").count()).min()?;
             let works = |text: &String| text.matches("None").count() == usual;
-            let arrives = |text: &String| text.contains(PROBE) && !text.contains(&format!("'{PROBE}'"));
+            let arrives = |text: &String| text.contains(PROBE) && !text.contains(&format!("'place': '{PROBE}'"));
             let arrived = shown.iter().position(|text| text.as_ref().is_some_and(|text| works(text) && arrives(text)));
             arrived.or_else(|| shown.iter().position(|text| text.as_ref().is_some_and(works)))
         });
@@ -89,3 +89,63 @@ impl Template {
 
 /// What is looked for in the text that a probe gives.
 const PROBE: &str = "qzprobexj";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dialect(source: &str) -> Dialect {
+        Template::new(source, BTreeMap::new(), 0).unwrap().dialect
+    }
+
+    fn template_of_calls(content: &str, arguments: &str) -> String {
+        format!(
+            "{{% for m in messages %}}{content}{{% for call in m.tool_calls or [] %}}{{{{ call.function.name }}}}\
+             {{{{ {arguments} }}}}{{% endfor %}}{{% endfor %}}"
+        )
+    }
+
+    #[test]
+    fn arguments_are_objects_unless_a_template_works_with_texts() {
+        let said = "{{ m.content or '' }}";
+        for (arguments, is_text) in [
+            ("call.function.arguments|tojson", false),
+            ("call.function.arguments if call.function.arguments is string else call.function.arguments|tojson", false),
+            ("call.function.arguments.items()|map('join', '=')|join", false),
+            (
+                "call.function.arguments if call.function.arguments is string else call.function.arguments.values()|list",
+                false,
+            ),
+            ("call.function.arguments", true),
+            ("'```' + call.function.arguments + '```'", true),
+            ("''", false),
+        ] {
+            let dialect = dialect(&template_of_calls(said, arguments));
+            assert_eq!((dialect.text_arguments, dialect.empty_content), (is_text, false), "{arguments}");
+        }
+    }
+
+    #[test]
+    fn no_content_is_none_unless_a_template_fails_on_it_or_prints_it() {
+        for (content, is_empty) in [
+            ("{{ m.content or '' }}", false),
+            ("{% if m.content is not none %}{{ 'None? ' + m.content }}{% endif %}", false),
+            ("{{ 'x' + m.content }}", true),
+            ("{{ m.content|trim }}", true),
+            ("{{ m.content }}", true),
+        ] {
+            let dialect = dialect(&template_of_calls(content, "call.function.arguments|tojson"));
+            assert_eq!((dialect.text_arguments, dialect.empty_content), (false, is_empty), "{content}");
+        }
+        let no_tools =
+            "{% for m in messages %}{{ raise_exception('No!') if m.role == 'tool' }}{{ m.content|trim }}{% endfor %}";
+        assert!(dialect(no_tools).empty_content);
+        assert_eq!(dialect("{{ raise_exception('No!') }}{# developer #}"), Dialect::default());
+    }
+
+    #[test]
+    fn a_developer_is_a_system_to_templates_that_know_none() {
+        assert!(dialect("{{ messages }}").system_developer);
+        assert!(!dialect("{% if messages[0].role in ['system', 'developer'] %}{% endif %}").system_developer);
+    }
+}

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Make chat_templates.json and chat_tokens.json with Transformers, jinja2 and the templates that TRL ships.
 
-For each family of templates.py and each of conversations.py: the text, the text with the generation prompt, and what of it the
-assistants write, which the template that is marked by hand tells. Null where the template refuses. Tokens and masks are
-those of `apply_chat_template(return_assistant_tokens_mask=True)`, of tokenizers that keep spaces and that drop them; null where
-that gives up. The same versions give the same files.
+For each family of chat_sources.py and each of chat_conversations.py: the text, the text with the generation prompt, and what
+of it the assistants write, which the template that is marked by hand tells. Null where the template refuses. Tokens and
+masks are those of `apply_chat_template(return_assistant_tokens_mask=True)`, of tokenizers that keep spaces and that drop
+them; null where that gives up. The same versions give the same files.
 """
 
 import copy
@@ -21,13 +21,14 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils import chat_template_utils
 from transformers.utils.chat_template_utils import _compile_jinja_template, _render_with_assistant_indices
 
-from conversations import CONVERSATIONS
-from templates import CHATML, FAMILIES, marked
+from chat_conversations import CONVERSATIONS
+from chat_sources import CHATML, FAMILIES, marked
 
 HERE = pathlib.Path(__file__).resolve().parent
 # What these templates do not take as Hugging Face documents it: found by reading them.
 TEXT_ARGUMENTS = {"deepseek-r1"}
 EMPTY_CONTENT = {"gemma2", "chatml", "zephyr", "phi3", "phi4", "smollm2"}
+TOKENISED = ["plain", "several turns", "writing systems", "spaces around", "like markup", "thoughts", "assistants in a row"]
 NOW = datetime.datetime(2025, 3, 9, 12, 34, 56)
 
 
@@ -99,14 +100,18 @@ def family(name: str) -> dict:
 
 def tokenizers() -> dict[str, Tokenizer]:
     special = ["<|im_start|>", "<|im_end|>", "[UNK]"]
-    words = [message["content"] or "" for row in CONVERSATIONS.values() for message in row["messages"]] + ["user assistant system"] * 9
+    words = [message["content"] or "" for row in CONVERSATIONS.values() for message in row["messages"]]
+    words += ["user assistant system"] * 9
     kept = Tokenizer(models.BPE())
     kept.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    kept.train_from_iterator(words, trainers.BpeTrainer(vocab_size=330, special_tokens=special, initial_alphabet=sorted(alphabet), show_progress=False))
-    dropped = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    settings = dict(special_tokens=special, initial_alphabet=sorted(alphabet), show_progress=False)
+    kept.train_from_iterator(words, trainers.BpeTrainer(vocab_size=330, **settings))
+    letters = sorted({letter for text in words for letter in text if not letter.isspace()})
+    pieces = special + letters + [f"##{letter}" for letter in letters] + ["assistant", "user", "Hi"]
+    dropped = Tokenizer(models.WordPiece({piece: id for id, piece in enumerate(pieces)}, unk_token="[UNK]"))
     dropped.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    dropped.train_from_iterator(words, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special, show_progress=False))
+    dropped.add_special_tokens(special)
     return {"spaces kept": kept, "spaces dropped": dropped}
 
 
@@ -114,14 +119,16 @@ def tokens() -> dict:
     made = {}
     template = marked(CHATML, FAMILIES["chatml"][2])
     # Without an end token a turn can end within a character of several tokens.
-    bare = template.replace("{{message['content'] + '<|im_end|>'}}{% endgeneration %}", "{{message['content']}}{% endgeneration %}")
+    ends = ["{{message['content'] + '<|im_end|>'}}{% endgeneration %}", "{{message['content']}}{% endgeneration %}"]
+    bare = template.replace(*ends)
     for name, tokenizer in tokenizers().items():
         wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
         rows = []
-        for title in ["plain", "several turns", "writing systems", "spaces around", "like markup", "thoughts", "assistants in a row"]:
+        for title in TOKENISED:
             for chosen in [template, bare]:
                 messages = given(CONVERSATIONS[title], "chatml")["messages"]
-                out = wrapped.apply_chat_template(messages, chat_template=chosen, return_dict=True, return_assistant_tokens_mask=True)
+                asked = dict(return_dict=True, return_assistant_tokens_mask=True)
+                out = wrapped.apply_chat_template(messages, chat_template=chosen, **asked)
                 _, turns = _render_with_assistant_indices(_compile_jinja_template(chosen), messages, None, None, False)
                 # Where no token holds a turn's first character, Transformers leaves this turn and all behind it out.
                 gives_up = any(out.char_to_token(0, begin) is None for begin, _ in turns)
@@ -135,7 +142,8 @@ def write(name: str, value: dict) -> None:
     def lines(value, depth):
         if depth == 0 or not isinstance(value, dict):
             return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-        return "{" + ",\n".join(f"{json.dumps(key, ensure_ascii=False)}:{lines(item, depth - 1)}" for key, item in value.items()) + "}"
+        entries = (f"{json.dumps(key, ensure_ascii=False)}:{lines(item, depth - 1)}" for key, item in value.items())
+        return "{" + ",\n".join(entries) + "}"
 
     (HERE / name).write_text(lines(value, 4) + "\n", encoding="utf-8")
 

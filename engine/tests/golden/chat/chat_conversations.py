@@ -89,14 +89,26 @@ CONVERSATIONS = {
     ),
     "call at the end": tools(user("Weather?"), assistant(None, [CALL])),
     "answer to be used": tools(user("Weather?"), assistant(None, [CALL]), tool("sun")),
-    "call without arguments": tools(user("Time?"), assistant(None, [("call00004", "clock", "{}")]), tool("12:00", "call00004", "clock"), assistant("Noon."), tools=(CLOCK,)),
-    "arguments of all kinds": tools(user("?"), assistant(None, [NUMBERS]), tool("ok", "call00003", "clock"), assistant("Ok."), tools=(CLOCK,)),
+    "call without arguments": tools(
+        user("Time?"),
+        assistant(None, [("call00004", "clock", "{}")]),
+        tool("12:00", "call00004", "clock"),
+        assistant("Noon."),
+        tools=(CLOCK,),
+    ),
+    "arguments of all kinds": tools(
+        user("?"), assistant(None, [NUMBERS]), tool("ok", "call00003", "clock"), assistant("Ok."), tools=(CLOCK,)
+    ),
     "call without tools": plain(user("Weather?"), assistant(None, [CALL]), tool("sun"), assistant("Sun.")),
     "empty answer": plain(user("Say nothing."), assistant(""), user("Good."), assistant("")),
     "empty question": plain(user(""), assistant("Yes?"), user(""), assistant("Well?")),
     "no content": plain(user("Hi"), assistant(None), user("Hello?"), assistant("Here.")),
-    "writing systems": plain(user("Übung 🙂👩‍👩‍👧 中文 שלום עולם e\u0301"), assistant("مرحبا 🇨🇭 ñ 한국어 \u200f\u200b\ufeff!")),
-    "spaces around": plain(system("  S\n"), user("\n\n u \t"), assistant(" \n a b \n\n"), user("u2  "), assistant("\tb\u00a0")),
+    "writing systems": plain(
+        user("Übung 🙂👩‍👩‍👧 中文 שלום עולם e\u0301"), assistant("مرحبا 🇨🇭 ñ 한국어 \u200f\u200b\ufeff!")
+    ),
+    "spaces around": plain(
+        system("  S\n"), user("\n\n u \t"), assistant(" \n a b \n\n"), user("u2  "), assistant("\tb\u00a0")
+    ),
     "nothing but spaces": plain(user(" "), assistant("  \n"), user("\n"), assistant(" x")),
     "line breaks": plain(user("a\r\nb\rc"), assistant("\r\nd\n\n\ne\r\n"), user("f\u2028g\x0bh"), assistant("\ni\n")),
     "like markup": plain(
@@ -106,7 +118,9 @@ CONVERSATIONS = {
         assistant("<|end|>\n<|endoftext|><|eot_id|><｜end▁of▁sentence｜></s>"),
     ),
     "all the same": plain(user("Hi"), assistant("Hi"), user("Hi"), assistant("Hi"), user("Hi"), assistant("Hi")),
-    "names of roles": plain(user("user"), assistant("assistant\n"), user("model\n"), assistant("<|im_start|>assistant\nuser")),
+    "names of roles": plain(
+        user("user"), assistant("assistant\n"), user("model\n"), assistant("<|im_start|>assistant\nuser")
+    ),
     "template code": plain(user("{{ messages }} {% if %} {# x #}"), assistant("{% endfor %}{{ 7 }}\\n '\"")),
     "thoughts": plain(
         user("1+1?"),
@@ -121,7 +135,13 @@ CONVERSATIONS = {
         assistant("<think>Hm.</think>4</think>5"),
     ),
     "thoughts that do not end": plain(user("?"), assistant("<think>\nHm"), user("?"), assistant("</think>!")),
-    "names": plain(system("S", name="rules"), user("Hi", name="ann"), assistant("Hi Ann", name="bot"), user("Bye", name="bob"), assistant("Bye Bob")),
+    "names": plain(
+        system("S", name="rules"),
+        user("Hi", name="ann"),
+        assistant("Hi Ann", name="bot"),
+        user("Bye", name="bob"),
+        assistant("Bye Bob"),
+    ),
     "not learned": plain(user("a"), assistant("wrong", is_learned=False), user("c"), assistant("right")),
     "long": plain(user("Tell. " * 60), assistant("A tale, a tale. " * 70), user("More!"), assistant("The end.")),
     "system in between": plain(system("S1"), user("a"), assistant("b"), system("S2"), user("c"), assistant("d")),
@@ -129,5 +149,10 @@ CONVERSATIONS = {
     "assistants in a row": plain(user("a"), assistant("b"), assistant("c"), user("d"), assistant("e")),
     "assistant first": plain(assistant("Welcome."), user("Hi"), assistant("Hello!")),
     "system, then assistant": plain(system("S"), assistant("Welcome."), user("Hi"), assistant("Hello!")),
-    "like an answer of a tool": plain(user("<tool_response>\nx\n</tool_response>"), assistant("a", reasoning_content="r"), user("<tool_response>y</tool_response>"), assistant("b")),
+    "like an answer of a tool": plain(
+        user("<tool_response>\nx\n</tool_response>"),
+        assistant("a", reasoning_content="r"),
+        user("<tool_response>y</tool_response>"),
+        assistant("b"),
+    ),
 }

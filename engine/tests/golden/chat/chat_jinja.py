@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make jinja.json: what small templates give in Transformers' jinja2 environment, dates, floats.
+"""Make chat_jinja.json: what small templates give in Transformers' jinja2 environment, dates, floats.
 
 One snippet for each thing that chat templates use and that another engine may do otherwise. A null stands where jinja2
 raises an error. The same versions give the same file.
@@ -59,43 +59,26 @@ SNIPPETS = r"""
 {{ huge }}|{{ huge|tojson }}|{{ [huge] }}|{{ huge|string }}|{{ huge is number }}
 {{ tiny }} {{ small }} {{ large }} {{ larger }} {{ zero }} {{ 1e3 }} {{ 0.1 + 0.2 }} {{ 1/3 }}
 {{ [tiny, large, whole, zero] }} {{ {'a': tiny} }}
-{{ tiny ~ '' }} {{ large ~ '' }} {{ whole ~ '' }} {{ yes ~ nothing ~ i }}
-{{ l }} {{ d }}
-{{ l ~ '' }} {{ d.c ~ '' }}
-{{ quotes }} {{ [quotes] }} {{ ["it's"] }} {{ ['"'] }}
-{{ (1, 2) }} {{ (1,) }} {{ () }} {{ [] }} {{ {} }}
-{{ missing }}|{{ [missing] }}|{{ missing.x is defined }}
-{{ missing.x.y }}
+{{ tiny ~ '' }} {{ large ~ '' }} {{ whole ~ '' }} {{ yes ~ nothing ~ i }} {{ l }} {{ d }} {{ l ~ '' }} {{ d.c ~ '' }}
+{{ quotes }} {{ [quotes] }} {{ ["it's"] }} {{ ['"'] }} {{ (1, 2) }} {{ (1,) }} {{ () }} {{ [] }} {{ {} }}
+{{ missing }}|{{ [missing] }}|{{ missing.x is defined }} {{ missing.x.y }}
 {{ missing }}|{{ missing|length }}|{{ missing|trim }}|{{ missing|list }}|{{ missing or 'x' }}|{{ missing is none }}|{{ missing == missing }}
 {{ nothing|trim }}|{{ i|trim }}|{{ f|upper }}|{{ yes|lower }}
 {{ nothing.x }}|{{ nothing.x is defined }}|{{ s.nope is defined }}|{{ i.nope is defined }}
-{{ nothing['x'] is defined }}
-{{ missing + 'a' }}
-{{ 'a' + missing }}
-{{ 'a' + nothing }}
-{{ 'a' + 1 }}
+{{ nothing['x'] is defined }} {{ missing + 'a' }} {{ 'a' + missing }} {{ 'a' + nothing }} {{ 'a' + 1 }}
 {{ 'a' ~ 1 ~ nothing ~ missing }}
 {{ messages[99] is defined }} {{ messages[-1].role }} {{ messages[-9] is defined }} {{ s[2] }} {{ s[-2] }} {{ s[99] is defined }}
 {{ messages[99].role }}
 {% for x in missing %}x{% else %}none{% endfor %}
-{{ 'x' in missing }}
-{{ 'x' in nothing }}
+{{ 'x' in missing }} {{ 'x' in nothing }}
 {{ 'wör' in s }} {{ 'role' in messages[0] }} {{ 1 in numbers }} {{ 'z' not in d }} {{ nothing not in l }} {{ true in l }}
-{{ s|tojson }} {{ d|tojson }} {{ l|tojson }} {{ markup|tojson }}
-{{ d|tojson(indent=4) }}
-{{ d|tojson(indent=2, ensure_ascii=False) }}
-{{ d|tojson(ensure_ascii=true) }}
-{{ d|tojson(sort_keys=true) }}
-{{ d|tojson(separators=(',', ':')) }}
-{{ d|tojson(separators=(',', ':'), indent=1) }}
-{{ d|tojson(indent='--') }}
-{{ d|tojson(indent=0) }}
-{{ [[], {}, [[]], {'a': {}}]|tojson(indent=2) }}
+{{ s|tojson }} {{ d|tojson }} {{ l|tojson }} {{ markup|tojson }} {{ d|tojson(indent=4) }}
+{{ d|tojson(indent=2, ensure_ascii=False) }} {{ d|tojson(ensure_ascii=true) }} {{ d|tojson(sort_keys=true) }}
+{{ d|tojson(separators=(',', ':')) }} {{ d|tojson(separators=(',', ':'), indent=1) }} {{ d|tojson(indent='--') }}
+{{ d|tojson(indent=0) }} {{ [[], {}, [[]], {'a': {}}]|tojson(indent=2) }}
 {{ [tiny, large, whole, zero, larger, small, i, big, yes, nothing]|tojson }}
-{{ {1: 2, true: 3, none: 4, 2.5: 1}|tojson }}
-{{ missing|tojson }}
-{{ messages[2].tool_calls[0].function.arguments|tojson }}
-{{ messages|map(attribute='role')|list|tojson }}
+{{ {1: 2, true: 3, none: 4, 2.5: 1}|tojson }} {{ missing|tojson }}
+{{ messages[2].tool_calls[0].function.arguments|tojson }} {{ messages|map(attribute='role')|list|tojson }}
 {{ messages[1:3]|tojson }}
 {{ s|trim }}|{{ s.strip() }}|{{ s.lstrip() }}|{{ s.rstrip() }}|{{ 'xxaxx'.strip('x') }}|{{ 'xyaxy'.rstrip('yx') }}
 {{ w|trim|tojson }} {{ w.strip()|tojson }} {{ w.split()|tojson }} {{ w.lstrip()|tojson }} {{ w.rstrip()|tojson }}
@@ -103,14 +86,14 @@ SNIPPETS = r"""
 {{ t.split(',') }} {{ t.split(',', 1) }} {{ s.split() }} {{ 'a  b '.split(' ') }} {{ t.rsplit(',', 1) }} {{ t.split(',')[-1] }}
 {{ t.split(sep=',', maxsplit=1) }}
 {{ think.split('</think>')[0].rstrip('\n').split('<think>')[-1].lstrip('\n') }}|{{ think.split('</think>')[-1].lstrip('\n') }}
+{{ t.partition('z') }} {{ t.rpartition('z') }} {{ t.partition(',') }} {{ 'a  b c '.rsplit(none, 1) }} {{ ' a b c'.split(none, 1) }}
 {{ think.split('</think>', 1)[1] }}|{{ think.partition('</think>')[2] }}|{{ think.rpartition('</think>')[0] }}
 {{ s.startswith('  H') }} {{ s.endswith('\n') }} {{ s.startswith(('x', ' ')) }}
 {{ s.upper() }} {{ s.lower() }} {{ 'hello wORLD it\'s'.title() }} {{ 'hELLO'.capitalize() }} {{ 'ß'.upper() }} {{ 'İ'.lower() }}
 {{ 'hello wORLD it\'s'|title }} {{ 'hELLO'|capitalize }}
 {{ t.replace(',', ';') }} {{ t.replace(',', ';', 1) }} {{ 'ab'.replace('', '-') }} {{ t|replace(',', ';') }} {{ t|replace(',', ';', 2) }}
 {{ t.find('b') }} {{ t.find('zz') }} {{ t.rfind(',') }} {{ t.count(',') }} {{ t.index('b') }} {{ 'wörld'.find('l') }}
-{{ t.index('z') }}
-{{ 'a-b'.removeprefix('a') }} {{ 'a-b'.removesuffix('b') }}
+{{ t.index('z') }} {{ 'a-b'.removeprefix('a') }} {{ 'a-b'.removesuffix('b') }}
 {{ 'abc'.isalpha() }} {{ '12'.isdigit() }} {{ '²'.isdigit() }} {{ '½'.isnumeric() }} {{ ' '.isspace() }} {{ 'a1'.isalnum() }} {{ 'Ab'.islower() }} {{ 'AB'.isupper() }}
 {{ 'a\nb\r\nc\u2028d\x0be'.splitlines() }} {{ 'a\nb\n'.splitlines(true) }} {{ ''.splitlines() }}
 {{ ', '.join(words) }} {{ words|join(', ') }} {{ numbers|join }} {{ messages|join(',', attribute='role') }} {{ [1.5, none, true]|join('-') }}
@@ -122,8 +105,7 @@ SNIPPETS = r"""
 {% for k, v in d|items %}{{ k }}={{ v }};{% endfor %}
 {% for k in d %}{{ k }}{% endfor %}
 {% for k, v in d|dictsort(reverse=true) %}{{ k }}{% endfor %}
-{{ schema['items'] }} {{ schema['keys'] }} {{ schema['get'] }} {{ schema.type }}
-{{ schema.items is defined }}
+{{ schema['items'] }} {{ schema['keys'] }} {{ schema['get'] }} {{ schema.type }} {{ schema.items is defined }}
 {{ d.nope is defined }} {{ d.b }} {{ d['b'] }} {{ d.c.x }}
 {{ messages[::-1]|map(attribute='role')|join(',') }} {{ messages[1:-1]|length }} {{ numbers[::-1] }} {{ numbers[:2] }} {{ numbers[-2:] }} {{ s[::-1] }} {{ s[2:7] }} {{ numbers[::2] }} {{ numbers[5:] }} {{ numbers[2:0:-1] }}
 {{ blank[0:1] }} {{ 'abc'[1:] }} {{ 'abc'[:-1] }} {{ 'abc'[5:] }}
@@ -134,14 +116,10 @@ SNIPPETS = r"""
 {{ raise_exception is defined }} {{ strftime_now is defined }} {{ namespace is defined }} {{ range is defined }} {{ nope is defined }} {{ nope is not defined }}
 {{ not nope is defined }} {{ not yes and no }} {{ not (yes and no) }} {{ yes and 'x' or 'y' }} {{ empty or nothing }} {{ empty and 1 }}
 {{ 7 // 2 }} {{ -7 // 2 }} {{ 7 % 3 }} {{ -7 % 3 }} {{ 7 / 2 }} {{ 6 / 2 }} {{ 2 ** 10 }} {{ 2 ** -1 }} {{ 7.5 // 2 }} {{ 2 * 3 + 4 }} {{ 2 + 3 * 4 }} {{ (2 + 3) * 4 }} {{ -i }}
-{{ 1 / 0 }}
-{{ 'ab' * 3 }} {{ [1] * 2 }} {{ [1] + [2] }} {{ numbers + ['x'] }} {{ 3 * 'a' }}
+{{ 1 / 0 }} {{ 'ab' * 3 }} {{ [1] * 2 }} {{ [1] + [2] }} {{ numbers + ['x'] }} {{ 3 * 'a' }}
 {{ 1 < 2 < 3 }} {{ 3 > 2 > 2 }} {{ 1 == 1.0 }} {{ true == 1 }} {{ 'a' == 'a' }} {{ 'a' != 'b' }} {{ [1] == [1] }} {{ {'a': 1} == {'a': 1} }} {{ nothing == no }} {{ 'a' < 'b' }} {{ (loop is defined) }}
-{{ 'x' if yes }}|{{ 'x' if no }}|{{ 'x' if no else 'y' }}|{{ ('x' if no) is defined }}
-{{ 'a' 'b' "c" }}
-{{ '\x41\u00e9\n\t\\ \' \" \/ \d \101 \0' }}
-{{ '\U0001F600 \r\a\b\f\v'|tojson }}
-{{ 'tab	in' }}
+{{ 'x' if yes }}|{{ 'x' if no }}|{{ 'x' if no else 'y' }}|{{ ('x' if no) is defined }} {{ 'a' 'b' "c" }}
+{{ '\x41\u00e9\n\t\\ \' \" \/ \d \101 \0' }} {{ '\U0001F600 \r\a\b\f\v'|tojson }} {{ 'tab	in' }}
 {{ 0x1F }} {{ 0b11 }} {{ 0o17 }} {{ 1.5e3 }} {{ 1E2 }} {{ 10.0 }}
 {{ words|first }} {{ words|last }} {{ words|length }} {{ words|count }} {{ words|reverse|list }} {{ 'abc'|reverse }} {{ (blank|first) is defined }} {{ s|first }} {{ 'abc'|last }}
 {{ words|sort }} {{ words|sort(case_sensitive=true) }} {{ words|sort(reverse=true) }} {{ numbers|sort }} {{ messages|sort(attribute='role')|map(attribute='role')|list }} {{ numbers|max }} {{ numbers|min }} {{ numbers|sum }} {{ words|unique|list }}
@@ -187,19 +165,9 @@ SNIPPETS = r"""
 a {%- if yes %} b {% endif -%} c
 a {%+ if yes %} b {%+ endif %} c
 {% if nothing %}a{% elif none %}b{% elif d %}c{% endif %}{% if not none %}d{% endif %}{% if whole %}e{% endif %}{% if 0 %}f{% endif %}{% if zero %}g{% endif %}{% if ' ' %}h{% endif %}
-{{ raise_exception('no') }}
-{{ nope() }}
-{{ s|nope }}
-{{ s is nope }}
-{{ s.nope() }}
-{{ i.strip() }}
-{{ nothing.strip() }}
-{{ messages.append(1) }}
-{{ d.update({'x': 1}) }}
-{{ d.__class__ }}
-{{ ''.__class__.__mro__ }}
-{{ dict(a=1, b='x') }} {{ dict(d, z=1)|length }}
-{{ dict is defined }} {{ caller is defined }} {{ loop is defined }}
+{{ raise_exception('no') }} {{ nope() }} {{ s|nope }} {{ s is nope }} {{ s.nope() }} {{ i.strip() }}
+{{ nothing.strip() }} {{ messages.append(1) }} {{ d.update({'x': 1}) }} {{ d.__class__ }} {{ ''.__class__.__mro__ }}
+{{ dict(a=1, b='x') }} {{ dict(d, z=1)|length }} {{ dict is defined }} {{ caller is defined }} {{ loop is defined }}
 {{ numbers.index(1) }} {{ numbers.count(1) }} {{ words.index('fig') }}
 {{ messages|map(attribute='content')|select('string')|list }}
 {{ messages[2]['tool_calls'][0]['function']['name'] }} {{ messages[2].tool_calls[0].function.arguments.items()|list }} {{ 'tool_calls' in messages[2] }} {{ messages[0].tool_calls is defined }} {{ messages[0].tool_calls }} {{ not messages[0].tool_calls }}
@@ -208,9 +176,7 @@ a {%+ if yes %} b {%+ endif %} c
 {{ '' if nothing is none else nothing }}{{ i if i is not none }}
 {{ s if s is string else '' }}{{ 'a' + ('b' if yes else 'c') + 'd' }}
 {{ {'a': 1, 'b': [1, 2]}['b'][0] }} {{ {'a': 1}.a }} {{ [1, 2, 3][1] }} {{ {'a': none}.get('a', 1) }} {{ {"x": true}|tojson }}
-{{ [1, 2, 3,] }} {{ {'a': 1,} }} {{ f(1,) if f is callable }}
-{{ [x for x in numbers] }}
-{{ lambda }}
+{{ [1, 2, 3,] }} {{ {'a': 1,} }} {{ f(1,) if f is callable }} {{ [x for x in numbers] }} {{ lambda }}
 {% include 'x' %}
 {% nope %}
 {{ 1 +
@@ -303,7 +269,7 @@ def main() -> None:
     whole = [float(random.randrange(10 ** random.randrange(1, 25))) for _ in range(50)]
     floats = json.dumps([repr(number) for number in ties + others + whole + [5e-324, 1.7976931348623157e308, 1e15, 1e16, 1e22]])
     text = f'{{"context": {context},\n"snippets": [\n{rows}\n],\n"dates": [\n{dates}\n],\n"floats": {floats}}}\n'
-    (HERE / "jinja.json").write_text(text, encoding="utf-8")
+    (HERE / "chat_jinja.json").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

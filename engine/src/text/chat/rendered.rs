@@ -1,8 +1,26 @@
-//! Tokens of a rendered conversation, and which of them are learned.
+//! A rendered conversation, its tokens, and which of them are learned.
+
+use std::ops::Range;
 
 use tokenizers::{Encoding, Tokenizer};
 
-use super::Rendered;
+/// A conversation's text, and what of it assistants write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    pub text: String,
+    /// In the order of the text, none over another. A message that the template leaves out has none; where the template marks
+    /// what is generated, a message may have several.
+    pub spans: Vec<Span>,
+}
+
+/// What an assistant writes: thoughts, content, calls of tools, and the token that ends its turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The message's place in the conversation.
+    pub message: usize,
+    /// Bytes of the text.
+    pub range: Range<usize>,
+}
 
 impl Rendered {
     /// The tokens of the text, without those that a tokenizer puts around texts: the template has written them. Each with
@@ -37,4 +55,32 @@ fn holder(encoding: &Encoding, byte: usize) -> Option<usize> {
     let offsets = encoding.get_offsets();
     let from = offsets.partition_point(|&(_, end)| end <= byte);
     offsets.get(from).filter(|&&(begin, _)| begin <= byte).map(|_| from)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokenizers::models::wordlevel::WordLevel;
+    use tokenizers::pre_tokenizers::whitespace::Whitespace;
+
+    use super::*;
+
+    #[test]
+    fn tokens_of_messages_that_are_learned_are_learned() {
+        let words = ["[UNK]", "q", "a", "b", "é", "."];
+        let vocabulary = words.iter().zip(0..).map(|(word, id)| ((*word).to_owned(), id)).collect();
+        let model = WordLevel::builder().vocab(vocabulary).unk_token("[UNK]".to_owned()).build().unwrap();
+        let mut tokenizer = Tokenizer::new(model);
+        tokenizer.with_pre_tokenizer(Some(Whitespace {}));
+        let text = "q  a é. q b .".to_owned();
+        let span = |message, range| Span { message, range };
+        let rendered = Rendered { text, spans: vec![span(1, 2..8), span(3, 11..13), span(5, 13..13)] };
+        let learned = |message| {
+            let tokens = rendered.tokens(&tokenizer, |other| message == other).unwrap();
+            assert_eq!(tokens.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1, 2, 4, 5, 1, 3, 5]);
+            tokens.iter().map(|(_, is_learned)| u8::from(*is_learned)).collect::<Vec<_>>()
+        };
+        assert_eq!(learned(1), [0, 1, 1, 1, 0, 0, 0], "the space that begins the span has no token");
+        assert_eq!(learned(3), [0, 0, 0, 0, 0, 1, 0], "the space that ends it has none");
+        assert_eq!(learned(5), [0; 7], "an empty span has no tokens");
+    }
 }

@@ -10,22 +10,22 @@ import pathlib
 TRL = pathlib.Path(importlib.util.find_spec("trl").origin).parent / "chat_templates"
 
 CHATML = (
-    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 SMOLLM2 = (
-    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\\nYou are a "
-    "helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\\n' }}{% endif %}{{'<|im_start|>' + message['role'] "
-    "+ '\\n' + message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}{% if add_generation_prompt %}"
-    "{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a "
+    "helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] "
+    "+ '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}"
+    "{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 ZEPHYR = """{% for message in messages %}
 {% if message['role'] == 'user' %}
-{{ '<|user|>\\n' + message['content'] + eos_token }}
+{{ '<|user|>\n' + message['content'] + eos_token }}
 {% elif message['role'] == 'system' %}
-{{ '<|system|>\\n' + message['content'] + eos_token }}
+{{ '<|system|>\n' + message['content'] + eos_token }}
 {% elif message['role'] == 'assistant' %}
-{{ '<|assistant|>\\n'  + message['content'] + eos_token }}
+{{ '<|assistant|>\n'  + message['content'] + eos_token }}
 {% endif %}
 {% if loop.last and add_generation_prompt %}
 {{ '<|assistant|>' }}
@@ -132,10 +132,10 @@ def trl(name: str) -> str:
 
 
 # What stands around the output of one role's branch, in templates that write all roles alike.
-ALIKE = "message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}"
+ALIKE = "message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
 ALIKE_MARKED = (
-    "message['role'] + '\\n'}}{% if message['role'] == 'assistant' %}{% generation %}{{message['content'] + '<|im_end|>'}}"
-    "{% endgeneration %}{% else %}{{message['content'] + '<|im_end|>'}}{% endif %}{{'\\n'}}"
+    "message['role'] + '\n'}}{% if message['role'] == 'assistant' %}{% generation %}{{message['content'] + '<|im_end|>'}}"
+    "{% endgeneration %}{% else %}{{message['content'] + '<|im_end|>'}}{% endif %}{{'\n'}}"
 )
 TOOL_OUTPUT = "{{'<｜tool▁outputs▁end｜>' + message['content'] + '<｜end▁of▁sentence｜>'}}"
 FIRST_CALL = "{%- for tool in message['tool_calls']%}{%- if not ns.is_first %}{{'<｜Assistant｜><｜tool▁calls▁begin｜>"
@@ -232,8 +232,8 @@ FAMILIES = {
         {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "</s>"},
         [
             (
-                "{{ '<|assistant|>\\n'  + message['content'] + eos_token }}",
-                "{{ '<|assistant|>\\n' }}{% generation %}{{ message['content'] + eos_token }}{% endgeneration +%}",
+                "{{ '<|assistant|>\n'  + message['content'] + eos_token }}",
+                "{{ '<|assistant|>\n' }}{% generation %}{{ message['content'] + eos_token }}{% endgeneration +%}",
             ),
         ],
     ),
