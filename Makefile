@@ -5,6 +5,8 @@ DEPS := .deps
 PYTHON ?= python3
 FETCH := $(PYTHON) scripts/fetch.py
 MODEL := $(DEPS)/models/all-MiniLM-L6-v2
+# A folder with one GGUF file.
+CHAT_MODEL := $(DEPS)/models/SmolLM2-135M-Instruct
 SERVICE := target/release/finetuned
 
 SETUP := $(DEPS)/libtorch.done
@@ -60,6 +62,9 @@ $(DEPS)/postgres.done: scripts/pins/postgres.txt scripts/fetch.py
 $(MODEL).done: scripts/pins/demo-model.txt scripts/fetch.py
 	$(FETCH) demo-model $(MODEL) && touch $@
 
+$(CHAT_MODEL).done: scripts/pins/demo-chat-model.txt scripts/fetch.py
+	$(FETCH) demo-chat-model $(CHAT_MODEL) && touch $@
+
 # Virtual environments: `sdk` holds the openai package, `interop` transformers and torch as well.
 $(DEPS)/venv-%.done: scripts/pins/%.txt
 	rm -rf $(DEPS)/venv-$* && $(PYTHON) -m venv $(DEPS)/venv-$*
@@ -79,8 +84,9 @@ demo: build $(MODEL).done
 demo-image: build
 	$(PYTHON) examples/demo_image.py --service $(SERVICE)
 
-serve: build $(MODEL).done
+serve: build $(MODEL).done $(CHAT_MODEL).done
 	$(SERVICE) models import $(MODEL)
+	$(SERVICE) models import $(CHAT_MODEL)/*.gguf --name SmolLM2-135M-Instruct
 	$(SERVICE) serve
 
 # ---- for developers ----------------------------------------------------------------------------------------
@@ -91,7 +97,7 @@ test: $(SETUP) $(DEPS)/venv-sdk.done
 	$(MAKE) snippets
 
 # What README.md and docs/ print for shells and Python, as it is printed.
-snippets: $(SETUP) $(MODEL).done $(DEPS)/venv-sdk.done
+snippets: $(SETUP) $(MODEL).done $(CHAT_MODEL).done $(DEPS)/venv-sdk.done
 	cargo build --workspace --tests --bins
 	$(PYTHON) scripts/run_snippets.py --service target/debug/finetuned --model $(MODEL) --python $(DEPS)/venv-sdk/bin/python
 

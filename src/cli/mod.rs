@@ -79,9 +79,16 @@ pub fn command() -> Command {
                 .subcommand_required(true)
                 .subcommand(
                     Command::new("import")
-                        .about("Imports a model from a directory in the Hugging Face layout")
-                        .arg(text("directory", "The directory").value_parser(clap::value_parser!(PathBuf)))
-                        .arg(Arg::new("name").long("name").help("What to call it; the directory's name otherwise")),
+                        .about("Imports a model from a directory in the Hugging Face layout, or from a GGUF file")
+                        .arg(
+                            text("directory", "The directory, or a GGUF file")
+                                .value_parser(clap::value_parser!(PathBuf)),
+                        )
+                        .arg(
+                            Arg::new("name")
+                                .long("name")
+                                .help("What to call it; the name of the directory or file otherwise"),
+                        ),
                 )
                 .subcommand(Command::new("list").about("Lists base models"))
                 .subcommand(

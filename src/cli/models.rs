@@ -46,9 +46,10 @@ async fn import(context: &Context, arguments: &ArgMatches) -> anyhow::Result<()>
     Ok(())
 }
 
-/// The name of a model that is called as its folder is.
+/// The name of a model that is called as its folder or file is.
 fn name_of(directory: &Path) -> anyhow::Result<String> {
     let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = name.strip_suffix(".gguf").map_or(name.clone(), str::to_owned);
     if is_base_model_name(&name) {
         return Ok(name);
     }

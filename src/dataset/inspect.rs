@@ -143,8 +143,10 @@ mod tests {
 
     #[test]
     fn other_json_lines_are_readable_but_not_labelled() {
-        let report = inspect_bytes("chat.jsonl", b"{\"messages\": []}\n");
+        let report = inspect_bytes("other.jsonl", b"{\"ratings\": []}\n");
         assert!(report.is_readable() && report.read_as.is_empty());
+        let report = inspect_bytes("chat.jsonl", b"{\"messages\": []}\n");
+        assert!(report.is_readable() && report.read_as.keys().eq([&UploadKind::Chats]), "{report:?}");
     }
 
     #[test]

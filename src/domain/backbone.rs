@@ -24,6 +24,12 @@ impl Backbone {
         matches!(self, Self::VisionTransformer | Self::Convolutional)
     }
 
+    /// Whether data tells what a job wants: what language models learn from looks different for each method, while texts without
+    /// labels may lack them by mistake.
+    pub fn has_data_decide(self) -> bool {
+        self == Self::TextDecoder
+    }
+
     /// Whether its layers are linear ones, which take low-rank adapters.
     pub fn takes_adapters(self) -> bool {
         self != Self::Convolutional

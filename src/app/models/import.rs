@@ -28,24 +28,35 @@ pub struct Imported {
     pub skipped: Vec<String>,
 }
 
+/// Where a model is imported from.
+pub(super) struct Source<'a> {
+    /// In the Hugging Face layout.
+    pub(super) directory: &'a Path,
+    /// What the operator named.
+    pub(super) shown: &'a Path,
+    /// What there is to say of how it came into that layout.
+    pub(super) notes: Vec<String>,
+}
+
 /// Imports a base model from a directory in the Hugging Face layout.
 ///
 /// # Errors
 /// The directory is not a model that the engine can train, or the name is taken by other files.
-pub async fn import(app: &App, directory: &Path, name: &str) -> Result<Imported> {
-    if !is_base_model_name(name) {
-        return Err(Error::invalid("name", misnamed(name)));
-    }
-    let folder = Folder::read(directory).map_err(|error| unusable(directory, error))?;
+pub(super) async fn import(app: &App, source: &Source<'_>, name: &str) -> Result<Imported> {
+    let (directory, shown) = (source.directory, source.shown);
+    let folder = Folder::read(directory).map_err(|error| unusable(shown, error))?;
     if is_adapter(directory, &folder) {
-        return Err(unusable(directory, ADAPTER_ALONE));
+        return Err(unusable(shown, ADAPTER_ALONE));
     }
-    folder.needed("config.json", MAX_CONFIG).map_err(|why| unusable(directory, elsewhere(directory, why)))?;
-    folder.whole().and_then(|()| folder.genuine()).map_err(|why| unusable(directory, why))?;
+    folder.needed("config.json", MAX_CONFIG).map_err(|why| unusable(shown, elsewhere(directory, why)))?;
+    folder.whole().and_then(|()| folder.genuine()).map_err(|why| unusable(shown, why))?;
     let (checked, built) = check(app, &folder).await?;
     let (family, facts) = match checked {
-        Checked::Trainable { family, facts } => (family, facts),
-        Checked::Refused(why) => return Err(unusable(directory, why)),
+        Checked::Trainable { family, mut facts } => {
+            facts.notes.splice(..0, source.notes.iter().cloned());
+            (family, facts)
+        }
+        Checked::Refused(why) => return Err(unusable(shown, why)),
     };
     let (skipped, mut taken) = (folder.skipped(), folder.taken.clone());
     if let Some(tokenizer) = &built {
@@ -59,7 +70,7 @@ pub async fn import(app: &App, directory: &Path, name: &str) -> Result<Imported>
         Before::Nothing => None,
     };
     if let Some(why) = spoilt(&folder).await? {
-        return Err(unusable(directory, why));
+        return Err(unusable(shown, why));
     }
     let id = ModelId::new();
     let mut files = Vec::with_capacity(taken.len());
@@ -86,6 +97,14 @@ pub async fn import(app: &App, directory: &Path, name: &str) -> Result<Imported>
     tx.commit().await?;
     audit_operator("import_model", None, name);
     Ok(Imported { model, new: true, skipped })
+}
+
+/// Checks that a base model can be called so.
+///
+/// # Errors
+/// It cannot.
+pub(super) fn check_name(name: &str) -> Result<()> {
+    if is_base_model_name(name) { Ok(()) } else { Err(Error::invalid("name", misnamed(name))) }
 }
 
 /// What a name must be, with one that is near to this one.
@@ -172,6 +191,6 @@ fn taken_name(name: &str) -> Error {
     Error::new(ErrorKind::Conflict, message).param("name")
 }
 
-fn unusable(directory: &Path, why: impl std::fmt::Display) -> Error {
-    Error::invalid("directory", format!("{} is no usable model: {why}", directory.display()))
+pub(super) fn unusable(path: &Path, why: impl std::fmt::Display) -> Error {
+    Error::invalid("directory", format!("{} is no usable model: {why}", path.display()))
 }

@@ -3,6 +3,7 @@
 mod check;
 mod facts;
 mod folder;
+mod gguf;
 mod import;
 mod stand_in;
 mod values;
@@ -10,7 +11,7 @@ mod values;
 use std::path::Path;
 
 pub use facts::{head, head_of, purpose, trained_length};
-pub use import::{Imported, import};
+pub use import::Imported;
 
 use super::App;
 use super::objects::Object;
@@ -23,6 +24,18 @@ use crate::domain::model::{MODEL_NAME_CHARS, Model, ModelFile, ModelKind};
 use crate::domain::project::Role;
 use crate::store::StoreError;
 use crate::telemetry::audit_operator;
+
+/// Imports a base model from a directory in the Hugging Face layout, or from a GGUF file.
+///
+/// # Errors
+/// What lies there is not a model that the engine can train, or the name is taken by other files.
+pub async fn import(app: &App, path: &Path, name: &str) -> Result<Imported> {
+    import::check_name(name)?;
+    if path.is_file() {
+        return gguf::import(app, path, name).await;
+    }
+    import::import(app, &import::Source { directory: path, shown: path, notes: Vec::new() }, name).await
+}
 
 /// All models that a project can see but checkpoints.
 pub async fn list(app: &App, project: ProjectId) -> Result<Vec<Model>> {

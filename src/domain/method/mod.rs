@@ -94,12 +94,13 @@ impl Method {
         METHODS.into_iter().find(|method| method.card().class_endings.iter().any(|ending| class.ends_with(ending)))
     }
 
-    /// The method for jobs that name none: the first that can train the model and for which the data is of use, or else the
-    /// first that can train the model.
+    /// The method for jobs that name none: the first that can train the model, or of those that can the first for which the data
+    /// is of use, where that tells.
     pub fn default_for(backbone: Backbone, usable: &[Self]) -> Self {
         let fits = |method: &Self| method.supports(backbone);
-        let first = METHODS.into_iter().find(|method| fits(method) && usable.contains(method));
-        first.or_else(|| METHODS.into_iter().find(fits)).unwrap_or(Self::TextClassification)
+        let told = |method: &Self| fits(method) && usable.contains(method) && backbone.has_data_decide();
+        let first = METHODS.into_iter().find(told).or_else(|| METHODS.into_iter().find(fits));
+        first.unwrap_or(Self::TextClassification)
     }
 
     /// Whether models with such a backbone can be trained this way.

@@ -11,7 +11,7 @@ use minijinja::value::Kwargs;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
 
 use super::strftime::strftime;
-use super::{filters, generation, limits, methods, python, source, tojson};
+use super::{blocks, filters, limits, methods, python, source, tojson};
 
 /// The name that the template has in the environment.
 const NAME: &str = "chat_template";
@@ -54,7 +54,7 @@ pub(super) fn environment(template: &str, now: i64) -> Result<Environment<'stati
         Err(Error::new(ErrorKind::InvalidOperation, "refused").with_source(Refusal(message)))
     });
     environment.add_function("strftime_now", move |format: &str| strftime(now, format));
-    environment.add_filter(source::GENERATION, generation::enclosed);
+    environment.add_filter(source::GENERATION, blocks::enclosed);
     environment.add_template_owned(NAME, source::rewritten(template)).map_err(|error| {
         let line = error.line().unwrap_or_default();
         format!("line {line}: {}; correct it, and test it with Transformers' apply_chat_template", reason(&error))

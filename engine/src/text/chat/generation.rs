@@ -1,26 +1,13 @@
 //! What an assistant writes, where the template says it with `{% generation %}`.
-//!
-//! What stands in the tag is put between two code points that are no characters, and these tell where it stands in the text.
 
 use std::ops::Range;
 
 use super::Span;
+use super::blocks::{CLOSE, OPEN, taken};
 use super::marks::{Way, Whose};
 use super::scene::Scene;
 use super::spans::{Finder, WAYS};
 use super::tojson::dumps;
-
-/// Noncharacters, which Unicode keeps for use within programs.
-const OPEN: char = '\u{fdd0}';
-const CLOSE: char = '\u{fdd1}';
-
-const NESTED: &str =
-    "blocks of {% generation %} stand within one another in the chat template; end each before the next";
-
-/// What `{% generation %}` writes: what stands in it, enclosed.
-pub(super) fn enclosed(written: &str) -> String {
-    format!("{OPEN}{written}{CLOSE}")
-}
 
 /// Refuses a conversation with marks of its own.
 ///
@@ -36,25 +23,6 @@ pub(super) fn check(scene: &Scene) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// A text without the marks of generation, and what stood between them.
-///
-/// # Errors
-/// Blocks stand within one another.
-pub(super) fn taken(text: &str) -> Result<(String, Vec<Range<usize>>), String> {
-    let (mut out, mut blocks, mut open) = (String::with_capacity(text.len()), Vec::new(), None);
-    for part in text.split_inclusive([OPEN, CLOSE]) {
-        let written = part.trim_end_matches([OPEN, CLOSE]);
-        out.push_str(written);
-        match (part[written.len()..].chars().next(), open.take()) {
-            (Some(OPEN), None) => open = Some(out.len()),
-            (Some(CLOSE), Some(begin)) => blocks.push(begin..out.len()),
-            (None, None) => {}
-            _ => return Err(NESTED.to_owned()),
-        }
-    }
-    Ok((out, blocks))
 }
 
 /// Whose the blocks are: those in which a message's words stand are that message's, and so are further ones up to the next

@@ -3,6 +3,7 @@
 //! What is rendered is, to the character, what Transformers' `apply_chat_template` gives. Beside the text stands what of it
 //! each assistant's message is, which is what a model learns to write.
 
+mod blocks;
 mod closing;
 mod environment;
 mod files;
@@ -76,7 +77,7 @@ impl ChatTemplate {
     pub fn render(&self, conversation: &Conversation, add_generation_prompt: bool) -> Result<String, String> {
         let (template, scene) = self.scene(conversation)?;
         let text = limits::with_deep_stack(|| template.render(&scene, &scene.messages, add_generation_prompt))?;
-        if template.marks_generation { Ok(generation::taken(&text)?.0) } else { Ok(text) }
+        if template.marks_generation { Ok(blocks::taken(&text)?.0) } else { Ok(text) }
     }
 
     /// The text of a conversation, and what of it assistants write.
@@ -89,7 +90,7 @@ impl ChatTemplate {
             let text = template.render(&scene, &scene.messages, false)?;
             let finder = Finder::new(template, conversation, &scene, &text);
             if template.marks_generation {
-                let (text, blocks) = generation::taken(&text)?;
+                let (text, blocks) = blocks::taken(&text)?;
                 Ok((text, generation::spans(&finder, blocks)?))
             } else {
                 let spans = finder.spans()?;
