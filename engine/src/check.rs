@@ -51,7 +51,8 @@ fn examine(directory: &Path) -> Result<Checked> {
     notes.extend(unfit.iter().map(|(method, why)| format!("it cannot be trained with the method {method}: {why}")));
     if let ModelConfig::Text(text) = &config {
         notes.extend(few_words(directory, text));
-        if let Ok(sentence) = SentenceConfig::open(directory, text.hidden_size()) {
+        let embeds = methods.iter().any(|method| method.card().has_length);
+        if let Some(sentence) = SentenceConfig::open(directory, text.hidden_size()).ok().filter(|_| embeds) {
             facts.max_seq_length = sentence.max_seq_length().unwrap_or_default();
             notes.push(sentence.describe());
         }

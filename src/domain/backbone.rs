@@ -24,9 +24,8 @@ impl Backbone {
         matches!(self, Self::VisionTransformer | Self::Convolutional)
     }
 
-    /// Whether data tells what a job wants: what language models learn from looks different for each method, while texts without
-    /// labels may lack them by mistake.
-    pub fn has_data_decide(self) -> bool {
+    /// Whether it guesses the words that follow.
+    pub fn is_language_model(self) -> bool {
         self == Self::TextDecoder
     }
 

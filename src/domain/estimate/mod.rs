@@ -110,6 +110,9 @@ const WEIGHTS: u64 = 4;
 const CHARACTERS_PER_TOKEN: f64 = 4.2;
 const SPECIAL_TOKENS: f64 = 2.0;
 
+/// Logits of a chunk of guesses, and their gradient by the hidden states.
+const LOGITS: u64 = 200 * MIB;
+
 /// Predicts what a run of `subject` on `device` needs whose classifier has `labels` labels.
 pub fn estimate(subject: Subject<'_>, h: &Hyperparameters, data: &DataReport, labels: u64, device: Device) -> Estimate {
     let (method, model) = (subject.method.card(), &bounded(subject.facts));
@@ -117,13 +120,18 @@ pub fn estimate(subject: Subject<'_>, h: &Hyperparameters, data: &DataReport, la
     let training_examples = data.training_examples();
     let validation_examples = data.validation_examples();
     let per_step = u64::from(h.course.batch_size) * u64::from(h.course.gradient_accumulation_steps);
-    let steps_per_epoch = training_examples.div_ceil(per_step.max(1));
+    let longest = h.course.max_sequence_length;
+    let tokens = tokens(data.training.text_lengths(), longest).as_read_by(model, longest);
+    let all_tokens = tokens.mean * training_examples as f64;
+    let rows = (method.packs)(&h.own).then(|| (all_tokens / f64::from(longest.max(1))).ceil().max(1.0) as u64);
+    let steps_per_epoch = rows.unwrap_or(training_examples).div_ceil(per_step.max(1));
     let total_steps = steps_per_epoch * u64::from(h.course.n_epochs);
-    let tokens = tokens(data.training.text_lengths(), h.course.max_sequence_length);
+    let tokens = if rows.is_some() { Tokens::of_rows(longest, all_tokens) } else { tokens };
     let bf16 = h.precision == Precision::Bf16 || (h.precision == Precision::Auto && device.has_bf16);
     let test_examples = data.test.as_ref().map_or(0, |report| report.examples);
     let evaluated = validation_examples.max(test_examples);
-    let training = activations(model, h, tokens, bf16) + outputs::of_training(h, labels);
+    let guesses = if model.backbone.is_language_model() { LOGITS } else { 0 };
+    let training = activations(model, h, tokens, bf16) + outputs::of_training(h, labels) + guesses;
     let activations = training.max(layer(model, bf16) + outputs::of_evaluation(evaluated, labels));
     let (head, body) = (outputs::head(model, labels), trained_parameters(model, h));
     let trained = head + body;
@@ -162,7 +170,7 @@ pub fn estimate(subject: Subject<'_>, h: &Hyperparameters, data: &DataReport, la
     Estimate {
         training_examples,
         validation_examples,
-        tokens_per_epoch: (tokens.mean * training_examples as f64) as u64,
+        tokens_per_epoch: all_tokens as u64,
         steps_per_epoch,
         total_steps,
         peak_memory_bytes: (model.parameters > 0).then_some(peak),
@@ -321,6 +329,28 @@ struct Tokens {
     most: f64,
 }
 
+/// What language models make of a text more than encoders do: digits and rare words by themselves, and the words of a chat
+/// template around it.
+const OF_LANGUAGE_MODELS: f64 = 1.3;
+const TEMPLATE_TOKENS: f64 = 40.0;
+
+impl Tokens {
+    /// The same of a model's own tokenizer.
+    fn as_read_by(self, model: &ModelFacts, longest: u32) -> Self {
+        if !model.backbone.is_language_model() {
+            return self;
+        }
+        let read = |tokens: f64| (OF_LANGUAGE_MODELS * tokens + TEMPLATE_TOKENS).min(f64::from(longest));
+        Self { mean: read(self.mean), deviation: OF_LANGUAGE_MODELS * self.deviation, most: read(self.most) }
+    }
+
+    /// Rows that are filled with texts of so many tokens together.
+    fn of_rows(longest: u32, all: f64) -> Self {
+        let row = f64::from(longest).min(all);
+        Self { mean: row, deviation: 0.0, most: row }
+    }
+}
+
 fn tokens(lengths: &Lengths, longest: u32) -> Tokens {
     let of = |characters: f64| (characters / CHARACTERS_PER_TOKEN + SPECIAL_TOKENS).min(f64::from(longest));
     let count = lengths.texts().max(1) as f64;
@@ -365,7 +395,9 @@ fn largest_batch(tokens: Tokens, h: &Hyperparameters) -> f64 {
 fn activation_bytes(model: &ModelFacts, bf16: bool) -> f64 {
     let (width, inner) = (f64::from(model.hidden_size), f64::from(model.intermediate_size));
     let compute = if bf16 { 2.0 } else { 4.0 };
-    f64::from(model.layers) * (compute * (6.0 * width + 2.0 * inner) + 4.0 * 2.0 * width)
+    // A decoder has a gate beside what it lets through, and fewer keys and values.
+    let (widths, inners) = if model.backbone.is_language_model() { (5.0, 3.0) } else { (6.0, 2.0) };
+    f64::from(model.layers) * (compute * (widths * width + inners * inner) + 4.0 * 2.0 * width)
 }
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ pub struct Card {
     pub data: fn(ProblemType) -> DataKind,
     /// The share of a batch's tokens for which it scores every word.
     pub scores_words: fn(&Own) -> f64,
+    /// Whether it fills rows of as many tokens as a text may have, of which a batch is so many.
+    pub packs: fn(&Own) -> bool,
     /// Whether it sees other inputs in each epoch, so that nothing of them can be computed once.
     pub varies_inputs: fn(&Own) -> bool,
     /// Why a run keeps no statistics of its training examples; None where it does.

@@ -67,6 +67,7 @@ pub(super) const CARD: Card = Card {
     metrics: |_| metric::measured(&metric::preferences::SCORES),
     data: |_| DataKind::Preferences,
     scores_words: |_| 0.0,
+    packs: |_| false,
     varies_inputs: |_| false,
     without_examples: |_| Some("preferences have no labels"),
     description: Description {

@@ -40,6 +40,7 @@ pub(super) const CARD: Card = Card {
     metrics: |_| metric::measured(&metric::guesses::NEAREST),
     data: |_| DataKind::Pairs,
     scores_words: |_| 0.0,
+    packs: |_| false,
     varies_inputs: varies_texts,
     without_examples: |_| Some("pairs and triplets of texts have no labels"),
     description: Description {

@@ -47,6 +47,7 @@ pub(super) const CARD: Card = Card {
     metrics: |_| metric::measured(&metric::classes::SCORES),
     data: |_| DataKind::Images,
     scores_words: |_| 0.0,
+    packs: |_| false,
     varies_inputs: |own| own.read::<Settings>().is_ok_and(|own| !own.augmentation.is_none()),
     without_examples: |own| {
         let mixes = own.read::<Settings>().is_ok_and(|own| own.augmentation.mixes());

@@ -49,6 +49,7 @@ pub(super) const CARD: Card = Card {
     metrics: |_| metric::measured(&metric::guesses::WORDS),
     data: |_| DataKind::Texts,
     scores_words: |own| own.read::<Settings>().map_or(1.0, |own| own.mlm_probability),
+    packs: |_| false,
     varies_inputs: |_| true,
     without_examples: |_| Some("plain texts have no labels"),
     description: Description {

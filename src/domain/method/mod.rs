@@ -94,11 +94,11 @@ impl Method {
         METHODS.into_iter().find(|method| method.card().class_endings.iter().any(|ending| class.ends_with(ending)))
     }
 
-    /// The method for jobs that name none: the first that can train the model, or of those that can the first for which the data
-    /// is of use, where that tells.
+    /// The method for jobs that name none: the first that can train the model. Of language models it is the first for which the
+    /// data is of use: what each method reads looks different, while texts for an encoder may lack their labels by mistake.
     pub fn default_for(backbone: Backbone, usable: &[Self]) -> Self {
         let fits = |method: &Self| method.supports(backbone);
-        let told = |method: &Self| fits(method) && usable.contains(method) && backbone.has_data_decide();
+        let told = |method: &Self| fits(method) && usable.contains(method) && backbone.is_language_model();
         let first = METHODS.into_iter().find(told).or_else(|| METHODS.into_iter().find(fits));
         first.unwrap_or(Self::TextClassification)
     }

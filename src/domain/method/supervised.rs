@@ -30,6 +30,7 @@ pub(super) const CARD: Card = Card {
     metrics: |_| metric::measured(&metric::guesses::WORDS),
     data: |_| DataKind::Chats,
     scores_words: |_| 0.0,
+    packs: |own| own.read::<Settings>().is_ok_and(|own| own.packing),
     varies_inputs: |_| false,
     without_examples: |_| Some("conversations have no labels"),
     description: Description {

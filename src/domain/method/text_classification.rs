@@ -51,6 +51,7 @@ pub(super) const CARD: Card = Card {
     },
     data: DataKind::Labelled,
     scores_words: |_| 0.0,
+    packs: |_| false,
     varies_inputs: varies_texts,
     without_examples: |_| None,
     description: Description {
