@@ -1,9 +1,11 @@
 //! Language models through the whole service.
 
+use finetuned::failpoint::Failpoints;
 use serde_json::json;
 
 use super::support::client::Client;
 use super::support::data;
+use super::support::service::Service;
 use super::tasks::{create, model_file, model_json, service, succeeded};
 
 /// Plain texts that repeat themselves, so that there is something to learn.
@@ -187,4 +189,44 @@ async fn what_does_not_fit_a_language_model_is_refused_by_name() {
         assert_eq!(status, 400);
         assert!(at.unwrap_or_default().ends_with(param) && message.contains(why), "{message}");
     }
+}
+
+/// The weights that jobs of all three methods make, in both precisions, by a worker with these failpoints.
+async fn weights_by_method(failpoints: &str, attempts: usize) -> Vec<Vec<u8>> {
+    let mut service = Service::api().await;
+    let directory = data::tiny_model().with_file_name("tiny-llama");
+    finetuned::app::models::import(&service.app, &directory, "tiny-llama").await.unwrap();
+    service.app.failpoints = Failpoints::parse(failpoints).unwrap();
+    service.start_worker();
+    let client = service.client();
+    let mut found = Vec::new();
+    for (method, file, more) in [
+        ("supervised", chats(48), json!({"packing": true, "max_sequence_length": 64, "batch_size": 4})),
+        ("dpo", preferences(48), json!({"batch_size": 4, "adapter": "none"})),
+        ("causal_lm", texts(48), json!({"batch_size": 2, "max_sequence_length": 48, "gradient_accumulation_steps": 2})),
+    ] {
+        let name = if method == "causal_lm" { "data.txt" } else { "data.jsonl" };
+        let file = client.upload(name, file).await;
+        for precision in ["fp32", "bf16"] {
+            let mut h = json!({"n_epochs": 2, "learning_rate": 5e-3, "checkpoint_interval": 3, "precision": precision});
+            h.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let id = create(&client, "tiny-llama", &file, method, h, json!({})).await;
+            let job = succeeded(&client, &id).await;
+            assert_eq!(job["attempts"].as_array().unwrap().len(), attempts, "{method} {precision}");
+            found.push(model_file(&client, &job, "model.safetensors").await);
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_language_model_whose_run_is_killed_ends_with_the_same_bits() {
+    let whole = weights_by_method("", 1).await;
+    for step in [2, 7] {
+        let killed = weights_by_method(&format!("1:trainer.step=kill@{step}"), 2).await;
+        for (place, (whole, killed)) in whole.iter().zip(&killed).enumerate() {
+            assert!(whole == killed, "run {place}, killed after step {step}");
+        }
+    }
+    assert!(whole.windows(2).all(|pair| pair[0] != pair[1]));
 }
