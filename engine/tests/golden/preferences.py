@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Make the golden values of preference losses with TRL's DPOTrainer.
 
-    make golden-trl
+    pip install trl==1.16.0   # into the environment that `make golden` makes, which does without it otherwise
+    .deps/venv-interop/bin/python engine/tests/golden/preferences.py
 
 A tiny Llama that has moved away from what it was: for each loss its value, the rewards of both answers, and every
 gradient, of one batch of pairs. The same versions give the same files.
