@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
 use super::ahead::Ahead;
 use super::base::TextBase;
+use super::guessed::Guessed;
 use super::task::{Batch, Forward, Ratio, Task};
 use super::{DataSummary, Loaded};
 use crate::data::sampler::by_length;
@@ -21,10 +21,9 @@ use crate::models::text::{CausalLm, TextTask};
 use crate::nn::Mode;
 use crate::observer::Observer;
 use crate::params::Placement;
-use crate::score::{Evaluation, Lines};
+use crate::score::Evaluation;
 use finetuned::domain::estimate::EVALUATION_TOKENS;
-use finetuned::domain::metric::guesses::{Guesses, WORDS};
-use finetuned::domain::metric::{ACCURACY, LOSS, scores};
+use finetuned::domain::metric::ACCURACY;
 use finetuned::domain::report::{Part, TokenLengths};
 use finetuned::domain::run::RunSpec;
 
@@ -103,8 +102,8 @@ impl CausalTask {
 
 impl Task for CausalTask {
     type Data = Curriculum;
-    /// Of each sequence the loss summed over its guesses, how many were right, and how many there are.
-    type Outputs<'a> = Vec<(f64, i64, usize)>;
+    /// Of each sequence.
+    type Outputs<'a> = Guessed;
 
     fn source(&self) -> &Arc<Curriculum> {
         &self.source
@@ -123,40 +122,22 @@ impl Task for CausalTask {
         Ok(Forward { loss_sum, ratios: vec![ratio], tokens: lesson.tokens.tokens(), seen: None })
     }
 
-    fn begin(&self, subset: Subset) -> Vec<(f64, i64, usize)> {
-        vec![(0.0, 0, 0); self.source.get(subset).len()]
+    fn begin(&self, subset: Subset) -> Guessed {
+        Guessed::new(self.source.get(subset).len())
     }
 
-    fn add(&self, outputs: &mut Vec<(f64, i64, usize)>, lesson: &Batch<Self>) -> Result<()> {
+    fn add(&self, outputs: &mut Guessed, lesson: &Batch<Self>) -> Result<()> {
         let (losses, right) = self.guess(lesson, &Mode::eval())?;
-        let losses = Vec::<f32>::try_from(&losses.f_to_device(Device::Cpu)?)?;
-        let right = Vec::<i64>::try_from(&right.f_to_device(Device::Cpu)?)?;
-        let mut start = 0;
-        for (&sequence, &count) in lesson.sequences.iter().zip(&lesson.counts) {
-            let loss: f64 = losses[start..start + count].iter().map(|&loss| f64::from(loss)).sum();
-            outputs[sequence] = (loss, right[start..start + count].iter().sum::<i64>(), count);
-            start += count;
-        }
-        Ok(())
+        outputs.add(&lesson.sequences, &lesson.counts, &losses, &right)
     }
 
-    /// The loss is the mean over all guesses.
     fn score<'a>(
         &'a self,
         subset: Subset,
-        outputs: Vec<(f64, i64, usize)>,
+        outputs: Guessed,
         _intervals: Option<&dyn Observer>,
     ) -> Option<Evaluation<'a>> {
         let rows = self.source.get(subset);
-        let guesses = Guesses {
-            loss_sum: outputs.iter().map(|sequence| sequence.0).sum(),
-            right: outputs.iter().map(|sequence| sequence.1.unsigned_abs()).sum(),
-            count: outputs.iter().map(|sequence| sequence.2 as u64).sum(),
-        };
-        let line = Lines::new(move |sequence| {
-            let (loss, right, count) = outputs[sequence];
-            json!({"line": rows.line(sequence), "tokens": count, "right": right, LOSS.name(): loss / count.max(1) as f64})
-        });
-        Some(Evaluation::new(rows.len(), guesses.loss(), scores(&WORDS, &guesses), line))
+        Some(outputs.evaluation("tokens", |sequence| rows.line(sequence)))
     }
 }

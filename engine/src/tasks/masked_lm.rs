@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tch::{Device, Kind, Reduction, Tensor};
 
 use super::ahead::Ahead;
 use super::base::TextBase;
+use super::guessed::Guessed;
 use super::task::{Batch, Forward, Ratio, Task};
 use super::{DataSummary, Loaded};
 use crate::data::corpus::Corpus;
@@ -24,11 +25,10 @@ use crate::models::text::{MaskedLm, SentenceConfig, TextTask};
 use crate::nn::Mode;
 use crate::observer::Observer;
 use crate::params::Placement;
-use crate::score::{Evaluation, Lines};
+use crate::score::Evaluation;
 use finetuned::domain::estimate::EVALUATION_TOKENS;
 use finetuned::domain::method::masked_lm::Settings;
-use finetuned::domain::metric::guesses::{Guesses, WORDS};
-use finetuned::domain::metric::{ACCURACY, LOSS, scores};
+use finetuned::domain::metric::ACCURACY;
 use finetuned::domain::random::mix_all;
 use finetuned::domain::run::{DataFile, RunSpec};
 
@@ -199,8 +199,8 @@ impl MaskedLmTask {
 
 impl Task for MaskedLmTask {
     type Data = HiddenWords;
-    /// Of each text the loss summed over its hidden words, how many were right, and how many there are.
-    type Outputs<'a> = Vec<(f64, i64, usize)>;
+    /// Of each text, its hidden words.
+    type Outputs<'a> = Guessed;
 
     fn source(&self) -> &Arc<HiddenWords> {
         &self.source
@@ -221,43 +221,25 @@ impl Task for MaskedLmTask {
         Ok(Forward { loss_sum, ratios: vec![ratio], tokens: puzzle.tokens.tokens(), seen: None })
     }
 
-    fn begin(&self, subset: Subset) -> Vec<(f64, i64, usize)> {
-        vec![(0.0, 0, 0); self.source.size(subset)]
+    fn begin(&self, subset: Subset) -> Guessed {
+        Guessed::new(self.source.size(subset))
     }
 
-    fn add(&self, outputs: &mut Vec<(f64, i64, usize)>, puzzle: &Batch<Self>) -> Result<()> {
+    fn add(&self, outputs: &mut Guessed, puzzle: &Batch<Self>) -> Result<()> {
         let (logits, answers) = self.guess(puzzle, &Mode::eval())?;
         let losses = logits.f_cross_entropy_loss(&answers, None::<Tensor>, Reduction::None, -100, 0.0)?;
         let right = logits.f_argmax(1, false)?.f_eq_tensor(&answers)?.f_to_kind(Kind::Int64)?;
-        let losses = Vec::<f32>::try_from(&losses.f_to_device(Device::Cpu)?)?;
-        let right = Vec::<i64>::try_from(&right.f_to_device(Device::Cpu)?)?;
-        let mut start = 0;
-        for (&text, &count) in puzzle.texts.iter().zip(&puzzle.counts) {
-            let loss: f64 = losses[start..start + count].iter().map(|&loss| f64::from(loss)).sum();
-            outputs[text] = (loss, right[start..start + count].iter().sum::<i64>(), count);
-            start += count;
-        }
-        Ok(())
+        outputs.add(&puzzle.texts, &puzzle.counts, &losses, &right)
     }
 
-    /// The loss is the mean over all hidden words.
     fn score<'a>(
         &'a self,
         subset: Subset,
-        outputs: Vec<(f64, i64, usize)>,
+        outputs: Guessed,
         _intervals: Option<&dyn Observer>,
     ) -> Option<Evaluation<'a>> {
         let lines = &self.source.splits.get(subset).lines;
-        let guesses = Guesses {
-            loss_sum: outputs.iter().map(|text| text.0).sum(),
-            right: outputs.iter().map(|text| text.1.unsigned_abs()).sum(),
-            count: outputs.iter().map(|text| text.2 as u64).sum(),
-        };
-        let line = Lines::new(move |text| {
-            let ((loss, right, count), line) = (outputs[text], lines[text]);
-            json!({"line": line, "masked_tokens": count, "right": right, LOSS.name(): loss / count.max(1) as f64})
-        });
-        Some(Evaluation::new(lines.len(), guesses.loss(), scores(&WORDS, &guesses), line))
+        Some(outputs.evaluation("masked_tokens", |text| lines[text]))
     }
 }
 

@@ -9,6 +9,7 @@ mod classifying;
 mod dpo;
 mod embedding;
 mod examples;
+mod guessed;
 mod image_classification;
 mod loss;
 mod masked_lm;

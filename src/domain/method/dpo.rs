@@ -7,9 +7,9 @@ use serde_json::json;
 use super::super::backbone::Backbone;
 use super::super::hyperparameters::definition::{DefaultValue, Definition, Rule, above_zero};
 use super::super::metric;
-use super::card::{Card, DataKind, Description, Usual};
+use super::card::{Card, DataKind, Usual};
 use super::common::{LABEL_SMOOTHING, MAX_SEQUENCE_LENGTH};
-use super::language::{ADAPTER, TRUNCATION, Truncation};
+use super::language::{ADAPTER, DESCRIPTION, TRUNCATION, Truncation};
 
 /// Its own hyperparameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,9 +70,5 @@ pub(super) const CARD: Card = Card {
     packs: |_| false,
     varies_inputs: |_| false,
     without_examples: |_| Some("preferences have no labels"),
-    description: Description {
-        library: "transformers",
-        pipeline: "text-generation",
-        loaders: "`AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained`",
-    },
+    description: DESCRIPTION,
 };

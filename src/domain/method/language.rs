@@ -4,6 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use super::super::hyperparameters::definition::{DefaultValue, Definition, Rule};
 use super::super::hyperparameters::shared;
+use super::card::Description;
+
+/// What their models are, whichever of the methods trained them.
+pub const DESCRIPTION: Description = Description {
+    library: "transformers",
+    pipeline: "text-generation",
+    loaders: "`AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained`",
+};
 
 /// In place of the one that all methods have: "auto" adapts all linear layers.
 pub const ADAPTER: Definition = Definition { auto: true, default: DefaultValue::Word("auto"), ..shared::ADAPTER };

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::super::backbone::Backbone;
 use super::super::hyperparameters::definition::Definition;
 use super::super::metric;
-use super::card::{Card, DataKind, Description, Usual};
+use super::card::{Card, DataKind, Usual};
 use super::common::MAX_SEQUENCE_LENGTH;
-use super::language::{ADAPTER, PACKING, TRUNCATION, Truncation};
+use super::language::{ADAPTER, DESCRIPTION, PACKING, TRUNCATION, Truncation};
 
 /// Its own hyperparameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,9 +33,5 @@ pub(super) const CARD: Card = Card {
     packs: |own| own.read::<Settings>().is_ok_and(|own| own.packing),
     varies_inputs: |_| false,
     without_examples: |_| Some("conversations have no labels"),
-    description: Description {
-        library: "transformers",
-        pipeline: "text-generation",
-        loaders: "`AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained`",
-    },
+    description: DESCRIPTION,
 };
