@@ -16,7 +16,7 @@ use finetuned::domain::run::{ABANDONED, TrainerCommand, TrainerMessage};
 use finetuned::domain::serving::{Answered, Asked, Opened, Refusal, Reply};
 use finetuned::failpoint::Failpoints;
 use finetuned_engine::error::EngineError;
-use finetuned_engine::serving::Classifier;
+use finetuned_engine::serving::Server;
 use finetuned_engine::{check, device, native, observer::Observer, run, serving};
 
 /// For libtorch as well, whose tensors come and go every step: it takes a tenth less time than the C library's, and
@@ -88,10 +88,10 @@ fn serve(spec: &Path, wanted: &str) -> ExitCode {
     let opened = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let spec = serving::read_spec(spec)?;
         let device = device::prepare(wanted, spec.threads)?;
-        Classifier::open(&spec, device)
+        Server::open(&spec, device)
     }));
-    let classifier = match opened {
-        Ok(Ok(classifier)) => classifier,
+    let mut server = match opened {
+        Ok(Ok(server)) => server,
         failed => {
             let error = failed.ok().and_then(Result::err);
             print_line(&Opened::Failed(told(error.as_ref())));
@@ -108,7 +108,8 @@ fn serve(spec: &Path, wanted: &str) -> ExitCode {
                 return ExitCode::FAILURE;
             }
         };
-        let replied = std::panic::catch_unwind(AssertUnwindSafe(|| classifier.reply(&asked)));
+        let replied =
+            std::panic::catch_unwind(AssertUnwindSafe(|| server.reply(&asked, &mut |reply| print_line(&reply))));
         let reply = replied.map_err(|_| None).and_then(|reply| reply.map_err(Some)).unwrap_or_else(|error| {
             let refusal = Refusal { param: None, message: told(error.as_ref()).message };
             Reply { id: asked.id, answer: Answered::Error(refusal) }

@@ -2,7 +2,9 @@
 
 mod archive;
 mod body;
+mod chat_completions;
 mod classifications;
+mod completions;
 mod connections;
 mod context;
 mod dataset_body;
@@ -14,6 +16,7 @@ mod extract;
 mod fields;
 mod files;
 mod form_heads;
+mod generation;
 mod job_body;
 mod job_view;
 mod jobs;
@@ -29,6 +32,7 @@ mod rate_limit;
 mod route;
 mod server;
 mod stream;
+mod texts;
 mod unread;
 
 use std::sync::Arc;
@@ -78,6 +82,8 @@ pub fn routes() -> Vec<Route> {
         evaluations::routes(),
         models::routes(),
         classifications::routes(),
+        chat_completions::routes(),
+        completions::routes(),
     ];
     resources.into_iter().flatten().collect()
 }

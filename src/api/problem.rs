@@ -5,7 +5,7 @@ use std::any::Any;
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::domain::clip::{clipped, clipped_to};
 use crate::domain::error::{Error, ErrorKind};
@@ -92,13 +92,17 @@ const MESSAGE: usize = 2000;
 const PARAM: usize = 200;
 
 fn envelope(status: StatusCode, error: &Error) -> Response {
-    let body = json!({"error": {
+    (status, Json(body(error))).into_response()
+}
+
+/// An error in OpenAI's envelope.
+pub(super) fn body(error: &Error) -> Value {
+    json!({"error": {
         "message": clipped_to(&error.message, MESSAGE),
         "type": error_type(error.kind),
         "param": error.param.as_deref().map(|param| clipped_to(param, PARAM)),
         "code": error.code,
-    }});
-    (status, Json(body)).into_response()
+    }})
 }
 
 /// The answer to a path that is none of ours.

@@ -81,6 +81,19 @@ pub struct Conversation {
     pub parallel_tool_calls: Option<bool>,
 }
 
+impl Conversation {
+    /// The same with nothing to call.
+    #[must_use]
+    pub fn without_tools(self) -> Self {
+        Self { tools: Vec::new(), parallel_tool_calls: None, ..self }
+    }
+
+    /// About how many bytes its texts hold.
+    pub fn bytes(&self) -> usize {
+        self.messages.iter().map(Message::bytes).sum::<usize>() + self.tools.iter().map(String::len).sum::<usize>()
+    }
+}
+
 fn yes() -> bool {
     true
 }
@@ -91,6 +104,12 @@ fn is_yes(value: &bool) -> bool {
 }
 
 impl Message {
+    fn bytes(&self) -> usize {
+        let texts = [&self.content, &self.name, &self.reasoning_content, &self.tool_call_id].into_iter().flatten();
+        let calls = self.tool_calls.iter().map(|call| call.name.len() + call.arguments.len());
+        texts.map(String::len).sum::<usize>() + calls.sum::<usize>()
+    }
+
     /// One that says `content`.
     pub fn new(role: Role, content: impl Into<String>) -> Self {
         Self {

@@ -62,6 +62,9 @@ pub fn check(method: &str, path: &str, answer: &Answer) {
         return;
     };
     let given = answer.header("content-type").unwrap_or_default().split(';').next().unwrap_or_default();
+    if let Some(media) = content.get("text/event-stream").filter(|_| given == "text/event-stream") {
+        return check_events(&media["schema"], &answer.bytes, &what);
+    }
     match content.get("application/json") {
         Some(media) => {
             assert_eq!(given, "application/json", "{what}");
@@ -69,6 +72,21 @@ pub fn check(method: &str, path: &str, answer: &Answer) {
         }
         None if content.contains_key("application/octet-stream") => assert!(!given.is_empty(), "{what}"),
         None => assert!(content.contains_key(given), "content type {given}: {what}"),
+    }
+}
+
+/// Server-sent events as OpenAI's clients read them: chunks, and the mark of their end, or an error.
+#[track_caller]
+fn check_events(schema: &Value, bytes: &[u8], what: &str) {
+    let text = std::str::from_utf8(bytes).unwrap();
+    let mut chunks: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+    let last = chunks.pop().unwrap_or_else(|| panic!("no events: {what}"));
+    if last != "[DONE]" {
+        let error = json!({"$ref": "#/components/schemas/ErrorResponse"});
+        validate(&error, &serde_json::from_str(last).unwrap(), what);
+    }
+    for chunk in chunks {
+        validate(schema, &serde_json::from_str(chunk).unwrap(), what);
     }
 }
 

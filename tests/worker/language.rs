@@ -62,7 +62,7 @@ async fn a_language_model_is_adapted_to_a_domain() {
 }
 
 /// Conversations in which the assistant says which topic a question is about.
-fn chats(count: usize) -> String {
+pub fn chats(count: usize) -> String {
     let line = |(i, (text, label)): (usize, (String, &str))| {
         let mut messages =
             vec![json!({"role": "user", "content": text}), json!({"role": "assistant", "content": label})];

@@ -19,6 +19,7 @@ mod support;
 
 mod adapted;
 mod bases;
+mod completions;
 mod damage;
 mod embedded;
 mod evaluations;

@@ -1,5 +1,6 @@
 //! Text from a language model: one token after the other, until a token, a text or a limit ends it.
 
+mod memory;
 mod sampling;
 mod stops;
 
@@ -8,133 +9,98 @@ use std::rc::Rc;
 
 use tch::{Device, Tensor};
 
-pub use sampling::{Choice, Sampling};
+pub use memory::Memory;
 pub use stops::Stops;
 
 use crate::error::{EngineError, Result};
 use crate::models::text::CausalLm;
 use crate::nn::KvCache;
 use crate::text::{PieceDecoder, TextTokenizer};
+use finetuned::domain::serving::{Finish, Generate, Likely, Piece, Sampling, Token};
 
-/// Why a text ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finish {
-    /// The model ended it, or it came to a text that ends it.
-    Stop,
-    /// It has as many tokens as it may.
-    Length,
-}
+/// Tokens of a prompt that are read at once.
+const READ: usize = 512;
 
-/// What ends a text.
-#[derive(Clone, Debug, Default)]
-pub struct Ends {
-    /// Tokens that end it and are no part of it.
-    pub tokens: Vec<u32>,
-    /// Texts that end it and are no part of it.
-    pub texts: Vec<String>,
-    /// The most tokens of it.
-    pub most: usize,
-}
-
-/// A prompt that was read, from which texts go on.
-pub struct Prompt<'m> {
-    model: &'m CausalLm,
-    past: Rc<RefCell<KvCache>>,
-    /// Of the token behind the prompt: float32 `[V]`.
-    logits: Tensor,
-}
-
-impl<'m> Prompt<'m> {
-    /// Reads the tokens of a prompt, of which there is at least one.
-    ///
-    /// # Errors
-    /// There is none, or libtorch fails.
-    pub fn read(model: &'m CausalLm, ids: &[u32]) -> Result<Self> {
-        if ids.is_empty() {
-            return Err(EngineError::native("a prompt without tokens"));
-        }
-        let past = Rc::new(RefCell::new(KvCache::default()));
-        let logits = model.read(ids, &past)?;
-        Ok(Self { model, past, logits })
-    }
-
-    /// A text that goes on from here.
-    ///
-    /// # Errors
-    /// libtorch fails.
-    pub fn begin<'t>(
-        &self,
-        tokenizer: &'t TextTokenizer,
-        sampling: Sampling,
-        ends: Ends,
-    ) -> Result<Generation<'m, 't>> {
-        let past = Rc::new(RefCell::new(self.past.borrow().try_clone()?));
-        let logits = self.logits.shallow_clone();
-        let stops = Stops::new(ends.texts.clone());
-        let decoder = tokenizer.decoder();
-        Ok(Generation { model: self.model, past, logits, sampling, ends, stops, decoder, tokens: 0, finish: None })
-    }
+/// Who writes: a model, its tokenizer, and the tokens that end its texts and are no part of them.
+#[derive(Clone, Copy)]
+pub struct Author<'m> {
+    pub model: &'m CausalLm,
+    pub tokenizer: &'m TextTokenizer,
+    pub ends: &'m [u32],
 }
 
 /// A text in the making.
-pub struct Generation<'m, 't> {
-    model: &'m CausalLm,
+pub struct Generation<'m> {
+    author: Author<'m>,
     past: Rc<RefCell<KvCache>>,
-    logits: Tensor,
+    /// Prompt and text.
+    ids: Vec<u32>,
+    /// How many of them are the prompt, and how many were read.
+    prompt: usize,
+    read: usize,
     sampling: Sampling,
-    ends: Ends,
+    most: usize,
     stops: Stops,
-    decoder: PieceDecoder<'t>,
-    tokens: usize,
+    decoder: PieceDecoder<'m>,
     finish: Option<Finish>,
 }
 
-/// What a token adds to a text.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Piece {
-    /// Whole characters of which it is sure that they belong to the text; often none.
-    pub text: String,
-    /// The token; None of what was held back at the end.
-    pub token: Option<Choice>,
-}
+impl<'m> Generation<'m> {
+    /// Goes on from where `asked` is, with what `memory` has of it.
+    ///
+    /// # Errors
+    /// The prompt is empty, or libtorch fails.
+    pub fn begin(author: Author<'m>, memory: &mut Memory, asked: &Generate) -> Result<Self> {
+        if asked.prompt.is_empty() {
+            return Err(EngineError::native("a prompt without tokens"));
+        }
+        let ids = [&asked.prompt[..], &asked.written].concat();
+        // The last one is read in any case, for what follows it.
+        let (read, past) = memory.recall(&ids[..ids.len() - 1])?;
+        let mut stops = Stops::new(asked.stop.clone());
+        let mut decoder = author.tokenizer.decoder();
+        for &id in &asked.written {
+            stops.push(&decoder.push(id)?);
+        }
+        Ok(Self {
+            author,
+            past: Rc::new(RefCell::new(past)),
+            ids,
+            prompt: asked.prompt.len(),
+            read,
+            sampling: asked.sampling.clone(),
+            most: asked.most,
+            stops,
+            decoder,
+            finish: None,
+        })
+    }
 
-impl Generation<'_, '_> {
-    /// The next piece of the text; None once it has ended.
+    /// The next piece of the text; None once it has ended. While a long prompt is read, `reading` is called now and then.
     ///
     /// # Errors
     /// The model's outputs are not finite, or libtorch fails.
-    pub fn next_piece(&mut self) -> Result<Option<Piece>> {
+    pub fn next_piece(&mut self, reading: &mut dyn FnMut()) -> Result<Option<Piece>> {
         if self.finish.is_some() {
             return Ok(None);
         }
-        if self.tokens >= self.ends.most {
+        if self.written().len() >= self.most {
             return Ok(self.end(Finish::Length));
         }
-        let logits = Vec::<f32>::try_from(&self.logits.f_to_device(Device::Cpu)?)?;
+        let logits = Vec::<f32>::try_from(&self.read_on(reading)?.f_to_device(Device::Cpu)?)?;
         if logits.iter().any(|logit| !logit.is_finite()) {
-            return Err(EngineError::model("The model's outputs are not finite: its weights cannot be used"));
+            return Err(EngineError::model("The model's outputs are not finite: its weights cannot be used."));
         }
-        let choice = self.sampling.choose(&logits, self.tokens as u64);
-        if self.ends.tokens.contains(&choice.id) {
+        let id = sampling::choose(&self.sampling, &logits, self.written());
+        if self.author.ends.contains(&id) {
             return Ok(self.end(Finish::Stop));
         }
-        self.tokens += 1;
-        let piece = self.decoder.push(choice.id)?;
-        let id = choice.id;
-        let text = self.stops.push(&piece);
+        self.ids.push(id);
+        let text = self.stops.push(&self.decoder.push(id)?);
         if self.stops.are_met() {
             self.finish = Some(Finish::Stop);
-        } else if self.tokens < self.ends.most {
-            self.logits = self.model.read(&[id], &self.past)?;
         }
-        Ok(Some(Piece { text, token: Some(choice) }))
-    }
-
-    /// Ends the text with what was held back of it.
-    fn end(&mut self, finish: Finish) -> Option<Piece> {
-        self.finish = Some(finish);
-        let rest = format!("{}{}", self.stops.rest(), self.decoder.rest());
-        (!rest.is_empty()).then_some(Piece { text: rest, token: None })
+        Ok(Some(Piece { text, token: Some(self.token(&logits, id)?) }))
     }
 
     /// Why it ended; None while it goes on.
@@ -142,8 +108,45 @@ impl Generation<'_, '_> {
         self.finish
     }
 
-    /// How many tokens it has.
-    pub fn tokens(&self) -> usize {
-        self.tokens
+    /// Has `memory` keep what was read.
+    pub fn leave(self, memory: &mut Memory) {
+        let mut ids = self.ids;
+        ids.truncate(self.read);
+        memory.keep(ids, self.past.take());
+    }
+
+    /// The tokens of the text.
+    pub fn written(&self) -> &[u32] {
+        &self.ids[self.prompt..]
+    }
+
+    /// Reads what was not read yet, and gives the logits behind it: float32 `[V]`. The last token is read by itself, as it is
+    /// where all before it are remembered: matrix products round otherwise for other numbers of rows.
+    fn read_on(&mut self, reading: &mut dyn FnMut()) -> Result<Tensor> {
+        loop {
+            let before_last = self.ids.len() - 1;
+            let end = if self.read < before_last { before_last.min(self.read + READ) } else { self.ids.len() };
+            let logits = self.author.model.read(&self.ids[self.read..end], &self.past)?;
+            self.read = end;
+            if end == self.ids.len() {
+                return Ok(logits);
+            }
+            reading();
+        }
+    }
+
+    fn token(&self, logits: &[f32], id: u32) -> Result<Token> {
+        let Some(count) = self.sampling.top_logprobs else { return Ok(Token { id, likely: None, top: Vec::new() }) };
+        let (chosen, top) = sampling::told(logits, id, count);
+        let likely = |(id, logprob)| Ok(Likely { text: self.author.tokenizer.token_text(id)?, logprob });
+        let top = top.into_iter().map(likely).collect::<Result<_>>()?;
+        Ok(Token { id, likely: Some(likely(chosen)?), top })
+    }
+
+    /// Ends the text with what was held back of it.
+    fn end(&mut self, finish: Finish) -> Option<Piece> {
+        self.finish = Some(finish);
+        let rest = format!("{}{}", self.stops.rest(), self.decoder.rest());
+        (!rest.is_empty()).then_some(Piece { text: rest, token: None })
     }
 }

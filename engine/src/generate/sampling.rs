@@ -1,68 +1,67 @@
 //! Which token comes next.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 use finetuned::domain::random::mix_all;
+use finetuned::domain::serving::Sampling;
 
-/// How a token is chosen: the likeliest, or drawn with what a seed gives.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Sampling {
-    /// What logits are divided by; 0 takes the likeliest token.
-    pub temperature: f64,
-    /// Tokens are drawn from the likeliest that have this probability together (Holtzman et al. 2020, arXiv:1904.09751).
-    pub top_p: f64,
-    /// What draws are made with: the same seed gives the same text.
-    pub seed: u64,
-    /// How many of the likeliest tokens are told of each choice.
-    pub top_logprobs: usize,
+/// A token's id and the logarithm of its probability, whatever the temperature.
+pub(super) type LogProb = (u32, f64);
+
+/// Chooses the token that follows `written` from finite `logits` `[V]`, of which there is at least one.
+pub(super) fn choose(sampling: &Sampling, logits: &[f32], written: &[u32]) -> u32 {
+    let shifted = shifted(sampling, logits, written);
+    let logits = shifted.as_deref().unwrap_or(logits);
+    let id = if sampling.temperature > 0.0 { draw(sampling, logits, written.len() as u64) } else { likeliest(logits) };
+    id as u32
 }
 
-/// A token, and what the model said of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Choice {
-    pub id: u32,
-    /// The logarithm of its probability, whatever the temperature.
-    pub logprob: f64,
-    /// The likeliest tokens with theirs, likeliest first.
-    pub top: Vec<(u32, f64)>,
+/// What the model thinks of the token `id`, and the likeliest `count` tokens, likeliest first.
+pub(super) fn told(logits: &[f32], id: u32, count: usize) -> (LogProb, Vec<LogProb>) {
+    let top = logits.iter().fold(f64::NEG_INFINITY, |top, &logit| top.max(f64::from(logit)));
+    let total: f64 = logits.iter().map(|&logit| (f64::from(logit) - top).exp()).sum();
+    let logprob = |id: usize| (id as u32, f64::from(logits[id]) - top - total.ln());
+    let listed = if count == 0 { Vec::new() } else { first(logits, count) };
+    (logprob(id as usize), listed.into_iter().map(logprob).collect())
 }
 
-impl Sampling {
-    /// The likeliest token each time.
-    pub const GREEDY: Self = Self { temperature: 0.0, top_p: 1.0, seed: 0, top_logprobs: 0 };
-
-    /// Chooses token number `place` of a text from finite `logits` `[V]`, of which there is at least one.
-    pub fn choose(&self, logits: &[f32], place: u64) -> Choice {
-        let id = if self.temperature > 0.0 { self.draw(logits, place) } else { likeliest(logits) };
-        let top = logits.iter().fold(f64::NEG_INFINITY, |top, &logit| top.max(f64::from(logit)));
-        let total: f64 = logits.iter().map(|&logit| (f64::from(logit) - top).exp()).sum();
-        let logprob = |id: usize| f64::from(logits[id]) - top - total.ln();
-        let listed = self.top_logprobs.min(logits.len());
-        let top = if listed == 0 { Vec::new() } else { first(logits, listed) };
-        Choice {
-            id: id as u32,
-            logprob: logprob(id),
-            top: top.into_iter().map(|id| (id as u32, logprob(id))).collect(),
+/// The logits that tokens are chosen by, where they are not the model's own.
+fn shifted(sampling: &Sampling, logits: &[f32], written: &[u32]) -> Option<Vec<f32>> {
+    let Sampling { frequency_penalty, presence_penalty, logit_bias, .. } = sampling;
+    if *frequency_penalty == 0.0 && *presence_penalty == 0.0 && logit_bias.is_empty() {
+        return None;
+    }
+    let mut counts: HashMap<u32, f64> = HashMap::new();
+    for &id in written {
+        *counts.entry(id).or_default() += 1.0;
+    }
+    let penalties = counts.into_iter().map(|(id, count)| (id, -(count * frequency_penalty + presence_penalty)));
+    let mut shifted = logits.to_vec();
+    for (id, shift) in penalties.chain(logit_bias.iter().map(|(&id, &bias)| (id, bias))) {
+        if let Some(logit) = shifted.get_mut(id as usize) {
+            *logit += shift as f32;
         }
     }
+    Some(shifted)
+}
 
-    fn draw(&self, logits: &[f32], place: u64) -> usize {
-        let top = logits.iter().fold(f32::NEG_INFINITY, |top, &logit| top.max(logit));
-        let weight = |id: usize| (f64::from(logits[id] - top) / self.temperature).exp();
-        let total: f64 = (0..logits.len()).map(weight).sum();
-        let uniform = (mix_all(&[self.seed, place]) >> 11) as f64 / (1_u64 << 53) as f64;
-        if self.top_p >= 1.0 {
-            return pick((0..logits.len()).map(|id| (id, weight(id))), uniform * total);
-        }
-        let mut order: Vec<usize> = (0..logits.len()).collect();
-        order.sort_unstable_by(|&a, &b| by_logit(logits, a, b));
-        let (mut sum, mut count) = (0.0, 0);
-        while count < order.len() && (count == 0 || sum < self.top_p * total) {
-            sum += weight(order[count]);
-            count += 1;
-        }
-        pick(order[..count].iter().map(|&id| (id, weight(id))), uniform * sum)
+fn draw(sampling: &Sampling, logits: &[f32], place: u64) -> usize {
+    let top = logits.iter().fold(f32::NEG_INFINITY, |top, &logit| top.max(logit));
+    let weight = |id: usize| (f64::from(logits[id] - top) / sampling.temperature).exp();
+    let total: f64 = (0..logits.len()).map(weight).sum();
+    let uniform = (mix_all(&[sampling.seed, place]) >> 11) as f64 / (1_u64 << 53) as f64;
+    if sampling.top_p >= 1.0 {
+        return pick((0..logits.len()).map(|id| (id, weight(id))), uniform * total);
     }
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_unstable_by(|&a, &b| by_logit(logits, a, b));
+    let (mut sum, mut count) = (0.0, 0);
+    while count < order.len() && (count == 0 || sum < sampling.top_p * total) {
+        sum += weight(order[count]);
+        count += 1;
+    }
+    pick(order[..count].iter().map(|&id| (id, weight(id))), uniform * sum)
 }
 
 /// The first whose weights up to its own are more than `place`.
@@ -102,25 +101,38 @@ fn first(logits: &[f32], count: usize) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::Sampling;
+    use std::collections::BTreeMap;
+
+    use super::{Sampling, choose, told};
 
     const LOGITS: [f32; 4] = [0.0, 2.0, 1.0, -3.0];
 
-    fn shares(sampling: Sampling) -> [f64; 4] {
+    fn shares(sampling: &Sampling) -> [f64; 4] {
         let mut counts = [0.0; 4];
-        for place in 0..20_000 {
-            counts[sampling.choose(&LOGITS, place).id as usize] += 1.0 / 20_000.0;
+        let mut written = Vec::new();
+        for _ in 0..20_000 {
+            let id = choose(sampling, &LOGITS, &written);
+            counts[id as usize] += 1.0 / 20_000.0;
+            written.push(id);
         }
         counts
     }
 
     #[test]
     fn greedy_takes_the_likeliest_and_of_equals_the_first() {
-        let choice = Sampling { top_logprobs: 2, ..Sampling::GREEDY }.choose(&LOGITS, 0);
-        assert_eq!((choice.id, choice.top.iter().map(|top| top.0).collect::<Vec<_>>()), (1, vec![1, 2]));
+        assert_eq!(choose(&Sampling::GREEDY, &LOGITS, &[]), 1);
+        assert_eq!(choose(&Sampling::GREEDY, &[1.0, 3.0, 3.0], &[5]), 1);
+    }
+
+    #[test]
+    fn what_is_told_of_a_choice_is_the_models_own() {
+        let ((id, logprob), top) = told(&LOGITS, 2, 2);
         let total: f64 = LOGITS.iter().map(|&logit| f64::from(logit).exp()).sum();
-        assert!((choice.logprob - (2.0 - total.ln())).abs() < 1e-12 && choice.top[0].1 == choice.logprob);
-        assert_eq!(Sampling::GREEDY.choose(&[1.0, 3.0, 3.0], 5).id, 1);
+        assert!(id == 2 && (logprob - (1.0 - total.ln())).abs() < 1e-12);
+        assert_eq!(top.iter().map(|top| top.0).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(top[1].1, logprob);
+        assert_eq!(told(&LOGITS, 0, 9).1.len(), 4);
+        assert_eq!(told(&LOGITS, 0, 0).1, []);
     }
 
     #[test]
@@ -129,24 +141,39 @@ mod tests {
         for temperature in [0.5, 1.0, 2.0] {
             let weights = LOGITS.map(|logit| (f64::from(logit) / temperature).exp());
             let total: f64 = weights.iter().sum();
-            for (share, weight) in shares(sampling(temperature, 1.0)).into_iter().zip(weights) {
+            for (share, weight) in shares(&sampling(temperature, 1.0)).into_iter().zip(weights) {
                 assert!((share - weight / total).abs() < 0.015, "{share} {}", weight / total);
             }
         }
         // The likeliest two have 0.9 together, so that no others are drawn.
-        let [zero, one, two, three] = shares(sampling(1.0, 0.85));
+        let [zero, one, two, three] = shares(&sampling(1.0, 0.85));
         assert_eq!((zero, three), (0.0, 0.0));
         assert!((one / two - 1.0_f64.exp()).abs() < 0.15, "{one} {two}");
-        assert!(shares(sampling(1.0, 0.1))[1] > 0.999, "at least one is left");
+        assert!(shares(&sampling(1.0, 0.1))[1] > 0.999, "at least one is left");
     }
 
     #[test]
     fn a_seed_gives_the_same_and_another_something_else() {
-        let of = |seed| -> Vec<u32> {
+        let of = |seed| {
             let sampling = Sampling { temperature: 1.0, seed, ..Sampling::GREEDY };
-            (0..50).map(|place| sampling.choose(&LOGITS, place).id).collect()
+            let mut written = Vec::new();
+            for _ in 0..50 {
+                written.push(choose(&sampling, &LOGITS, &written));
+            }
+            written
         };
         assert_eq!(of(3), of(3));
         assert_ne!(of(3), of(4));
+    }
+
+    #[test]
+    fn penalties_and_biases_shift_the_choice() {
+        let frequent = Sampling { frequency_penalty: 0.6, ..Sampling::GREEDY };
+        assert_eq!(choose(&frequent, &LOGITS, &[1]), 1, "2.0 - 0.6");
+        assert_eq!(choose(&frequent, &LOGITS, &[1, 1]), 2, "2.0 - 1.2");
+        let present = Sampling { presence_penalty: 0.9, ..Sampling::GREEDY };
+        assert_eq!(choose(&present, &LOGITS, &[1, 1, 1]), 1, "once, however often it was there");
+        let biased = Sampling { logit_bias: BTreeMap::from([(3, 100.0), (99, 100.0)]), ..Sampling::GREEDY };
+        assert_eq!(choose(&biased, &LOGITS, &[]), 3, "a token that there is not has no effect");
     }
 }

@@ -21,23 +21,25 @@ impl KvCache {
         self.length
     }
 
-    /// A copy, to go on from here in two ways.
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> usize {
+        let of = |tensor: &Tensor| tensor.numel() * tensor.kind().elt_size_in_bytes();
+        self.layers.iter().map(|(keys, values)| of(keys) + of(values)).sum()
+    }
+
+    /// A copy of its first `tokens`, to go on from there in another way.
     ///
     /// # Errors
     /// libtorch fails.
-    pub fn try_clone(&self) -> Result<Self> {
-        let copy = |tensor: &Tensor| -> Result<Tensor> {
-            let mut copy = tensor.f_empty_like()?;
-            copy.f_copy_(tensor)?;
-            Ok(copy)
-        };
+    pub fn beginning(&self, tokens: i64) -> Result<Self> {
+        let copy = |tensor: &Tensor| with_room(tensor, Some(&tensor.f_narrow(1, 0, tokens)?), tokens);
         let layers = self.layers.iter().map(|(keys, values)| Ok((copy(keys)?, copy(values)?)));
-        Ok(Self { layers: layers.collect::<Result<_>>()?, length: self.length })
+        Ok(Self { layers: layers.collect::<Result<_>>()?, length: tokens })
     }
 
     /// Adds keys and values `[K, T, D]` of tokens that follow to layer number `layer`, and gives all that it has, `[K, L, D]`.
     /// They count once [`advance`](Self::advance) is called.
-    pub(super) fn extend(&mut self, layer: usize, keys: &Tensor, values: &Tensor) -> Result<(Tensor, Tensor)> {
+    pub(crate) fn extend(&mut self, layer: usize, keys: &Tensor, values: &Tensor) -> Result<(Tensor, Tensor)> {
         let tokens = keys.size()[1];
         let needed = self.length + tokens;
         if layer == self.layers.len() {

@@ -9,12 +9,9 @@ use crate::models::read_config;
 use crate::models::text::TextConfig;
 use crate::params::{self, Builder, LoadReport, ParamTable, Placement};
 use crate::policy::Policy;
-use crate::text::TextTokenizer;
+use crate::text::{TextTokenizer, UNCUT};
 use crate::weights::Weights;
 use finetuned::domain::run::RunSpec;
-
-/// More tokens than the longest text has.
-const MOST_TOKENS: usize = 1 << 30;
 
 /// Configuration, tokenizer and weights.
 pub(super) struct TextBase {
@@ -42,7 +39,7 @@ impl TextBase {
     /// # Errors
     /// A file is missing or malformed, or the model has fewer positions than `max_sequence_length`.
     pub(super) fn open_uncut(spec: &RunSpec) -> Result<Self> {
-        let base = Self::read(&spec.model, |_| MOST_TOKENS)?;
+        let base = Self::read(&spec.model, |_| UNCUT)?;
         base.config.check_length(spec.hyperparameters.course.max_sequence_length)?;
         Ok(base)
     }

@@ -33,7 +33,8 @@ pub struct TextTokenizer {
     /// None where a text must be read whole to know its first tokens.
     locality: Option<Locality>,
     mask: Option<u32>,
-    end: Option<u32>,
+    /// The tokens that end a text, the tokenizer's own first.
+    ends: Vec<u32>,
     /// Whether words are told apart; if not, each token is a word, and encoding is faster.
     words: bool,
 }
@@ -49,6 +50,9 @@ pub struct Encoded {
     /// Whether the text was cut to fit.
     pub truncated: bool,
 }
+
+/// More tokens than any text has: none is cut.
+pub const UNCUT: usize = 1 << 30;
 
 /// The names that mask tokens go by where `tokenizer_config.json` does not say.
 const USUAL_MASKS: [&str; 2] = ["[MASK]", "<mask>"];
@@ -86,12 +90,13 @@ impl TextTokenizer {
         inner
             .with_truncation(Some(truncation))
             .map_err(|error| EngineError::Hyperparameter { name: "max_sequence_length", message: error.to_string() })?;
-        let named = configured(directory, "mask_token");
-        let mask = named.iter().map(String::as_str).chain(USUAL_MASKS).find_map(|token| inner.token_to_id(token));
-        let end = configured(directory, "eos_token").and_then(|token| inner.token_to_id(&token));
-        let end = end.or_else(|| configured_end(directory, largest));
+        let config = json(directory, "tokenizer_config.json").unwrap_or_default();
+        let named = configured(&config, "mask_token");
+        let mask = named.into_iter().chain(USUAL_MASKS).find_map(|token| inner.token_to_id(token));
+        let ends =
+            ends(directory, configured(&config, "eos_token").and_then(|token| inner.token_to_id(token)), largest);
         let locality = Locality::of(&inner, without_mark(&bytes));
-        Ok(Self { inner, max_tokens, locality, mask, end, words: false })
+        Ok(Self { inner, max_tokens, locality, mask, ends, words: false })
     }
 
     /// The same tokenizer, telling which tokens make up a word.
@@ -120,7 +125,36 @@ impl TextTokenizer {
     pub fn end(&self) -> Result<u32> {
         let message =
             "neither tokenizer_config.json nor config.json names a token that ends a text (eos_token, eos_token_id)";
-        self.end.ok_or_else(|| EngineError::model(message))
+        self.ends.first().copied().ok_or_else(|| EngineError::model(message))
+    }
+
+    /// The ids of all tokens that end a text, as tokenizer and model name them.
+    pub fn ends(&self) -> &[u32] {
+        &self.ends
+    }
+
+    /// The id of a token by its name.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The ids of a whole text, with those that the tokenizer puts around texts where `is_bare`, which one that a chat template
+    /// has written is not.
+    ///
+    /// # Errors
+    /// The tokenizer fails on the text, which a well-made one does not.
+    pub fn ids(&self, text: &str, is_bare: bool) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, is_bare);
+        let encoding = encoding.map_err(|error| EngineError::model(format!("tokenizer.json: {error}")))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// What a token stands for by itself. Of one that is a part of a character that is U+FFFD.
+    ///
+    /// # Errors
+    /// The tokenizer fails, which a well-made one does not.
+    pub fn token_text(&self, id: u32) -> Result<String> {
+        self.inner.decode(&[id], false).map_err(|error| EngineError::model(format!("tokenizer.json: {error}")))
     }
 
     /// The tokens of a conversation that a chat template has written, and whether each is of a message that `learned` says yes to.
@@ -275,20 +309,28 @@ fn input<'a>((text, pair): (&'a str, Option<&'a str>)) -> EncodeInput<'a> {
     }
 }
 
-/// The token that `tokenizer_config.json` names in this role.
-fn configured(directory: &Path, role: &str) -> Option<String> {
-    let config = json(directory, "tokenizer_config.json")?;
+/// The token that a `tokenizer_config.json` names in this role.
+fn configured<'a>(config: &'a serde_json::Value, role: &str) -> Option<&'a str> {
     let token = &config[role];
-    token.as_str().or_else(|| token["content"].as_str()).map(str::to_owned)
+    token.as_str().or_else(|| token["content"].as_str())
 }
 
-/// The first token that ends a text by its id, which is `largest` at most, in the model's own configurations.
-fn configured_end(directory: &Path, largest: u32) -> Option<u32> {
-    ["generation_config.json", "config.json"].into_iter().find_map(|name| {
-        let id = &json(directory, name)?["eos_token_id"];
-        let id = id.as_u64().or_else(|| id[0].as_u64())?;
-        u32::try_from(id).ok().filter(|&id| id <= largest)
-    })
+/// The tokens that end a text: the tokenizer's, then those that the model's own configurations name by their ids, which are
+/// `largest` at most.
+fn ends(directory: &Path, own: Option<u32>, largest: u32) -> Vec<u32> {
+    let mut ends: Vec<u32> = own.into_iter().collect();
+    for name in ["generation_config.json", "config.json"] {
+        let Some(config) = json(directory, name) else { continue };
+        let stated = &config["eos_token_id"];
+        let stated = stated.as_array().map_or(std::slice::from_ref(stated), Vec::as_slice);
+        let ids = stated.iter().filter_map(|id| u32::try_from(id.as_u64()?).ok());
+        for id in ids.filter(|&id| id <= largest) {
+            if !ends.contains(&id) {
+                ends.push(id);
+            }
+        }
+    }
+    ends
 }
 
 fn json(directory: &Path, name: &str) -> Option<serde_json::Value> {

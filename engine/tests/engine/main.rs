@@ -27,6 +27,7 @@ mod checks;
 mod configs;
 mod examples;
 mod exports;
+mod generation;
 mod images;
 mod kernels;
 mod language_models;

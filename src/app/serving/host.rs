@@ -8,11 +8,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::pool::{Next, Work};
-use super::question::{Question, SliceSize};
+use super::question::{Heard, Question, Slice};
 use super::served::{Failure, REQUEST, START, Served};
+use super::slices::SliceSize;
 use crate::app::models;
 use crate::domain::error::{Error, Result};
-use crate::domain::serving::Input;
+use crate::domain::serving;
 use crate::private;
 
 /// Puts a model to work, in a task of its own.
@@ -91,28 +92,47 @@ impl Work {
     /// Has the next slice of a question answered, and what is left of it wait again; true if the process is of no use
     /// after it.
     async fn answer(&self, served: &mut Served, size: &mut SliceSize, mut question: Question) -> bool {
-        let (asked, started) = (question.cut(size), Instant::now());
-        let bytes: usize = asked.input.iter().map(Input::bytes).sum();
-        let answered = tokio::select! {
-            answered = tokio::time::timeout(REQUEST, served.ask(asked)) => {
-                answered.unwrap_or_else(|_| Err(Failure::Broken(format!("no answer in {} s", REQUEST.as_secs()))))
-            }
+        let Slice { question: asked, bytes } = question.next(size);
+        let started = Instant::now();
+        let heard = tokio::select! {
+            heard = exchange(served, &mut question, asked) => heard,
             () = self.stop.cancelled() => Err(Failure::Broken("stopped".to_owned())),
         };
         let took = started.elapsed();
-        size.learn(bytes, took);
+        if let Some(bytes) = bytes {
+            size.learn(bytes, took);
+        }
         self.pool.charge(question.project, took);
-        let is_broken = matches!(answered, Err(Failure::Broken(_)));
-        if is_broken {
-            let answer = answered.as_ref().err();
-            tracing::warn!(model = %self.servable.model.id, ?answer, "a serving process is ended");
-            // Before the answer, so that whoever asks again at once finds a new process.
-            self.pool.remove(&self.app, self.number);
+        match heard {
+            Ok(Heard::All) => false,
+            Ok(Heard::Slice | Heard::Part) => {
+                self.pool.put_back(question);
+                false
+            }
+            Err(failure) => {
+                let is_broken = matches!(failure, Failure::Broken(_));
+                if is_broken {
+                    tracing::warn!(model = %self.servable.model.id, ?failure, "a serving process is ended");
+                    // Before the answer, so that whoever asks again at once finds a new process.
+                    self.pool.remove(&self.app, self.number);
+                }
+                question.fail(failure.into());
+                is_broken
+            }
         }
-        if let Some(rest) = question.go_on(answered) {
-            self.pool.put_back(rest);
+    }
+}
+
+/// Asks a process a slice of a question, and hears its answers to the last one. It may take its time between two of them.
+async fn exchange(served: &mut Served, question: &mut Question, asked: serving::Question) -> Result<Heard, Failure> {
+    served.ask(asked).await?;
+    loop {
+        let answered = tokio::time::timeout(REQUEST, served.hear()).await;
+        let late = |_| Failure::Broken(format!("no answer in {} s", REQUEST.as_secs()));
+        match question.hear(answered.map_err(late)??)? {
+            Heard::Part => {}
+            heard => return Ok(heard),
         }
-        is_broken
     }
 }
 

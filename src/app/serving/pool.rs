@@ -7,8 +7,8 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::question::{Question, Servable};
-use super::served::{Failure, REQUEST, START};
+use super::question::{Inquiry, Question, Servable};
+use super::served::Failure;
 use super::waiting::Waiting;
 use super::{busy, check_classifier};
 use crate::app::App;
@@ -17,7 +17,6 @@ use crate::app::models::loaded_from;
 use crate::domain::error::{Error, Result};
 use crate::domain::id::{ModelId, ProjectId};
 use crate::domain::model::Model;
-use crate::domain::serving::{Asked, Input, Prediction};
 
 /// How long a model works before it gives way to one that is waited for. Starting another takes about as long.
 const TURN: Duration = Duration::from_secs(3);
@@ -130,18 +129,17 @@ impl Pool {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What `model` says of the inputs, starting its process if there is none, as soon as it is the project's turn.
+    /// Puts a request to `model` in the queue, which starts its process if there is none as soon as it is the project's turn.
     ///
     /// # Errors
-    /// The model is no classifier, an input is refused, too many requests wait already, or the process failed.
+    /// The model cannot be put to work, or too many requests wait already.
     pub(super) async fn ask(
         &self,
         app: &App,
         project: ProjectId,
         model: &Model,
-        input: Vec<Input>,
-        top_k: usize,
-    ) -> Result<Vec<Prediction>> {
+        inquiry: Box<dyn Inquiry>,
+    ) -> Result<()> {
         let known = {
             let state = self.state();
             state.entries.iter().find(|entry| entry.model() == model.id).map(|entry| Arc::clone(&entry.servable))
@@ -150,9 +148,7 @@ impl Pool {
             Some(servable) => servable,
             None => Arc::new(servable(app, model).await?),
         };
-        let (question, pending) = Question::new(project, servable, Asked { id: 0, input, top_k });
-        self.queue(app, question)?;
-        pending.answer(START + REQUEST).await
+        self.queue(app, Question::new(project, servable, inquiry))
     }
 
     fn queue(&self, app: &App, question: Question) -> Result<()> {
@@ -242,7 +238,7 @@ impl Pool {
     pub(super) fn put_back(&self, question: Question) {
         let mut state = self.state();
         if state.is_closed {
-            let _ = question.answer.send(Err(stopping()));
+            question.fail(stopping());
         } else {
             refuse(state.waiting.put_back(question));
         }
@@ -263,7 +259,7 @@ impl Pool {
         let mut state = self.state();
         let Some(model) = state.entry(number).map(|entry| entry.model()) else { return };
         for question in state.waiting.take_all(|question| question.model() == model) {
-            let _ = question.answer.send(Ok(Err(failure.clone())));
+            question.fail(failure.clone().into());
         }
         self.remove_from(app, &mut state, number);
     }
@@ -276,7 +272,7 @@ impl Pool {
             (std::mem::take(&mut state.entries), state.waiting.take_all(|_| true))
         };
         for question in waiting {
-            let _ = question.answer.send(Err(stopping()));
+            question.fail(stopping());
         }
         for entry in entries {
             entry.stop.cancel();
@@ -291,7 +287,7 @@ impl Pool {
 /// Answers requests for which there is no room.
 fn refuse(questions: Vec<Question>) {
     for question in questions {
-        let _ = question.answer.send(Err(busy("Too many requests wait for models already.")));
+        question.fail(busy("Too many requests wait for models already."));
     }
 }
 
@@ -305,6 +301,8 @@ async fn servable(app: &App, model: &Model) -> Result<Servable> {
         return Err(busy("There is no trainer program where this service runs, so no model can be tried."));
     }
     let files = loaded_from(app, model.id).await?;
-    check_classifier(app, model, &files).await?;
+    if !model.facts.backbone.is_language_model() {
+        check_classifier(app, model, &files).await?;
+    }
     Ok(Servable { model: model.clone(), files })
 }

@@ -10,12 +10,15 @@ use tokio::process::ChildStdin;
 
 use crate::app::App;
 use crate::domain::error::{Error, ErrorKind};
-use crate::domain::serving::{Answered, Asked, Opened, Prediction, Refusal, Reply, ServingSpec, VERSION};
+use crate::domain::serving::{Answered, Asked, Opened, Question, Refusal, Reply, ServingSpec, VERSION};
 use crate::process::{self, Lines, Process};
 use crate::telemetry::{self, OneMore};
 
 /// The longest line it may print: the labels of all inputs of a request, however long.
 const LONGEST_LINE: usize = 64 << 20;
+
+/// A line of up to so many bytes is read where it comes.
+const SHORT: usize = 64 << 10;
 
 /// How long a process may take to be gone once it is killed.
 const END: Duration = Duration::from_secs(10);
@@ -44,7 +47,7 @@ impl From<Failure> for Error {
 /// How long a model may take to start, fetching and all.
 pub(super) const START: Duration = Duration::from_mins(2);
 
-/// How long one slice of a request may take once it is its turn.
+/// How long a process may take to its next answer.
 pub(super) const REQUEST: Duration = Duration::from_mins(1);
 
 /// A running process.
@@ -84,14 +87,13 @@ impl Served {
         }
     }
 
-    /// Answers a request, or a slice of one. After a [`Failure::Broken`] the process is of no use.
+    /// Asks a question, whose answers [`hear`](Self::hear) gives. After a [`Failure::Broken`] the process is of no use.
     ///
     /// # Errors
-    /// The request is refused, or the process is gone.
-    pub(super) async fn ask(&mut self, mut asked: Asked) -> Result<Vec<Prediction>, Failure> {
+    /// The process is gone.
+    pub(super) async fn ask(&mut self, question: Question) -> Result<(), Failure> {
         self.asked += 1;
-        asked.id = self.asked;
-        let (expected, top_k) = (asked.input.len(), asked.top_k);
+        let asked = Asked { id: self.asked, question };
         // Megabytes, perhaps: not on a thread that serves others.
         let line = tokio::task::spawn_blocking(move || {
             let mut line = serde_json::to_vec(&asked)?;
@@ -99,20 +101,24 @@ impl Served {
             Ok::<_, serde_json::Error>(line)
         });
         let line = line.await.map_err(broken)?.map_err(broken)?;
-        self.stdin.write_all(&line).await.map_err(broken)?;
+        self.stdin.write_all(&line).await.map_err(broken)
+    }
+
+    /// The next answer to the last question.
+    ///
+    /// # Errors
+    /// The process is gone, or says something else.
+    pub(super) async fn hear(&mut self) -> Result<Answered, Failure> {
         let line = self.line().await?;
-        let reply: Result<Reply, _> =
-            tokio::task::spawn_blocking(move || serde_json::from_str(&line)).await.map_err(broken)?;
-        let reply = reply.map_err(broken)?;
-        match reply.answer {
-            _ if reply.id != self.asked => Err(Failure::Broken("an answer to another request".to_owned())),
-            Answered::Output(output) if !output.iter().all(|one| one.is_as_asked(top_k)) => {
-                Err(Failure::Broken(format!("an answer of more than {top_k} labels")))
-            }
-            Answered::Output(output) if output.len() == expected => Ok(output),
-            Answered::Output(output) => Err(Failure::Broken(format!("{} answers to {expected} inputs", output.len()))),
-            Answered::Error(Refusal { param: None, message }) => Err(Failure::Broken(message)),
-            Answered::Error(refusal) => Err(Failure::Refused(refusal)),
+        let reply: Reply = if line.len() <= SHORT {
+            serde_json::from_str(&line).map_err(broken)?
+        } else {
+            tokio::task::spawn_blocking(move || serde_json::from_str(&line)).await.map_err(broken)?.map_err(broken)?
+        };
+        if reply.id == self.asked {
+            Ok(reply.answer)
+        } else {
+            Err(Failure::Broken("an answer to another request".to_owned()))
         }
     }
 

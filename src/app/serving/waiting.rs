@@ -84,7 +84,7 @@ impl Waiting {
 
     /// Drops the requests whose clients are gone.
     pub(super) fn forget(&mut self) {
-        self.questions.retain(|question| !question.answer.is_closed());
+        self.questions.retain(|question| !question.is_abandoned());
     }
 
     /// Takes the next request for a model out, for a slice of it. What that took is to be told to [`Self::charge`].
@@ -135,8 +135,8 @@ impl Waiting {
 mod tests {
     use std::time::Duration;
 
-    use super::super::question::SliceSize;
-    use super::super::question::tests::{ask, predict, servable};
+    use super::super::classification::tests::{ask, servable, step};
+    use super::super::question::Heard;
     use super::{Question, Waiting};
     use crate::domain::id::{ModelId, ProjectId};
 
@@ -144,19 +144,19 @@ mod tests {
     fn turn(waiting: &mut Waiting, model: ModelId, seconds: u64) -> Option<u64> {
         let question = waiting.take(model)?;
         waiting.charge(question.project, Duration::from_secs(seconds));
-        Some(question.asked.id)
+        Some(question.id)
     }
 
     /// One slice of the next request, which takes a second; what is left of the request.
     fn slice(waiting: &mut Waiting, model: ModelId) -> (u64, Option<Question>) {
         let mut question = waiting.take(model).unwrap();
-        let (id, slice) = (question.asked.id, question.cut(&SliceSize::default()));
+        let (id, (_, heard)) = (question.id, step(&mut question));
         waiting.charge(question.project, Duration::from_secs(1));
-        (id, question.go_on(Ok(predict(&slice))))
+        (id, (heard == Heard::Slice).then_some(question))
     }
 
     fn ids(questions: Vec<Question>) -> Vec<u64> {
-        questions.into_iter().map(|question| question.asked.id).collect()
+        questions.into_iter().map(|question| question.id).collect()
     }
 
     #[test]
@@ -189,7 +189,7 @@ mod tests {
         let mut order = Vec::new();
         while let Some(question) = waiting.take(model.model.id) {
             waiting.charge(question.project, Duration::from_secs(if question.project == slow { 4 } else { 1 }));
-            order.push(question.asked.id);
+            order.push(question.id);
         }
         assert_eq!(order, [0, 10, 11, 12, 13, 1, 14, 15, 16, 17]);
     }
@@ -292,7 +292,7 @@ mod tests {
         }
         assert_eq!(push(&mut waiting, greedy, 64, 1), [64], "its own room is full");
         assert_eq!(push(&mut waiting, modest, 65, 3 << 20), [63, 62, 61], "the latest of the others make way");
-        assert_eq!(waiting.take(model.model.id).unwrap().asked.id, 0);
+        assert_eq!(waiting.take(model.model.id).unwrap().id, 0);
     }
 
     #[test]
@@ -330,7 +330,7 @@ mod tests {
         waiting.push(stays);
         drop(client);
         waiting.forget();
-        assert_eq!(waiting.take(model.model.id).unwrap().asked.id, 1);
+        assert_eq!(waiting.take(model.model.id).unwrap().id, 1);
     }
 
     #[test]

@@ -46,6 +46,12 @@ impl Frame {
         Self::of(tools, functions, parallel, Some(at), findings)
     }
 
+    /// The same of an object that stands in nothing else.
+    pub(super) fn of_body(object: &Object, findings: &mut Findings) -> Self {
+        let [tools, functions, parallel] = FRAME.map(|name| object.get(name));
+        Self::of(tools, functions, parallel, None, findings)
+    }
+
     fn of(
         tools: Option<&Tree>,
         functions: Option<&Tree>,

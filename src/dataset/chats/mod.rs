@@ -13,10 +13,13 @@ pub(super) mod parse;
 pub(super) mod path;
 pub(super) mod questions;
 pub(super) mod remarks;
+mod request;
 pub(super) mod talk;
 mod tools;
 
 use std::io;
+
+pub use self::request::asked;
 
 use self::findings::{Findings, Remarks};
 use self::forms::{COMPLETION, Form, PROMPT, fit, settle};

@@ -1,14 +1,8 @@
-//! The contract between the service and a trainer that serves a model: the spec that is written for it, and one JSON
-//! value per line each way. First it says whether it is ready ([`Opened`]); then each [`Asked`] has a [`Reply`].
-
-use std::path::PathBuf;
+//! What a classifier is asked, and what it says.
 
 use serde::{Deserialize, Serialize};
 
-use super::job::JobError;
-
-/// The version of this contract. A trainer refuses a spec of another version.
-pub const VERSION: u32 = 1;
+use super::Refusal;
 
 /// The most inputs of one request.
 pub const MAX_INPUTS: usize = 256;
@@ -17,16 +11,12 @@ pub const MAX_INPUTS: usize = 256;
 pub const MAX_TOP_K: usize = 100;
 pub const DEFAULT_TOP_K: usize = 5;
 
-/// What a serving process needs to know.
+/// Inputs to classify.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServingSpec {
-    pub version: u32,
-    /// The model's directory, taken from the folder of the spec's file.
-    pub model: PathBuf,
-    /// Tokens kept of each text, as in training; None is as many as the model takes.
-    pub max_tokens: Option<u32>,
-    /// CPU threads to compute with.
-    pub threads: usize,
+pub struct Classify {
+    pub input: Vec<Input>,
+    /// How many labels to list of each.
+    pub top_k: usize,
 }
 
 /// One thing to classify.
@@ -46,65 +36,6 @@ impl Input {
             Self::One(text) => text.len(),
             Self::Pair(text, pair) => text.len() + pair.len(),
         }
-    }
-}
-
-/// A request, or a slice of one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asked {
-    pub id: u64,
-    pub input: Vec<Input>,
-    /// How many labels to list of each.
-    pub top_k: usize,
-}
-
-/// The first line that a serving process prints.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Opened {
-    Ready,
-    Failed(JobError),
-}
-
-/// The answer to the request with that id.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Reply {
-    pub id: u64,
-    #[serde(flatten)]
-    pub answer: Answered,
-}
-
-/// What became of a request.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Answered {
-    /// One for each input, in order.
-    Output(Vec<Prediction>),
-    Error(Refusal),
-}
-
-/// Why a request has no answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
-    /// The part of the request that is at fault; None is a fault of ours.
-    pub param: Option<String>,
-    pub message: String,
-}
-
-impl Refusal {
-    /// The same of the whole request, where `before` inputs came before the slice that was refused: an input is named by
-    /// its place in the request.
-    #[must_use]
-    pub fn after(self, before: usize) -> Self {
-        let name = self.param.as_deref().unwrap_or_default();
-        let index = name.strip_prefix("input[").and_then(|rest| rest.strip_suffix(']')).map(str::parse::<usize>);
-        let Some(Ok(index)) = index else { return self };
-        let place = format!("input[{}]", index.saturating_add(before));
-        let message = match self.message.strip_prefix(name) {
-            Some(what) => format!("{place}{what}"),
-            None => self.message,
-        };
-        Self { param: Some(place), message }
     }
 }
 
@@ -149,27 +80,26 @@ pub struct LabelScore {
     pub probability: f64,
 }
 
+impl Refusal {
+    /// The same of the whole request, where `before` inputs came before the slice that was refused: an input is named by
+    /// its place in the request.
+    #[must_use]
+    pub fn after(self, before: usize) -> Self {
+        let name = self.param.as_deref().unwrap_or_default();
+        let index = name.strip_prefix("input[").and_then(|rest| rest.strip_suffix(']')).map(str::parse::<usize>);
+        let Some(Ok(index)) = index else { return self };
+        let place = format!("input[{}]", index.saturating_add(before));
+        let message = match self.message.strip_prefix(name) {
+            Some(what) => format!("{place}{what}"),
+            None => self.message,
+        };
+        Self { param: Some(place), message }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
-    use super::{Answered, Asked, Input, LabelScore, Opened, Prediction, Refusal, Reply};
-
-    #[test]
-    fn each_message_is_one_line_of_its_own_form() {
-        let asked: Asked = serde_json::from_str(r#"{"id": 1, "input": ["a", ["b", "c"]], "top_k": 2}"#).unwrap();
-        assert_eq!(asked.input, [Input::One("a".into()), Input::Pair("b".into(), "c".into())]);
-        assert_eq!(serde_json::to_value(Opened::Ready).unwrap(), json!("ready"));
-        let refusal = Refusal { param: Some("input[3]".into()), message: "is empty".into() };
-        let refused = Reply { id: 1, answer: Answered::Error(refusal) };
-        let text = json!({"id": 1, "error": {"param": "input[3]", "message": "is empty"}});
-        assert_eq!(serde_json::to_value(&refused).unwrap(), text);
-        let prediction = Prediction { value: Some(0.5), tokens: 3, ..Prediction::default() };
-        let answered = Reply { id: 2, answer: Answered::Output(vec![prediction]) };
-        let text = serde_json::to_string(&answered).unwrap();
-        assert_eq!(text, r#"{"id":2,"output":[{"value":0.5,"truncated":false,"tokens":3}]}"#);
-        assert_eq!(serde_json::from_str::<Reply>(&text).unwrap(), answered);
-    }
+    use super::{LabelScore, Prediction, Refusal};
 
     #[test]
     fn a_prediction_lists_what_was_asked_for() {

@@ -1,18 +1,16 @@
 //! A classifier at work: answers from the same logits as its evaluation, a batch at a time.
 
-use std::fs;
-use std::path::Path;
-
 use tch::{Device, Kind, Tensor};
 
+use super::{Model, not_asked};
 use crate::data::images::batch_tensor;
 use crate::data::sampler::by_length;
 use crate::data::texts::Texts;
 use crate::device::ComputeDevice;
 use crate::error::{EngineError, Result};
+use crate::models::ModelConfig;
 use crate::models::text::TextClassifier;
 use crate::models::vision::ImageClassifier;
-use crate::models::{ModelConfig, read_config};
 use crate::nn::Mode;
 use crate::params::{Init, Placement};
 use crate::policy::NOTHING;
@@ -24,18 +22,18 @@ use finetuned::domain::estimate::{EVALUATION_IMAGES, EVALUATION_TOKENS};
 use finetuned::domain::head::Head;
 use finetuned::domain::method::ProblemType;
 use finetuned::domain::serving::{
-    Answered, Asked, Input, LabelScore, MAX_TOP_K, Prediction, Refusal, Reply, ServingSpec, VERSION,
+    Answered, Classify, Input, LabelScore, MAX_TOP_K, Prediction, Question, Refusal, ServingSpec,
 };
 
 /// A model and what it needs to read its inputs.
-enum Model {
+enum Inner {
     Text { model: TextClassifier, tokenizer: Box<TextTokenizer> },
     Image { model: ImageClassifier, processor: ImageProcessor },
 }
 
 /// A classifier that answers requests. It computes in float32.
-pub struct Classifier {
-    model: Model,
+pub(super) struct Classifier {
+    inner: Inner,
     head: Head,
     device: Device,
 }
@@ -48,67 +46,30 @@ struct Row {
     tokens: u64,
 }
 
-/// Reads a spec file. The model's path is taken from the file's own folder.
-///
-/// # Errors
-/// The file is missing, malformed or of another version.
-pub fn read_spec(path: &Path) -> Result<ServingSpec> {
-    let text = fs::read(path).map_err(EngineError::io(path))?;
-    let mut spec: ServingSpec = serde_json::from_slice(&text)
-        .map_err(|error| EngineError::native(format!("the serving spec is malformed: {error}")))?;
-    if spec.version != VERSION {
-        return Err(EngineError::native(format!("the spec has version {}, this trainer {VERSION}", spec.version)));
-    }
-    spec.model = path.parent().unwrap_or(Path::new(".")).join(&spec.model);
-    Ok(spec)
-}
-
 impl Classifier {
-    /// Opens the model that `spec` names.
+    /// Opens the model that `spec` names, with its `config.json`.
     ///
     /// # Errors
     /// It is no classifier, or its files cannot be used.
-    pub fn open(spec: &ServingSpec, device: ComputeDevice) -> Result<Self> {
-        let json = read_config(&spec.model)?;
+    pub(super) fn open(spec: &ServingSpec, json: &str, config: ModelConfig, device: ComputeDevice) -> Result<Self> {
         let head = Head::read(json.as_bytes()).map_err(EngineError::model)?;
         let (outputs, device) = (head.labels.len(), device.device);
         let placement = Placement { policy: &NOTHING, ..Placement::new(device, Kind::Float, 0) };
-        let model = match ModelConfig::parse(&json)? {
+        let inner = match config {
             ModelConfig::Vision(config) => {
                 let processor = ImageProcessor::open(&spec.model, config.usual_side(), config.processor_class())?;
                 let (model, ..) = ImageClassifier::open(&spec.model, &config, outputs, Init::Required, placement)?;
-                Model::Image { model, processor }
+                Inner::Image { model, processor }
             }
             ModelConfig::Text(config) => {
                 let longest = u32::try_from(config.max_tokens()).unwrap_or(u32::MAX);
                 let kept = spec.max_tokens.map_or(longest, |tokens| tokens.min(longest)) as usize;
                 let tokenizer = TextTokenizer::open(&spec.model, kept, config.vocab_size())?;
                 let (model, ..) = TextClassifier::open(&spec.model, &config, outputs, Init::Required, placement)?;
-                Model::Text { model, tokenizer: Box::new(tokenizer) }
+                Inner::Text { model, tokenizer: Box::new(tokenizer) }
             }
         };
-        Ok(Self { model, head, device })
-    }
-
-    /// Answers a request, whatever becomes of it.
-    ///
-    /// # Errors
-    /// The engine failed; the error is no fault of the request.
-    pub fn reply(&self, asked: &Asked) -> Result<Reply> {
-        let _guard = tch::no_grad_guard();
-        let rows = match &self.model {
-            Model::Text { model, tokenizer } => Ok(self.texts(model, tokenizer, &asked.input)?),
-            Model::Image { model, processor } => self.images(model, processor, &asked.input)?,
-        };
-        let answer = match rows {
-            Ok(rows) if rows.iter().flat_map(|row| &row.logits).any(|logit| !logit.is_finite()) => {
-                let message = "The model's outputs are not finite: its weights cannot be used.".to_owned();
-                Answered::Error(Refusal { param: Some("model".to_owned()), message })
-            }
-            Ok(rows) => Answered::Output(rows.iter().map(|row| self.prediction(row, asked.top_k)).collect()),
-            Err(refusal) => Answered::Error(refusal),
-        };
-        Ok(Reply { id: asked.id, answer })
+        Ok(Self { inner, head, device })
     }
 
     fn texts(&self, model: &TextClassifier, tokenizer: &TextTokenizer, inputs: &[Input]) -> Result<Vec<Row>> {
@@ -191,6 +152,24 @@ impl Classifier {
         }
         let best = order.first().copied();
         Prediction { label: best.map(name), probability: best.map(|class| probabilities[class]), labels, ..read }
+    }
+}
+
+impl Model for Classifier {
+    fn answer(&mut self, question: &Question, _tell: &mut dyn FnMut(Answered)) -> Result<Answered> {
+        let Question::Classify(Classify { input, top_k }) = question else { return Ok(not_asked("classifications")) };
+        let rows = match &self.inner {
+            Inner::Text { model, tokenizer } => Ok(self.texts(model, tokenizer, input)?),
+            Inner::Image { model, processor } => self.images(model, processor, input)?,
+        };
+        Ok(match rows {
+            Ok(rows) if rows.iter().flat_map(|row| &row.logits).any(|logit| !logit.is_finite()) => {
+                let message = "The model's outputs are not finite: its weights cannot be used.".to_owned();
+                Answered::Error(Refusal { param: Some("model".to_owned()), message })
+            }
+            Ok(rows) => Answered::Output(rows.iter().map(|row| self.prediction(row, *top_k)).collect()),
+            Err(refusal) => Answered::Error(refusal),
+        })
     }
 }
 
