@@ -28,10 +28,11 @@ else
 RUN_TESTS := cargo test --workspace --no-fail-fast -- --test-threads=1
 endif
 
-.PHONY: help setup build demo demo-image serve test snippets chaos lint interop golden sqlx bench-training bench-service bench-memory bench-neighbours bench-few-shot bench-mislabels bench-domain bench-attacks bench-fairness deny gpu-check gpu-check-bundle clean-deps
+.PHONY: help setup build demo demo-chat demo-image serve test snippets chaos lint interop golden sqlx bench-training bench-service bench-memory bench-neighbours bench-few-shot bench-mislabels bench-domain bench-attacks bench-fairness deny gpu-check gpu-check-bundle clean-deps
 
 help:
 	@echo "make demo       fine-tune a text classifier on real data, from an empty state to a downloaded model"
+	@echo "make demo-chat  fine-tune a small language model to answer in one way, and ask it before and after"
 	@echo "make demo-image whether a ResNet that learned some digits learns others from fewer examples"
 	@echo "make serve      run the service with the demo's base model"
 	@echo "make test       all tests, with a real PostgreSQL and real trainings, and make snippets"
@@ -80,6 +81,9 @@ build: $(SETUP)
 
 demo: build $(MODEL).done
 	$(PYTHON) examples/demo.py --service $(SERVICE) --model $(MODEL)
+
+demo-chat: build $(CHAT_MODEL).done
+	$(PYTHON) examples/demo_chat.py --service $(SERVICE) --model $(CHAT_MODEL)/*.gguf
 
 demo-image: build
 	$(PYTHON) examples/demo_image.py --service $(SERVICE)

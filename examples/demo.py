@@ -5,6 +5,8 @@ It uploads Banking77 (examples/banking77), fine-tunes a small BERT on it, shows 
 Python's standard library is enough; examples/openai_sdk.py does the same with the official SDK.
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import http.client
@@ -155,8 +157,11 @@ class Service(typing.NamedTuple):
 
 
 @contextlib.contextmanager
-def running_service(program: pathlib.Path, *models: pathlib.Path, more: tuple = ()):
-    """A service on a free port with a throw-away state folder and these base models; `more` are options of it."""
+def running_service(program: pathlib.Path, *models: pathlib.Path, name: str | None = None, more: tuple = ()):
+    """A service on a free port with a throw-away state folder and these base models; `more` are options of it.
+
+    With a `name` there is one model, which is called so.
+    """
     # The private database may run as another user, who must be able to pass through.
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="finetuned-"))
     scratch.chmod(0o711)
@@ -166,8 +171,9 @@ def running_service(program: pathlib.Path, *models: pathlib.Path, more: tuple = 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         options = ["--state-dir", str(state)]
+        named = ["--name", name] if name else []
         for model in models:
-            subprocess.run([program, "models", "import", model, *options], check=True)
+            subprocess.run([program, "models", "import", model, *named, *options], check=True)
         command = [program, "serve", "--listen", "127.0.0.1:0", *options, *more]
         with open(log, "wb") as sink:
             service = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=sink, text=True)

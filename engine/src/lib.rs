@@ -19,6 +19,7 @@ pub mod observer;
 pub mod optim;
 pub mod params;
 pub mod policy;
+pub mod preview;
 pub mod run;
 pub mod score;
 pub mod serving;

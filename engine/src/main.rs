@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 use finetuned::clock::boot_time;
 use finetuned::domain::job::JobError;
 use finetuned::domain::model::Checked;
+use finetuned::domain::preview::Previewed;
 use finetuned::domain::run::{ABANDONED, TrainerCommand, TrainerMessage};
 use finetuned::domain::serving::{Answered, Asked, Opened, Refusal, Reply};
 use finetuned::failpoint::Failpoints;
 use finetuned_engine::error::EngineError;
 use finetuned_engine::serving::Server;
-use finetuned_engine::{check, device, native, observer::Observer, run, serving};
+use finetuned_engine::{check, device, native, observer::Observer, preview, run, serving};
 
 /// For libtorch as well, whose tensors come and go every step: it takes a tenth less time than the C library's, and
 /// less memory. The worker sets `MALLOC_CONF`.
@@ -25,7 +26,7 @@ use finetuned_engine::{check, device, native, observer::Observer, run, serving};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const USAGE: &str = "usage: finetuned-trainer run SPEC [auto|cpu|cuda] | finetuned-trainer serve SPEC [auto|cpu|cuda] | \
-                     finetuned-trainer check MODEL | finetuned-trainer devices";
+                     finetuned-trainer check MODEL | finetuned-trainer preview SPEC | finetuned-trainer devices";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -37,6 +38,11 @@ fn main() -> ExitCode {
         ["check", model] => {
             let checked = std::panic::catch_unwind(|| check::check(Path::new(model)));
             print_line(&checked.unwrap_or_else(|_| Checked::Refused(told(None).message)));
+            ExitCode::SUCCESS
+        }
+        ["preview", spec] => {
+            let shown = std::panic::catch_unwind(|| preview::preview(Path::new(spec)));
+            print_line(&shown.unwrap_or_else(|_| Previewed::Failed(told(None))));
             ExitCode::SUCCESS
         }
         ["run", spec] => train(Path::new(spec), "auto"),

@@ -32,17 +32,24 @@ pub(super) fn window<After: FromStr>(query: &Query, limit: &Limit) -> Result<(Op
             Some(parsed)
         }
     };
+    Ok((after, count(query, limit)?))
+}
+
+/// How many items are wanted.
+///
+/// # Errors
+/// It is no number within the limit.
+pub(super) fn count(query: &Query, limit: &Limit) -> Result<u32> {
     let max = limit.max;
-    let limit = match query.value("limit") {
-        None => limit.default,
+    match query.value("limit") {
+        None => Ok(limit.default),
         Some(text) => text.parse().ok().filter(|limit| (1..=max).contains(limit)).ok_or_else(|| {
             Error::invalid(
                 "limit",
                 format!("Invalid value for 'limit': '{}'. Allowed: an integer from 1 to {max}.", clipped(text)),
             )
-        })?,
-    };
-    Ok((after, limit))
+        }),
+    }
 }
 
 /// Reads `after`, `limit` and `order`.

@@ -26,6 +26,7 @@ mod models;
 mod multipart;
 mod operations;
 mod pace;
+mod previews;
 mod problem;
 mod query;
 mod rate_limit;
@@ -79,6 +80,7 @@ pub fn routes() -> Vec<Route> {
         operations::routes(),
         files::routes(),
         jobs::routes(),
+        previews::routes(),
         evaluations::routes(),
         models::routes(),
         classifications::routes(),

@@ -14,6 +14,7 @@ pub mod preparation;
 pub mod quotas;
 pub mod serving;
 pub mod tally;
+mod trainer;
 pub mod validation;
 
 use std::path::PathBuf;

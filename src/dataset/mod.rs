@@ -26,6 +26,7 @@ pub mod pairs;
 mod parquet;
 pub mod preferences;
 pub mod prepare;
+pub mod preview;
 pub mod prints;
 mod record;
 pub mod row;

@@ -19,6 +19,7 @@ pub mod method;
 pub mod metric;
 pub mod model;
 pub mod page;
+pub mod preview;
 pub mod project;
 pub mod quota;
 pub mod random;

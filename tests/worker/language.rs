@@ -106,7 +106,7 @@ async fn an_assistant_learns_what_it_says_in_conversations() {
 }
 
 /// Preferences for short answers, in OpenAI's form.
-fn preferences(count: usize) -> String {
+pub fn preferences(count: usize) -> String {
     let line = |(text, label): (String, &str)| {
         let answer = |said: String| json!([{"role": "assistant", "content": said}]);
         let input = json!({"messages": [{"role": "user", "content": text}]});

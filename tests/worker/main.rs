@@ -33,6 +33,7 @@ mod moves;
 mod observing;
 mod outages;
 mod pausing;
+mod preview;
 mod process;
 mod protocol;
 mod queue;

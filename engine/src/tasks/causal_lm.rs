@@ -1,6 +1,7 @@
 //! Continued pre-training (Gururangan et al. 2020, arXiv:2004.10964) on plain texts, as in Transformers' `…ForCausalLM`:
 //! adapts a language model to a domain.
 
+use std::ops::Range;
 use std::path::Path;
 
 use tch::Kind;
@@ -8,6 +9,7 @@ use tch::Kind;
 use super::Loaded;
 use super::base::TextBase;
 use super::causal;
+use super::preview::Show;
 use crate::data::corpus::Corpus;
 use crate::data::splits::{Dataset, Splits};
 use crate::data::tokens::{Curriculum, Sequence, TokenRows};
@@ -15,7 +17,11 @@ use crate::device::ComputeDevice;
 use crate::error::Result;
 use crate::models::text::CausalLm;
 use crate::observer::Observer;
+use crate::text::TextTokenizer;
+use finetuned::dataset::preview::{Content, PreviewSpec};
 use finetuned::domain::method::causal_lm::Settings;
+use finetuned::domain::method::language::Truncation;
+use finetuned::domain::preview::Preview;
 use finetuned::domain::run::{DataFile, RunSpec};
 
 /// Reads the model and the data that `spec` names.
@@ -45,24 +51,51 @@ pub(super) fn check(directory: &Path) -> Result<()> {
     base.tokenizer.end().map(drop)
 }
 
-/// Texts with the token that ends them, cut into pieces of at most `longest` tokens. A piece begins with the last token of the
-/// one before it, so that every token but the first of a text is guessed once.
+/// What the model reads of examples.
+///
+/// # Errors
+/// The model has no token that ends a text, or the tokenizer fails.
+pub(super) fn preview(spec: &PreviewSpec, tokenizer: &TextTokenizer) -> Result<Vec<Preview>> {
+    let (end, longest) = (tokenizer.end()?, spec.hyperparameters.course.max_sequence_length as usize);
+    let show = Show { tokenizer, longest, truncation: Truncation::Cut };
+    let examples = spec.examples.iter().filter_map(|example| match &example.content {
+        Content::Text(text) => Some((example.line, text)),
+        _ => None,
+    });
+    let one = |(line, text): (u64, &String)| {
+        let ids = ended(tokenizer.ids(text, true)?, end);
+        let pieces = cut(ids.len(), longest).map(|piece| ("piece", ids[piece].iter().map(|&id| (id, true)).collect()));
+        show.example(line, Ok(pieces.collect()))
+    };
+    examples.map(one).collect()
+}
+
+/// Texts with the token that ends them, cut into pieces of at most `longest` tokens.
 fn pieces(corpus: &Corpus, end: u32, longest: usize) -> TokenRows {
     let mut rows = TokenRows::default();
     for (index, (&line, &print)) in corpus.lines.iter().zip(corpus.prints()).enumerate() {
-        let mut ids = corpus.texts.ids_of(index).to_vec();
-        if ids.last() != Some(&end) {
-            ids.push(end);
-        }
-        let mut start = 0;
-        while start + 1 < ids.len() {
-            let stop = (start + longest).min(ids.len());
-            let tokens = ids[start..stop].iter().map(|&id| (id, true));
+        let ids = ended(corpus.texts.ids_of(index).to_vec(), end);
+        for piece in cut(ids.len(), longest) {
+            let tokens = ids[piece].iter().map(|&id| (id, true));
             rows.push(Sequence { tokens, line, print, is_truncated: false });
-            start = stop - 1;
         }
     }
     rows
+}
+
+/// A text with the token that ends it.
+fn ended(mut ids: Vec<u32>, end: u32) -> Vec<u32> {
+    if ids.last() != Some(&end) {
+        ids.push(end);
+    }
+    ids
+}
+
+/// Where a text of so many tokens is cut. A piece begins with the last token of the one before it, so that every token but the
+/// first of a text is guessed once.
+fn cut(tokens: usize, longest: usize) -> impl Iterator<Item = Range<usize>> {
+    let starts = (0..tokens.saturating_sub(1)).step_by(longest.saturating_sub(1).max(1));
+    starts.map(move |start| start..(start + longest).min(tokens))
 }
 
 #[cfg(test)]

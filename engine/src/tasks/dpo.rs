@@ -14,8 +14,9 @@ use self::judging::{Judge, log_probabilities};
 use super::ahead::{Ahead, each};
 use super::base::TextBase;
 use super::causal::summary;
+use super::preview::Show;
 use super::task::{Batch, Forward, Ratio, Task};
-use super::writing::{self, Fitting, Writer, some_left};
+use super::writing::{self, Fitting, Tokens, Writer, some_left};
 use super::{DataSummary, Loaded};
 use crate::data::reader::Examples;
 use crate::data::rivals::Rivals;
@@ -31,12 +32,15 @@ use crate::nn::Mode;
 use crate::observer::Observer;
 use crate::params::Placement;
 use crate::score::{Evaluation, Lines};
+use crate::text::TextTokenizer;
 use finetuned::dataset::preferences::{self, Choice};
+use finetuned::dataset::preview::{Content, PreviewSpec};
 use finetuned::domain::chat::Conversation;
 use finetuned::domain::estimate::EVALUATION_TOKENS;
 use finetuned::domain::method::dpo::Settings;
 use finetuned::domain::metric::preferences::{CHOSEN_REWARD, Judged, REJECTED_REWARD, REWARD_MARGIN, SCORES};
 use finetuned::domain::metric::{ACCURACY, LOSS, scores};
+use finetuned::domain::preview::Preview;
 use finetuned::domain::run::{DataFile, RunSpec};
 
 /// A language model, its pairs of answers, and what it said of them at first.
@@ -67,7 +71,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let own: Settings = super::settings(spec)?;
     let longest = spec.hyperparameters.course.max_sequence_length as usize;
     let base = TextBase::open_uncut(spec)?;
-    let writer = Writer::open(&spec.model, &base)?;
+    let writer = Writer::open(&spec.model, &base.tokenizer)?;
     let load = |file: &DataFile, param| rivals(&writer, file, param, Fitting::new(longest, own.truncation), observer);
     let splits = Splits::load(spec, Rivals::default, load)?;
     if spec.training.is_some() {
@@ -95,6 +99,40 @@ pub(super) fn check(directory: &Path) -> Result<()> {
     writing::check(directory)
 }
 
+/// What the model reads of examples.
+///
+/// # Errors
+/// The model's files cannot be used.
+pub(super) fn preview(spec: &PreviewSpec, tokenizer: &TextTokenizer) -> Result<Vec<Preview>> {
+    let own: Settings = super::own_settings(spec.method, &spec.hyperparameters)?;
+    let writer = Writer::open(&spec.model, tokenizer)?;
+    let longest = spec.hyperparameters.course.max_sequence_length as usize;
+    let show = Show { tokenizer, longest, truncation: own.truncation };
+    let examples = spec.examples.iter().filter_map(|example| match &example.content {
+        Content::Choice(choice) => Some((example.line, choice)),
+        _ => None,
+    });
+    let named = |[preferred, other]: [Tokens; 2]| vec![("preferred", preferred), ("non_preferred", other)];
+    examples.map(|(line, choice)| show.example(line, written(&writer, choice).map(named))).collect()
+}
+
+/// The preferred answer and the other one, each behind what it answers.
+fn written(writer: &Writer<'_>, choice: &Choice) -> std::result::Result<[Tokens; 2], String> {
+    match choice {
+        Choice::Conversation { input, preferred, non_preferred } => {
+            let answered = |answer: &[_]| {
+                let messages = [input.messages.as_slice(), answer].concat();
+                let whole = Conversation { messages, ..input.clone() };
+                writer.conversation(&whole, |message| message >= input.messages.len())
+            };
+            Ok([answered(preferred)?, answered(non_preferred)?])
+        }
+        Choice::Completion { prompt, preferred, non_preferred } => {
+            Ok([writer.completion(prompt, preferred)?, writer.completion(prompt, non_preferred)?])
+        }
+    }
+}
+
 /// The pairs of a file.
 ///
 /// # Errors
@@ -109,20 +147,7 @@ fn rivals(
     let mut rivals = Rivals::default();
     for preference in Examples::open(file, param, observer, preferences::read)? {
         let preference = preference?;
-        let written = match &preference.choice {
-            Choice::Conversation { input, preferred, non_preferred } => {
-                let answered = |answer: &[_]| {
-                    let messages = [input.messages.as_slice(), answer].concat();
-                    let whole = Conversation { messages, ..input.clone() };
-                    writer.conversation(&whole, |message| message >= input.messages.len())
-                };
-                answered(preferred).and_then(|first| Ok([first, answered(non_preferred)?]))
-            }
-            Choice::Completion { prompt, preferred, non_preferred } => {
-                let first = writer.completion(prompt, preferred);
-                first.and_then(|first| Ok([first, writer.completion(prompt, non_preferred)?]))
-            }
-        };
+        let written = written(writer, &preference.choice);
         if let Some((pair, is_truncated)) = fitting.take(preference.line, written) {
             rivals.push(pair, preference.line, preference.print(), is_truncated);
         }

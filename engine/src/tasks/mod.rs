@@ -14,9 +14,9 @@ mod image_classification;
 mod loss;
 mod masked_lm;
 mod outputs;
+mod preview;
 mod ranking;
 mod supervised;
-
 mod task;
 mod text_classification;
 mod writing;
@@ -38,8 +38,12 @@ use crate::export::ModelFiles;
 use crate::observer::Observer;
 use crate::params::{Init, LoadReport, ParamTable};
 use crate::policy::{Anatomy, Policy};
+use crate::text::TextTokenizer;
+use finetuned::dataset::preview::PreviewSpec;
 use finetuned::domain::head::Head;
+use finetuned::domain::hyperparameters::Hyperparameters;
 use finetuned::domain::method::Method;
+use finetuned::domain::preview::Preview;
 use finetuned::domain::report::{Part, TokenLengths};
 use finetuned::domain::run::RunSpec;
 
@@ -79,22 +83,33 @@ pub struct Loaded {
     pub files: ModelFiles,
 }
 
+/// What a model reads of examples.
+type Show = fn(&PreviewSpec, &TextTokenizer) -> Result<Vec<Preview>>;
+
 /// A method as the registry has it.
 struct Entry {
     load: fn(&RunSpec, ComputeDevice, Kind, &dyn Observer) -> Result<Loaded>,
     check: fn(&Path) -> Result<()>,
+    /// None where there is nothing to see.
+    preview: Option<Show>,
 }
 
 /// The one place that tells methods apart.
 fn entry(method: Method) -> Entry {
     match method {
-        Method::TextClassification => Entry { load: text_classification::load, check: text_classification::check },
-        Method::MaskedLm => Entry { load: masked_lm::load, check: masked_lm::check },
-        Method::Embedding => Entry { load: embedding::load, check: embedding::check },
-        Method::Supervised => Entry { load: supervised::load, check: supervised::check },
-        Method::Dpo => Entry { load: dpo::load, check: dpo::check },
-        Method::CausalLm => Entry { load: causal_lm::load, check: causal_lm::check },
-        Method::ImageClassification => Entry { load: image_classification::load, check: image_classification::check },
+        Method::TextClassification => {
+            Entry { load: text_classification::load, check: text_classification::check, preview: None }
+        }
+        Method::MaskedLm => Entry { load: masked_lm::load, check: masked_lm::check, preview: None },
+        Method::Embedding => Entry { load: embedding::load, check: embedding::check, preview: None },
+        Method::Supervised => {
+            Entry { load: supervised::load, check: supervised::check, preview: Some(supervised::preview) }
+        }
+        Method::Dpo => Entry { load: dpo::load, check: dpo::check, preview: Some(dpo::preview) },
+        Method::CausalLm => Entry { load: causal_lm::load, check: causal_lm::check, preview: Some(causal_lm::preview) },
+        Method::ImageClassification => {
+            Entry { load: image_classification::load, check: image_classification::check, preview: None }
+        }
     }
 }
 
@@ -112,6 +127,16 @@ pub fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observer: &dyn
 /// It cannot; the error says what the model lacks.
 pub fn check(method: Method, directory: &Path) -> Result<()> {
     (entry(method).check)(directory)
+}
+
+/// What a model reads of examples, by its tokenizer and its other files without weights.
+///
+/// # Errors
+/// A file cannot be used, or there is nothing to see of this method.
+pub fn preview(spec: &PreviewSpec, tokenizer: &TextTokenizer) -> Result<Vec<Preview>> {
+    let shown = entry(spec.method).preview;
+    let shown = shown.ok_or_else(|| EngineError::native(format!("examples of {} are not shown", spec.method)))?;
+    shown(spec, tokenizer)
 }
 
 /// How the last layer of a classifier starts: it is taken over only from a model that predicts the same labels in the same
@@ -135,6 +160,11 @@ fn policy(spec: &RunSpec, anatomy: &Anatomy) -> Policy {
 
 /// The method's own settings of a run.
 fn settings<T: serde::de::DeserializeOwned>(spec: &RunSpec) -> Result<T> {
-    let settings = spec.method.settings(&spec.hyperparameters);
+    own_settings(spec.method, &spec.hyperparameters)
+}
+
+/// The settings of `method` among these hyperparameters.
+fn own_settings<T: serde::de::DeserializeOwned>(method: Method, hyperparameters: &Hyperparameters) -> Result<T> {
+    let settings = method.settings(hyperparameters);
     settings.map_err(|error| EngineError::native(format!("the run spec is malformed: {}", error.chain())))
 }

@@ -8,15 +8,19 @@ use tch::Kind;
 use super::Loaded;
 use super::base::TextBase;
 use super::causal;
-use super::writing::{self, Fitting, Writer, some_left};
+use super::preview::Show;
+use super::writing::{self, Fitting, Tokens, Writer, some_left};
 use crate::data::reader::Examples;
 use crate::data::splits::Splits;
 use crate::data::tokens::{Curriculum, Sequence, TokenRows};
 use crate::device::ComputeDevice;
 use crate::error::Result;
 use crate::observer::Observer;
+use crate::text::TextTokenizer;
 use finetuned::dataset::chats::{self, Sample};
+use finetuned::dataset::preview::{Content, PreviewSpec};
 use finetuned::domain::method::supervised::Settings;
+use finetuned::domain::preview::Preview;
 use finetuned::domain::run::{DataFile, RunSpec};
 
 /// Reads the model and the data that `spec` names.
@@ -27,7 +31,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let own: Settings = super::settings(spec)?;
     let longest = spec.hyperparameters.course.max_sequence_length as usize;
     let base = TextBase::open_uncut(spec)?;
-    let writer = Writer::open(&spec.model, &base)?;
+    let writer = Writer::open(&spec.model, &base.tokenizer)?;
     let load = |file: &DataFile, param| rows(&writer, file, param, Fitting::new(longest, own.truncation), observer);
     let splits = Splits::load(spec, TokenRows::default, load)?;
     if spec.training.is_some() {
@@ -46,6 +50,32 @@ pub(super) fn check(directory: &Path) -> Result<()> {
     writing::check(directory)
 }
 
+/// What the model reads of examples.
+///
+/// # Errors
+/// The model's files cannot be used.
+pub(super) fn preview(spec: &PreviewSpec, tokenizer: &TextTokenizer) -> Result<Vec<Preview>> {
+    let own: Settings = super::own_settings(spec.method, &spec.hyperparameters)?;
+    let writer = Writer::open(&spec.model, tokenizer)?;
+    let longest = spec.hyperparameters.course.max_sequence_length as usize;
+    let show = Show { tokenizer, longest, truncation: own.truncation };
+    let examples = spec.examples.iter().filter_map(|example| match &example.content {
+        Content::Sample(sample) => Some((example.line, sample)),
+        _ => None,
+    });
+    let one = |(line, sample)| show.example(line, written(&writer, sample).map(|tokens| vec![("example", tokens)]));
+    examples.map(one).collect()
+}
+
+fn written(writer: &Writer<'_>, sample: &Sample) -> std::result::Result<Tokens, String> {
+    match sample {
+        Sample::Conversation(conversation) => {
+            writer.conversation(conversation, |message| conversation.messages[message].is_learned)
+        }
+        Sample::Completion { prompt, completion } => writer.completion(prompt, completion),
+    }
+}
+
 /// The sequences of a file.
 ///
 /// # Errors
@@ -60,14 +90,9 @@ fn rows(
     let mut rows = TokenRows::default();
     for demonstration in Examples::open(file, param, observer, chats::read)? {
         let demonstration = demonstration?;
-        let written = match &demonstration.sample {
-            Sample::Conversation(conversation) => {
-                writer.conversation(conversation, |message| conversation.messages[message].is_learned)
-            }
-            Sample::Completion { prompt, completion } => writer.completion(prompt, completion),
-        };
         let line = demonstration.line;
-        if let Some(([tokens], is_truncated)) = fitting.take(line, written.map(|tokens| [tokens])) {
+        let sequences = written(writer, &demonstration.sample).map(|tokens| [tokens]);
+        if let Some(([tokens], is_truncated)) = fitting.take(line, sequences) {
             rows.push(Sequence { tokens, line, print: demonstration.print(), is_truncated });
         }
     }

@@ -33,9 +33,9 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     /// Its chat template cannot be used, or it has no token that ends a text.
-    pub(super) fn open(directory: &Path, base: &'a TextBase) -> Result<Self> {
+    pub(super) fn open(directory: &Path, tokenizer: &'a TextTokenizer) -> Result<Self> {
         let template = ChatTemplate::open(directory).map_err(EngineError::model)?;
-        Ok(Self { tokenizer: &base.tokenizer, template, end: base.tokenizer.end()? })
+        Ok(Self { tokenizer, template, end: tokenizer.end()? })
     }
 
     /// A conversation, of which the messages are learned that `learned` says yes to.
@@ -67,7 +67,7 @@ impl<'a> Writer<'a> {
 pub(super) fn check(directory: &Path) -> Result<()> {
     let base = TextBase::outline(directory)?;
     base.check(CausalLm::new)?;
-    Writer::open(directory, &base).map(drop)
+    Writer::open(directory, &base.tokenizer).map(drop)
 }
 
 /// Examples on their way into a run, those that are too long cut, left out or refused.

@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 """Make the golden values of preference losses with TRL's DPOTrainer.
 
-    pip install trl==1.16.0   # into the environment that `make golden` makes, which does without it otherwise
-    .deps/venv-interop/bin/python engine/tests/golden/preferences.py
+    .deps/venv-trl/bin/python engine/tests/golden/preferences.py   # as `make golden` does
 
 A tiny Llama that has moved away from what it was: for each loss its value, the rewards of both answers, and every
 gradient, of one batch of pairs. The same versions give the same files.

@@ -72,7 +72,7 @@ pub async fn dry_run(app: &App, project: ProjectId, request: CreateJob) -> Resul
 }
 
 /// Turns a request into a spec, with everything checked that needs no reading of files.
-async fn check(app: &App, project: ProjectId, request: CreateJob) -> Result<JobSpec> {
+pub(super) async fn check(app: &App, project: ProjectId, request: CreateJob) -> Result<JobSpec> {
     check_words(&request)?;
     let seed = seed_or_random(request.seed)?;
     let model = models::get(app, project, &request.model).await?;

@@ -6,6 +6,7 @@ mod example_table;
 mod examples;
 mod moved;
 mod moves;
+mod preview;
 mod request;
 
 pub use create::{CreateJob, DryRun, create, dry_run};
@@ -14,6 +15,7 @@ pub use evaluation::{Evaluations, Report, evaluation};
 pub use examples::{Example, ExamplesRequest, Target, examples};
 pub use moved::told;
 pub use moves::{cancel, pause, resume};
+pub use preview::{JobPreview, preview};
 pub use request::RequestIdentity;
 pub(in crate::app) use request::{check_metadata, data_file, find_repeated, insert, seed_or_random};
 

@@ -6,20 +6,15 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
-use std::time::Duration;
 
-use futures_util::StreamExt;
 use uuid::Uuid;
 
 use super::folder::{Folder, TOKENIZER, open};
-use crate::app::App;
+use crate::app::{App, trainer};
 use crate::domain::error::{Error, Result};
 use crate::domain::model::Checked;
+use crate::private;
 use crate::process::tree;
-use crate::{private, process};
-
-/// How long the trainer may take.
-const ANSWER: Duration = Duration::from_mins(5);
 
 /// The longest line that it may print.
 const LONGEST_LINE: usize = 1 << 20;
@@ -37,7 +32,7 @@ pub(super) async fn check(app: &App, folder: &Folder) -> Result<(Checked, Option
     let work = app.runs().join(Uuid::new_v4().simple().to_string());
     let outlined = outline(folder, &work.join("model")).map_err(|error| Error::invalid("directory", error.to_string()));
     let answered = match outlined {
-        Ok(()) => ask(app, &premises, &work).await,
+        Ok(()) => trainer::ask(app, &premises, &work, &["check", "model"], LONGEST_LINE).await,
         Err(error) => Err(error),
     };
     let built = Path::new("model").join(TOKENIZER);
@@ -50,22 +45,6 @@ pub(super) async fn check(app: &App, folder: &Folder) -> Result<(Checked, Option
         tracing::debug!(%error, "the folder of an import stays");
     }
     Ok((answered?, built?))
-}
-
-async fn ask(app: &App, premises: &process::Premises, work: &Path) -> Result<Checked> {
-    let mut command = process::command(&app.config, 1);
-    command.args(["check", "model"]);
-    let (child, stdin, mut lines) =
-        process::spawn(command, premises, work, LONGEST_LINE).map_err(|error| Error::unavailable(error.to_string()))?;
-    drop(stdin);
-    let line = tokio::time::timeout(ANSWER, lines.next()).await;
-    child.group.signal(nix::sys::signal::Signal::SIGKILL);
-    let (end, words) = child.end().await;
-    let answer = line.ok().flatten().and_then(std::result::Result::ok);
-    match answer.as_deref().map(serde_json::from_str) {
-        Some(Ok(checked)) => Ok(checked),
-        _ => Err(Error::unavailable(format!("the trainer could not check the model ({end:?}): {}", words.trim()))),
-    }
 }
 
 /// Copies the folder's files to `target`, weights without their values.

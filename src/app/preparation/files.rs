@@ -130,6 +130,11 @@ impl<'a> DataFile<'a> {
         self.file.report.as_ref().map_or(DataFormat::Jsonl, |report| report.format)
     }
 
+    /// How many rows it has, as far as its report tells.
+    pub(super) fn rows(&self) -> u64 {
+        self.file.report.as_ref().map_or(0, |report| report.rows)
+    }
+
     fn sha256(&self) -> &[u8; 32] {
         &self.file.sha256
     }

@@ -3,6 +3,7 @@
 
 mod evaluation;
 mod files;
+pub mod preview;
 mod training;
 
 use super::{App, models};

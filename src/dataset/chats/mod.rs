@@ -19,6 +19,8 @@ mod tools;
 
 use std::io;
 
+use serde::{Deserialize, Serialize};
+
 pub use self::request::asked;
 
 use self::findings::{Findings, Remarks};
@@ -53,7 +55,8 @@ impl Demonstration {
 }
 
 /// What is imitated.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Sample {
     /// What the assistant says in it, where a message is learned.
     Conversation(Conversation),

@@ -8,6 +8,8 @@ mod whole;
 
 use std::io;
 
+use serde::{Deserialize, Serialize};
+
 use self::answers::choice;
 use self::forms::{fit, settle};
 use self::judgement::Read;
@@ -38,7 +40,8 @@ impl Preference {
 }
 
 /// What is chosen between.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Choice {
     /// Two ways in which a conversation goes on, each of which begins and ends with the assistant.
     Conversation { input: Conversation, preferred: Vec<Message>, non_preferred: Vec<Message> },
