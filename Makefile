@@ -28,7 +28,7 @@ else
 RUN_TESTS := cargo test --workspace --no-fail-fast -- --test-threads=1
 endif
 
-.PHONY: help setup build demo demo-chat demo-image serve test snippets chaos lint interop golden sqlx bench-training bench-service bench-memory bench-neighbours bench-few-shot bench-mislabels bench-domain bench-attacks bench-fairness deny gpu-check gpu-check-bundle clean-deps
+.PHONY: help setup build demo demo-chat demo-image serve test snippets chaos lint interop golden sqlx bench-training bench-service bench-memory bench-neighbours bench-few-shot bench-mislabels bench-domain bench-language-models bench-attacks bench-fairness deny gpu-check gpu-check-bundle clean-deps
 
 help:
 	@echo "make demo       fine-tune a text classifier on real data, from an empty state to a downloaded model"
@@ -43,7 +43,7 @@ help:
 	@echo "make gpu-check  golden tests, the demo's training and a resume on an NVIDIA GPU"
 	@echo "make golden     make the golden test values again with PyTorch and Transformers"
 	@echo "make sqlx       refresh .sqlx/ after a query or a migration changed"
-	@echo "make bench-training, bench-service, bench-memory, bench-neighbours, bench-few-shot, bench-mislabels, bench-domain   comparisons, run by hand"
+	@echo "make bench-training, bench-service, bench-memory, bench-neighbours, bench-few-shot, bench-mislabels, bench-domain, bench-language-models   comparisons, run by hand"
 	@echo "make bench-attacks, bench-fairness   what hostile requests cost, and what a project feels of another one's flood"
 	@echo "make deny       check dependencies' licences, sources and known vulnerabilities"
 
@@ -66,7 +66,9 @@ $(MODEL).done: scripts/pins/demo-model.txt scripts/fetch.py
 $(CHAT_MODEL).done: scripts/pins/demo-chat-model.txt scripts/fetch.py
 	$(FETCH) demo-chat-model $(CHAT_MODEL) && touch $@
 
-# Virtual environments: `sdk` holds the openai package, `interop` transformers and torch as well.
+# Virtual environments: `sdk` holds the openai package, `interop` transformers and torch as well; `bench` and `trl` hold all of
+# `interop`, and what is compared with besides.
+$(DEPS)/venv-bench.done $(DEPS)/venv-trl.done: scripts/pins/interop.txt
 $(DEPS)/venv-%.done: scripts/pins/%.txt
 	rm -rf $(DEPS)/venv-$* && $(PYTHON) -m venv $(DEPS)/venv-$*
 	$(DEPS)/venv-$*/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
@@ -116,16 +118,17 @@ lint: $(SETUP)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-interop: build $(MODEL).done $(DEPS)/venv-interop.done
-	$(DEPS)/venv-interop/bin/python tests/interop/run.py --service $(SERVICE) --model $(MODEL)
+interop: build $(MODEL).done $(CHAT_MODEL).done $(DEPS)/venv-interop.done
+	$(DEPS)/venv-interop/bin/python tests/interop/run.py --service $(SERVICE) --model $(MODEL) --chat-model $(CHAT_MODEL)
 
-golden: $(DEPS)/venv-interop.done
+golden: $(DEPS)/venv-interop.done $(DEPS)/venv-trl.done
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/make.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/vision_models.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/text_families.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/language_models.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/chat/chat_templates.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/chat/chat_jinja.py
+	$(DEPS)/venv-trl/bin/python engine/tests/golden/preferences.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/adapters.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/images.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/examples.py
@@ -158,6 +161,11 @@ bench-mislabels: build $(MODEL).done
 
 bench-domain: build $(MODEL).done
 	$(PYTHON) benches/domain_adaptation.py --service $(SERVICE) --model $(MODEL)
+
+# MODES: speed, quality, dpo, each of some fifteen minutes.
+MODES ?= speed quality dpo
+bench-language-models: build $(CHAT_MODEL).done $(DEPS)/venv-trl.done
+	$(DEPS)/venv-trl/bin/python benches/language_models.py --service $(SERVICE) --model $(CHAT_MODEL)/*.gguf --modes $(MODES)
 
 bench-attacks: build $(MODEL).done
 	$(PYTHON) benches/attacks.py --service $(SERVICE) --model $(MODEL)

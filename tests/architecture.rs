@@ -20,7 +20,7 @@ struct Source {
 type Breaches = Vec<String>;
 
 /// What the engine may use of the control plane: words and data readers, nothing that runs.
-const ENGINE_MAY_USE: [&str; 5] = ["clock", "disk", "domain", "dataset", "failpoint"];
+const ENGINE_MAY_USE: [&str; 6] = ["clock", "disk", "domain", "dataset", "failpoint", "gguf"];
 
 const LONGEST_FILE: usize = 400;
 

@@ -15,7 +15,6 @@ use crate::observer::Observer;
 use crate::optim::{AdamW, AdamWConfig};
 use crate::tasks::{self, ExampleTable, Loaded};
 use crate::training::{End, Plan, RunProgress, Training};
-use crate::weights::Tensors;
 use finetuned::disk::Reserve;
 use finetuned::domain::example::columns::MODEL_FILE;
 use finetuned::domain::hyperparameters::Precision;
@@ -199,12 +198,12 @@ fn finish(
     let evaluation = Value::Object(evaluation);
     let trained = loaded.table.state()?;
     let model = loaded.table.export(&trained)?;
-    let bytes = model.bytes() + examples.map_or(0, ExampleTable::bytes);
+    let bytes = loaded.files.finished_bytes(&model) + examples.map_or(0, ExampleTable::bytes);
     Reserve(spec.min_free_bytes).check(output, bytes).map_err(EngineError::io(output))?;
     if let Some(examples) = examples {
         examples.write(&output.join(MODEL_FILE))?;
     }
-    loaded.files.write(output, model, Some(&trained).filter(|_| loaded.table.has_adapters()))?;
+    loaded.files.write_finished(output, model, Some(&trained).filter(|_| loaded.table.has_adapters()))?;
     export::write_card_and_manifest(output, spec, &evaluation)?;
     Ok(Some(Finished { step: progress.step, trained_tokens: progress.trained_tokens, evaluation }))
 }

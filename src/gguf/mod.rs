@@ -33,7 +33,7 @@ pub use container::Gguf;
 pub use convert::convert;
 pub use tensors::Tensor;
 pub use types::TensorType;
-pub use write::{OutputKind, export};
+pub use write::{check, export};
 
 /// Small GGUF files for tests.
 #[cfg(test)]

@@ -18,33 +18,28 @@ use super::rope;
 use super::scaling::Rope;
 use super::tokens;
 use super::types::TensorType;
+use crate::domain::method::language::GgufType;
 
-/// How matrices are written. Norms, biases and embeddings of positions are always in F32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OutputKind {
-    F16,
-    Bf16,
-    /// Eight bits a value; matrices whose rows are no whole blocks of 32 are in F16.
-    Q8_0,
+/// The type of matrices, and the number of `general.file_type` (`enum llama_ftype` of llama.cpp).
+fn encoding(kind: GgufType) -> (TensorType, u32) {
+    match kind {
+        GgufType::F16 => (TensorType::F16, 1),
+        GgufType::Bf16 => (TensorType::Bf16, 32),
+        GgufType::Q8_0 => (TensorType::Q8_0, 7),
+    }
 }
 
-impl OutputKind {
-    fn tensor_type(self) -> TensorType {
-        match self {
-            Self::F16 => TensorType::F16,
-            Self::Bf16 => TensorType::Bf16,
-            Self::Q8_0 => TensorType::Q8_0,
-        }
-    }
-
-    /// The number of `general.file_type` (`enum llama_ftype` of llama.cpp).
-    fn file_type(self) -> u32 {
-        match self {
-            Self::F16 => 1,
-            Self::Bf16 => 32,
-            Self::Q8_0 => 7,
-        }
-    }
+/// Whether the model in a folder is one that [`export`] writes, as far as it can be told without its weights.
+///
+/// # Errors
+/// It is not: what is missing.
+pub fn check(model_directory: &Path) -> Result<(), String> {
+    let config = config(model_directory)?;
+    let (architecture, fields) = (architecture(&config)?, Fields(&config));
+    let words = config.get("vocab_size").and_then(Value::as_u64).unwrap_or_default();
+    let dimensions = hyperparameters::dimensions(architecture, fields, words)?;
+    hyperparameters::entries(architecture, fields, &dimensions, &Rope::read(architecture, fields)?)?;
+    tokens::entries(model_directory, &config, dimensions.vocabulary as usize).map(drop)
 }
 
 /// Writes the model in a folder to the file `out`, as llama.cpp reads it: Llama and Mistral, Qwen 2 and 3, Gemma to
@@ -56,9 +51,8 @@ impl OutputKind {
 /// # Errors
 /// A file is missing or damaged, the model or its tokenizer is one that llama.cpp does not have, or `out` cannot be
 /// written; it is not there then.
-pub fn export(model_directory: &Path, kind: OutputKind, out: &Path) -> Result<(), String> {
-    let config: Map<String, Value> =
-        folder::json(model_directory, "config.json")?.ok_or("the model does not have config.json")?;
+pub fn export(model_directory: &Path, kind: GgufType, out: &Path) -> Result<(), String> {
+    let config = config(model_directory)?;
     let fields = Fields(&config);
     let architecture = architecture(&config)?;
     let weights = Weights::open(model_directory)?;
@@ -68,7 +62,7 @@ pub fn export(model_directory: &Path, kind: OutputKind, out: &Path) -> Result<()
         ("general.architecture".to_owned(), Entry::Text(architecture.gguf().to_owned())),
         ("general.type".to_owned(), Entry::Text("model".to_owned())),
         ("general.name".to_owned(), Entry::Text(name.to_owned())),
-        ("general.file_type".to_owned(), Entry::Whole(kind.file_type())),
+        ("general.file_type".to_owned(), Entry::Whole(encoding(kind).1)),
         ("general.quantization_version".to_owned(), Entry::Whole(2)),
     ];
     entries.extend(hyperparameters::entries(architecture, fields, &source.dimensions, &source.rope)?);
@@ -78,6 +72,10 @@ pub fn export(model_directory: &Path, kind: OutputKind, out: &Path) -> Result<()
         let _ = fs::remove_file(out);
     }
     written
+}
+
+fn config(model_directory: &Path) -> Result<Map<String, Value>, String> {
+    Ok(folder::json(model_directory, "config.json")?.ok_or("the model does not have config.json")?)
 }
 
 /// The architecture of a model that writes texts.
@@ -131,13 +129,7 @@ impl Source {
     }
 
     /// Writes the head and all tensors, and syncs the file.
-    fn write(
-        &self,
-        weights: &Weights,
-        kind: OutputKind,
-        entries: &[(String, Entry)],
-        out: &Path,
-    ) -> Result<(), String> {
+    fn write(&self, weights: &Weights, kind: GgufType, entries: &[(String, Entry)], out: &Path) -> Result<(), String> {
         let announced = |(slot, _): &(Slot, String)| {
             let shape = slot.gguf_shape();
             Announced { kind: stored(slot, &shape, kind), name: slot.gguf.clone(), shape }
@@ -176,9 +168,9 @@ fn called(weights: &Weights, name: &str) -> Result<String, String> {
 }
 
 /// The type that a tensor is written in.
-fn stored(slot: &Slot, shape: &[u64], kind: OutputKind) -> TensorType {
+fn stored(slot: &Slot, shape: &[u64], kind: GgufType) -> TensorType {
     let is_matrix = shape.len() > 1 && slot.change != Change::PlusOne && slot.gguf != "position_embd.weight";
-    match kind.tensor_type() {
+    match encoding(kind).0 {
         _ if !is_matrix => TensorType::F32,
         TensorType::Q8_0 if TensorType::Q8_0.bytes_of(shape.last().copied().unwrap_or(1)).is_none() => TensorType::F16,
         kind => kind,
@@ -206,7 +198,7 @@ mod tests {
         directory
     }
 
-    fn exported(directory: &Path, kind: OutputKind) -> Result<Gguf, String> {
+    fn exported(directory: &Path, kind: GgufType) -> Result<Gguf, String> {
         let out = directory.join("exported.gguf");
         export(&directory.join("model"), kind, &out)?;
         Gguf::open(&out)
@@ -221,7 +213,7 @@ mod tests {
                 }
             });
             let directory = directory.path();
-            exported(directory, OutputKind::F16).unwrap();
+            exported(directory, GgufType::F16).unwrap();
             convert(&directory.join("exported.gguf"), &directory.join("again")).unwrap();
             for file in ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "config.json"] {
                 let read = |folder: &str| -> Value {
@@ -239,11 +231,9 @@ mod tests {
     fn matrices_are_written_in_the_wanted_kind_and_norms_in_f32() {
         let directory = folder("llama", |_| ());
         let path = directory.path().join("exported.gguf");
-        for (kind, matrix) in [
-            (OutputKind::F16, TensorType::F16),
-            (OutputKind::Bf16, TensorType::Bf16),
-            (OutputKind::Q8_0, TensorType::Q8_0),
-        ] {
+        for (kind, matrix) in
+            [(GgufType::F16, TensorType::F16), (GgufType::Bf16, TensorType::Bf16), (GgufType::Q8_0, TensorType::Q8_0)]
+        {
             let gguf = exported(directory.path(), kind).unwrap();
             assert_eq!(gguf.tensors()["blk.0.attn_q.weight"].kind, matrix);
             assert_eq!(gguf.tensors()["blk.0.attn_norm.weight"].kind, TensorType::F32);
@@ -263,7 +253,7 @@ mod tests {
             let mut config = config.clone();
             config[name] = field;
             fs::write(&path, config.to_string()).unwrap();
-            let refused = exported(directory.path(), OutputKind::F16).err().unwrap();
+            let refused = exported(directory.path(), GgufType::F16).err().unwrap();
             assert!(!directory.path().join("exported.gguf").exists());
             refused
         };

@@ -1,7 +1,8 @@
 //! Language models through the whole service.
 
+use finetuned::app::models;
 use finetuned::failpoint::Failpoints;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::support::client::Client;
 use super::support::data;
@@ -195,7 +196,7 @@ async fn what_does_not_fit_a_language_model_is_refused_by_name() {
 async fn weights_by_method(failpoints: &str, attempts: usize) -> Vec<Vec<u8>> {
     let mut service = Service::api().await;
     let directory = data::tiny_model().with_file_name("tiny-llama");
-    finetuned::app::models::import(&service.app, &directory, "tiny-llama").await.unwrap();
+    models::import(&service.app, &directory, "tiny-llama").await.unwrap();
     service.app.failpoints = Failpoints::parse(failpoints).unwrap();
     service.start_worker();
     let client = service.client();
@@ -229,4 +230,73 @@ async fn a_language_model_whose_run_is_killed_ends_with_the_same_bits() {
         }
     }
     assert!(whole.windows(2).all(|pair| pair[0] != pair[1]));
+}
+
+/// The paths of a job's model.
+async fn paths(client: &Client, job: &Value) -> Vec<String> {
+    let name = job["fine_tuned_model"].as_str().unwrap();
+    let files = client.get(&format!("/v1/models/{name}/files")).await.good();
+    files["data"].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_is_kept_as_what_was_asked_for() {
+    let service = service(&["tiny-llama"]).await;
+    let client = service.client();
+    let file = client.upload("chats.jsonl", chats(40)).await;
+    let ask = async |model: &Value| {
+        let messages = json!([{"role": "user", "content": "how do i get my new card"}]);
+        let body = json!({"model": model, "messages": messages, "temperature": 0, "max_tokens": 12});
+        client.post_json("/v1/chat/completions", &body).await.good()["choices"][0]["message"]["content"].clone()
+    };
+    let mut said = Vec::new();
+    for (form, has) in
+        [("both", [true, true, false]), ("merged", [true, false, false]), ("adapter", [false, true, false])]
+    {
+        let h = json!({"n_epochs": 4, "learning_rate": 1e-2, "export": form});
+        let id = create(&client, "tiny-llama", &file, "supervised", h, json!({"seed": 7})).await;
+        let job = succeeded(&client, &id).await;
+        let paths = paths(&client, &job).await;
+        let there = ["model.safetensors", "adapter/adapter_model.safetensors", "model-f16.gguf"]
+            .map(|path| paths.iter().any(|found| found == path));
+        assert_eq!(there, has, "{form}: {paths:?}");
+        assert!(paths.iter().all(|path| !path.starts_with("base/")), "{paths:?}");
+        let card = String::from_utf8(model_file(&client, &job, "README.md").await).unwrap();
+        assert_eq!(card.contains("PeftModel.from_pretrained"), form == "adapter", "{card}");
+        said.push(ask(&job["fine_tuned_model"]).await);
+        // What is kept as an adapter alone is a base for other jobs all the same.
+        let more = json!({"n_epochs": 1, "export": "both"});
+        let name = job["fine_tuned_model"].as_str().unwrap();
+        let id = create(&client, name, &file, "supervised", more, json!({})).await;
+        succeeded(&client, &id).await;
+    }
+    assert!(said.windows(2).all(|pair| pair[0] == pair[1]), "{said:?}");
+
+    let h = json!({"adapter": "none", "n_epochs": 1, "export": "adapter"});
+    let body = json!({"model": "tiny-llama", "training_file": file,
+                      "method": {"type": "supervised", "supervised": {"hyperparameters": h}}});
+    let (status, param, _, message) = client.post_json("/v1/fine_tuning/jobs", &body).await.error();
+    assert_eq!((status, param.as_deref()), (400, Some("method.supervised.hyperparameters.export")));
+    assert!(message.contains("there is no adapter to keep"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_is_taken_out_as_gguf_and_in_again() {
+    let service = service(&["tiny-llama"]).await;
+    let client = service.client();
+    let file = client.upload("chats.jsonl", chats(60)).await;
+    let h = json!({"n_epochs": 10, "learning_rate": 1e-2, "adapter": "none", "batch_size": 8,
+                   "export": "gguf", "gguf_type": "bf16"});
+    let id = create(&client, "tiny-llama", &file, "supervised", h, json!({})).await;
+    let job = succeeded(&client, &id).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tune.gguf");
+    std::fs::write(&path, model_file(&client, &job, "model-bf16.gguf").await).unwrap();
+    models::import(&service.app, &path, "tune").await.unwrap();
+    let ask = async |model: &Value| {
+        let body = json!({"model": model, "prompt": "<|im_start|>user\nhow do i get my new card<|im_end|>\n<|im_start|>assistant\n",
+                          "temperature": 0, "max_tokens": 12});
+        client.post_json("/v1/completions", &body).await.good()["choices"][0]["text"].clone()
+    };
+    assert_eq!(ask(&json!("tune")).await, ask(&job["fine_tuned_model"]).await);
 }

@@ -11,6 +11,7 @@ use super::markdown::{block, code, yaml};
 use crate::error::{EngineError, Result};
 use finetuned::domain::hyperparameters::definitions;
 use finetuned::domain::method::Description;
+use finetuned::domain::method::language::{self, ExportForm};
 use finetuned::domain::run::RunSpec;
 
 /// Writes `README.md` (the model card) and, last of all, `manifest.json` with the hash of every other file.
@@ -51,15 +52,11 @@ fn model_card(spec: &RunSpec, evaluation: &Value) -> String {
         let list: Vec<String> = spec.labels.iter().map(|label| format!("- {}", code(label))).collect();
         format!("## Labels\n\n{}\n\n", list.join("\n"))
     };
-    let adapter = if spec.hyperparameters.tuning.adapter.lora().is_some() {
-        "`adapter/` holds the adapter alone, for PEFT; it is merged into the weights here.\n\n"
-    } else {
-        ""
-    };
+    let (loaders, more) = forms(spec, loaders);
     format!(
         "---\nlibrary_name: {library}\npipeline_tag: {pipeline}\nbase_model: {yaml_base}\ntags:\n- finetuned\n---\n\n\
          # {method} model fine-tuned from {base}\n\n\
-         Made by finetuned {version}, job {job}. It loads with {loaders} on this directory.\n\n{adapter}{labels}\
+         Made by finetuned {version}, job {job}. It loads with {loaders} on this directory.\n\n{more}{labels}\
          ## Evaluation\n\n{evaluation}\n\n\
          `evaluation/` holds the whole reports and every prediction, on the test file where one was given, and on the \
          validation data.\n\n\
@@ -75,6 +72,28 @@ fn model_card(spec: &RunSpec, evaluation: &Value) -> String {
         data = json_block(&data_hashes(spec)),
         hyperparameters = json_block(&hyperparameters(spec)),
     )
+}
+
+/// What loads the model, in Markdown, and what lies beside or in place of its weights.
+fn forms(spec: &RunSpec, loaders: &'static str) -> (&'static str, &'static str) {
+    let export = language::kept(&spec.hyperparameters.own).map(|kept| kept.export);
+    let has_adapter = spec.hyperparameters.tuning.adapter.lora().is_some();
+    match export.unwrap_or(ExportForm::Both) {
+        ExportForm::Adapter => (
+            "`PeftModel.from_pretrained` of its base model and `adapter/`",
+            "The base model's weights are not here: `adapter/` holds what was trained, for PEFT and vLLM.\n\n",
+        ),
+        ExportForm::Both if has_adapter => {
+            (loaders, "`adapter/` holds the adapter alone, for PEFT; it is merged into the weights here.\n\n")
+        }
+        ExportForm::Gguf if has_adapter => (
+            loaders,
+            "`adapter/` holds the adapter alone, for PEFT; it is merged into the weights here, and in the GGUF file for \
+             llama.cpp and Ollama.\n\n",
+        ),
+        ExportForm::Gguf => (loaders, "The GGUF file is the same model for llama.cpp and Ollama.\n\n"),
+        ExportForm::Both | ExportForm::Merged => (loaders, ""),
+    }
 }
 
 /// The hyperparameters that the method has.

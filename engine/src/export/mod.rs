@@ -21,7 +21,9 @@ pub use shards::{SHARD_BYTES, write_model};
 use crate::error::{EngineError, Result};
 use crate::models::read_config;
 use crate::params::Export;
-use crate::weights::Weights;
+use crate::weights::{Tensors, Weights};
+use finetuned::domain::method::language::{ExportForm, GgufType, Kept};
+use finetuned::gguf;
 
 /// Files of a base model that go with every model made from it.
 const COMPANIONS: [&str; 14] = [
@@ -49,8 +51,12 @@ pub struct ModelFiles {
     /// Further files by path.
     more: BTreeMap<String, Value>,
     adapter: Option<AdapterFiles>,
+    kept: Kept,
     sentence_transformer: Option<SentenceTransformer>,
 }
+
+/// What is kept of a finished model where nobody says.
+const USUAL: Kept = Kept { export: ExportForm::Both, gguf_type: GgufType::F16 };
 
 /// What makes a model directory one of sentence-transformers.
 #[derive(Clone)]
@@ -79,7 +85,14 @@ impl ModelFiles {
             config.remove(absent);
         }
         config.insert("architectures".to_owned(), json!([architecture]));
-        Ok(Self { base: base.to_owned(), config, more: BTreeMap::new(), adapter: None, sentence_transformer: None })
+        Ok(Self {
+            base: base.to_owned(),
+            config,
+            more: BTreeMap::new(),
+            adapter: None,
+            kept: USUAL,
+            sentence_transformer: None,
+        })
     }
 
     /// With further JSON files, by path.
@@ -109,6 +122,12 @@ impl ModelFiles {
         self
     }
 
+    /// As this when it is finished.
+    #[must_use]
+    pub fn kept_as(self, kept: Kept) -> Self {
+        Self { kept, ..self }
+    }
+
     /// As sentence-transformers loads it: the encoder called `prefix` without that prefix. What it makes of its states
     /// is said in [`with_files`](Self::with_files).
     #[must_use]
@@ -134,6 +153,36 @@ impl ModelFiles {
             self.write_adapted(directory, adapted)?;
         }
         self.write_around(directory, kind)
+    }
+
+    /// Writes a finished model likewise, as what it is to be kept as.
+    ///
+    /// # Errors
+    /// A file cannot be written, the base model cannot be read any more, or it is none that is written as GGUF.
+    pub fn write_finished(
+        &self,
+        directory: &Path,
+        model: Export,
+        adapted: Option<&BTreeMap<String, Tensor>>,
+    ) -> Result<()> {
+        let Kept { export, gguf_type } = self.kept;
+        match (export, adapted) {
+            (ExportForm::Adapter, Some(adapted)) => self.write_adapter(directory, model.kind(), adapted),
+            (ExportForm::Merged, _) => self.write(directory, model, None),
+            (ExportForm::Both | ExportForm::Adapter, adapted) => self.write(directory, model, adapted),
+            (ExportForm::Gguf, adapted) => {
+                self.write(directory, model, adapted)?;
+                let file = directory.join(format!("model-{}.gguf", gguf_type.as_str()));
+                gguf::export(directory, gguf_type, &file).map_err(EngineError::model)
+            }
+        }
+    }
+
+    /// Bytes that a finished model of so many takes at most.
+    pub fn finished_bytes(&self, model: &Export) -> u64 {
+        let values = model.bytes() / model.kind().elt_size_in_bytes() as u64;
+        let gguf = if self.kept.export == ExportForm::Gguf { self.kept.gguf_type.bytes(values) } else { 0 };
+        model.bytes() + gguf
     }
 
     /// The same without the weights of the base model, which has this type: its adapters alone.

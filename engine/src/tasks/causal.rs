@@ -15,23 +15,58 @@ use crate::data::source::{BatchSource, Pick, Subset};
 use crate::data::splits::Splits;
 use crate::data::tokens::{Curriculum, Lesson, TokenRows};
 use crate::device::ComputeDevice;
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::export::{AdapterFiles, ModelFiles};
 use crate::models::text::{CausalLm, TextTask};
 use crate::nn::Mode;
 use crate::observer::Observer;
-use crate::params::Placement;
+use crate::params::{LoadReport, ParamTable, Placement};
+use crate::policy::Policy;
 use crate::score::Evaluation;
 use finetuned::domain::estimate::EVALUATION_TOKENS;
+use finetuned::domain::method::language::{ExportForm, Kept};
 use finetuned::domain::metric::ACCURACY;
 use finetuned::domain::report::{Part, TokenLengths};
 use finetuned::domain::run::RunSpec;
+use finetuned::gguf;
 
 /// A language model and its data.
 struct CausalTask {
     model: CausalLm,
     device: Device,
     source: Arc<Curriculum>,
+}
+
+/// A language model that was built, and what belongs to it.
+pub(super) struct Built {
+    pub(super) model: CausalLm,
+    pub(super) table: ParamTable,
+    pub(super) policy: Policy,
+    pub(super) report: LoadReport,
+    pub(super) files: ModelFiles,
+}
+
+/// The language model that `spec` names.
+///
+/// # Errors
+/// It cannot be built, or not be kept as it is to be.
+pub(super) fn built(
+    spec: &RunSpec,
+    base: &TextBase,
+    kept: Kept,
+    device: ComputeDevice,
+    compute: Kind,
+) -> Result<Built> {
+    if kept.export == ExportForm::Gguf && spec.training.is_some() {
+        gguf::check(&spec.model).map_err(|message| EngineError::Hyperparameter { name: "export", message })?;
+    }
+    let policy = base.policy(spec);
+    let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
+    let (model, table, report) = base.build(placement, CausalLm::new)?;
+    let files = ModelFiles::new(&spec.model, &base.config.architecture(TextTask::CausalLm))?
+        .with_adapter(AdapterFiles::new(&policy, &spec.model_name, Some("CAUSAL_LM")))
+        .kept_as(kept);
+    Ok(Built { model, table, policy, report, files })
 }
 
 /// The model that `spec` names with the sequences of its data, and how many examples these are made of: to train on, and to
@@ -43,18 +78,14 @@ pub(super) fn loaded(
     spec: &RunSpec,
     base: &TextBase,
     curriculum: Curriculum,
-    examples: (usize, usize),
+    (examples, kept): ((usize, usize), Kept),
     device: ComputeDevice,
     compute: Kind,
 ) -> Result<Loaded> {
-    let policy = base.policy(spec);
-    let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
-    let (model, table, report) = base.build(placement, CausalLm::new)?;
+    let Built { model, table, policy, report, files } = built(spec, base, kept, device, compute)?;
     let parts = curriculum.splits().each(|rows| (rows.len(), rows.token_lengths(), rows.tokens()));
     let data = summary(parts, examples);
     let task = CausalTask { model, device: device.device, source: Arc::new(curriculum) };
-    let files = ModelFiles::new(&spec.model, &base.config.architecture(TextTask::CausalLm))?
-        .with_adapter(AdapterFiles::new(&policy, &spec.model_name, Some("CAUSAL_LM")));
     Ok(Loaded { task: Box::new(Ahead::new(task)), table, policy, report, data, files })
 }
 

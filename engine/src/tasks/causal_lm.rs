@@ -38,7 +38,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let examples = (texts.training.lines.len(), texts.validation.lines.len());
     let splits = texts.map(|corpus: Corpus| pieces(&corpus, end, longest));
     let curriculum = Curriculum::new(splits, own.packing.then_some(longest));
-    causal::loaded(spec, &base, curriculum, examples, device, compute)
+    causal::loaded(spec, &base, curriculum, (examples, own.kept), device, compute)
 }
 
 /// Whether the model in `directory` can be trained.

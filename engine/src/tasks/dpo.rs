@@ -13,7 +13,7 @@ use tch::{Device, Kind, Tensor};
 use self::judging::{Judge, log_probabilities};
 use super::ahead::{Ahead, each};
 use super::base::TextBase;
-use super::causal::summary;
+use super::causal::{Built, built, summary};
 use super::preview::Show;
 use super::task::{Batch, Forward, Ratio, Task};
 use super::writing::{self, Fitting, Tokens, Writer, some_left};
@@ -26,11 +26,9 @@ use crate::data::splits::Splits;
 use crate::data::tokens::Lesson;
 use crate::device::ComputeDevice;
 use crate::error::{EngineError, Result};
-use crate::export::{AdapterFiles, ModelFiles};
-use crate::models::text::{CausalLm, TextTask};
+use crate::models::text::CausalLm;
 use crate::nn::Mode;
 use crate::observer::Observer;
-use crate::params::Placement;
 use crate::score::{Evaluation, Lines};
 use crate::text::TextTokenizer;
 use finetuned::dataset::preferences::{self, Choice};
@@ -77,17 +75,13 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     if spec.training.is_some() {
         some_left(splits.training.len(), longest)?;
     }
-    let policy = base.policy(spec);
-    let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
-    let (model, table, report) = base.build(placement, CausalLm::new)?;
+    let Built { model, table, policy, report, files } = built(spec, &base, own.kept, device, compute)?;
     let lengths = splits.each(|rivals| (rivals.len(), rivals.token_lengths(), rivals.tokens()));
     let data: DataSummary = summary(lengths, (splits.training.len(), splits.validation.len()));
     let judge = Judge { beta: own.beta, loss: own.loss, label_smoothing: own.label_smoothing };
     let reference = splits.each(|rivals| vec![[0.0; 2]; rivals.len()]);
     let mut task = DpoTask { model, device: device.device, source: Arc::new(Pairs(splits)), judge, reference };
     task.ask(observer)?;
-    let files = ModelFiles::new(&spec.model, &base.config.architecture(TextTask::CausalLm))?
-        .with_adapter(AdapterFiles::new(&policy, &spec.model_name, Some("CAUSAL_LM")));
     Ok(Loaded { task: Box::new(Ahead::new(task)), table, policy, report, data, files })
 }
 

@@ -39,7 +39,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     }
     let examples = (splits.training.len(), splits.validation.len());
     let curriculum = Curriculum::new(splits, own.packing.then_some(longest));
-    causal::loaded(spec, &base, curriculum, examples, device, compute)
+    causal::loaded(spec, &base, curriculum, (examples, own.kept), device, compute)
 }
 
 /// Whether the model in `directory` can be trained.

@@ -17,6 +17,7 @@ pub use tokens::truncated_share;
 use super::backbone::Backbone;
 use super::hyperparameters::{Freeze, Hyperparameters, Interval, Precision, Subject, TargetModules};
 use super::job::error::JobError;
+use super::method::language::{self, ExportForm};
 use super::model::ModelFacts;
 use super::report::{DataReport, ExamplesReport};
 use tokens::{Tokens, tokens};
@@ -162,7 +163,9 @@ pub fn estimate(subject: Subject<'_>, h: &Hyperparameters, data: &DataReport, la
     // and two training states. A checkpoint of adapters has these twice, and no other weights.
     let (files, checkpoints) = (WEIGHTS * (model.parameters + head), 2 + u64::from(h.course.keep_checkpoints));
     let checkpoint = if has_adapters { 2 * WEIGHTS * trained } else { files };
+    let gguf = language::kept(&h.own).filter(|kept| kept.export == ExportForm::Gguf);
     let disk_bytes = 3 * files
+        + 2 * gguf.map_or(0, |kept| kept.gguf_type.bytes(model.parameters))
         + checkpoints * checkpoint
         + 4 * (SNAPSHOT - WEIGHTS) * trained
         + STATISTICS_FILES * statistics_on_disk

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::super::error::{Error, Result};
+use super::super::method::language::{self, ExportForm};
 use super::super::method::{Method, ProblemType};
 use super::super::metric;
 use super::super::model::ModelFacts;
@@ -90,6 +91,11 @@ fn misfit(h: &Hyperparameters, subject: Subject<'_>) -> Option<(&'static str, St
     }
     if h.tuning.freeze.is_backbone() && !subject.method.is_classification() {
         return Some(("freeze", format!("\"backbone\". {} trains the backbone itself.", subject.method)));
+    }
+    if h.tuning.adapter.lora().is_none()
+        && language::kept(&h.own).is_some_and(|kept| kept.export == ExportForm::Adapter)
+    {
+        return Some(("export", "\"adapter\". The whole model is trained, so there is no adapter to keep.".to_owned()));
     }
     if h.tuning.adapter.lora().is_some() {
         if !model.backbone.takes_adapters() {

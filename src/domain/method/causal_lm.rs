@@ -7,15 +7,17 @@ use super::super::hyperparameters::definition::Definition;
 use super::super::metric;
 use super::card::{Card, DataKind, Usual};
 use super::common::MAX_SEQUENCE_LENGTH;
-use super::language::{ADAPTER, DESCRIPTION, PACKING, packed};
+use super::language::{ADAPTER, DESCRIPTION, EXPORT, GGUF_TYPE, Kept, PACKING, packed};
 
 /// Its own hyperparameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     pub packing: bool,
+    #[serde(flatten)]
+    pub kept: Kept,
 }
 
-const OWN: &[Definition] = &[MAX_SEQUENCE_LENGTH, ADAPTER, packed(PACKING)];
+const OWN: &[Definition] = &[MAX_SEQUENCE_LENGTH, ADAPTER, packed(PACKING), EXPORT, GGUF_TYPE];
 
 pub(super) const CARD: Card = Card {
     name: "causal_lm",

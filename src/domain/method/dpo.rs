@@ -9,7 +9,7 @@ use super::super::hyperparameters::definition::{DefaultValue, Definition, Rule, 
 use super::super::metric;
 use super::card::{Card, DataKind, Usual};
 use super::common::{LABEL_SMOOTHING, MAX_SEQUENCE_LENGTH};
-use super::language::{ADAPTER, DESCRIPTION, TRUNCATION, Truncation};
+use super::language::{ADAPTER, DESCRIPTION, EXPORT, GGUF_TYPE, Kept, TRUNCATION, Truncation};
 
 /// Its own hyperparameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,6 +18,8 @@ pub struct Settings {
     pub loss: Loss,
     pub label_smoothing: f64,
     pub truncation: Truncation,
+    #[serde(flatten)]
+    pub kept: Kept,
 }
 
 /// How far apart the two answers are to be.
@@ -53,7 +55,7 @@ const LOSS: Definition = Definition {
     evaluates: true,
 };
 
-const OWN: &[Definition] = &[MAX_SEQUENCE_LENGTH, ADAPTER, TRUNCATION, BETA, LOSS, LABEL_SMOOTHING];
+const OWN: &[Definition] = &[MAX_SEQUENCE_LENGTH, ADAPTER, TRUNCATION, BETA, LOSS, LABEL_SMOOTHING, EXPORT, GGUF_TYPE];
 
 pub(super) const CARD: Card = Card {
     name: "dpo",

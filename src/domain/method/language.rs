@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::hyperparameters::definition::{DefaultValue, Definition, Rule};
+use super::super::hyperparameters::own::Own;
 use super::super::hyperparameters::shared;
 use super::card::Description;
 
@@ -31,6 +32,82 @@ pub const PACKING: Definition = Definition {
 /// The same, on where nothing is said.
 pub const fn packed(definition: Definition) -> Definition {
     Definition { default: DefaultValue::Flag(true), ..definition }
+}
+
+/// What a finished model is kept as.
+pub const EXPORT: Definition = Definition {
+    name: "export",
+    rule: Rule::Word(&["both", "merged", "adapter", "gguf"]),
+    auto: false,
+    default: DefaultValue::Word("both"),
+    doc: "What a finished model is kept as: its weights with the adapter merged into them, the adapter alone, or both; gguf is both and a \
+          GGUF file for llama.cpp and Ollama.",
+    shapes_training: false,
+    evaluates: false,
+};
+
+/// How matrices of a GGUF file are written.
+pub const GGUF_TYPE: Definition = Definition {
+    name: "gguf_type",
+    rule: Rule::Word(&["f16", "bf16", "q8_0"]),
+    auto: false,
+    default: DefaultValue::Word("f16"),
+    doc: "How the GGUF file of export \"gguf\" keeps matrices; q8_0 takes half the room.",
+    shapes_training: false,
+    evaluates: false,
+};
+
+/// What a finished model is kept as, for whoever has these settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    pub export: ExportForm,
+    pub gguf_type: GgufType,
+}
+
+/// See [`EXPORT`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExportForm {
+    Both,
+    Merged,
+    Adapter,
+    Gguf,
+}
+
+/// How matrices of a GGUF file are written. Norms, biases and embeddings of positions are always in F32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GgufType {
+    #[serde(rename = "f16")]
+    F16,
+    #[serde(rename = "bf16")]
+    Bf16,
+    /// Eight bits a value; matrices whose rows are no whole blocks of 32 are in F16.
+    #[serde(rename = "q8_0")]
+    Q8_0,
+}
+
+impl GgufType {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::Q8_0 => "q8_0",
+        }
+    }
+
+    /// Bytes of so many values.
+    pub fn bytes(self, values: u64) -> u64 {
+        match self {
+            Self::F16 | Self::Bf16 => 2 * values,
+            Self::Q8_0 => values.div_ceil(32) * 34,
+        }
+    }
+}
+
+/// What a finished model is kept as, by settings that say so.
+pub fn kept(own: &Own) -> Option<Kept> {
+    own.read().ok()
 }
 
 /// What becomes of examples that are too long.

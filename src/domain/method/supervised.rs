@@ -7,16 +7,18 @@ use super::super::hyperparameters::definition::Definition;
 use super::super::metric;
 use super::card::{Card, DataKind, Usual};
 use super::common::MAX_SEQUENCE_LENGTH;
-use super::language::{ADAPTER, DESCRIPTION, PACKING, TRUNCATION, Truncation};
+use super::language::{ADAPTER, DESCRIPTION, EXPORT, GGUF_TYPE, Kept, PACKING, TRUNCATION, Truncation};
 
 /// Its own hyperparameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     pub packing: bool,
     pub truncation: Truncation,
+    #[serde(flatten)]
+    pub kept: Kept,
 }
 
-const OWN: &[Definition] = &[MAX_SEQUENCE_LENGTH, ADAPTER, PACKING, TRUNCATION];
+const OWN: &[Definition] = &[MAX_SEQUENCE_LENGTH, ADAPTER, PACKING, TRUNCATION, EXPORT, GGUF_TYPE];
 
 pub(super) const CARD: Card = Card {
     name: "supervised",

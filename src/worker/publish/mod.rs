@@ -100,6 +100,7 @@ async fn model(app: &App, claim: &Claim, job: &Job, done: &Done<'_>) -> Result<b
     app.failpoints.hit("model.stored", claim.attempt.into());
     let model = made_model(app, job, model_name(app, job).await?, ModelKind::FineTuned).await?;
     let results = metrics_file::store(app, claim, job, done).await?;
+    let files = with_base(app, job, stored.clone()).await?;
     let success = Success {
         model: Some(model.id),
         result_file: results.id,
@@ -114,7 +115,7 @@ async fn model(app: &App, claim: &Claim, job: &Job, done: &Done<'_>) -> Result<b
         return Ok(ended);
     }
     metrics::upsert(&mut *connection, job.id, claim.attempt, &done.rows).await?;
-    models::insert(connection, &model, &stored).await?;
+    models::insert(connection, &model, &files).await?;
     files::insert(&mut *connection, &results).await?;
     retain(connection, job, 0).await?;
     let end = attempts::End { cause: None, detail: "the model was stored", process: done.process, stderr_tail: None };
@@ -177,7 +178,7 @@ async fn made_model(app: &App, job: &Job, name: String, kind: ModelKind) -> Resu
     })
 }
 
-/// The files of a checkpoint with those of the job's base model that it has no weights without. Nothing sweeps these while
+/// The files of a checkpoint or a model with those of the job's base model that it has no weights without. Nothing sweeps these while
 /// the job is active, nor afterwards while a row names them.
 async fn with_base(app: &App, job: &Job, mut files: Vec<ModelFile>) -> Result<Vec<ModelFile>> {
     if !has_whole_weights(&files) {
