@@ -79,7 +79,7 @@ pub fn command() -> Command {
                 .subcommand_required(true)
                 .subcommand(
                     Command::new("import")
-                        .about("Imports a model from a directory in the Hugging Face layout, or from a GGUF file")
+                        .about("Imports a model from a directory in the Hugging Face layout, a GGUF file, or PEFT's folder with an adapter")
                         .arg(
                             text("directory", "The directory, or a GGUF file")
                                 .value_parser(clap::value_parser!(PathBuf)),
@@ -88,6 +88,11 @@ pub fn command() -> Command {
                             Arg::new("name")
                                 .long("name")
                                 .help("What to call it; the name of the directory or file otherwise"),
+                        )
+                        .arg(
+                            Arg::new("base")
+                                .long("base")
+                                .help("The base model of an adapter; the one that the adapter names otherwise"),
                         ),
                 )
                 .subcommand(Command::new("list").about("Lists base models"))

@@ -33,7 +33,11 @@ async fn import(context: &Context, arguments: &ArgMatches) -> anyhow::Result<()>
         Some(name) => name.clone(),
         None => name_of(&directory)?,
     };
-    let imported = models::import(&context.app, &directory, &name).await.map_err(|error| anyhow!(error.chain()))?;
+    let imported = match arguments.get_one::<String>("base") {
+        Some(base) => models::import_upon(&context.app, &directory, &name, base).await,
+        None => models::import(&context.app, &directory, &name).await,
+    };
+    let imported = imported.map_err(|error| anyhow!(error.chain()))?;
     for note in &imported.model.facts.notes {
         remark(&format!("note: {}", shown(note)));
     }

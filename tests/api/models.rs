@@ -232,7 +232,7 @@ async fn what_cannot_be_trained_is_not_imported() {
                 std::fs::create_dir(d.join("adapter")).unwrap();
                 std::fs::write(d.join("adapter/adapter_config.json"), "{}").unwrap();
             },
-            "Merge both, as with PEFT's merge_and_unload",
+            "an adapter has adapter_config.json and adapter_model.safetensors",
         ),
         (
             "a folder of PEFT's",
@@ -242,7 +242,7 @@ async fn what_cannot_be_trained_is_not_imported() {
                 }
                 std::fs::write(d.join("adapter_config.json"), "{}").unwrap();
             },
-            "it holds an adapter (adapter_config.json)",
+            "an adapter has adapter_config.json and adapter_model.safetensors",
         ),
         ("no config", |d| std::fs::remove_file(d.join("config.json")).unwrap(), "it has no config.json"),
         (

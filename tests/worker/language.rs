@@ -4,6 +4,7 @@ use finetuned::app::models;
 use finetuned::failpoint::Failpoints;
 use serde_json::{Value, json};
 
+use super::evaluations::{ended, evaluate};
 use super::support::client::Client;
 use super::support::data;
 use super::support::service::Service;
@@ -299,4 +300,65 @@ async fn a_model_is_taken_out_as_gguf_and_in_again() {
         client.post_json("/v1/completions", &body).await.good()["choices"][0]["text"].clone()
     };
     assert_eq!(ask(&json!("tune")).await, ask(&job["fine_tuned_model"]).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adapter_is_imported_upon_its_base_and_goes_on() {
+    let service = service(&["tiny-llama"]).await;
+    let client = service.client();
+    let file = client.upload("chats.jsonl", chats(60)).await;
+    let h = json!({"n_epochs": 6, "learning_rate": 1e-2, "batch_size": 8});
+    let id = create(&client, "tiny-llama", &file, "supervised", h, json!({})).await;
+    let job = succeeded(&client, &id).await;
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["adapter_config.json", "adapter_model.safetensors"] {
+        let bytes = model_file(&client, &job, &format!("adapter/{name}")).await;
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    std::fs::write(folder.path().join("README.md"), "# Adapter").unwrap();
+    let imported = models::import(&service.app, folder.path(), "tune").await.unwrap();
+    assert_eq!((imported.new, &imported.skipped[..]), (true, &["README.md".to_owned()][..]));
+    assert!(!models::import_upon(&service.app, folder.path(), "tune", "tiny-llama").await.unwrap().new);
+    let ask = async |model: &Value| {
+        let messages = json!([{"role": "user", "content": "how do i get my new card"}]);
+        let body = json!({"model": model, "messages": messages, "temperature": 0, "max_tokens": 12});
+        client.post_json("/v1/chat/completions", &body).await.good()["choices"][0]["message"]["content"].clone()
+    };
+    assert_eq!(ask(&json!("tune")).await, ask(&job["fine_tuned_model"]).await);
+    assert_ne!(ask(&json!("tune")).await, ask(&json!("tiny-llama")).await);
+    let loss = async |model: &Value| {
+        let more = json!({"method": {"type": "supervised", "supervised": {"hyperparameters": {"precision": "fp32"}}}});
+        let created = evaluate(&client, model, &file, more).await.good();
+        ended(&client, &created).await["scores"]["loss"].as_f64().unwrap()
+    };
+    let (tune, base) = (loss(&json!("tune")).await, loss(&json!("tiny-llama")).await);
+    let made = loss(&job["fine_tuned_model"]).await;
+    assert!((tune - made).abs() < 1e-6 && tune < base, "{tune} {made} {base}");
+    // It needs its base no longer by name.
+    models::remove_base(&service.app, "tiny-llama").await.unwrap();
+    let h = json!({"n_epochs": 2, "learning_rate": 1e-2, "batch_size": 8});
+    let id = create(&client, "tune", &file, "supervised", h, json!({})).await;
+    let more = succeeded(&client, &id).await;
+    let further = loss(&more["fine_tuned_model"]).await;
+    assert!(further < tune, "{further} {tune}");
+
+    let refused = async |name: &str, base: Option<&str>| {
+        let imported = match base {
+            Some(base) => models::import_upon(&service.app, folder.path(), name, base).await,
+            None => models::import(&service.app, folder.path(), name).await,
+        };
+        imported.err().unwrap().message
+    };
+    let message = refused("again", None).await;
+    assert!(message.contains("\"tiny-llama\", is not here: import that first"), "{message}");
+    assert!(refused("again", Some("other")).await.contains("no base model called other"));
+    let config = folder.path().join("adapter_config.json");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replacen('{', "{\"use_dora\": true,", 1)).unwrap();
+    assert!(refused("again", Some("tune")).await.contains("DoRA (use_dora), which is not built"));
+    std::fs::write(&config, text).unwrap();
+    let directory = data::tiny_model();
+    models::import(&service.app, &directory, "tiny-bert").await.unwrap();
+    let message = refused("again", Some("tiny-bert")).await;
+    assert!(message.contains("with its base model tiny-bert"), "{message}");
 }

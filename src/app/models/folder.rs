@@ -66,6 +66,17 @@ impl Folder {
         Ok(Self { taken, left })
     }
 
+    /// One of these files, by name.
+    pub(super) fn of(mut taken: Vec<(String, PathBuf)>) -> Self {
+        taken.sort();
+        Self { taken, left: Vec::new() }
+    }
+
+    /// Where a file of this name really is, if it is taken.
+    pub(super) fn path(&self, name: &str) -> Option<&Path> {
+        self.taken.iter().find(|(taken, _)| taken == name).map(|(_, path)| path.as_path())
+    }
+
     /// Whether a file of this name is taken.
     pub(super) fn has(&self, name: &str) -> bool {
         self.taken.iter().any(|(taken, _)| taken == name)

@@ -45,9 +45,6 @@ pub(super) struct Source<'a> {
 pub(super) async fn import(app: &App, source: &Source<'_>, name: &str) -> Result<Imported> {
     let (directory, shown) = (source.directory, source.shown);
     let folder = Folder::read(directory).map_err(|error| unusable(shown, error))?;
-    if is_adapter(directory, &folder) {
-        return Err(unusable(shown, ADAPTER_ALONE));
-    }
     folder.needed("config.json", MAX_CONFIG).map_err(|why| unusable(shown, elsewhere(directory, why)))?;
     folder.whole().and_then(|()| folder.genuine()).map_err(|why| unusable(shown, why))?;
     let (checked, built) = check(app, &folder).await?;
@@ -113,15 +110,12 @@ fn misnamed(name: &str) -> String {
     format!("a model's name is one or two segments (a/b) of letters, digits, dots, dashes and underscores{near}")
 }
 
-const ADAPTER_ALONE: &str = "it holds an adapter (adapter_config.json) and not the weights that belong to it. Merge both, as with \
-                             PEFT's merge_and_unload, and import what save_pretrained writes";
-
-/// Whether the folder is one of PEFT's, or a checkpoint of a run that trained an adapter.
-fn is_adapter(directory: &Path, folder: &Folder) -> bool {
+/// The folder of PEFT's that lies there in place of a model's, or below it in a checkpoint of a run that trained an adapter.
+pub(super) fn adapter_in(directory: &Path) -> Option<PathBuf> {
     const WHOLE: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
-    let is_whole = folder.taken.iter().any(|(name, _)| WHOLE.contains(&name.as_str()));
-    let says_so = |folder: &Path| folder.join(ADAPTER_CONFIG).is_file();
-    !is_whole && (says_so(directory) || says_so(&directory.join(ADAPTER_FOLDER)))
+    let is_whole = WHOLE.iter().any(|name| directory.join(name).exists());
+    let places = [directory.to_owned(), directory.join(ADAPTER_FOLDER)];
+    places.into_iter().find(|place| !is_whole && place.join(ADAPTER_CONFIG).is_file())
 }
 
 /// Old models of sentence-transformers keep the encoder in a folder of its own.
@@ -186,7 +180,7 @@ async fn imported_before(app: &App, name: &str, taken: &[(String, PathBuf)]) -> 
     }
 }
 
-fn taken_name(name: &str) -> Error {
+pub(super) fn taken_name(name: &str) -> Error {
     let message = format!("a model called {name} exists with other files; choose another name");
     Error::new(ErrorKind::Conflict, message).param("name")
 }

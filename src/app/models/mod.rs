@@ -1,5 +1,6 @@
 //! Models: importing base models, reading and deleting.
 
+mod adapter;
 mod check;
 mod facts;
 mod folder;
@@ -25,16 +26,30 @@ use crate::domain::project::Role;
 use crate::store::StoreError;
 use crate::telemetry::audit_operator;
 
-/// Imports a base model from a directory in the Hugging Face layout, or from a GGUF file.
+/// Imports a base model from a directory in the Hugging Face layout, from a GGUF file, or from PEFT's folder with an adapter of a
+/// base model that is here.
 ///
 /// # Errors
 /// What lies there is not a model that the engine can train, or the name is taken by other files.
 pub async fn import(app: &App, path: &Path, name: &str) -> Result<Imported> {
     import::check_name(name)?;
-    if path.is_file() {
-        return gguf::import(app, path, name).await;
+    match import::adapter_in(path) {
+        Some(folder) => adapter::import(app, &folder, name, None).await,
+        None if path.is_file() => gguf::import(app, path, name).await,
+        None => import::import(app, &import::Source { directory: path, shown: path, notes: Vec::new() }, name).await,
     }
-    import::import(app, &import::Source { directory: path, shown: path, notes: Vec::new() }, name).await
+}
+
+/// Imports an adapter likewise, upon the base model called `base`, whatever the adapter says.
+///
+/// # Errors
+/// As of [`import`]; or there is no adapter, or no such base model.
+pub async fn import_upon(app: &App, path: &Path, name: &str, base: &str) -> Result<Imported> {
+    import::check_name(name)?;
+    let folder = import::adapter_in(path).ok_or_else(|| {
+        Error::invalid("base", format!("{} holds no adapter, so it has no base model", path.display()))
+    })?;
+    adapter::import(app, &folder, name, Some(base)).await
 }
 
 /// All models that a project can see but checkpoints.
