@@ -15,7 +15,7 @@ use crate::domain::clip::clipped_to;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::NewEvent;
 use crate::domain::job::{Job, JobKind, Phase, Prepared};
-use crate::domain::metric::{self, PEAK_DEVICE_MEMORY};
+use crate::domain::metric::{self, PEAK_DEVICE_MEMORY, TOKENS_PER_SECOND, TRAINED_TOKENS};
 use crate::domain::run::{Started, Step, TrainerMessage};
 use crate::telemetry;
 
@@ -54,6 +54,8 @@ pub(super) struct Reports {
     total_steps: u64,
     /// Smoothed wall-clock seconds of a step.
     seconds_per_step: Option<f64>,
+    /// The last step that was told, and the tokens that the run had trained on by then.
+    trained_tokens: Option<(u64, f64)>,
     dirty: bool,
     pub(super) peak_memory: Option<u64>,
     pub(super) peak_device_memory: Option<u64>,
@@ -77,6 +79,7 @@ impl Reports {
             step: 0,
             total_steps: 0,
             seconds_per_step: None,
+            trained_tokens: None,
             dirty: true,
             peak_memory: None,
             peak_device_memory: None,
@@ -149,9 +152,19 @@ impl Reports {
             self.metrics_event(step.step, &step.metrics);
         }
         self.peak_device_memory = step.peak_device_memory.or(self.peak_device_memory);
+        let rate = self.tokens_per_second(&step);
         let mut metrics = step.metrics;
+        metrics.extend(rate.map(|rate| (TOKENS_PER_SECOND.to_owned(), rate)));
         metrics.extend(step.peak_device_memory.map(|bytes| (PEAK_DEVICE_MEMORY.to_owned(), bytes as f64)));
         self.measured(step.step, metrics);
+    }
+
+    /// How fast a step was; None of the first one after a resume, of which it is not known how many tokens came before it.
+    fn tokens_per_second(&mut self, step: &Step) -> Option<f64> {
+        let tokens = *step.metrics.get(TRAINED_TOKENS)?;
+        let before = self.trained_tokens.replace((step.step, tokens)).or((step.step == 1).then_some((0, 0.0)));
+        let (_, before) = before.filter(|(last, _)| last + 1 == step.step)?;
+        Some((tokens - before) / step.seconds).filter(|rate| rate.is_finite() && *rate > 0.0)
     }
 
     fn evaluated(&mut self, step: u64, metrics: Metrics) {

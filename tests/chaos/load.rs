@@ -107,8 +107,7 @@ fn body(training: &str, validation: &str, precision: &str, seed: u64) -> Value {
 pub async fn bits(client: &Client, job: &Value) -> Bits {
     let name = job["fine_tuned_model"].as_str().unwrap().replace('/', "%2F");
     let weights = client.get(&format!("/v1/models/{name}/files/model.safetensors")).await;
-    let path = format!("/v1/fine_tuning/jobs/{}/metrics?limit=10000", job["id"].as_str().unwrap());
-    let rows = client.get(&path).await.good()["data"].clone();
+    let rows = client.metrics(job["id"].as_str().unwrap()).await;
     let hash = |bytes: &[u8]| hex(&Sha256::digest(bytes));
     let steps = rows.as_array().unwrap().len();
     Bits { model: hash(&weights.bytes), metrics: hash(rows.to_string().as_bytes()), steps }

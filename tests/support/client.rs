@@ -142,6 +142,15 @@ impl Client {
         self.get(&format!("/v1/fine_tuning/jobs/{id}")).await.good()
     }
 
+    /// All of a job's metrics, but for what the clock says, which is another in each run.
+    pub async fn metrics(&self, id: &str) -> Value {
+        let mut rows = self.get(&format!("/v1/fine_tuning/jobs/{id}/metrics?limit=10000")).await.good()["data"].take();
+        for row in rows.as_array_mut().unwrap() {
+            row["metrics"].as_object_mut().unwrap().remove("tokens_per_second");
+        }
+        rows
+    }
+
     /// The status of an answer; None if there is none, since the service may be away.
     pub async fn try_get(&self, path: &str) -> Option<u16> {
         let answer = self.request(Method::GET, path).timeout(PATIENCE).send().await;

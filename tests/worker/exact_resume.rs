@@ -57,7 +57,7 @@ async fn bits(service: &Service, id: &str) -> (Bits, Value) {
     let name = job["fine_tuned_model"].as_str().unwrap().replace('/', "%2F");
     let weights = client.get(&format!("/v1/models/{name}/files/model.safetensors")).await;
     assert_eq!(weights.status, 200);
-    let rows = client.get(&format!("/v1/fine_tuning/jobs/{id}/metrics?limit=1000")).await.good()["data"].clone();
+    let rows = client.metrics(id).await;
     assert_eq!(rows.as_array().unwrap().len() as u64, STEPS, "every step once");
     let examples = client.get(&format!("/v1/fine_tuning/jobs/{id}/examples?limit=1000")).await.good()["data"].clone();
     assert_eq!(examples.as_array().unwrap().iter().filter(|example| example["epochs"] == 3).count(), 80);

@@ -43,6 +43,10 @@ async fn a_language_model_is_adapted_to_a_domain() {
     assert!(loss < 4.0 && (perplexity.ln() - loss).abs() < 1e-6, "{test}");
     let (first, last) = first_and_last_loss(&client, &id).await;
     assert!(last < first - 1.0, "{first} to {last}");
+    let rows = client.get(&format!("/v1/fine_tuning/jobs/{id}/metrics?limit=5")).await.good();
+    for row in rows["data"].as_array().unwrap() {
+        assert!(row["metrics"]["tokens_per_second"].as_f64().unwrap() > 1.0, "{row}");
+    }
     assert_eq!(model_json(&client, &job, "config.json").await["architectures"], json!(["LlamaForCausalLM"]));
     assert!(model_file(&client, &job, "chat_template.jinja").await.starts_with(b"{% for message in messages %}"));
     assert!(job["trained_tokens"].as_u64().unwrap() > 6 * 120 * 5);

@@ -352,9 +352,9 @@ async fn a_run_killed_on_the_way_ends_with_the_same_bits_whatever_it_trains() {
             let job = succeeded(&client, &id).await;
             assert_eq!(job["attempts"].as_array().unwrap().len(), if failpoints.is_empty() { 1 } else { 3 }, "{job}");
             let weights = Sha256::digest(model_file(&client, &job, "model.safetensors").await);
-            let rows = client.get(&format!("/v1/fine_tuning/jobs/{id}/metrics?limit=1000")).await.good();
+            let rows = client.metrics(&id).await;
             let examples = client.get(&format!("/v1/fine_tuning/jobs/{id}/examples?order=loss&limit=1000")).await;
-            made.push((weights, rows["data"].to_string(), examples.json()["data"].to_string()));
+            made.push((weights, rows.to_string(), examples.json()["data"].to_string()));
             service.stop_worker().await;
         }
         assert_eq!(made[0].1, made[1].1, "{model} {h}");

@@ -125,6 +125,8 @@ pub const LEARNING_RATE: &str = "learning_rate";
 pub const GRAD_NORM: &str = "grad_norm";
 /// Tokens that the training has seen so far.
 pub const TRAINED_TOKENS: &str = "trained_tokens";
+/// Tokens that a step trained on in a second, padding not counted; none of images. Wall clock: no two runs have the same.
+pub const TOKENS_PER_SECOND: &str = "tokens_per_second";
 /// Most bytes of GPU memory so far.
 pub const PEAK_DEVICE_MEMORY: &str = "peak_device_memory";
 
