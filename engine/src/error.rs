@@ -33,6 +33,9 @@ pub enum EngineError {
     /// A checkpoint is incomplete or does not fit the run.
     #[error("checkpoint {path}: {message}", path = path.display())]
     Checkpoint { path: PathBuf, message: String },
+    /// The run was told to stop before it began.
+    #[error("the run was told to stop")]
+    Stopped,
     /// A file could not be read or written.
     #[error("{path}: {source}", path = path.display())]
     Io { path: PathBuf, source: std::io::Error },
@@ -66,6 +69,7 @@ impl EngineError {
             Self::Torch(_) | Self::Native(_) => {
                 JobError::new("engine_error", "the training engine failed; the attempt's log has the details")
             }
+            Self::Stopped => JobError::new("stopped", text),
             Self::Model { .. } => JobError::new("invalid_model", text).param("model"),
             Self::Data { param, .. } => JobError::new(format!("invalid_{param}"), text).param(*param),
             Self::Hyperparameter { name, .. } => {

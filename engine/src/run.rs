@@ -31,9 +31,17 @@ pub fn run(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Re
     if !(OLDEST_VERSION..=VERSION).contains(&spec.version) {
         return Err(EngineError::native(format!("the spec has version {}, this trainer {VERSION}", spec.version)));
     }
-    if spec.training.is_none() {
-        return evaluate(spec, device, observer);
+    let ran = if spec.training.is_some() { train(spec, device, observer) } else { evaluate(spec, device, observer) };
+    match ran {
+        Err(EngineError::Stopped) => {
+            observer.report(TrainerMessage::Stopped { step: 0 });
+            Ok(())
+        }
+        ran => ran,
     }
+}
+
+fn train(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Result<()> {
     observer.report(TrainerMessage::Phase { phase: Phase::Loading });
     let precision = device.precision(spec.hyperparameters.precision);
     let mut loaded = tasks::load(spec, device, device::compute_kind(precision), observer)?;

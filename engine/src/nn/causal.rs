@@ -3,8 +3,9 @@
 
 use std::cell::RefCell;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
+use super::functional::on_cpu;
 use super::{Heads, KvCache, Mode, RmsNorm, Rotation, Seen, Sequences};
 use crate::error::Result;
 use crate::native::decoder::{self as native, CausalShape, RmsScale};
@@ -39,10 +40,6 @@ pub struct Sight<'a> {
 const LOGITS_BYTES: i64 = 64 << 20;
 /// A GPU is fast from this many rows on.
 const DEVICE_ROWS: i64 = 4096;
-
-fn on_cpu(x: &Tensor) -> bool {
-    x.device() == Device::Cpu
-}
 
 fn scale_of(norm: &RmsNorm) -> RmsScale<'_> {
     RmsScale { weight: &norm.weight, offset: norm.offset, eps: norm.eps }

@@ -11,7 +11,7 @@ use crate::native;
 /// matrix per head in cache, which stops paying off here.
 const LONGEST_FUSED_ATTENTION: i64 = 512;
 
-fn on_cpu(x: &Tensor) -> bool {
+pub(super) fn on_cpu(x: &Tensor) -> bool {
     x.device() == Device::Cpu
 }
 

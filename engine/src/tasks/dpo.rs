@@ -183,7 +183,7 @@ impl DpoTask {
             })?;
             *self.reference.get_mut(subset) = found;
             if !seen_all {
-                return Err(EngineError::native("the run was told to stop before it began"));
+                return Err(EngineError::Stopped);
             }
         }
         Ok(())

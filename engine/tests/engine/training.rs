@@ -8,6 +8,7 @@ use finetuned::domain::example::columns::{CHECKPOINT_FILE, MODEL_FILE};
 use finetuned::domain::hyperparameters::{Interval, Precision};
 use finetuned::domain::job::Phase;
 use finetuned::domain::job::ReadOptions;
+use finetuned::domain::method::Method;
 use finetuned::domain::report::{DataFormat, Part};
 use finetuned::domain::run::{DataFile, Finished, RunSpec, Step, TrainerCommand, TrainerMessage};
 use finetuned_engine::device::{self, ComputeDevice};
@@ -431,4 +432,20 @@ fn longer_sequences_than_a_model_has_positions_for_are_refused() {
     // 66 rows of positions, of which RoBERTa leaves two to padding.
     assert_eq!(error.to_string(), "max_sequence_length is 65; the model takes at most 64 tokens");
     assert_eq!(error.job_error().param.as_deref(), Some("hyperparameters.max_sequence_length"));
+}
+
+#[test]
+fn a_run_that_is_stopped_while_it_asks_its_reference_has_not_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let row = r#"{"prompt": "my card", "chosen": " has come", "rejected": " is wrong"}"#;
+    let path = folder.path().join("preferences.jsonl");
+    std::fs::write(&path, format!("{row}\n").repeat(8)).unwrap();
+    let mut spec = spec(folder.path());
+    (spec.method, spec.model) = (Method::Dpo, golden_path("tiny-llama"));
+    let options = ReadOptions::default();
+    spec.training = Some(DataFile { path, format: DataFormat::Jsonl, options, sha256: String::new() });
+    (spec.test, spec.labels) = (None, Vec::new());
+    let recorder = Recorder { stop_in: Some(Phase::Loading), ..Recorder::default() };
+    run::run(&spec, device(), &recorder).unwrap();
+    assert_eq!(recorder.messages.borrow().last(), Some(&TrainerMessage::Stopped { step: 0 }));
 }

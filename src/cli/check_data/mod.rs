@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 
 use super::output::{answer, remark};
 use crate::app::findings::findings;
+use crate::dataset::chats::CONVERSATION_COLUMNS;
 use crate::dataset::columns::{self, IMAGE_COLUMN};
 use crate::dataset::prepare::{self, Parts, Source, Wanted};
 use crate::dataset::{Detected, Input, detect, rows};
@@ -151,10 +152,11 @@ fn likely_method(training: &Input) -> anyhow::Result<Method> {
     let backbone = match training.format {
         DataFormat::Zip | DataFormat::Tar => Backbone::VisionTransformer,
         DataFormat::Jsonl | DataFormat::Json | DataFormat::Parquet => {
-            let names = [IMAGE_COLUMN, columns::text(&training.options), MESSAGES, CONVERSATIONS];
+            let [messages, conversations, conversation] = CONVERSATION_COLUMNS;
+            let names = [IMAGE_COLUMN, columns::text(&training.options), messages, conversations, conversation];
             match rows::most_have(training, names).with_context(|| training.path.display().to_string())? {
                 [true, false, ..] => Backbone::VisionTransformer,
-                [_, _, true, _] | [_, _, _, true] => Backbone::TextDecoder,
+                [_, _, has @ ..] if has.contains(&true) => Backbone::TextDecoder,
                 _ => Backbone::TextTransformer,
             }
         }
@@ -162,7 +164,3 @@ fn likely_method(training: &Input) -> anyhow::Result<Method> {
     };
     Ok(Method::default_for(backbone, &[]))
 }
-
-/// Fields of conversations.
-const MESSAGES: &str = "messages";
-const CONVERSATIONS: &str = "conversations";

@@ -9,7 +9,7 @@ use crate::dataset::tree::Tree;
 use crate::domain::report::{Fault, Note};
 
 /// Columns of lists of messages.
-pub(in crate::dataset) const LISTS: [&str; 3] = ["messages", "conversations", "conversation"];
+pub const LISTS: [&str; 3] = ["messages", "conversations", "conversation"];
 
 /// Columns of what is given and what comes next: texts, or lists of messages.
 pub(super) const PROMPT: &str = "prompt";

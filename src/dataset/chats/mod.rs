@@ -21,6 +21,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::forms::LISTS as CONVERSATION_COLUMNS;
 pub use self::request::asked;
 
 use self::findings::{Findings, Remarks};

@@ -1,6 +1,6 @@
 //! What decoders say of themselves alike.
 
-use super::super::config::number;
+use super::super::config::{number, refuse};
 use super::architecture::{CausalHead, ClassificationHead, TextConfig};
 use super::decoder::{Decoder, DecoderPlan};
 use super::pooling;
@@ -19,6 +19,22 @@ pub(super) struct Facts {
     pub max_tokens: i64,
     pub initializer_range: f64,
     pub head: CausalHead,
+}
+
+/// What norms of Transformers' decoders add, where their configurations say nothing.
+pub(super) fn rms_norm_eps() -> f64 {
+    1e-6
+}
+
+/// Whether every head of keys and values serves as many of queries.
+///
+/// # Errors
+/// It does not.
+pub(super) fn check_groups(query: i64, key_value: i64) -> Result<()> {
+    if query % key_value == 0 {
+        return Ok(());
+    }
+    refuse("num_key_value_heads", key_value, &format!("a divisor of num_attention_heads, which is {query}"))
 }
 
 /// The record of a family whose decoder is [`Decoder`].

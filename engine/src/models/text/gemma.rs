@@ -10,7 +10,7 @@ use super::super::config::{
 };
 use super::architecture::{CausalHead, TextConfig};
 use super::decoder::{Biases, DecoderPlan, LayerPlan};
-use super::decoder_config::{Facts, text_config};
+use super::decoder_config::{Facts, check_groups, rms_norm_eps, text_config};
 use super::rope::{RopeFields, Turned};
 use crate::error::Result;
 use crate::nn::Heads;
@@ -61,9 +61,6 @@ struct GemmaConfig {
 
 fn head_dim() -> i64 {
     256
-}
-fn rms_norm_eps() -> f64 {
-    1e-6
 }
 
 /// The angle bases of layers that see all, and of those that see a window.
@@ -147,10 +144,7 @@ impl GemmaConfig {
         if config.use_bidirectional_attention == Some(true) {
             return refuse("use_bidirectional_attention", true, "false");
         }
-        if config.num_attention_heads % config.num_key_value_heads != 0 {
-            let wanted = format!("a divisor of num_attention_heads, which is {}", config.num_attention_heads);
-            return refuse("num_key_value_heads", config.num_key_value_heads, &wanted);
-        }
+        check_groups(config.num_attention_heads, config.num_key_value_heads)?;
         for (field, cap) in [
             ("query_pre_attn_scalar", config.query_pre_attn_scalar),
             ("final_logit_softcapping", config.final_logit_softcapping),

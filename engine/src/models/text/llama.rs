@@ -12,7 +12,7 @@ use super::super::config::{
 };
 use super::architecture::{CausalHead, TextConfig};
 use super::decoder::{Biases, DecoderPlan, LayerPlan};
-use super::decoder_config::{Facts, text_config};
+use super::decoder_config::{Facts, check_groups, rms_norm_eps, text_config};
 use super::rope::{RopeFields, Turned};
 use crate::error::Result;
 use crate::nn::Heads;
@@ -68,9 +68,6 @@ struct LlamaConfig {
 
 fn silu() -> String {
     "silu".to_owned()
-}
-fn rms_norm_eps() -> f64 {
-    1e-6
 }
 
 /// The angle base of Transformers' configurations that name none.
@@ -145,10 +142,7 @@ impl LlamaConfig {
                 return refuse(field, share, "0");
             }
         }
-        if config.num_attention_heads % config.key_value_heads() != 0 {
-            let wanted = format!("a divisor of num_attention_heads, which is {}", config.num_attention_heads);
-            return refuse("num_key_value_heads", config.key_value_heads(), &wanted);
-        }
+        check_groups(config.num_attention_heads, config.key_value_heads())?;
         Ok(config)
     }
 
