@@ -32,15 +32,16 @@ impl Memory {
         Ok((count, self.texts[place].1.beginning(count as i64)?))
     }
 
-    /// Remembers what was read of these tokens, and forgets what was used longest ago where it is too much.
+    /// Remembers what was read of these tokens, and forgets what was used longest ago where it is too much. These are kept, however
+    /// large they are: the text is to go on.
     pub(super) fn keep(&mut self, ids: Vec<u32>, cache: KvCache) {
         self.texts.push((ids, cache));
         let mut bytes = 0;
-        let kept = self.texts.iter().rev().take(MOST_TEXTS).take_while(|(_, cache)| {
+        let before = self.texts.iter().rev().skip(1).take(MOST_TEXTS).take_while(|(_, cache)| {
             bytes += cache.bytes();
             bytes <= MOST_BYTES
         });
-        let kept = kept.count();
+        let kept = 1 + before.count();
         self.texts.drain(..self.texts.len() - kept);
     }
 }
@@ -85,7 +86,7 @@ mod tests {
     #[test]
     fn what_was_used_longest_ago_is_forgotten() {
         let mut memory = Memory::default();
-        for id in 0..=MOST_TEXTS as u32 {
+        for id in 0..=1 + MOST_TEXTS as u32 {
             memory.keep(vec![id], cache(&[id]));
         }
         assert_eq!(memory.recall(&[0, 1]).unwrap().0, 0);
