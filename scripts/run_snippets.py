@@ -33,7 +33,6 @@ RUN, READ = ("sh", "python"), ("text", "json", "csv")
 NOT_RUN = {
     ("README.md", "sudo apt-get install -y git g++ make python3-pip python3-venv curl jq"): "changes the machine",
     ("README.md", "make demo"): "builds a release and trains for minutes; it has a service of its own",
-    ("README.md", "make demo-chat"): "the same with a language model",
     ("README.md", "make serve"): "goes on until it is stopped; this script starts the service",
     ("README.md", 'export PATH="$PWD/target/release:$PATH"'): "this script puts the programs that it was given on the path",
     ("docs/models.md", "FROM=https://huggingface.co/distilbert/distilbert-base-uncased/resolve/main"): "downloads 268 MB",

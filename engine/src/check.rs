@@ -10,6 +10,7 @@ use crate::models::text::{SentenceConfig, TextConfig};
 use crate::models::{ModelConfig, read_config};
 use crate::tasks;
 use crate::text::{TextTokenizer, build_missing};
+use crate::weights::adapter_upon;
 use finetuned::domain::method::METHODS;
 use finetuned::domain::model::Checked;
 
@@ -57,6 +58,7 @@ fn examine(directory: &Path) -> Result<Checked> {
             notes.push(sentence.describe());
         }
     }
+    facts.adapter = adapter_upon(directory)?.and_then(|adapter| adapter.lora);
     (facts.unfit, facts.notes) = (unfit, notes);
     Ok(Checked::Trainable { family, facts })
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
 use super::backbone::Backbone;
+use super::hyperparameters::Lora;
 use super::id::{JobId, ModelId, ProjectId};
 use super::method::Method;
 
@@ -41,7 +42,7 @@ impl FromStr for ModelKind {
 }
 
 /// What job creation needs to know of a model, as the trainer found it on import.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelFacts {
     #[serde(default)]
     pub backbone: Backbone,
@@ -68,6 +69,9 @@ pub struct ModelFacts {
     /// Tokens that it cuts a sentence to as a model of sentence-transformers; 0 where it does not say.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub max_seq_length: u32,
+    /// The adapter that it is its base model with, where its weights are stored so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<Lora>,
     /// What its owner should know of how its files were read, each a sentence without a full stop.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -82,7 +86,7 @@ fn is_zero(value: &u32) -> bool {
 }
 
 /// What the trainer says of a model's folder, as one line of JSON.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Checked {
     /// At least one method can train it.

@@ -366,3 +366,56 @@ async fn an_adapter_is_imported_upon_its_base_and_goes_on() {
     let message = refused("again", Some("tiny-bert")).await;
     assert!(message.contains("with its base model tiny-bert"), "{message}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adapter_goes_on_as_the_same_one() {
+    let service = service(&["tiny-llama"]).await;
+    let client = service.client();
+    let file = client.upload("chats.jsonl", chats(60)).await;
+    let job = async |model: &str, more: Value| {
+        let mut h = json!({"n_epochs": 3, "learning_rate": 1e-2, "batch_size": 8, "precision": "fp32"});
+        h.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let id = create(&client, model, &file, "supervised", h, json!({})).await;
+        succeeded(&client, &id).await
+    };
+    let lora = json!({"type": "lora", "r": 4, "alpha": 8, "target_modules": ["q_proj", "v_proj"]});
+    let first = job("tiny-llama", json!({"adapter": lora, "export": "adapter"})).await;
+    let name = first["fine_tuned_model"].as_str().unwrap();
+    let loss = async |model: &Value| {
+        let more = json!({"method": {"type": "supervised", "supervised": {"hyperparameters": {"precision": "fp32"}}}});
+        let created = evaluate(&client, model, &file, more).await.good();
+        ended(&client, &created).await["scores"]["loss"].as_f64().unwrap()
+    };
+    let before = loss(&first["fine_tuned_model"]).await;
+
+    // So slow a run leaves it as it was; what it leaves is one adapter of the first base, in all forms.
+    let still = job(name, json!({"adapter": "continue", "learning_rate": 1e-12, "n_epochs": 1})).await;
+    let used = &still["method"]["supervised"]["hyperparameters"]["adapter"];
+    assert_eq!((&used["r"], &used["continued"]), (&json!(4), &json!(true)), "{used}");
+    assert!((loss(&still["fine_tuned_model"]).await - before).abs() < 1e-6);
+    let config = model_json(&client, &still, "adapter/adapter_config.json").await;
+    assert_eq!((&config["base_model_name_or_path"], &config["r"]), (&json!("tiny-llama"), &json!(4)));
+    let weights = async |job: &Value| model_file(&client, job, "adapter/adapter_model.safetensors").await;
+    let (was, is) = (weights(&first).await, weights(&still).await);
+    assert_eq!(was.len(), is.len());
+
+    let further = job(name, json!({"adapter": "continue"})).await;
+    assert!(loss(&further["fine_tuned_model"]).await < before);
+    // Its checkpoints have one adapter upon the first base, and go on like it.
+    let checkpoints =
+        client.get(&format!("/v1/fine_tuning/jobs/{}/checkpoints", further["id"].as_str().unwrap())).await;
+    let checkpoint = checkpoints.good()["data"][0]["fine_tuned_model_checkpoint"].clone();
+    assert!((loss(&checkpoint).await - loss(&further["fine_tuned_model"]).await).abs() < 1e-6);
+    let again = job(checkpoint.as_str().unwrap(), json!({"adapter": "continue", "export": "adapter"})).await;
+    assert!(loss(&again["fine_tuned_model"]).await < before);
+
+    // Merged weights have no adapter that could go on.
+    for model in ["tiny-llama", further["fine_tuned_model"].as_str().unwrap()] {
+        let h = json!({"adapter": "continue"});
+        let body = json!({"model": model, "training_file": file,
+                          "method": {"type": "supervised", "supervised": {"hyperparameters": h}}});
+        let (status, param, _, message) = client.post_json("/v1/fine_tuning/jobs", &body).await.error();
+        assert_eq!((status, param.as_deref()), (400, Some("method.supervised.hyperparameters.adapter")));
+        assert!(message.contains("has no adapter of its own"), "{message}");
+    }
+}

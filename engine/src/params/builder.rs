@@ -145,8 +145,9 @@ impl Builder<'_, '_> {
         };
         // As PEFT: a linear layer's own initialisation, and zeros, so that training starts from the base model.
         let (r, bound) = (i64::from(lora.r), 1.0 / (input as f64).sqrt());
-        let a = matrix("A", &|_| r, input, Init::Uniform(bound))?;
-        let b = matrix("B", &|i| widths[i], r, Init::Fresh(0.0))?;
+        let start = |fresh| if lora.continued { Init::Required } else { fresh };
+        let a = matrix("A", &|_| r, input, start(Init::Uniform(bound)))?;
+        let b = matrix("B", &|i| widths[i], r, start(Init::Fresh(0.0)))?;
         let mut state = self.state.borrow_mut();
         let (scaling, is_transposed) = (lora.scaling(), state.policy.is_transposed());
         state.adapters.extend(modules.into_iter().map(|module| AdaptedLayer { module, scaling, is_transposed }));

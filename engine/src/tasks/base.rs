@@ -39,7 +39,10 @@ impl TextBase {
     /// # Errors
     /// A file is missing or malformed, or the model has fewer positions than `max_sequence_length`.
     pub(super) fn open_uncut(spec: &RunSpec) -> Result<Self> {
-        let base = Self::read(&spec.model, |_| UNCUT)?;
+        let mut base = Self::read(&spec.model, |_| UNCUT)?;
+        if spec.training.is_some() && spec.hyperparameters.tuning.adapter.lora().is_some_and(|lora| lora.continued) {
+            base.weights = base.weights.with_adapter_apart()?;
+        }
         base.config.check_length(spec.hyperparameters.course.max_sequence_length)?;
         Ok(base)
     }

@@ -23,6 +23,7 @@ use crate::observer::Observer;
 use crate::params::{LoadReport, ParamTable, Placement};
 use crate::policy::Policy;
 use crate::score::Evaluation;
+use crate::weights::adapter_upon;
 use finetuned::domain::estimate::EVALUATION_TOKENS;
 use finetuned::domain::method::language::{ExportForm, Kept};
 use finetuned::domain::metric::ACCURACY;
@@ -64,9 +65,16 @@ pub(super) fn built(
     let placement = Placement { device: device.device, compute, seed: spec.seed, policy: &policy };
     let (model, table, report) = base.build(placement, CausalLm::new)?;
     let files = ModelFiles::new(&spec.model, &base.config.architecture(TextTask::CausalLm))?
-        .with_adapter(AdapterFiles::new(&policy, &spec.model_name, Some("CAUSAL_LM")))
+        .with_adapter(AdapterFiles::new(&policy, &root(spec)?, Some("CAUSAL_LM")))
         .kept_as(kept);
     Ok(Built { model, table, policy, report, files })
+}
+
+/// The name of the model that an adapter is for: of one that goes on, the one that it was for before.
+fn root(spec: &RunSpec) -> Result<String> {
+    let is_continued = spec.hyperparameters.tuning.adapter.lora().is_some_and(|lora| lora.continued);
+    let before = if is_continued { adapter_upon(&spec.model)?.and_then(|adapter| adapter.base) } else { None };
+    Ok(before.unwrap_or_else(|| spec.model_name.clone()))
 }
 
 /// The model that `spec` names with the sequences of its data, and how many examples these are made of: to train on, and to

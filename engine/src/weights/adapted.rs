@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use tch::{Kind, Tensor};
 
 use super::{Stored, Weights};
 use crate::error::{EngineError, Result};
-use finetuned::domain::hyperparameters::lora_scaling;
+use finetuned::domain::hyperparameters::{Lora, LoraWord, TargetModules, lora_scaling};
 use finetuned::domain::model::{ADAPTER_CONFIG, ADAPTER_FOLDER, BASE_FOLDER};
 
 /// PEFT's name for the weights of an adapter.
@@ -29,7 +30,7 @@ pub(super) struct Delta {
     is_transposed: bool,
 }
 
-/// The part of `adapter_config.json` that says how much an adapter counts.
+/// The part of `adapter_config.json` that says how much an adapter counts, and for which layers it is.
 #[derive(Deserialize)]
 struct Config {
     r: u32,
@@ -38,6 +39,11 @@ struct Config {
     use_rslora: bool,
     #[serde(default)]
     fan_in_fan_out: bool,
+    #[serde(default)]
+    lora_dropout: f64,
+    #[serde(default, deserialize_with = "known")]
+    target_modules: Option<TargetModules>,
+    base_model_name_or_path: Option<String>,
 }
 
 /// Whether the weights in `directory` are an adapter's and, in a folder of their own, its base model's.
@@ -80,6 +86,27 @@ impl Weights {
         Ok(base)
     }
 
+    /// These weights without the adapter that was trained last, whose matrices are tensors of their own, to go on from.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn with_adapter_apart(mut self) -> Result<Self> {
+        if self.deltas.is_empty() {
+            return Err(EngineError::model("the model has no adapter that could go on"));
+        }
+        // Its file was opened last.
+        let last = self.files.len() - 1;
+        for (matrix, deltas) in &mut self.deltas {
+            let module = matrix.strip_suffix(".weight").unwrap_or(matrix);
+            if let Some(Delta { a, b, .. }) = deltas.pop_if(|delta| delta.a.file == last) {
+                self.stored.insert(format!("{module}.lora_A.weight"), a);
+                self.stored.insert(format!("{module}.lora_B.weight"), b);
+            }
+        }
+        self.deltas.retain(|_, deltas| !deltas.is_empty());
+        Ok(self)
+    }
+
     /// Adds to the tensor called `name` what adapters add to it.
     pub(super) fn adapted(&self, name: &str, mut tensor: Tensor) -> Result<Tensor> {
         for Delta { a, b, scaling, is_transposed } in self.deltas.get(name).into_iter().flatten() {
@@ -93,8 +120,45 @@ impl Weights {
 
 /// How much an adapter counts, and whether the matrices that it is for are transposed.
 fn described(path: &Path) -> Result<(f64, bool)> {
-    let text = fs::read(path).map_err(EngineError::io(path))?;
-    let config: Config =
-        serde_json::from_slice(&text).map_err(|error| EngineError::model(format!("{ADAPTER_CONFIG}: {error}")))?;
+    let config = read(path)?;
     Ok((lora_scaling(config.r, config.lora_alpha, config.use_rslora), config.fan_in_fan_out))
+}
+
+fn read(path: &Path) -> Result<Config> {
+    let text = fs::read(path).map_err(EngineError::io(path))?;
+    serde_json::from_slice(&text).map_err(|error| EngineError::model(format!("{ADAPTER_CONFIG}: {error}")))
+}
+
+/// An adapter that lies upon its base model in a folder, and what that is called.
+pub struct Upon {
+    /// None where its layers are chosen in a way that is not built.
+    pub lora: Option<Lora>,
+    pub base: Option<String>,
+}
+
+/// The adapter of the model in `directory`; None where its weights are its own.
+///
+/// # Errors
+/// What describes it cannot be read.
+pub fn adapter_upon(directory: &Path) -> Result<Option<Upon>> {
+    if !is_adapted(directory) {
+        return Ok(None);
+    }
+    let config = read(&directory.join(ADAPTER_FOLDER).join(ADAPTER_CONFIG))?;
+    let lora = config.target_modules.map(|target_modules| Lora {
+        kind: LoraWord::Lora,
+        r: config.r,
+        alpha: config.lora_alpha,
+        dropout: config.lora_dropout,
+        target_modules: Some(target_modules),
+        rslora: config.use_rslora,
+        continued: false,
+    });
+    Ok(Some(Upon { lora, base: config.base_model_name_or_path }))
+}
+
+/// Modules by their names, or all; None of a pattern.
+fn known<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<TargetModules>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).ok())
 }

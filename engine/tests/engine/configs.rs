@@ -189,6 +189,7 @@ fn an_estimate_of_any_facts_is_a_number() {
             image_size: u32::MAX,
             values_per_image: u64::MAX,
             max_seq_length: u32::MAX,
+            adapter: None,
             notes: Vec::new(),
             unfit: std::collections::BTreeMap::new(),
         };

@@ -16,6 +16,9 @@ pub enum NoneWord {
     None,
 }
 
+/// The word for the adapter that the base model has already.
+pub(super) const CONTINUE: &str = "continue";
+
 /// Which weights are trained beside those of the base model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -39,8 +42,13 @@ impl Adapter {
         }
     }
 
-    pub(super) fn fields() -> Value {
+    pub(in crate::domain) fn fields() -> Value {
         fields_of::<Lora>(json!({"type": "lora"}))
+    }
+
+    /// Checks a value as a client sent it, who may ask for the base model's own adapter to go on.
+    pub(in crate::domain) fn check_or_continue(value: &Value) -> Result<(), Refused> {
+        if value == CONTINUE { Ok(()) } else { Self::check(value) }
     }
 
     /// Checks a value as a client sent it.
@@ -49,6 +57,12 @@ impl Adapter {
             return Ok(());
         }
         let lora: Lora = read(value)?;
+        if lora.continued {
+            return Err((
+                "continued".to_owned(),
+                format!("is not asked for by itself; write \"{CONTINUE}\" for the whole"),
+            ));
+        }
         within("r", lora.r, 1..=1024)?;
         above_zero("alpha", lora.alpha, 65_536.0)?;
         below_one("dropout", lora.dropout)?;
@@ -83,6 +97,9 @@ pub struct Lora {
     /// Rank-stabilised scaling (Kalajdzievski 2023, arXiv:2312.03732).
     #[serde(default)]
     pub rslora: bool,
+    /// Whether it starts as the one that the base model has, and takes its place.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continued: bool,
 }
 
 /// Which layers get an adapter.
@@ -119,7 +136,7 @@ impl Lora {
     /// Adapters of all linear layers, as language models are usually tuned.
     pub fn of_all_layers() -> Self {
         let target_modules = Some(TargetModules::All(AllLinear::AllLinear));
-        Self { kind: LoraWord::Lora, r: 16, alpha: 32.0, dropout: 0.0, target_modules, rslora: false }
+        Self { kind: LoraWord::Lora, r: 16, alpha: 32.0, dropout: 0.0, target_modules, rslora: false, continued: false }
     }
 
     /// What the product of the two matrices is multiplied by.

@@ -7,7 +7,7 @@ use super::super::method::language::{self, ExportForm};
 use super::super::method::{Method, ProblemType};
 use super::super::metric;
 use super::super::model::ModelFacts;
-use super::objects::{Adapter, Freeze, Lora};
+use super::objects::{Adapter, CONTINUE, Freeze, Lora};
 use super::settings::Hyperparameters;
 use super::{Requested, definitions};
 
@@ -45,6 +45,16 @@ pub fn resolve(requested: &Requested, subject: Subject<'_>, data: DataFacts, pat
     set_auto(&mut values, "n_epochs", auto_epochs(data.training_examples, step, usual.epochs).into());
     set_auto(&mut values, "max_sequence_length", auto_length(subject).into());
     set_auto(&mut values, "problem_type", data.problem.as_str().into());
+    if values.get("adapter").is_some_and(|adapter| adapter == CONTINUE) {
+        let own = subject.facts.adapter.as_ref().map(|lora| Adapter::Lora(Lora { continued: true, ..lora.clone() }));
+        let adapter = own.ok_or_else(|| {
+            let message = "Invalid value for 'adapter': \"continue\". The model has no adapter of its own: those have one that \
+                           were imported as adapters, checkpoints of runs that trained one, and models with the export \
+                           \"adapter\".";
+            Error::invalid(format!("{path}.adapter"), message)
+        })?;
+        values.insert("adapter".to_owned(), serde_json::to_value(adapter).map_err(Error::internal)?);
+    }
     if usual.adapts {
         let is_whole = values.get("freeze").is_some_and(|freeze| freeze != "none");
         let adapter = if is_whole { Adapter::default() } else { Adapter::Lora(Lora::of_all_layers()) };

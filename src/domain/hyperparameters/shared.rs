@@ -171,7 +171,7 @@ pub(in crate::domain) const ADAPTER: Definition = Definition {
     auto: false,
     default: DefaultValue::Word("none"),
     doc: "Trains low-rank adapters and the head in place of the model's own weights. Language models have \"auto\", which is \
-          LoRA with r 16 and alpha 32 on all linear layers.",
+          LoRA with r 16 and alpha 32 on all linear layers, and \"continue\".",
     shapes_training: true,
     evaluates: false,
 };

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::super::hyperparameters::Adapter;
 use super::super::hyperparameters::definition::{DefaultValue, Definition, Rule};
 use super::super::hyperparameters::own::Own;
 use super::super::hyperparameters::shared;
@@ -14,8 +15,17 @@ pub const DESCRIPTION: Description = Description {
     loaders: "`AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained`",
 };
 
-/// In place of the one that all methods have: "auto" adapts all linear layers.
-pub const ADAPTER: Definition = Definition { auto: true, default: DefaultValue::Word("auto"), ..shared::ADAPTER };
+/// In place of the one that all methods have: "auto" adapts all linear layers, and "continue" goes on with the model's own adapter.
+pub const ADAPTER: Definition = Definition {
+    auto: true,
+    default: DefaultValue::Word("auto"),
+    rule: Rule::Object {
+        check: Adapter::check_or_continue,
+        fields: Adapter::fields,
+        allowed: "\"none\", \"continue\" or an object {type: \"lora\", r, alpha, dropout, target_modules, rslora}",
+    },
+    ..shared::ADAPTER
+};
 
 /// Whether rows are filled with several texts.
 pub const PACKING: Definition = Definition {

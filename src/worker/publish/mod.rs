@@ -16,6 +16,7 @@ use crate::domain::checkpoint::{Checkpoint, MetricRow, Metrics};
 use crate::domain::error::{Error, Result};
 use crate::domain::event::NewEvent;
 use crate::domain::file::{File, FilePurpose};
+use crate::domain::hyperparameters::Lora;
 use crate::domain::id::{CheckpointId, FileId, ModelId};
 use crate::domain::job::{Job, JobKind, Move, Success};
 use crate::domain::model::{
@@ -46,8 +47,8 @@ pub(super) struct Made {
 pub(super) async fn checkpoint(app: &App, claim: &Claim, job: &Job, made: &Made) -> Result<()> {
     let name = checkpoint_name(&model_name(app, job).await?, made.step);
     let stored = store_files(app, claim, &format!("step-{}", made.step), &made.folder, &made.directory).await?;
-    let model = made_model(app, job, name, ModelKind::Checkpoint).await?;
     let files = with_base(app, job, stored.clone()).await?;
+    let model = made_model(app, job, name, ModelKind::Checkpoint, &stored).await?;
     let checkpoint = Checkpoint {
         id: CheckpointId::new(),
         job: job.id,
@@ -98,7 +99,7 @@ pub(super) async fn results(app: &App, claim: &Claim, job: &Job, done: &Done<'_>
 async fn model(app: &App, claim: &Claim, job: &Job, done: &Done<'_>) -> Result<bool> {
     let stored = store_files(app, claim, "model", done.folder, Path::new(OUTPUT)).await?;
     app.failpoints.hit("model.stored", claim.attempt.into());
-    let model = made_model(app, job, model_name(app, job).await?, ModelKind::FineTuned).await?;
+    let model = made_model(app, job, model_name(app, job).await?, ModelKind::FineTuned, &stored).await?;
     let results = metrics_file::store(app, claim, job, done).await?;
     let files = with_base(app, job, stored.clone()).await?;
     let success = Success {
@@ -156,13 +157,15 @@ async fn model_name(app: &App, job: &Job) -> Result<String> {
     Ok(fine_tuned_name(root_of(&job.spec.model), &project.name, job.spec.suffix.as_deref(), &job.name_tag))
 }
 
-async fn made_model(app: &App, job: &Job, name: String, kind: ModelKind) -> Result<Model> {
+/// What a job made, whose run left these files.
+async fn made_model(app: &App, job: &Job, name: String, kind: ModelKind, stored: &[ModelFile]) -> Result<Model> {
     let base = models::find_by_id(app.db.pool(), job.spec.base_model)
         .await?
         .ok_or_else(|| Error::internal("a job's base model has no row"))?;
     let mut facts = base.facts;
     // They told of the base model's files.
     facts.notes.clear();
+    facts.adapter = trained_adapter(job).filter(|_| !has_whole_weights(stored)).cloned();
     if let Some(prepared) = job.prepared.as_ref().filter(|_| job.spec.method.card().has_length) {
         facts.max_seq_length = prepared.hyperparameters.course.max_sequence_length;
     }
@@ -182,9 +185,20 @@ async fn made_model(app: &App, job: &Job, name: String, kind: ModelKind) -> Resu
 /// the job is active, nor afterwards while a row names them.
 async fn with_base(app: &App, job: &Job, mut files: Vec<ModelFile>) -> Result<Vec<ModelFile>> {
     if !has_whole_weights(&files) {
-        files.extend(as_base(&models::files(app.db.pool(), job.spec.base_model).await?));
+        let base = models::files(app.db.pool(), job.spec.base_model).await?;
+        if trained_adapter(job).is_some_and(|lora| lora.continued) {
+            // The adapter took the place of the one that its base model had.
+            files.extend(base.into_iter().filter(ModelFile::is_of_base));
+        } else {
+            files.extend(as_base(&base));
+        }
     }
     Ok(files)
+}
+
+/// The adapter that a job trains, if it does.
+fn trained_adapter(job: &Job) -> Option<&Lora> {
+    job.prepared.as_ref().and_then(|prepared| prepared.hyperparameters.tuning.adapter.lora())
 }
 
 /// Stores every file below `directory` in the run's folder.
