@@ -165,7 +165,7 @@ bench-mislabels: build $(MODEL).done
 bench-domain: build $(MODEL).done
 	$(PYTHON) benches/domain_adaptation.py --service $(SERVICE) --model $(MODEL)
 
-# MODES: speed, quality, dpo, each of some fifteen minutes.
+# MODES: speed, quality, dpo, each of a quarter to half an hour on two cores.
 MODES ?= speed quality dpo
 bench-language-models: build $(CHAT_MODEL).done $(DEPS)/venv-trl.done
 	$(DEPS)/venv-trl/bin/python benches/language_models.py --service $(SERVICE) --model $(CHAT_MODEL)/*.gguf --modes $(MODES)

@@ -4,26 +4,26 @@
     make interop
 
 Drives the service through examples/openai_sdk.py; then trains a model of every family for every task in fp32, loads
-what can be downloaded as people would, and compares outputs with those that our own evaluations wrote.
+what can be downloaded as people would, and compares outputs with those that our own evaluations wrote. Language models
+follow: an imported GGUF file, tunes of it, and what the service answers with them.
 """
 
 import argparse
-import contextlib
 import csv
-import io
 import json
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
-import time
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from families import CASES, ROOT, Case, base_models, data
 from checks import ARCHITECTURES, check, load
-from demo import DATA, Api, download, running_service
+from demo import DATA, Api, running_service
+from jobs import fetch, finished_job
+from language_models import language_models
 
 
 def some_rows(name: str, every: int, folder: pathlib.Path) -> tuple[pathlib.Path, list[dict]]:
@@ -44,27 +44,11 @@ def create(api: Api, case: Case, training: str, test: str) -> str:
     return json.loads(api.call("POST", "/fine_tuning/jobs", json.dumps(request)))["id"]
 
 
-def finished(api: Api, job: str) -> dict:
-    """The job, once it has succeeded."""
-    found = api.get(f"/fine_tuning/jobs/{job}")
-    while found["status"] in ("validating_files", "queued", "running"):
-        time.sleep(0.2)
-        found = api.get(f"/fine_tuning/jobs/{job}")
-    if found["status"] != "succeeded":
-        raise SystemExit(f"the job {found['status']}: {found['error']}")
-    return found
-
-
-def fetch(api: Api, model: str, folder: pathlib.Path) -> pathlib.Path:
-    with contextlib.redirect_stdout(io.StringIO()):
-        return download(api, model, folder)
-
-
 def real_model(api: Api, model: str, scratch: pathlib.Path) -> float:
     """A published model on a ninth of the demo's data, and one of its checkpoints."""
     (training, _), (test, rows) = some_rows("training", 9, scratch), some_rows("test", 30, scratch)
     case = Case(model, "text_classification", "labels", {"learning_rate": 3e-4})
-    job = finished(api, create(api, case, api.upload(training), api.upload(test)))
+    job = finished_job(api, create(api, case, api.upload(training), api.upload(test)))
     directory = fetch(api, job["fine_tuned_model"], scratch / "model")
     (checkpoint, *_) = api.get(f"/fine_tuning/jobs/{job['id']}/checkpoints")["data"]
     load(ARCHITECTURES[case.method], fetch(api, checkpoint["fine_tuned_model_checkpoint"], scratch / "checkpoint"))
@@ -81,7 +65,7 @@ def tiny_models(api: Api, bases: dict, scratch: pathlib.Path) -> list[float]:
         jobs.append(create(api, case, *uploads[case.data]))
     differences = []
     for number, (case, job) in enumerate(zip(CASES, jobs)):
-        directory = fetch(api, finished(api, job)["fine_tuned_model"], scratch / f"tiny-{number}")
+        directory = fetch(api, finished_job(api, job)["fine_tuned_model"], scratch / f"tiny-{number}")
         base = bases[case.model] if "adapter" in case.more else None
         differences.append(check(case.method, directory, contents[case.data], base))
         print(f"{case}: {differences[-1]:.1e}", flush=True)
@@ -92,8 +76,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--service", type=pathlib.Path, required=True)
     parser.add_argument("--model", type=pathlib.Path, required=True)
+    parser.add_argument("--chat-model", type=pathlib.Path, required=True, help="folder with one GGUF file")
     arguments = parser.parse_args()
     name = arguments.model.name
+    (gguf,) = arguments.chat_model.glob("*.gguf")
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
         (scratch / "bases").mkdir()
@@ -106,6 +92,8 @@ def main() -> None:
             differences = [real_model(api, name, scratch)]
             print(f"{name}, text_classification of labels: {differences[0]:.1e}", flush=True)
             differences += tiny_models(api, bases, scratch)
+        with running_service(arguments.service, gguf) as service:
+            language_models(service, arguments.service, gguf, scratch)
     print(f"interop: {len(differences)} models, largest difference {max(differences):.1e}")
 
 
