@@ -14,6 +14,9 @@ pub struct Fingerprint {
     /// As version 0.1 made it, of all hyperparameters that there were. Accepted until 0.3, so that jobs which an upgrade finds
     /// paused or interrupted go on.
     legacy: String,
+    /// That of another precision, of a job that an upgrade found before its precision was settled: it was begun where "auto" is
+    /// something else, and going on in what is fast here is better than not at all.
+    unsettled: Option<String>,
 }
 
 impl Fingerprint {
@@ -34,7 +37,12 @@ impl Fingerprint {
             });
             hex(&Sha256::digest(identity.to_string()))
         };
-        Self { current: hash(hyperparameters.that_shape(spec.method)), legacy: hash(legacy(&hyperparameters)) }
+        let (current, old) = (hash(hyperparameters.that_shape(spec.method)), hash(legacy(&hyperparameters)));
+        let unsettled = (spec.hyperparameters.precision == Precision::Auto).then(|| {
+            let other = if precision == Precision::Fp32 { Precision::Bf16 } else { Precision::Fp32 };
+            hash(legacy(&Hyperparameters { precision: other, ..hyperparameters }))
+        });
+        Self { current, legacy: old, unsettled }
     }
 
     /// What is saved.
@@ -44,7 +52,7 @@ impl Fingerprint {
 
     /// Whether a run that saved this fingerprint can go on as this one.
     pub fn accepts(&self, saved: &str) -> bool {
-        saved == self.current || saved == self.legacy
+        saved == self.current || saved == self.legacy || Some(saved) == self.unsettled.as_deref()
     }
 }
 
