@@ -16,7 +16,7 @@ use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
 
-pub use adapted::{ADAPTED_PREFIX, ADAPTER_WEIGHTS, adapter_upon};
+pub use adapted::{ADAPTED_PREFIX, adapter_upon};
 pub use write::{Described, Tensors, write, write_listed, write_views};
 
 use self::adapted::Delta;

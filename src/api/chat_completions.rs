@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use super::ApiState;
 use super::body;
 use super::extract::{Caller, JsonBody};
-use super::fields::required;
-use super::generation::{Options, StreamOptions, whole};
+use super::fields::{missing, required};
+use super::generation::{Options, StreamOptions, stream, whole};
 use super::problem::Answer;
 use super::route::{Route, post};
 use super::texts::{Answering, Form, bytes_of, finish_reason};
@@ -85,13 +85,12 @@ impl ChatBody {
     fn check(self) -> Result<Checked> {
         let model = required("model", self.model)?;
         if self.messages.is_none() {
-            let message = "Missing required parameter: 'messages'.";
-            return Err(Error::invalid("messages", message).code("missing_required_parameter"));
+            return Err(missing("messages"));
         }
         let most = [("max_tokens", self.max_tokens), ("max_completion_tokens", self.max_completion_tokens)];
         let [older, newer] = most.map(|(name, value)| whole(name, value, 1..=u64::MAX));
         let most = newer?.or(older?).map(|most| usize::try_from(most).unwrap_or(usize::MAX));
-        Ok(Checked {
+        let checked = Checked {
             model,
             most,
             top_logprobs: top_logprobs(self.logprobs.unwrap_or(false), self.top_logprobs)?,
@@ -107,23 +106,9 @@ impl ChatBody {
                 stop: self.stop,
                 seed: self.seed,
             },
-        })
-        .and_then(|checked| text_alone(self.response_format.as_ref()).map(|()| checked))
-    }
-}
-
-/// How an answer is streamed; None where it is not.
-///
-/// # Errors
-/// There are options for what is not streamed.
-pub(super) fn stream(stream: Option<bool>, options: Option<StreamOptions>) -> Result<Option<StreamOptions>> {
-    match (stream, options) {
-        (Some(true), options) => Ok(Some(options.unwrap_or_default())),
-        (_, None) => Ok(None),
-        (_, Some(_)) => {
-            let message = "The 'stream_options' parameter is only allowed when 'stream' is enabled.";
-            Err(Error::invalid("stream_options", message))
-        }
+        };
+        text_alone(self.response_format.as_ref())?;
+        Ok(checked)
     }
 }
 

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::ApiState;
 use super::body;
 use super::extract::{Caller, JsonBody};
-use super::fields::required;
+use super::fields::{missing, required};
 use super::problem::Answer;
 use super::route::{Route, post};
 use crate::app::serving::{self, Classify};
-use crate::domain::error::{Error, Result};
+use crate::domain::error::Result;
 use crate::domain::serving::{LabelScore, Prediction};
 
 /// The largest body, in bytes: images come in base64.
@@ -37,8 +37,7 @@ impl ClassifyBody {
     fn into_request(self) -> Result<Classify> {
         let model = required("model", self.model)?;
         if self.input.is_none() {
-            let message = "Missing required parameter: 'input'.";
-            return Err(Error::invalid("input", message).code("missing_required_parameter"));
+            return Err(missing("input"));
         }
         Ok(Classify { model, top_k: self.top_k })
     }

@@ -9,10 +9,9 @@ use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::ApiState;
-use super::chat_completions::stream;
 use super::extract::{Caller, JsonBody};
-use super::fields::required;
-use super::generation::{Options, StreamOptions, whole};
+use super::fields::{missing, required};
+use super::generation::{Options, StreamOptions, stream, whole};
 use super::problem::Answer;
 use super::route::{Route, post};
 use super::texts::{Answering, Form, finish_reason};
@@ -63,10 +62,8 @@ impl CompletionBody {
     /// The model, the texts that are wanted of it, and how the answer has them.
     fn into_request(self) -> Result<(String, serving::Wanted, Text, Option<StreamOptions>)> {
         let model = required("model", self.model)?;
-        for (name, is_given) in [("suffix", self.suffix.is_some_and(|suffix| !suffix.is_empty()))] {
-            if is_given {
-                return Err(Error::invalid(name, format!("{name} is not supported: a text goes on to its end.")));
-            }
+        if self.suffix.is_some_and(|suffix| !suffix.is_empty()) {
+            return Err(Error::invalid("suffix", "suffix is not supported: a text goes on to its end."));
         }
         if self.best_of.is_some_and(|best| best != self.n.unwrap_or(1)) {
             return Err(Error::invalid("best_of", "best_of must be n: all texts that are written are returned."));
@@ -96,8 +93,7 @@ impl CompletionBody {
 /// A text, a list of texts, the ids of tokens, or a list of such lists.
 fn prompts(prompt: Option<Value>) -> Result<Vec<Prompt>> {
     let Some(prompt) = prompt else {
-        let message = "Missing required parameter: 'prompt'.";
-        return Err(Error::invalid("prompt", message).code("missing_required_parameter"));
+        return Err(missing("prompt"));
     };
     let one = |value: &Value| match value {
         Value::String(text) => Some(Prompt::Text(text.clone())),

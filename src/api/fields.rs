@@ -20,7 +20,10 @@ pub(super) fn bounded(name: &str, value: Option<String>, most: usize) -> Result<
 /// # Errors
 /// It is not, or it is longer than any.
 pub(super) fn required(name: &str, value: Option<String>) -> Result<String> {
-    bounded(name, value, MODEL_NAME_CHARS)?.filter(|text| !text.is_empty()).ok_or_else(|| {
-        Error::invalid(name, format!("Missing required parameter: '{name}'.")).code("missing_required_parameter")
-    })
+    bounded(name, value, MODEL_NAME_CHARS)?.filter(|text| !text.is_empty()).ok_or_else(|| missing(name))
+}
+
+/// What is said of a field that must be there and is not.
+pub(super) fn missing(name: &str) -> Error {
+    Error::invalid(name, format!("Missing required parameter: '{name}'.")).code("missing_required_parameter")
 }

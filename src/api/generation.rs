@@ -77,6 +77,21 @@ impl Options {
     }
 }
 
+/// How an answer is streamed; None where it is not.
+///
+/// # Errors
+/// There are options for what is not streamed.
+pub(super) fn stream(stream: Option<bool>, options: Option<StreamOptions>) -> Result<Option<StreamOptions>> {
+    match (stream, options) {
+        (Some(true), options) => Ok(Some(options.unwrap_or_default())),
+        (_, None) => Ok(None),
+        (_, Some(_)) => {
+            let message = "The 'stream_options' parameter is only allowed when 'stream' is enabled.";
+            Err(Error::invalid("stream_options", message))
+        }
+    }
+}
+
 /// A whole number within bounds.
 ///
 /// # Errors

@@ -131,6 +131,9 @@ pub const TRAINING_STATE_FOLDER: &str = "training/";
 /// The folder of a model that holds its adapter, as PEFT has it.
 pub const ADAPTER_FOLDER: &str = "adapter/";
 
+/// PEFT's name for the weights of an adapter.
+pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
+
 /// PEFT's name for what an adapter's folder says of it.
 pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 
@@ -149,7 +152,8 @@ impl ModelFile {
         self.path.starts_with(BASE_FOLDER)
     }
 
-    fn is_whole_weights(&self) -> bool {
+    /// Whether it is weights of the model itself, not of an adapter or of its base.
+    pub fn is_whole_weights(&self) -> bool {
         !self.path.contains('/')
             && (self.path.ends_with(".safetensors") || self.path.ends_with(".safetensors.index.json"))
     }

@@ -10,8 +10,8 @@ use tch::Tensor;
 use super::files::write_json;
 use crate::error::{EngineError, Result};
 use crate::policy::{Policy, Targets};
-use crate::weights::{self, ADAPTED_PREFIX, ADAPTER_WEIGHTS};
-use finetuned::domain::model::{ADAPTER_CONFIG, ADAPTER_FOLDER};
+use crate::weights::{self, ADAPTED_PREFIX};
+use finetuned::domain::model::{ADAPTER_CONFIG, ADAPTER_FOLDER, ADAPTER_WEIGHTS};
 
 /// What an adapter's folder holds besides its weights.
 #[derive(Clone)]

@@ -40,7 +40,7 @@ impl TextBase {
     /// A file is missing or malformed, or the model has fewer positions than `max_sequence_length`.
     pub(super) fn open_uncut(spec: &RunSpec) -> Result<Self> {
         let mut base = Self::read(&spec.model, |_| UNCUT)?;
-        if spec.training.is_some() && spec.hyperparameters.tuning.adapter.lora().is_some_and(|lora| lora.continued) {
+        if spec.training.is_some() && spec.hyperparameters.tuning.adapter.is_continued() {
             base.weights = base.weights.with_adapter_apart()?;
         }
         base.config.check_length(spec.hyperparameters.course.max_sequence_length)?;

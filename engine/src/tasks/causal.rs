@@ -72,8 +72,11 @@ pub(super) fn built(
 
 /// The name of the model that an adapter is for: of one that goes on, the one that it was for before.
 fn root(spec: &RunSpec) -> Result<String> {
-    let is_continued = spec.hyperparameters.tuning.adapter.lora().is_some_and(|lora| lora.continued);
-    let before = if is_continued { adapter_upon(&spec.model)?.and_then(|adapter| adapter.base) } else { None };
+    let before = if spec.hyperparameters.tuning.adapter.is_continued() {
+        adapter_upon(&spec.model)?.and_then(|adapter| adapter.base)
+    } else {
+        None
+    };
     Ok(before.unwrap_or_else(|| spec.model_name.clone()))
 }
 

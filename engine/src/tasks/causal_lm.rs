@@ -56,18 +56,14 @@ pub(super) fn check(directory: &Path) -> Result<()> {
 /// # Errors
 /// The model has no token that ends a text, or the tokenizer fails.
 pub(super) fn preview(spec: &PreviewSpec, tokenizer: &TextTokenizer) -> Result<Vec<Preview>> {
-    let (end, longest) = (tokenizer.end()?, spec.hyperparameters.course.max_sequence_length as usize);
-    let show = Show { tokenizer, longest, truncation: Truncation::Cut };
-    let examples = spec.examples.iter().filter_map(|example| match &example.content {
-        Content::Text(text) => Some((example.line, text)),
-        _ => None,
-    });
-    let one = |(line, text): (u64, &String)| {
+    let end = tokenizer.end()?;
+    let show = Show::new(spec, tokenizer, Truncation::Cut);
+    show.examples(&spec.examples, |content| {
+        let Content::Text(text) = content else { return Ok(None) };
         let ids = ended(tokenizer.ids(text, true)?, end);
-        let pieces = cut(ids.len(), longest).map(|piece| ("piece", ids[piece].iter().map(|&id| (id, true)).collect()));
-        show.example(line, Ok(pieces.collect()))
-    };
-    examples.map(one).collect()
+        let pieces = cut(ids.len(), show.longest);
+        Ok(Some(Ok(pieces.map(|piece| ("piece", ids[piece].iter().map(|&id| (id, true)).collect())).collect())))
+    })
 }
 
 /// Texts with the token that ends them, cut into pieces of at most `longest` tokens.

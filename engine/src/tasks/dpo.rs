@@ -100,14 +100,11 @@ pub(super) fn check(directory: &Path) -> Result<()> {
 pub(super) fn preview(spec: &PreviewSpec, tokenizer: &TextTokenizer) -> Result<Vec<Preview>> {
     let own: Settings = super::own_settings(spec.method, &spec.hyperparameters)?;
     let writer = Writer::open(&spec.model, tokenizer)?;
-    let longest = spec.hyperparameters.course.max_sequence_length as usize;
-    let show = Show { tokenizer, longest, truncation: own.truncation };
-    let examples = spec.examples.iter().filter_map(|example| match &example.content {
-        Content::Choice(choice) => Some((example.line, choice)),
-        _ => None,
-    });
     let named = |[preferred, other]: [Tokens; 2]| vec![("preferred", preferred), ("non_preferred", other)];
-    examples.map(|(line, choice)| show.example(line, written(&writer, choice).map(named))).collect()
+    Show::new(spec, tokenizer, own.truncation).examples(&spec.examples, |content| {
+        let Content::Choice(choice) = content else { return Ok(None) };
+        Ok(Some(written(&writer, choice).map(named)))
+    })
 }
 
 /// The preferred answer and the other one, each behind what it answers.

@@ -3,6 +3,7 @@
 use super::writing::Tokens;
 use crate::error::Result;
 use crate::text::TextTokenizer;
+use finetuned::dataset::preview::{Content, Example, PreviewSpec};
 use finetuned::domain::method::language::Truncation;
 use finetuned::domain::preview::{Preview, Sequence, Token};
 
@@ -14,17 +15,38 @@ pub(super) type Written = std::result::Result<Vec<(&'static str, Tokens)>, Strin
 
 /// How an example is shown.
 pub(super) struct Show<'a> {
-    pub(super) tokenizer: &'a TextTokenizer,
+    tokenizer: &'a TextTokenizer,
     pub(super) longest: usize,
-    pub(super) truncation: Truncation,
+    truncation: Truncation,
 }
 
-impl Show<'_> {
-    /// The example on a line.
+impl<'a> Show<'a> {
+    /// As a job with these hyperparameters has it.
+    pub(super) fn new(spec: &PreviewSpec, tokenizer: &'a TextTokenizer, truncation: Truncation) -> Self {
+        let longest = spec.hyperparameters.course.max_sequence_length as usize;
+        Self { tokenizer, longest, truncation }
+    }
+
+    /// The examples that `write` can write: None of those that are another method's.
     ///
     /// # Errors
     /// The tokenizer fails, which a well-made one does not.
-    pub(super) fn example(&self, line: u64, written: Written) -> Result<Preview> {
+    pub(super) fn examples(
+        &self,
+        examples: &[Example],
+        write: impl Fn(&Content) -> Result<Option<Written>>,
+    ) -> Result<Vec<Preview>> {
+        let mut shown = Vec::with_capacity(examples.len());
+        for example in examples {
+            if let Some(written) = write(&example.content)? {
+                shown.push(self.example(example.line, written)?);
+            }
+        }
+        Ok(shown)
+    }
+
+    /// The example on a line.
+    fn example(&self, line: u64, written: Written) -> Result<Preview> {
         let written = match written {
             Ok(written) => written,
             Err(why) => return Ok(Preview { line, sequences: Vec::new(), problem: Some(why) }),

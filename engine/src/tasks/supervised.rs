@@ -57,14 +57,10 @@ pub(super) fn check(directory: &Path) -> Result<()> {
 pub(super) fn preview(spec: &PreviewSpec, tokenizer: &TextTokenizer) -> Result<Vec<Preview>> {
     let own: Settings = super::own_settings(spec.method, &spec.hyperparameters)?;
     let writer = Writer::open(&spec.model, tokenizer)?;
-    let longest = spec.hyperparameters.course.max_sequence_length as usize;
-    let show = Show { tokenizer, longest, truncation: own.truncation };
-    let examples = spec.examples.iter().filter_map(|example| match &example.content {
-        Content::Sample(sample) => Some((example.line, sample)),
-        _ => None,
-    });
-    let one = |(line, sample)| show.example(line, written(&writer, sample).map(|tokens| vec![("example", tokens)]));
-    examples.map(one).collect()
+    Show::new(spec, tokenizer, own.truncation).examples(&spec.examples, |content| {
+        let Content::Sample(sample) = content else { return Ok(None) };
+        Ok(Some(written(&writer, sample).map(|tokens| vec![("example", tokens)])))
+    })
 }
 
 fn written(writer: &Writer<'_>, sample: &Sample) -> std::result::Result<Tokens, String> {

@@ -11,10 +11,8 @@ use tch::{Kind, Tensor};
 use super::{Stored, Weights};
 use crate::error::{EngineError, Result};
 use finetuned::domain::hyperparameters::{Lora, LoraWord, TargetModules, lora_scaling};
-use finetuned::domain::model::{ADAPTER_CONFIG, ADAPTER_FOLDER, BASE_FOLDER};
+use finetuned::domain::model::{ADAPTER_CONFIG, ADAPTER_FOLDER, ADAPTER_WEIGHTS, BASE_FOLDER};
 
-/// PEFT's name for the weights of an adapter.
-pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 /// What PEFT puts before the names of the model that is adapted.
 pub const ADAPTED_PREFIX: &str = "base_model.model.";
 

@@ -9,24 +9,21 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::check::{LONGEST_HEADER, check};
+use super::check::check;
 use super::folder::{Folder, open};
-use super::import::{Imported, taken_name, unusable};
-use super::values::spoilt;
+use super::import::{Imported, base_model, put, taken_name, unusable};
+use super::values::{header, spoilt};
 use super::{fetch, loaded_from};
 use crate::app::App;
 use crate::db::models;
-use crate::domain::Timestamp;
 use crate::domain::error::{Error, Result};
 use crate::domain::id::ModelId;
 use crate::domain::model::{
-    ADAPTER_CONFIG, ADAPTER_FOLDER, BASE_FOLDER, Checked, Model, ModelFile, ModelKind, as_base, without_mark,
+    ADAPTER_CONFIG, ADAPTER_FOLDER, ADAPTER_WEIGHTS, BASE_FOLDER, Checked, Model, ModelFile, as_base, without_mark,
 };
 use crate::telemetry::audit_operator;
 use crate::{private, store};
 
-/// PEFT's name for an adapter's weights.
-const WEIGHTS: &str = "adapter_model.safetensors";
 /// What an adapter's folder may have in place of its base's.
 const TEMPLATE: &str = "chat_template.jinja";
 /// The largest `adapter_config.json`, in bytes.
@@ -94,9 +91,10 @@ impl Config {
 /// It is no adapter that is built, or its base model is not here, or does not fit; or the name is taken by other files.
 pub(super) async fn import(app: &App, directory: &Path, name: &str, base: Option<&str>) -> Result<Imported> {
     let folder = Folder::read(directory).map_err(|error| unusable(directory, error))?;
-    let [config, weights] = [ADAPTER_CONFIG, WEIGHTS].map(|name| folder.path(name).map(Path::to_owned));
+    let [config, weights] = [ADAPTER_CONFIG, ADAPTER_WEIGHTS].map(|name| folder.path(name).map(Path::to_owned));
     let (Some(config), Some(weights)) = (config, weights) else {
-        let why = format!("an adapter has {ADAPTER_CONFIG} and {WEIGHTS}, as PEFT's save_pretrained writes them");
+        let why =
+            format!("an adapter has {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}, as PEFT's save_pretrained writes them");
         return Err(unusable(directory, why));
     };
     folder.genuine().map_err(|why| unusable(directory, why))?;
@@ -104,7 +102,7 @@ pub(super) async fn import(app: &App, directory: &Path, name: &str, base: Option
     let described = described.map_err(|why| unusable(directory, why))?;
     only_matrices(&weights).map_err(|why| unusable(directory, why))?;
     let base = find_base(app, base, &described.base_model_name_or_path).await?;
-    let own = [(ADAPTER_CONFIG, Some(&config)), (WEIGHTS, Some(&weights))];
+    let own = [(ADAPTER_CONFIG, Some(&config)), (ADAPTER_WEIGHTS, Some(&weights))];
     let mut own: Vec<(String, PathBuf)> =
         own.into_iter().filter_map(|(name, path)| Some((format!("{ADAPTER_FOLDER}{name}"), path?.clone()))).collect();
     own.extend(folder.path(TEMPLATE).map(|path| (TEMPLATE.to_owned(), path.to_owned())));
@@ -138,20 +136,16 @@ async fn find_base(app: &App, wanted: Option<&str>, named: &str) -> Result<Model
 
 /// Whether all tensors of an adapter's file are low-rank matrices.
 fn only_matrices(path: &Path) -> std::result::Result<(), String> {
-    let unreadable = |error: std::io::Error| format!("{WEIGHTS} cannot be read: {error}");
+    let unreadable = |error: std::io::Error| format!("{ADAPTER_WEIGHTS} cannot be read: {error}");
     let mut file = open(path).map_err(unreadable)?;
-    let mut length = [0; 8];
-    file.read_exact(&mut length).map_err(unreadable)?;
-    let mut header = Vec::new();
-    let length = u64::from_le_bytes(length).min(LONGEST_HEADER);
-    file.take(length).read_to_end(&mut header).map_err(unreadable)?;
-    let entries: serde_json::Map<String, Value> =
-        serde_json::from_slice(&header).map_err(|error| format!("{WEIGHTS} is no safetensors file: {error}"))?;
+    let (_, header) = header(&mut file).map_err(unreadable)?;
+    let entries: serde_json::Map<String, Value> = serde_json::from_slice(&header)
+        .map_err(|error| format!("{ADAPTER_WEIGHTS} is no safetensors file: {error}"))?;
     let is_matrix = |name: &str| name.ends_with(".lora_A.weight") || name.ends_with(".lora_B.weight");
     match entries.keys().find(|name| *name != "__metadata__" && !is_matrix(name)) {
         Some(name) => Err(format!("its adapter has the tensor {name}, which is none of a linear layer's adapter")),
         None if entries.keys().any(|name| is_matrix(name)) => Ok(()),
-        None => Err(format!("{WEIGHTS} has no low-rank matrices")),
+        None => Err(format!("{ADAPTER_WEIGHTS} has no low-rank matrices")),
     }
 }
 
@@ -165,11 +159,9 @@ async fn upon(
 ) -> Result<Imported> {
     let files = loaded_from(app, base.id).await?;
     let below = as_base(&files);
-    let is_weights =
-        |file: &ModelFile| file.path.ends_with(".safetensors") || file.path.ends_with(".safetensors.index.json");
     let is_own = |file: &ModelFile| own.iter().any(|(path, _)| *path == file.path);
     let around: Vec<ModelFile> =
-        files.into_iter().filter(|file| !is_weights(file) && !file.is_of_base() && !is_own(file)).collect();
+        files.into_iter().filter(|file| !file.is_whole_weights() && !file.is_of_base() && !is_own(file)).collect();
     private::make_folder(work, private::FOLDER).map_err(Error::internal)?;
     fetch(app, base, &below, work).await?;
     fetch(app, base, &around, work).await?;
@@ -192,22 +184,8 @@ async fn upon(
         };
     }
     let id = ModelId::new();
-    let mut files: Vec<ModelFile> = below.into_iter().chain(around).collect();
-    for (path, full) in own {
-        let object_key = format!("models/{}/{path}", id.0.simple());
-        let stored = app.store.put_copy(&object_key, full).await?;
-        files.push(ModelFile { path: path.clone(), bytes: stored.bytes, sha256: stored.sha256, object_key });
-    }
-    let model = Model {
-        id,
-        project: None,
-        name: name.to_owned(),
-        kind: ModelKind::Base,
-        family,
-        facts,
-        job: None,
-        created_at: Timestamp::now_utc(),
-    };
+    let files: Vec<ModelFile> = below.into_iter().chain(around).chain(put(app, id, own).await?).collect();
+    let model = base_model(id, name, family, facts);
     let mut tx = app.db.begin().await?;
     models::insert(tx.connection(), &model, &files).await?;
     tx.commit().await?;

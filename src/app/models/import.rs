@@ -14,7 +14,8 @@ use crate::domain::Timestamp;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::id::ModelId;
 use crate::domain::model::{
-    ADAPTER_CONFIG, ADAPTER_FOLDER, Checked, Model, ModelFile, ModelKind, base_model_name_near, is_base_model_name,
+    ADAPTER_CONFIG, ADAPTER_FOLDER, Checked, Model, ModelFacts, ModelFile, ModelKind, base_model_name_near,
+    is_base_model_name,
 };
 use crate::store;
 use crate::telemetry::audit_operator;
@@ -70,22 +71,8 @@ pub(super) async fn import(app: &App, source: &Source<'_>, name: &str) -> Result
         return Err(unusable(shown, why));
     }
     let id = ModelId::new();
-    let mut files = Vec::with_capacity(taken.len());
-    for (path, full) in taken {
-        let object_key = format!("models/{}/{path}", id.0.simple());
-        let stored = app.store.put_copy(&object_key, &full).await?;
-        files.push(ModelFile { path, bytes: stored.bytes, sha256: stored.sha256, object_key });
-    }
-    let model = Model {
-        id,
-        project: None,
-        name: name.to_owned(),
-        kind: ModelKind::Base,
-        family,
-        facts,
-        job: None,
-        created_at: Timestamp::now_utc(),
-    };
+    let files = put(app, id, &taken).await?;
+    let model = base_model(id, name, family, facts);
     let mut tx = app.db.begin().await?;
     if let Some(before) = before {
         models::delete(&mut *tx.connection(), before).await?;
@@ -94,6 +81,34 @@ pub(super) async fn import(app: &App, source: &Source<'_>, name: &str) -> Result
     tx.commit().await?;
     audit_operator("import_model", None, name);
     Ok(Imported { model, new: true, skipped })
+}
+
+/// Stores files of a base model, by the paths that it has them under.
+///
+/// # Errors
+/// One cannot be read, or the store is away or full.
+pub(super) async fn put(app: &App, id: ModelId, taken: &[(String, PathBuf)]) -> Result<Vec<ModelFile>> {
+    let mut files = Vec::with_capacity(taken.len());
+    for (path, full) in taken {
+        let object_key = format!("models/{}/{path}", id.0.simple());
+        let stored = app.store.put_copy(&object_key, full).await?;
+        files.push(ModelFile { path: path.clone(), bytes: stored.bytes, sha256: stored.sha256, object_key });
+    }
+    Ok(files)
+}
+
+/// A base model as it is imported now.
+pub(super) fn base_model(id: ModelId, name: &str, family: String, facts: ModelFacts) -> Model {
+    Model {
+        id,
+        project: None,
+        name: name.to_owned(),
+        kind: ModelKind::Base,
+        family,
+        facts,
+        job: None,
+        created_at: Timestamp::now_utc(),
+    }
 }
 
 /// Checks that a base model can be called so.

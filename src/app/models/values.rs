@@ -65,14 +65,23 @@ pub(super) async fn spoilt(folder: &Folder) -> Result<Option<String>> {
     looked.map_err(|why| Error::invalid("directory", why))
 }
 
-/// The first tensor of a file that has such a value, and which.
-fn spoilt_in(path: &Path) -> io::Result<Option<(String, &'static str)>> {
-    let mut file = open(path)?;
+/// The header of a safetensors file: the length that it says it has in bytes, and its JSON.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn header(file: &mut File) -> io::Result<(u64, Vec<u8>)> {
     let mut length = [0; 8];
     file.read_exact(&mut length)?;
     let length = u64::from_le_bytes(length);
     let mut header = Vec::new();
-    file.by_ref().take(length.min(LONGEST_HEADER)).read_to_end(&mut header)?;
+    file.take(length.min(LONGEST_HEADER)).read_to_end(&mut header)?;
+    Ok((length, header))
+}
+
+/// The first tensor of a file that has such a value, and which.
+fn spoilt_in(path: &Path) -> io::Result<Option<(String, &'static str)>> {
+    let mut file = open(path)?;
+    let (length, header) = header(&mut file)?;
     let entries: BTreeMap<String, &RawValue> = serde_json::from_slice(&header)?;
     let mut buffer = vec![0; CHUNK];
     for (name, entry) in entries.into_iter().filter(|(name, _)| name != "__metadata__") {

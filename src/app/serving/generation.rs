@@ -82,20 +82,21 @@ impl Generation {
         })
     }
 
-    fn generate(&self) -> Option<Generate> {
-        let prompt = self.read.get(self.number / self.wanted.choices)?;
+    /// The text that is being written, once all prompts were read.
+    fn generate(&self) -> Generate {
+        let prompt = &self.read[self.number / self.wanted.choices];
         let room = prompt.longest.saturating_sub(prompt.ids.len());
         let seed = match self.number {
             0 => self.wanted.sampling.seed,
             number => mix_all(&[self.wanted.sampling.seed, number as u64]),
         };
-        Some(Generate {
+        Generate {
             prompt: prompt.ids.clone(),
             written: self.written.clone(),
             sampling: Sampling { seed, ..self.wanted.sampling.clone() },
             stop: self.wanted.stop.clone(),
             most: self.wanted.most.map_or(room, |most| most.min(room)),
-        })
+        }
     }
 }
 
@@ -112,9 +113,7 @@ impl Inquiry for Generation {
     fn next(&mut self, _size: &SliceSize) -> Slice {
         let question = match self.wanted.prompts.get(self.read.len()) {
             Some(prompt) => Question::Read(prompt.clone()),
-            None => self
-                .generate()
-                .map_or(Question::Read(Prompt::Tokens(Vec::new())), |generate| Question::Generate(Box::new(generate))),
+            None => Question::Generate(Box::new(self.generate())),
         };
         Slice { question, bytes: None }
     }

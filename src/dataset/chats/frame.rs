@@ -40,16 +40,10 @@ impl Frame {
         Self { system: system.and_then(|name| instructions(row, name, findings)), ..Self::default() }
     }
 
-    /// What the keys of an object say that stands at this place.
-    pub(in crate::dataset) fn of_object(object: &Object, at: &Path<'_>, findings: &mut Findings) -> Self {
+    /// What the keys of an object say that stands at this place; None is one that stands in nothing else.
+    pub(in crate::dataset) fn of_object(object: &Object, at: Option<&Path<'_>>, findings: &mut Findings) -> Self {
         let [tools, functions, parallel] = FRAME.map(|name| object.get(name));
-        Self::of(tools, functions, parallel, Some(at), findings)
-    }
-
-    /// The same of an object that stands in nothing else.
-    pub(super) fn of_body(object: &Object, findings: &mut Findings) -> Self {
-        let [tools, functions, parallel] = FRAME.map(|name| object.get(name));
-        Self::of(tools, functions, parallel, None, findings)
+        Self::of(tools, functions, parallel, at, findings)
     }
 
     fn of(

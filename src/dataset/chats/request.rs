@@ -2,16 +2,18 @@
 
 use super::dialect::Dialect;
 use super::findings::{Findings, Remarks};
+use super::forms::LISTS;
 use super::frame::Frame;
 use super::order::{Part, check_input};
 use super::path::Path;
 use crate::dataset::entries::Entry;
+use crate::dataset::row::MISSING;
 use crate::dataset::tree::{Object, Tree};
 use crate::domain::chat::Conversation;
 use crate::domain::error::{Error, Result};
 
 /// The field with the messages.
-const MESSAGES: &str = "messages";
+const MESSAGES: &str = LISTS[0];
 
 /// Reads the conversation of a request's body, which is a JSON object: `messages`, `tools` and what goes with them are as in a
 /// data file, and it is for the assistant to speak.
@@ -29,7 +31,7 @@ pub fn asked(body: &[u8]) -> Result<Conversation> {
             let more = faults.len().saturating_sub(1);
             let first = faults.into_iter().next();
             let place = first.as_ref().and_then(|fault| fault.field.clone()).unwrap_or_else(|| MESSAGES.to_owned());
-            let what = first.map_or_else(|| "is missing".to_owned(), |fault| fault.message);
+            let what = first.map_or_else(|| MISSING.to_owned(), |fault| fault.message);
             let others = if more > 0 { format!(" There are {more} more faults.") } else { String::new() };
             Err(Error::invalid(place.clone(), format!("{place} {what}.{others}")))
         }
@@ -38,9 +40,9 @@ pub fn asked(body: &[u8]) -> Result<Conversation> {
 }
 
 fn conversation(object: &Object, findings: &mut Findings) -> Option<Conversation> {
-    let frame = Frame::of_body(object, findings);
+    let frame = Frame::of_object(object, None, findings);
     let at = Path::field(MESSAGES);
-    let Some(tree) = object.get(MESSAGES) else { return findings.refuse(at, "is missing") };
+    let Some(tree) = object.get(MESSAGES) else { return findings.refuse(at, MISSING) };
     let messages = frame.messages(tree, Dialect::of([].into_iter()), &at, findings)?;
     check_input(Part { at, messages: &messages, from: 0 }, findings);
     Some(frame.conversation(messages, findings))

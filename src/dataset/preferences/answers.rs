@@ -43,7 +43,7 @@ fn of_input(row: &Row, outputs: Outputs, dialect: Dialect, findings: &mut Findin
     let object = input
         .as_deref()
         .and_then(|tree| findings.keep(at, tree.as_object().ok_or_else(|| must_be("an object with messages", tree))));
-    let frame = Frame::of_object(object.unwrap_or(&none), &at, findings);
+    let frame = Frame::of_object(object.unwrap_or(&none), Some(&at), findings);
     let place = at.key("messages");
     let messages = object.and_then(|object| match object.get("messages") {
         Some(tree) => frame.messages(tree, Dialect::of([tree].into_iter()), &place, findings),

@@ -42,6 +42,11 @@ impl Adapter {
         }
     }
 
+    /// Whether the adapter that the base model has goes on.
+    pub fn is_continued(&self) -> bool {
+        self.lora().is_some_and(|lora| lora.continued)
+    }
+
     pub(in crate::domain) fn fields() -> Value {
         fields_of::<Lora>(json!({"type": "lora"}))
     }
