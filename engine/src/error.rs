@@ -87,6 +87,30 @@ impl EngineError {
     }
 }
 
+/// oneDNN says no more than that it could not create what it compiles for a shape, which it can where there is memory for
+/// it: what it has no code for at all fails before, with the primitive's descriptor.
 fn is_out_of_memory(text: &str) -> bool {
-    ["out of memory", "can't allocate memory", "not enough memory"].iter().any(|phrase| text.contains(phrase))
+    let of_onednn = "could not create a primitive";
+    let is_of_onednn = text.match_indices(of_onednn).any(|(at, _)| !text[at + of_onednn.len()..].starts_with(" desc"));
+    is_of_onednn
+        || ["out of memory", "can't allocate memory", "not enough memory"].iter().any(|phrase| text.contains(phrase))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_out_of_memory;
+
+    #[test]
+    fn what_libraries_say_of_memory_is_known() {
+        for (text, is_of_memory) in [
+            ("CUDA out of memory. Tried to allocate 2.00 GiB", true),
+            ("DefaultCPUAllocator: can't allocate memory: you tried to allocate 64 bytes", true),
+            ("Internal torch error: could not create a primitive", true),
+            ("could not create a primitive\nframe #0", true),
+            ("could not create a primitive descriptor for a matmul primitive", false),
+            ("mat1 and mat2 shapes cannot be multiplied", false),
+        ] {
+            assert_eq!(is_out_of_memory(text), is_of_memory, "{text}");
+        }
+    }
 }

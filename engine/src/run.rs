@@ -3,25 +3,24 @@
 use std::fs;
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::checkpoint::{self, CheckpointWriter};
 use crate::data::source::Subset;
 use crate::device::{self, ComputeDevice};
 use crate::error::{EngineError, Result};
+use crate::evaluation;
 use crate::export;
 use crate::fingerprint::Fingerprint;
 use crate::observer::Observer;
 use crate::optim::{AdamW, AdamWConfig};
+use crate::started::report_start;
 use crate::tasks::{self, ExampleTable, Loaded};
 use crate::training::{End, Plan, RunProgress, Training};
 use finetuned::disk::Reserve;
 use finetuned::domain::example::columns::MODEL_FILE;
-use finetuned::domain::hyperparameters::Precision;
 use finetuned::domain::job::Phase;
-use finetuned::domain::metric::LOSS;
-use finetuned::domain::report::{Part, TokenLengths};
-use finetuned::domain::run::{Finished, OLDEST_VERSION, RunSpec, Started, TrainerMessage, VERSION};
+use finetuned::domain::run::{Finished, OLDEST_VERSION, RunSpec, TrainerMessage, VERSION};
 
 /// Runs `spec` on `device`, reporting to `observer`; the last report is `Finished` or `Stopped`.
 ///
@@ -31,7 +30,11 @@ pub fn run(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Re
     if !(OLDEST_VERSION..=VERSION).contains(&spec.version) {
         return Err(EngineError::native(format!("the spec has version {}, this trainer {VERSION}", spec.version)));
     }
-    let ran = if spec.training.is_some() { train(spec, device, observer) } else { evaluate(spec, device, observer) };
+    let ran = if spec.training.is_some() {
+        train(spec, device, observer)
+    } else {
+        evaluation::evaluate(spec, device, observer)
+    };
     match ran {
         Err(EngineError::Stopped) => {
             observer.report(TrainerMessage::Stopped { step: 0 });
@@ -95,88 +98,6 @@ fn train(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Resu
     Ok(())
 }
 
-/// Scores the model on the test data and writes the report and a line for each example into the output directory.
-fn evaluate(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Result<()> {
-    observer.report(TrainerMessage::Phase { phase: Phase::Loading });
-    let precision = device.precision(spec.hyperparameters.precision);
-    let loaded = tasks::load(spec, device, device::compute_kind(precision), observer)?;
-    let missing = &loaded.report.initialised;
-    if !missing.is_empty() {
-        let message = format!("The model was not trained for {}: it has no {}", spec.method, missing.join(", "));
-        return Err(EngineError::model(message));
-    }
-    report_start(spec, device, precision, &loaded, 0, &RunProgress::default(), observer);
-    observer.report(TrainerMessage::Phase { phase: Phase::Evaluating });
-    let Some(test) = loaded.task.evaluate(Subset::Test, observer)? else {
-        observer.report(TrainerMessage::Stopped { step: 0 });
-        return Ok(());
-    };
-    observer.pass("trainer.evaluated", 0);
-    if test.scores.get(&LOSS).is_some_and(|loss| !loss.is_finite()) {
-        return Err(EngineError::model("The model's outputs are not finite: its weights cannot be used"));
-    }
-    observer.report(TrainerMessage::Phase { phase: Phase::Saving });
-    fs::create_dir_all(&spec.output).map_err(EngineError::io(&spec.output))?;
-    test.write(&spec.output, "")?;
-    export::sync_tree(&spec.output)?;
-    let evaluation = json!({"test": test.summary()});
-    observer.report(TrainerMessage::Finished(Finished { step: 0, trained_tokens: 0, evaluation }));
-    Ok(())
-}
-
-fn report_start(
-    spec: &RunSpec,
-    device: ComputeDevice,
-    precision: Precision,
-    loaded: &Loaded,
-    total_steps: u64,
-    progress: &RunProgress,
-    observer: &dyn Observer,
-) {
-    let data = &loaded.data;
-    observer.report(TrainerMessage::Started(Started {
-        device: device.name().to_owned(),
-        precision,
-        step: progress.step,
-        total_steps,
-        training_examples: data.training as u64,
-        validation_examples: data.validation as u64,
-        truncated: data.token_lengths.get(&Part::Training).map_or(0, |lengths| lengths.truncated),
-        mean_tokens: data.tokens as f64 / data.training.max(1) as f64,
-        token_lengths: data.token_lengths.clone(),
-        parameters: loaded.table.count() as u64,
-    }));
-    let notice = |warning, message| observer.report(TrainerMessage::Notice { warning, message });
-    if !device.is_fast_in(precision) {
-        notice(true, "This processor has no units for bf16 and computes it slowly; fp32 is faster here".to_owned());
-    }
-    let longest = spec.hyperparameters.course.max_sequence_length;
-    for (part, TokenLengths { lengths, truncated }) in data.token_lengths.iter().filter(|(_, one)| one.truncated > 0) {
-        let share = 100.0 * *truncated as f64 / lengths.texts() as f64;
-        let message = format!(
-            "{truncated} {} texts were cut to {longest} tokens, {share:.1} % of them; a larger max_sequence_length keeps more, \
-             as far as the model takes them",
-            part.name()
-        );
-        notice(true, message);
-    }
-    if progress.step == 0 {
-        let (trained, all) = (loaded.table.trained_count(), loaded.table.count());
-        if trained < all {
-            notice(false, format!("{trained} of {all} parameters are trained"));
-        }
-        let new = &loaded.report.initialised;
-        if !new.is_empty() {
-            notice(false, format!("Parameters that start anew: {}", new.join(", ")));
-        }
-        let unused: Vec<&str> =
-            loaded.report.unused.iter().map(String::as_str).filter(|name| !name.ends_with("position_ids")).collect();
-        if !unused.is_empty() {
-            notice(false, format!("Tensors of the base model that are not used: {}", unused.join(", ")));
-        }
-    }
-}
-
 /// Evaluates the finished model and writes it; None if told to stop on the way.
 fn finish(
     spec: &RunSpec,
@@ -196,7 +117,7 @@ fn finish(
     for (subset, name, prefix) in [(Subset::Validation, "validation", "validation_"), (Subset::Test, "test", "")] {
         if let Some(found) = loaded.task.evaluate(subset, observer)? {
             found.write(&folder, prefix)?;
-            evaluation.insert(name.to_owned(), found.summary());
+            evaluation.insert(name.to_owned(), Value::Object(found.summary()));
         }
     }
     if observer.stop().is_some() {
@@ -229,7 +150,8 @@ pub fn read_spec(path: &Path) -> Result<RunSpec> {
     for file in data.into_iter().flatten() {
         file.path = base.join(&file.path);
     }
-    for path in [&mut spec.model, &mut spec.checkpoints, &mut spec.output] {
+    let baseline = spec.baseline.as_mut().map(|baseline| &mut baseline.path);
+    for path in [&mut spec.model, &mut spec.checkpoints, &mut spec.output].into_iter().chain(baseline) {
         *path = base.join(&path);
     }
     spec.resume = spec.resume.map(|path| base.join(path));

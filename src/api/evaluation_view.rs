@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::job_view::{AttemptView, method_view};
 use super::list::Item;
 use crate::domain::estimate::Estimate;
+use crate::domain::grading::{Grader, SamplingParams};
 use crate::domain::job::{DatasetOptions, Job, JobError, JobKind};
 use crate::domain::report::{DataReport, ExamplesReport};
 
@@ -21,6 +22,10 @@ pub(super) struct EvaluationView {
     error: Option<JobError>,
     model: String,
     test_file: Option<String>,
+    /// What it is compared with.
+    baseline: Option<String>,
+    graders: Vec<Grader>,
+    sampling_params: Option<SamplingParams>,
     method: Value,
     dataset: DatasetOptions,
     seed: i64,
@@ -45,6 +50,8 @@ impl From<Job> for EvaluationView {
         let estimate = job.prepared.as_ref().and_then(|prepared| prepared.estimate.clone());
         let report = job.prepared.map(|prepared| prepared.report).or(job.report).map(DataReport::capped);
         let files = [job.result_file, job.report_file];
+        let (graders, sampling_params) =
+            job.spec.grading.map(|grading| (grading.graders, grading.sampling_params)).unzip();
         Self {
             id: JobKind::Evaluation.public_id(job.id),
             object: "evaluation",
@@ -54,6 +61,9 @@ impl From<Job> for EvaluationView {
             error: job.error,
             model: job.spec.model,
             test_file: job.spec.test_file.map(|id| id.to_string()),
+            baseline: job.spec.baseline.map(|baseline| baseline.name),
+            graders: graders.unwrap_or_default(),
+            sampling_params,
             method,
             dataset: job.spec.dataset,
             seed: job.spec.seed,

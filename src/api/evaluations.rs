@@ -13,7 +13,8 @@ use super::context::Made;
 use super::dataset_body::DatasetBody;
 use super::evaluation_view::EvaluationView;
 use super::extract::{Caller, JsonBody, Path};
-use super::fields::required;
+use super::fields::{bounded, required};
+use super::grading::{GraderBody, SamplingParamsBody, grading};
 use super::job_body::method;
 use super::job_view::EventView;
 use super::jobs::identity;
@@ -25,8 +26,8 @@ use crate::app::evaluations::{self, CreateEvaluation};
 use crate::app::jobs;
 use crate::domain::error::Result;
 use crate::domain::id::{EvaluationId, JobId};
-use crate::domain::job::DatasetOptions;
-use crate::domain::job::JobKind;
+use crate::domain::job::{DatasetOptions, JobKind};
+use crate::domain::model::MODEL_NAME_CHARS;
 use crate::domain::page::Order;
 
 pub(super) fn routes() -> Vec<Route> {
@@ -50,6 +51,9 @@ struct CreateEvaluationBody {
     dataset: Option<DatasetBody>,
     seed: Option<i64>,
     metadata: Option<BTreeMap<String, String>>,
+    graders: Option<Vec<GraderBody>>,
+    sampling_params: Option<SamplingParamsBody>,
+    baseline: Option<String>,
 }
 
 impl CreateEvaluationBody {
@@ -65,6 +69,8 @@ impl CreateEvaluationBody {
             dataset: DatasetOptions { read, ..DatasetOptions::default() },
             seed: self.seed,
             metadata: self.metadata,
+            grading: grading(self.graders, self.sampling_params)?,
+            baseline: bounded("baseline", self.baseline, MODEL_NAME_CHARS)?,
         })
     }
 }

@@ -136,7 +136,8 @@ fn json_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
     let text = inner.to_string();
     let what = text.split(" at line ").next().unwrap_or(&text);
     if let Some(name) = what.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {
-        let name = clipped(name);
+        // In a list the name alone does not tell which.
+        let name = if path.contains('[') { clipped_to(&path, PATH) } else { clipped(name) };
         let error = Error::invalid(&*name, format!("Unrecognized request argument supplied: {name}"));
         return error.code("unknown_parameter");
     }

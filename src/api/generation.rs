@@ -73,7 +73,7 @@ impl Options {
             logit_bias: self.logit_bias.unwrap_or_default().into_iter().map(bias).collect::<Result<_>>()?,
             top_logprobs,
         };
-        Ok(Wanted { field, prompts, choices, sampling, stop: stops(self.stop)?, most })
+        Ok(Wanted { field, prompts, choices, sampling, stop: stops("stop", self.stop)?, most })
     }
 }
 
@@ -107,7 +107,11 @@ pub(super) fn whole(name: &str, value: Option<u64>, allowed: RangeInclusive<u64>
     }
 }
 
-fn real(name: &str, value: Option<f64>, allowed: RangeInclusive<f64>) -> Result<Option<f64>> {
+/// A number within bounds.
+///
+/// # Errors
+/// It is outside.
+pub(super) fn real(name: &str, value: Option<f64>, allowed: RangeInclusive<f64>) -> Result<Option<f64>> {
     match value {
         Some(number) if !allowed.contains(&number) => {
             let message = format!("{name} is {number}; it must be {} to {}.", allowed.start(), allowed.end());
@@ -129,11 +133,15 @@ fn bias((token, bias): (String, f64)) -> Result<(u32, f64)> {
     }
 }
 
-fn stops(stop: Option<Value>) -> Result<Vec<String>> {
+/// Texts that end a text, of the field `name`.
+///
+/// # Errors
+/// It holds something else.
+pub(super) fn stops(name: &str, stop: Option<Value>) -> Result<Vec<String>> {
     let refuse = |what: &str| {
         let message =
-            format!("stop {what}; it must be a text, or a list of 1 to {MOST_STOPS} texts, none of them empty.");
-        Err(Error::invalid("stop", message))
+            format!("{name} {what}; it must be a text, or a list of 1 to {MOST_STOPS} texts, none of them empty.");
+        Err(Error::invalid(name, message))
     };
     let texts = match stop {
         None | Some(Value::Null) => return Ok(Vec::new()),

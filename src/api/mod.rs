@@ -17,6 +17,7 @@ mod fields;
 mod files;
 mod form_heads;
 mod generation;
+mod grading;
 mod job_body;
 mod job_view;
 mod jobs;

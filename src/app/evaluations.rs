@@ -9,9 +9,10 @@ use super::objects::Object;
 use super::{App, models};
 use crate::db;
 use crate::domain::error::{Error, Result};
+use crate::domain::grading::{Grading, Ready};
 use crate::domain::hyperparameters::{DataFacts, Requested, Subject, resolve};
 use crate::domain::id::ProjectId;
-use crate::domain::job::{DatasetOptions, Job, JobKind, JobSpec};
+use crate::domain::job::{Baseline, DatasetOptions, Job, JobKind, JobSpec};
 use crate::domain::method::{Method, ProblemType};
 use crate::domain::model::Model;
 
@@ -28,6 +29,10 @@ pub struct CreateEvaluation {
     pub dataset: DatasetOptions,
     pub seed: Option<i64>,
     pub metadata: Option<BTreeMap<String, String>>,
+    /// How what the model writes is graded.
+    pub grading: Option<Grading>,
+    /// The name of a model to compare with.
+    pub baseline: Option<String>,
 }
 
 /// Creates an evaluation, or finds the one that the same request made before.
@@ -53,8 +58,16 @@ async fn check(app: &App, project: ProjectId, request: CreateEvaluation) -> Resu
     request.metadata.as_ref().map_or(Ok(()), check_metadata)?;
     let model = models::get(app, project, &request.model).await?;
     let (made_for, head) = models::purpose(app, &model).await?;
-    let method = request.method.or(made_for).ok_or_else(|| no_method(&model))?;
+    let graded = request.grading.as_ref().and_then(|_| Method::graded());
+    let method = request.method.or(graded).or(made_for).ok_or_else(|| no_method(&model))?;
     models::check_method(&model, method, "evaluated")?;
+    request.grading.as_ref().map_or(Ok(()), |grading| check_grading(grading, method))?;
+    let baseline = match &request.baseline {
+        None => None,
+        Some(name) => {
+            Some(baseline(app, project, name, &model, method).await.map_err(|error| error.param("baseline"))?)
+        }
+    };
     if method.is_classification()
         && let Err(why) = head
     {
@@ -80,7 +93,47 @@ async fn check(app: &App, project: ProjectId, request: CreateEvaluation) -> Resu
         suffix: None,
         seed,
         metadata: request.metadata,
+        grading: request.grading,
+        baseline,
     })
+}
+
+/// Refuses graders that cannot work, and those of what writes nothing.
+fn check_grading(grading: &Grading, method: Method) -> Result<()> {
+    if Some(method) != Method::graded() {
+        let message = format!(
+            "graders grade what a language model writes, by the method '{}'; the method '{method}' has it write nothing.",
+            Method::graded().map_or("none", Method::as_str)
+        );
+        return Err(Error::invalid("graders", message));
+    }
+    for (index, grader) in grading.graders.iter().enumerate() {
+        Ready::new(grader).map(drop).map_err(|(field, why)| {
+            let at = format!("graders[{index}].{field}");
+            Error::invalid(at.clone(), format!("{at} {why}."))
+        })?;
+    }
+    Ok(())
+}
+
+/// A model to compare `model` with: what it is evaluated by, this one can be evaluated by as well.
+async fn baseline(app: &App, project: ProjectId, name: &str, model: &Model, method: Method) -> Result<Baseline> {
+    let found = models::get(app, project, name).await?;
+    if found.id == model.id {
+        return Err(Error::invalid("baseline", "baseline is the model itself; give another one to compare it with."));
+    }
+    models::check_method(&found, method, "evaluated")?;
+    if method.is_classification() {
+        let (own, other) = (models::head(app, model).await?, models::head(app, &found).await?);
+        if own.ok().map(|head| (head.problem, head.labels)) != other.ok().map(|head| (head.problem, head.labels)) {
+            let message = format!(
+                "The model '{}' has other labels than '{}', or is no classifier; the two cannot be compared.",
+                found.name, model.name
+            );
+            return Err(Error::invalid("baseline", message));
+        }
+    }
+    Ok(Baseline { name: found.name, model: found.id })
 }
 
 fn no_method(model: &Model) -> Error {

@@ -9,9 +9,12 @@ use uuid::Uuid;
 
 use super::{attempts, from_json, known, pages, to_json, unsigned};
 use crate::domain::error::{Error, Result};
+use crate::domain::grading::Grading;
 use crate::domain::hyperparameters::Requested;
 use crate::domain::id::{FileId, JobId, ModelId, ProjectId};
-use crate::domain::job::{DatasetOptions, Job, JobError, JobKind, JobSpec, JobStatus, Phase, Prepared, Progress};
+use crate::domain::job::{
+    Baseline, DatasetOptions, Job, JobError, JobKind, JobSpec, JobStatus, Phase, Prepared, Progress,
+};
 use crate::domain::page::{Order, Page, PageRequest};
 use crate::domain::report::DataReport;
 
@@ -23,6 +26,9 @@ struct Row {
     status: String,
     model: String,
     base_model_id: Uuid,
+    grading: Option<Json<Grading>>,
+    baseline: Option<String>,
+    baseline_model_id: Option<Uuid>,
     training_file_id: Option<Uuid>,
     validation_file_id: Option<Uuid>,
     test_file_id: Option<Uuid>,
@@ -81,6 +87,11 @@ impl TryFrom<Row> for Job {
                 suffix: row.suffix,
                 seed: row.seed,
                 metadata: row.metadata.map(|Json(metadata)| metadata),
+                grading: row.grading.map(|Json(grading)| grading),
+                baseline: row
+                    .baseline
+                    .zip(row.baseline_model_id)
+                    .map(|(name, model)| Baseline { name, model: ModelId(model) }),
             },
             name_tag: row.name_tag,
             report: row.report.map(|Json(report)| report),
@@ -116,8 +127,8 @@ pub async fn insert(db: &mut PgConnection, job: &NewJob<'_>) -> Result<bool> {
         r#"
         insert into jobs (id, project_id, kind, model, base_model_id, training_file_id, validation_file_id,
                           test_file_id, method, hyperparameters, dataset, suffix, seed, name_tag, metadata,
-                          request_hash, idempotency_key)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+                          request_hash, idempotency_key, grading, baseline, baseline_model_id)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
         on conflict (project_id, idempotency_key) do nothing
         "#,
         job.id.0,
@@ -136,7 +147,10 @@ pub async fn insert(db: &mut PgConnection, job: &NewJob<'_>) -> Result<bool> {
         job.name_tag,
         spec.metadata.as_ref().map(to_json).transpose()?,
         &job.request_hash[..],
-        job.idempotency_key
+        job.idempotency_key,
+        spec.grading.as_ref().map(to_json).transpose()?,
+        spec.baseline.as_ref().map(|baseline| baseline.name.as_str()),
+        spec.baseline.as_ref().map(|baseline| baseline.model.0)
     )
     .execute(db)
     .await?;
@@ -172,11 +186,13 @@ macro_rules! select {
             select j.id, j.project_id, j.kind, j.created_at, j.status, j.model, j.base_model_id, j.training_file_id,
                    j.validation_file_id, j.test_file_id, j.method, j.hyperparameters,
                    j.dataset as "dataset: Json<DatasetOptions>", j.suffix, j.seed, j.name_tag,
+                   j.grading as "grading: Json<Grading>", j.baseline, j.baseline_model_id,
                    j.metadata as "metadata: Json<BTreeMap<String, String>>",
                    j.phase, j.pause_requested, j.step, j.total_steps, j.estimated_finish,
                    j.error as "error: Json<JobError>", m.name as "fine_tuned_model?", j.result_file_id,
                    j.report_file_id, j.trained_tokens, j.evaluation, j.finished_at,
                    octet_length(j.hyperparameters::text) + octet_length(j.dataset::text)
+                       + coalesce(octet_length(j.grading::text), 0)
                        + coalesce(octet_length((j.prepared -> 'hyperparameters')::text), 0)
                        + coalesce(octet_length(j.evaluation::text), 0) as "bytes!",
             "# + $prepared + r#" as "prepared: Json<Prepared>", "# + $report + r#" as "report: Json<DataReport>"

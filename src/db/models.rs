@@ -166,7 +166,7 @@ pub async fn to_sweep(db: impl PgExecutor<'_>, limit: i64) -> Result<Vec<ModelId
         where m.deleted_at is not null and m.swept_at is null
           and not exists (
             select from jobs j
-            where j.base_model_id = m.id and j.status in ('validating_files', 'queued', 'running', 'paused')
+            where m.id in (j.base_model_id, j.baseline_model_id) and j.status in ('validating_files', 'queued', 'running', 'paused')
           )
         order by m.id limit $1
         "#,
@@ -210,7 +210,7 @@ pub async fn count_active_jobs(db: impl PgExecutor<'_>, id: ModelId) -> Result<i
     let query = sqlx::query_scalar!(
         r#"
         select count(*) as "count!" from jobs
-        where base_model_id = $1 and status in ('validating_files', 'queued', 'running', 'paused')
+        where $1 in (base_model_id, baseline_model_id) and status in ('validating_files', 'queued', 'running', 'paused')
         "#,
         id.0
     );

@@ -10,6 +10,7 @@ pub mod estimate;
 pub mod event;
 pub mod example;
 pub mod file;
+pub mod grading;
 pub mod head;
 pub mod hex;
 pub mod hyperparameters;

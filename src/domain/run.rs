@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::Metrics;
+use super::grading::Grading;
 use super::hyperparameters::{Hyperparameters, Precision};
 use super::job::{JobError, Phase, ReadOptions};
 use super::method::Method;
@@ -40,6 +41,12 @@ pub struct RunSpec {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub drops_overlap: bool,
     pub test: Option<DataFile>,
+    /// How what the model writes is graded, of a run that evaluates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grading: Option<Grading>,
+    /// The model that it is compared with there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<BaselineModel>,
     /// The labels in the order of their class numbers.
     pub labels: Vec<String>,
     pub hyperparameters: Hyperparameters,
@@ -63,6 +70,13 @@ pub struct RunSpec {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+/// A model to compare with: its directory and its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaselineModel {
+    pub path: PathBuf,
+    pub name: String,
 }
 
 /// A data file and how to read it.

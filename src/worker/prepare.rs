@@ -14,10 +14,10 @@ use crate::domain::error::{Error, ErrorKind, Result, is_storage_full};
 use crate::domain::event::NewEvent;
 use crate::domain::hex::hex;
 use crate::domain::id::{FileId, ModelId};
-use crate::domain::job::{DEFAULT_VALIDATION_SPLIT, Job, JobError, NotReady, OverlapPolicy};
+use crate::domain::job::{Baseline, DEFAULT_VALIDATION_SPLIT, Job, JobError, NotReady, OverlapPolicy};
 use crate::domain::model::Model;
 use crate::domain::report::DataFormat;
-use crate::domain::run::{DataFile, RunSpec, VERSION};
+use crate::domain::run::{BaselineModel, DataFile, RunSpec, VERSION};
 use crate::private;
 use crate::store::out_of_storage;
 
@@ -44,6 +44,12 @@ pub(super) async fn prepare(
     fetch(app, &base, &loaded_from(app, base.id).await?, &folder.join("model")).await?;
     let resume = resume_point(app, job, folder, reports).await?;
     let spec = &job.spec;
+    let mut baseline = None;
+    if let Some(Baseline { name, model }) = &spec.baseline {
+        let path = PathBuf::from("baseline");
+        fetch(app, &found(app, *model).await?, &loaded_from(app, *model).await?, &folder.join(&path)).await?;
+        baseline = Some(BaselineModel { path, name: name.clone() });
+    }
     let mut files = [const { None }; 3];
     for ((param, id), place) in spec.files().into_iter().zip(&mut files) {
         let Some(id) = id else { continue };
@@ -62,6 +68,8 @@ pub(super) async fn prepare(
         grouped: prepared.report.grouped,
         drops_overlap: spec.dataset.overlap == Some(OverlapPolicy::Drop),
         test,
+        grading: spec.grading.clone(),
+        baseline,
         labels: prepared.labels.clone(),
         hyperparameters: prepared.hyperparameters.clone(),
         seed: spec.seed,

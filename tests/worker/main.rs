@@ -26,6 +26,7 @@ mod evaluations;
 mod exact_resume;
 mod examples;
 mod fleet;
+mod graders;
 mod isolation;
 mod language;
 mod machines;

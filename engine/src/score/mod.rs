@@ -1,6 +1,7 @@
 //! What an evaluation gives: scores by name, the details of a report, and a line for each example.
 
 pub mod bootstrap;
+pub mod lines;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -52,18 +53,16 @@ impl<'a> Evaluation<'a> {
     }
 
     /// The number of examples and the scores.
-    pub fn summary(&self) -> Value {
+    pub fn summary(&self) -> Map<String, Value> {
         let mut summary = Map::from_iter([("examples".to_owned(), json!(self.examples))]);
         summary.extend(self.scores.iter().map(|(metric, value)| (metric.name().to_owned(), json!(value))));
-        Value::Object(summary)
+        summary
     }
 
     /// The summary with the details.
-    pub fn report(&self) -> Value {
+    pub fn report(&self) -> Map<String, Value> {
         let mut report = self.summary();
-        if let Value::Object(report) = &mut report {
-            report.extend(self.details.clone());
-        }
+        report.extend(self.details.clone());
         report
     }
 
@@ -77,7 +76,11 @@ impl<'a> Evaluation<'a> {
         self.write_lines(&path).map_err(EngineError::io(&path))
     }
 
-    fn write_lines(&self, path: &Path) -> io::Result<()> {
+    /// Writes the lines of all examples.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_lines(&self, path: &Path) -> io::Result<()> {
         let mut file = BufWriter::new(File::create(path)?);
         for example in 0..self.examples as usize {
             serde_json::to_writer(&mut file, &self.lines.of(example))?;

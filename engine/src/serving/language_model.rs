@@ -38,11 +38,16 @@ impl LanguageModel {
     ///
     /// # Errors
     /// Its files cannot be used.
-    pub(super) fn open(directory: &Path, config: &TextConfig, device: ComputeDevice) -> Result<Self> {
+    pub(super) fn open(
+        directory: &Path,
+        config: &TextConfig,
+        device: ComputeDevice,
+        precision: Precision,
+    ) -> Result<Self> {
         let longest = usize::try_from(config.max_tokens()).unwrap_or(usize::MAX);
         let tokenizer = TextTokenizer::open(directory, UNCUT, config.vocab_size())?;
         let template = ChatTemplate::open(directory).map_err(EngineError::model)?;
-        let compute = compute_kind(device.precision(Precision::Auto));
+        let compute = compute_kind(device.precision(precision));
         let placement = Placement { policy: &NOTHING, ..Placement::new(device.device, compute, 0) };
         let weights = Weights::open(directory, config.base_prefix())?;
         let (model, ..) = params::build(&weights, placement, |root| CausalLm::new(root, config))?;

@@ -11,6 +11,7 @@ use self::language_model::LanguageModel;
 use crate::device::ComputeDevice;
 use crate::error::{EngineError, Result};
 use crate::models::{ModelConfig, read_config};
+use finetuned::domain::hyperparameters::Precision;
 use finetuned::domain::serving::{Answered, Asked, Question, Refusal, Reply, ServingSpec, VERSION};
 
 /// What answers.
@@ -49,11 +50,32 @@ impl Server {
         let json = read_config(&spec.model)?;
         let model: Box<dyn Model> = match ModelConfig::parse(&json)? {
             ModelConfig::Text(config) if config.facts().backbone.is_language_model() => {
-                Box::new(LanguageModel::open(&spec.model, &config, device)?)
+                Box::new(LanguageModel::open(&spec.model, &config, device, Precision::Auto)?)
             }
             config => Box::new(Classifier::open(spec, &json, config, device)?),
         };
         Ok(Self(model))
+    }
+
+    /// The language model in `directory`, which computes in that precision.
+    ///
+    /// # Errors
+    /// It is none, or its files cannot be used.
+    pub(crate) fn language_model(directory: &Path, device: ComputeDevice, precision: Precision) -> Result<Self> {
+        match ModelConfig::parse(&read_config(directory)?)? {
+            ModelConfig::Text(config) if config.facts().backbone.is_language_model() => {
+                Ok(Self(Box::new(LanguageModel::open(directory, &config, device, precision)?)))
+            }
+            _ => Err(EngineError::model("The model is no language model, and writes nothing.")),
+        }
+    }
+
+    /// The last answer to a question; those before it are told as they come.
+    ///
+    /// # Errors
+    /// The engine failed, which is no fault of the question.
+    pub(crate) fn ask(&mut self, question: &Question, tell: &mut dyn FnMut(Answered)) -> Result<Answered> {
+        self.0.answer(question, tell)
     }
 
     /// Answers a request, whatever becomes of it; what comes before the last answer is told.

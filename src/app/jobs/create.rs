@@ -101,6 +101,8 @@ pub(super) async fn check(app: &App, project: ProjectId, request: CreateJob) -> 
         suffix: request.suffix,
         seed,
         metadata: request.metadata,
+        grading: None,
+        baseline: None,
     })
 }
 

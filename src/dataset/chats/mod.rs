@@ -11,6 +11,7 @@ pub(super) mod messages;
 pub(super) mod order;
 pub(super) mod parse;
 pub(super) mod path;
+mod question;
 pub(super) mod questions;
 pub(super) mod remarks;
 mod request;
@@ -22,6 +23,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 pub use self::forms::LISTS as CONVERSATION_COLUMNS;
+pub use self::question::{Question, questions};
 pub use self::request::asked;
 
 use self::findings::{Findings, Remarks};
@@ -70,12 +72,20 @@ pub enum Sample {
 /// # Errors
 /// The file cannot be opened.
 pub fn read(input: &Input) -> io::Result<Entries<Demonstration>> {
+    demonstrations(input, |_, demonstration| demonstration)
+}
+
+/// What `make` makes of the demonstrations of a file and their rows.
+fn demonstrations<T: 'static>(
+    input: &Input,
+    make: impl Fn(&Row, Demonstration) -> T + 'static,
+) -> io::Result<Entries<T>> {
     let remarks = Remarks::default();
     let counted = remarks.clone();
     let entries = settled(rows::read_whole(input)?, Row::weight, settle, move |&form, row| {
         let mut findings = Findings::new(row.line);
         let sample = sample(&row, form, &mut findings);
-        let made = sample.map(|sample| Demonstration { line: row.line, sample });
+        let made = sample.map(|sample| make(&row, Demonstration { line: row.line, sample }));
         Ok(Step::To(findings.entry(made, &counted)))
     });
     Ok(remarks.told(entries))

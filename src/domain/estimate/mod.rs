@@ -38,6 +38,18 @@ pub struct Estimate {
     pub disk_bytes: u64,
 }
 
+impl Estimate {
+    /// What a run needs that does this and then `next`.
+    #[must_use]
+    pub fn then(&self, next: &Self) -> Self {
+        Self {
+            peak_memory_bytes: self.peak_memory_bytes.max(next.peak_memory_bytes),
+            disk_bytes: self.disk_bytes + next.disk_bytes,
+            ..self.clone()
+        }
+    }
+}
+
 /// Where a run computes, as far as memory is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Device {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::Timestamp;
 use super::attempt::Attempt;
 use super::estimate::Estimate;
+use super::grading::Grading;
 use super::hyperparameters::{Hyperparameters, Requested};
 use super::id::{FileId, JobId, ModelId, ProjectId};
 use super::method::Method;
@@ -43,6 +44,18 @@ pub struct JobSpec {
     pub suffix: Option<String>,
     pub seed: i64,
     pub metadata: Option<BTreeMap<String, String>>,
+    /// How an evaluation grades what the model writes.
+    pub grading: Option<Grading>,
+    /// The model that an evaluation compares its model with.
+    pub baseline: Option<Baseline>,
+}
+
+/// A model to compare with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Baseline {
+    /// As named in the request.
+    pub name: String,
+    pub model: ModelId,
 }
 
 impl JobSpec {

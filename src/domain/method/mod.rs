@@ -136,6 +136,11 @@ impl Method {
         if self.metrics(problem).contains(&ACCURACY) { ACCURACY } else { LOSS }
     }
 
+    /// The method whose evaluations grade what a model writes: the one whose examples have a right answer.
+    pub fn graded() -> Option<Self> {
+        METHODS.into_iter().find(|method| method.data(ProblemType::default()) == DataKind::Chats)
+    }
+
     /// Whether it learns labels.
     pub fn is_classification(self) -> bool {
         self.card().learns_labels

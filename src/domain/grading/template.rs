@@ -1,0 +1,120 @@
+//! Texts with `{{ … }}`, which name what an answer and its example have: OpenAI's `sample` and `item`, in the syntax of Jinja.
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, context};
+use serde_json::Value;
+
+/// What an example of the file has.
+const ITEM: &str = "item";
+
+/// Steps that a text may take to be filled.
+const FUEL: u64 = 100_000;
+
+/// A text to fill.
+#[derive(Debug)]
+pub struct Template {
+    environment: Environment<'static>,
+    /// What it names: `item.answer`.
+    names: Vec<String>,
+}
+
+/// The one text of an environment.
+const NAME: &str = "text";
+
+impl Template {
+    /// # Errors
+    /// It is no such text, or names something else: what is wrong, in words for its owner.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut environment = Environment::new();
+        environment.set_auto_escape_callback(|_| AutoEscape::None);
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build().unwrap_or_default());
+        environment.set_fuel(Some(FUEL));
+        let read = environment.add_template_owned(NAME, text.to_owned());
+        read.map_err(|error| format!("is no template: {}", told(&error)))?;
+        let names = environment.get_template(NAME).map(|template| template.undeclared_variables(true));
+        let mut names: Vec<String> = names.map_err(|error| told(&error))?.into_iter().collect();
+        names.sort_unstable();
+        let is_known = |name: &str| name == "sample.output_text" || name.split('.').next() == Some(ITEM);
+        match names.iter().find(|name| !is_known(name)) {
+            None => Ok(Self { environment, names }),
+            Some(name) => Err(format!(
+                "names {{{{ {name} }}}}; there are {{{{ sample.output_text }}}}, what the model wrote, and {{{{ item }}}} with \
+                 the fields of the example, as in {{{{ item.answer }}}}"
+            )),
+        }
+    }
+
+    /// The text for an answer to an example, which is a JSON object.
+    ///
+    /// # Errors
+    /// It names what the example does not have, or fails otherwise.
+    pub fn fill(&self, item: &Value, output_text: &str) -> Result<String, String> {
+        let values = context! { item => Serde(item), sample => context! { output_text } };
+        let template = self.environment.get_template(NAME).map_err(|error| told(&error))?;
+        template.render(values).map_err(|error| match error.kind() {
+            ErrorKind::UndefinedError => format!("the example has no {}", self.missing(item).unwrap_or("such field")),
+            _ => told(&error),
+        })
+    }
+
+    /// What it names and the example does not have.
+    fn missing(&self, item: &Value) -> Option<&str> {
+        let is_there = |name: &str| name.split('.').skip(1).try_fold(item, |inside, field| inside.get(field)).is_some();
+        self.names.iter().map(String::as_str).find(|name| name.starts_with(ITEM) && !is_there(name))
+    }
+}
+
+/// What an error says, without the name of our template.
+fn told(error: &minijinja::Error) -> String {
+    let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    error.line().filter(|line| *line > 1).map_or(what.clone(), |line| format!("{what} (line {line})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::Template;
+
+    #[test]
+    fn what_an_answer_and_its_example_have_is_filled_in() {
+        let item = json!({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "<b>\n"}],
+                          "odd name": 3, "deep": {"list": [1, 2]}});
+        for (text, filled) in [
+            ("{{ sample.output_text }}", "said {{x}}"),
+            ("{{sample.output_text | trim | upper}}!", "SAID {{X}}!"),
+            ("{{ item.messages[-1].content }}", "<b>\n"),
+            ("{{ item['odd name'] }} of {{ item.deep.list[1] }}\n", "3 of 2\n"),
+            ("{% for m in item.messages %}{{ m.role[0] }}{% endfor %}", "ua"),
+            ("no braces", "no braces"),
+        ] {
+            assert_eq!(Template::parse(text).unwrap().fill(&item, "said {{x}}").unwrap(), filled, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        for (text, why) in [
+            ("{{ item.answer", "is no template: "),
+            ("{{ answer }}", "names {{ answer }}; there are {{ sample.output_text }}"),
+            ("{{ sample.output_tools }}", "names {{ sample.output_tools }}"),
+            ("{{ sample }}", "names {{ sample }}"),
+            ("{{ item.a | nothing }}", "is no template: "),
+            ("{{ range(9) }}", "names {{ range }}"),
+        ] {
+            let refused = Template::parse(text).map(|template| template.fill(&json!({"a": 1}), "").unwrap_err());
+            let told = refused.unwrap_or_else(|why| why);
+            assert!(told.contains(why.trim_start_matches("is no template: ")), "{text}: {told}");
+        }
+        let filled = |text: &str| Template::parse(text).unwrap().fill(&json!({"a": {}}), "").unwrap_err();
+        assert_eq!(filled("{{ item.b }}"), "the example has no item.b");
+        assert_eq!(filled("{{ item.a.b.c }}"), "the example has no item.a.b.c");
+        assert_eq!(filled("{{ item['odd name'] }}"), "the example has no such field");
+        let long = json!({"list": vec![0; 1000]});
+        let endless = "{% for a in item.list %}{% for b in item.list %}{{ a }}{% endfor %}{% endfor %}";
+        let told = Template::parse(endless).unwrap().fill(&long, "").unwrap_err();
+        assert!(told.contains("fuel"), "{told}");
+    }
+}
