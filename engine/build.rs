@@ -14,7 +14,8 @@ fn main() {
     shim.include(format!("{libtorch}/../include"))
         .include(format!("{libtorch}/../include/torch/csrc/api/include"))
         .files(
-            ["ops", "decoder_ops", "lora_ops", "optim", "runtime", "dispatch"].map(|name| format!("native/{name}.cpp")),
+            ["ops", "decoder_ops", "lora_ops", "checkpoint", "optim", "runtime", "dispatch"]
+                .map(|name| format!("native/{name}.cpp")),
         );
     if is_x86_64() {
         shim.define("FT_HAVE_X86_64_LEVELS", None);

@@ -8,7 +8,7 @@
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 
-#include "autograd.h"
+#include "origin.h"
 
 using at::Tensor;
 using torch::autograd::AutogradContext;
@@ -73,12 +73,8 @@ struct RmsNormFunction : torch::autograd::Function<RmsNormFunction> {
 
 struct SwigluFunction : torch::autograd::Function<SwigluFunction> {
   static Tensor forward(AutogradContext* context, const Tensor& x) {
-    check_cpu(x, "x");
-    TORCH_CHECK(x.dim() == 2 && x.size(1) % 2 == 0, "x must be [rows, 2 * width]");
     context->save_for_backward({x});
-    Tensor out = at::empty({x.size(0), x.size(1) / 2}, x.options());
-    typed(x, [&](auto& kernel, auto* type) { kernel.swiglu(data(x, type), data(out, type), x.size(0), out.size(1)); });
-    return out;
+    return ft::swiglu(x);
   }
   static variable_list backward(AutogradContext* context, variable_list grads) {
     const Tensor x = context->get_saved_variables()[0], grad = grads[0].contiguous();

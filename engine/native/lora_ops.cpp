@@ -1,6 +1,6 @@
 // A linear layer with low-rank adapters as one autograd function, for every device: no product of the adapters is ever
-// there by itself, and of forward nothing is kept but the layer's input and the adapters' narrow middle. A
-// test compares value and gradients with plain libtorch operators.
+// there by itself, and of forward nothing is kept but the layer's input, or what that is made of, and the adapters' narrow
+// middle. A test compares value and gradients with plain libtorch operators.
 #define AT_PER_OPERATOR_HEADERS
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
@@ -8,7 +8,7 @@
 #include <ATen/ops/mm.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "guard.h"
+#include "origin.h"
 
 using at::Tensor;
 using torch::autograd::AutogradContext;
@@ -38,14 +38,18 @@ struct Parts {
 
 struct LoraLinearFunction : torch::autograd::Function<LoraLinearFunction> {
   static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& dropped, const Tensor& a, const Tensor& b,
-                        const Tensor& weight, const std::optional<Tensor>& bias, Parts parts, bool is_dropped, bool learns_x) {
+                        const Tensor& weight, const std::optional<Tensor>& bias, Parts parts, ft::Origin origin, bool is_dropped, bool learns_x) {
     TORCH_CHECK(x.dim() == 2 && weight.dim() == 2 && x.size(1) == weight.size(1), "x must be as wide as weight");
     Tensor y = bias ? at::addmm(*bias, x, weight.t()) : at::mm(x, weight.t());
     Tensor h = at::mm(dropped, a.t());
     parts.each([&](size_t i, int64_t row) {
       parts.of_output(y, i).addmm_(parts.of_middle(h, i), parts.of_b(b, i, row).t(), 1, parts.scaling);
     });
-    context->save_for_backward({dropped, a, b, weight, h});
+    const bool is_kept = origin.way == ft::Origin::itself;
+    context->save_for_backward({is_kept ? dropped : origin.source, a, b, weight, h, origin.weight});
+    context->saved_data["way"] = origin.way;
+    context->saved_data["offset"] = origin.offset;
+    context->saved_data["eps"] = origin.eps;
     context->saved_data["starts"] = parts.starts;
     context->saved_data["widths"] = parts.widths;
     context->saved_data["rank"] = parts.rank;
@@ -56,7 +60,9 @@ struct LoraLinearFunction : torch::autograd::Function<LoraLinearFunction> {
   }
   static variable_list backward(AutogradContext* context, variable_list grads) {
     variable_list saved = context->get_saved_variables();
-    const Tensor &dropped = saved[0], &a = saved[1], &b = saved[2], &weight = saved[3], &h = saved[4];
+    const Tensor &a = saved[1], &b = saved[2], &weight = saved[3], &h = saved[4];
+    const ft::Origin origin{context->saved_data.at("way").toInt(), saved[0], saved[5],
+                            context->saved_data.at("offset").toDouble(), context->saved_data.at("eps").toDouble()};
     const Parts parts{context->saved_data.at("starts").toIntVector(), context->saved_data.at("widths").toIntVector(),
                       context->saved_data.at("rank").toInt(), context->saved_data.at("scaling").toDouble()};
     const bool is_dropped = context->saved_data.at("is_dropped").toBool();
@@ -79,7 +85,8 @@ struct LoraLinearFunction : torch::autograd::Function<LoraLinearFunction> {
       else
         grad_x.addmm_(grad_h, a);
     }
-    return {grad_x, grad_dropped, at::mm(grad_h.t(), dropped), grad_b, Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
+    Tensor grad_a = at::mm(grad_h.t(), origin.made(h.scalar_type()));
+    return {grad_x, grad_dropped, grad_a, grad_b, Tensor(), Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
   }
 };
 
@@ -87,14 +94,20 @@ struct LoraLinearFunction : torch::autograd::Function<LoraLinearFunction> {
 
 extern "C" {
 
-// dropped may be null: x itself; bias may be null.
+// dropped may be null: x itself; bias may be null. x is made of `source` in a way of ft::Origin, with the weight, the offset and
+// the eps of a norm; source may be null: x is kept, as it is where it is dropped.
 int ft_lora_linear(TensorPtr* out, TensorPtr x, TensorPtr dropped, TensorPtr a, TensorPtr b, TensorPtr weight,
-                   TensorPtr bias, const int64_t* starts, const int64_t* widths, int64_t count, double scaling) {
+                   TensorPtr bias, const int64_t* starts, const int64_t* widths, int64_t count, double scaling,
+                   int64_t way, TensorPtr source, TensorPtr norm_weight, double offset, double eps) {
   return ft::guard([&] {
+    ft::Origin origin;
+    if (source && !dropped) {
+      origin = {way, source->detach(), norm_weight ? norm_weight->detach() : Tensor(), offset, eps};
+    }
     TORCH_CHECK(!weight->requires_grad() && (!bias || !bias->requires_grad()), "an adapted layer must be frozen");
     const Parts parts{{starts, starts + count}, {widths, widths + count}, a->size(0) / count, scaling};
     *out = new Tensor(LoraLinearFunction::apply(*x, dropped ? *dropped : *x, *a, *b, *weight,
-                                                bias ? std::optional<Tensor>(*bias) : std::nullopt, parts,
+                                                bias ? std::optional<Tensor>(*bias) : std::nullopt, parts, origin,
                                                 dropped != nullptr, x->requires_grad()));
   });
 }

@@ -1,5 +1,6 @@
 //! The safe face of the C++ shim in `native/`: what libtorch has and tch does not bind, and our fused CPU kernels.
 
+pub mod checkpoint;
 pub mod decoder;
 pub mod lora;
 

@@ -1,5 +1,7 @@
 //! Tokenised texts in memory, and packed batches of them.
 
+use std::rc::Rc;
+
 use tch::{Device, Tensor};
 
 use crate::error::Result;
@@ -220,7 +222,7 @@ impl Packed {
             ids: Tensor::f_from_slice(&self.ids)?.f_to_device(device)?,
             positions: Tensor::f_from_slice(&self.positions)?.f_to_device(device)?,
             types: Tensor::f_from_slice(&self.types)?.f_to_device(device)?,
-            sequences: Sequences::from_lengths(self.lengths.clone(), device)?,
+            sequences: Rc::new(Sequences::from_lengths(self.lengths.clone(), device)?),
             past: None,
         })
     }

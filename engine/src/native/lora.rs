@@ -5,6 +5,7 @@ use std::ptr::null_mut;
 
 use tch::Tensor;
 
+use super::decoder::RmsScale;
 use super::{Raw, check, owned, raw};
 use crate::error::Result;
 
@@ -21,6 +22,11 @@ unsafe extern "C" {
         widths: *const i64,
         count: i64,
         scaling: c_double,
+        way: i64,
+        source: Raw,
+        norm_weight: Raw,
+        offset: c_double,
+        eps: c_double,
     ) -> std::ffi::c_int;
 }
 
@@ -41,16 +47,31 @@ pub struct LowRank<'a> {
     pub scaling: f64,
 }
 
+/// What the input of a layer was made of by an operator of [`decoder`](super::decoder) on the CPU: the input is made of it
+/// again in backward, and not kept.
+pub enum Origin<'a> {
+    /// `silu(gate) * up` of this.
+    Swiglu(&'a Tensor),
+    /// The norm of this.
+    RmsNorm(&'a Tensor, RmsScale<'a>),
+}
+
 /// `x Wᵀ + b`, and in each part `scaling · B A dropped` more: `x` `[T, in]` to `[T, out]`. `dropped` is `x` after dropout,
-/// where there is any.
+/// where there is any. Without it and with an `origin` of `x` that is kept, and `x` is not.
 pub fn lora_linear(
     x: &Tensor,
     dropped: Option<&Tensor>,
+    origin: Option<&Origin<'_>>,
     layer: &FrozenLinear<'_>,
     adapters: &LowRank<'_>,
 ) -> Result<Tensor> {
     let mut out = null_mut();
     let optional = |tensor: Option<&Tensor>| tensor.map_or(null_mut(), raw);
+    let (way, source, norm) = match origin {
+        None => (0, None, None),
+        Some(Origin::Swiglu(source)) => (1, Some(*source), None),
+        Some(Origin::RmsNorm(source, scale)) => (2, Some(*source), Some(scale)),
+    };
     let count = adapters.starts.len().min(adapters.widths.len()) as i64;
     // SAFETY: the tensors outlive the call, both slices have `count` numbers, and the shim takes null for what is not there.
     check(unsafe {
@@ -66,6 +87,11 @@ pub fn lora_linear(
             adapters.widths.as_ptr(),
             count.max(1),
             adapters.scaling,
+            way,
+            optional(source),
+            optional(norm.map(|scale| scale.weight)),
+            norm.map_or(0.0, |scale| scale.offset),
+            norm.map_or(0.0, |scale| scale.eps),
         )
     })?;
     Ok(owned(out))

@@ -9,6 +9,7 @@ use super::functional::on_cpu;
 use super::{Heads, KvCache, Mode, RmsNorm, Rotation, Seen, Sequences};
 use crate::error::Result;
 use crate::native::decoder::{self as native, CausalShape, RmsScale};
+use crate::native::lora::Origin;
 
 /// How a decoder's layer attends.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +44,16 @@ const DEVICE_ROWS: i64 = 4096;
 
 fn scale_of(norm: &RmsNorm) -> RmsScale<'_> {
     RmsScale { weight: &norm.weight, offset: norm.offset, eps: norm.eps }
+}
+
+/// What a norm is made of, where it can be made again; None where it is kept.
+pub fn of_norm<'a>(sum: &'a Tensor, norm: &'a RmsNorm) -> Option<Origin<'a>> {
+    on_cpu(sum).then(|| Origin::RmsNorm(sum, scale_of(norm)))
+}
+
+/// The same of what [`swiglu`] gives.
+pub fn of_swiglu(x: &Tensor) -> Option<Origin<'_>> {
+    on_cpu(x).then_some(Origin::Swiglu(x))
 }
 
 /// The norm of `x` (float32 `[T, D]`) in `compute`.

@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Mode, functional};
 use crate::error::Result;
-use crate::native::lora::{FrozenLinear, LowRank, lora_linear};
+use crate::native::lora::{FrozenLinear, LowRank, Origin, lora_linear};
 use crate::params::{Adapters, Builder, Init};
 
 /// `y = x Wᵀ + b` (`torch.nn.Linear`): weight `[out, in]`, bias `[out]`, in the compute type; where the run wants it, with
@@ -73,6 +73,11 @@ impl Linear {
 
     /// `x` `[.., in]` to `[.., out]`.
     pub fn forward(&self, x: &Tensor, mode: &Mode) -> Result<Tensor> {
+        self.forward_made(x, None, mode)
+    }
+
+    /// The same of an `x` that is made of what is kept anyway: adapters then keep that alone.
+    pub fn forward_made(&self, x: &Tensor, origin: Option<&Origin<'_>>, mode: &Mode) -> Result<Tensor> {
         let transposed = self.is_transposed.then(|| self.weight.f_transpose(0, 1)).transpose()?;
         let weight = transposed.as_ref().unwrap_or(&self.weight);
         let Some(adapters) = self.adapters.as_ref().filter(|_| mode.has_adapters()) else {
@@ -86,7 +91,7 @@ impl Linear {
         let layer = FrozenLinear { weight, bias: self.bias.as_ref() };
         let Adapters { a, b, starts, widths, scaling, .. } = adapters;
         let low_rank = LowRank { a, b, starts, widths, scaling: *scaling };
-        let y = lora_linear(&rows, dropped.as_ref(), &layer, &low_rank)?;
+        let y = lora_linear(&rows, dropped.as_ref(), origin, &layer, &low_rank)?;
         shape.push(-1);
         Ok(y.f_view(shape.as_slice())?)
     }

@@ -5,6 +5,7 @@
 mod attention;
 mod cache;
 pub mod causal;
+mod checkpoint;
 mod convolution;
 pub mod functional;
 mod layers;
@@ -18,6 +19,7 @@ use tch::{Kind, Tensor};
 
 pub use attention::{Heads, Seen};
 pub use cache::KvCache;
+pub use checkpoint::checkpointed;
 pub use convolution::{BatchNorm2d, Conv2d, channels_last, global_average};
 pub use layers::{Embedding, Linear};
 pub use norm::{LayerNorm, RmsNorm};
@@ -31,27 +33,52 @@ use finetuned::domain::random::mix;
 ///
 /// Dropout masks are functions of a key that counts up from `seed`, one per dropout layer, so a step's masks depend
 /// on its seed alone and a resumed run draws the same ones.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Mode {
     next_key: Option<Cell<u64>>,
     has_adapters: bool,
+    /// How many layers are computed again in backward.
+    computed_again: usize,
 }
 
 impl Mode {
     /// No dropout.
     pub fn eval() -> Self {
-        Self { next_key: None, has_adapters: true }
+        Self { next_key: None, has_adapters: true, computed_again: 0 }
     }
 
     /// Dropout with masks drawn from `seed`.
     pub fn train(seed: u64) -> Self {
-        Self { next_key: Some(Cell::new(seed)), has_adapters: true }
+        Self { next_key: Some(Cell::new(seed)), has_adapters: true, computed_again: 0 }
     }
 
     /// The same as if there were no low-rank adapters: what a run started from, but for a head that is trained beside them.
     #[must_use]
     pub fn without_adapters(self) -> Self {
         Self { has_adapters: false, ..self }
+    }
+
+    /// The same, keeping of the first `layers` layers nothing that backward can compute again ([`checkpointed`]).
+    #[must_use]
+    pub fn computing_again(self, layers: usize) -> Self {
+        Self { computed_again: layers, ..self }
+    }
+
+    /// Whether backward computes layer number `layer` again, of models that can.
+    pub(super) fn computes_again(&self, layer: usize) -> bool {
+        self.is_training() && layer < self.computed_again
+    }
+
+    /// The key of the next dropout layer; 0 where there is no dropout.
+    pub(super) fn next_key(&self) -> u64 {
+        self.next_key.as_ref().map_or(0, Cell::get)
+    }
+
+    /// Goes on with this key.
+    pub(super) fn draw_from(&self, key: u64) {
+        if let Some(next) = &self.next_key {
+            next.set(key);
+        }
     }
 
     /// Whether adapters count.

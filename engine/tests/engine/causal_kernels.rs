@@ -176,7 +176,7 @@ fn adapted_layers_are_those_of_plain_operators() {
                 } else {
                     let layer = FrozenLinear { weight: &weight, bias: bias.as_ref() };
                     let low_rank = LowRank { a: &a, b: &b, starts: &starts, widths: &wide, scaling };
-                    lora_linear(&x, dropped.as_ref(), &layer, &low_rank).unwrap()
+                    lora_linear(&x, dropped.as_ref(), None, &layer, &low_rank).unwrap()
                 };
                 outcome(&[&x, &a, &b], vec![y])
             };
@@ -186,8 +186,37 @@ fn adapted_layers_are_those_of_plain_operators() {
     let layer = FrozenLinear { weight: &leaf(&weight, Kind::Float), bias: None };
     let (a, b) = (random(&[rank, input], 4), random(&[12, rank], 5));
     let low_rank = LowRank { a: &a, b: &b, starts: &[0], widths: &[12], scaling };
-    let error = lora_linear(&x, None, &layer, &low_rank).unwrap_err().to_string();
+    let error = lora_linear(&x, None, None, &layer, &low_rank).unwrap_err().to_string();
     assert!(error.contains("must be frozen"), "{error}");
+}
+
+#[test]
+fn inputs_that_are_made_again_are_the_same() {
+    let (rows, input, output, rank) = (19, 24, 12, 4);
+    let (weight, a, b) = (random(&[output, input], 2), random(&[rank, input], 4), random(&[output, rank], 5));
+    let scale = random(&[input], 6);
+    for (kind, tolerance) in PRECISIONS {
+        for is_norm in [false, true] {
+            let source = random(&[rows, if is_norm { input } else { 2 * input }], 1);
+            let run = |keeps: bool| {
+                let source = leaf(&source, if is_norm { Kind::Float } else { kind });
+                let (a, b, weight) = (leaf(&a, kind), leaf(&b, kind), weight.to_kind(kind));
+                let norm = RmsNorm { weight: scale.shallow_clone(), offset: 1.0, eps: 1e-5 };
+                let (x, origin) = if is_norm {
+                    (causal::rms_norm(&source, &norm, kind).unwrap(), causal::of_norm(&source, &norm))
+                } else {
+                    (causal::swiglu(&source).unwrap(), causal::of_swiglu(&source))
+                };
+                assert_eq!(origin.is_some(), test_device() == Device::Cpu);
+                let layer = FrozenLinear { weight: &weight, bias: None };
+                let low_rank = LowRank { a: &a, b: &b, starts: &[0], widths: &[output], scaling: 1.7 };
+                let y = lora_linear(&x, None, origin.as_ref().filter(|_| !keeps), &layer, &low_rank).unwrap();
+                drop(x);
+                outcome(&[&source, &a, &b], vec![y])
+            };
+            compare(&run(false), &run(true), tolerance / 1e3, &format!("norm: {is_norm}, in {kind:?}"));
+        }
+    }
 }
 
 #[test]

@@ -18,23 +18,24 @@ use super::support::{
     BF16, FP32, assert_close, assert_within, difference, golden, golden_path, hyperparameters, test_device,
 };
 
-const FAMILIES: [&str; 9] = ["gpt2", "llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "gemma2", "gemma3_text"];
+pub(super) const FAMILIES: [&str; 9] =
+    ["gpt2", "llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "gemma2", "gemma3_text"];
 
-type Golden = HashMap<String, Tensor>;
+pub(super) type Golden = HashMap<String, Tensor>;
 
 /// PEFT's name for what it wraps.
-const WRAPPED: &str = "base_model.model.";
+pub(super) const WRAPPED: &str = "base_model.model.";
 
-fn configs() -> Value {
+pub(super) fn configs() -> Value {
     serde_json::from_slice(&std::fs::read(golden_path("lm_configs.json")).unwrap()).unwrap()
 }
 
-fn config(family: &str) -> TextConfig {
+pub(super) fn config(family: &str) -> TextConfig {
     TextConfig::parse(&configs()["families"][family].to_string()).unwrap()
 }
 
 /// The tensors whose names start with `prefix`, as a file.
-fn weights_of(golden: &Golden, prefix: &str, backbone: &str) -> Weights {
+pub(super) fn weights_of(golden: &Golden, prefix: &str, backbone: &str) -> Weights {
     let named = golden.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)));
     let named: BTreeMap<String, Tensor> =
         named.map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone())).collect();
@@ -43,7 +44,7 @@ fn weights_of(golden: &Golden, prefix: &str, backbone: &str) -> Weights {
     Weights::open(folder.path(), backbone).unwrap()
 }
 
-fn build(golden: &Golden, config: &TextConfig, compute: Kind, policy: &Policy) -> (CausalLm, ParamTable) {
+pub(super) fn build(golden: &Golden, config: &TextConfig, compute: Kind, policy: &Policy) -> (CausalLm, ParamTable) {
     let weights = weights_of(golden, "weight.", config.base_prefix());
     let placement = Placement { device: test_device(), compute, seed: 0, policy };
     let (model, table, report) = params::build(&weights, placement, |root| CausalLm::new(root, config)).unwrap();
@@ -52,7 +53,7 @@ fn build(golden: &Golden, config: &TextConfig, compute: Kind, policy: &Policy) -
 }
 
 /// A packed batch, the places that guess, and what they guess.
-struct Batch {
+pub(super) struct Batch {
     tokens: Tokens,
     rows: Tensor,
     targets: Tensor,
@@ -78,7 +79,7 @@ fn packed(sequences: &[Vec<(i64, bool)>]) -> Batch {
         types: on(&vec![0; ids.len()]),
         ids: on(&ids),
         positions: on(&positions),
-        sequences: Sequences::from_lengths(lengths, device).unwrap(),
+        sequences: Rc::new(Sequences::from_lengths(lengths, device).unwrap()),
         past: None,
     };
     Batch { tokens, rows: on(&rows), targets: on(&targets) }
@@ -96,16 +97,16 @@ fn sequences(golden: &Golden, prefix: &str) -> Vec<Vec<(i64, bool)>> {
     pairs.zip(lengths).map(row).collect()
 }
 
-fn batch(golden: &Golden, prefix: &str) -> Batch {
+pub(super) fn batch(golden: &Golden, prefix: &str) -> Batch {
     packed(&sequences(golden, prefix))
 }
 
 /// The mean loss over what is to be guessed.
-fn loss(model: &CausalLm, batch: &Batch, mode: &Mode) -> Tensor {
+pub(super) fn loss(model: &CausalLm, batch: &Batch, mode: &Mode) -> Tensor {
     model.losses(&batch.tokens, &batch.rows, &batch.targets, mode).unwrap().0.mean(Kind::Float)
 }
 
-fn gradients(table: &ParamTable) -> BTreeMap<String, Tensor> {
+pub(super) fn gradients(table: &ParamTable) -> BTreeMap<String, Tensor> {
     let mut gradients = BTreeMap::new();
     for param in table.iter() {
         let grad = param.grad().unwrap();
@@ -155,7 +156,7 @@ fn curve(model: &CausalLm, table: &mut ParamTable, golden: &Golden, prefix: &str
     worst
 }
 
-fn of(family: &str) -> Golden {
+pub(super) fn of(family: &str) -> Golden {
     golden(&format!("lm_{family}"))
 }
 

@@ -24,6 +24,7 @@ mod chat_random;
 mod chat_spans;
 mod chat_templates;
 mod checks;
+mod computed_again;
 mod configs;
 mod examples;
 mod exports;

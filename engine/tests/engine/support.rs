@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Once;
 
 use finetuned::domain::hyperparameters::Hyperparameters;
@@ -129,7 +130,7 @@ pub fn packed(ids: &Tensor, lengths: &Tensor) -> Tokens {
         types: Tensor::zeros([flat.len() as i64], (Kind::Int64, device)),
         ids: Tensor::from_slice(&flat).to_device(device),
         positions: Tensor::from_slice(&positions).to_device(device),
-        sequences: Sequences::from_lengths(lengths, device).unwrap(),
+        sequences: Rc::new(Sequences::from_lengths(lengths, device).unwrap()),
         past: None,
     }
 }

@@ -1,6 +1,7 @@
 //! The text encoder families against Transformers: classifiers, masked language models and embeddings.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
 
 use finetuned::domain::hyperparameters::LrSchedule;
 use finetuned_engine::models::text::{CausalLm, MaskedLm, TextClassifier, TextConfig, TextEmbedder, TextTask, Tokens};
@@ -87,7 +88,9 @@ fn packed(golden: &Golden, prefix: &str) -> Tokens {
         ids: Tensor::from_slice(&ids).to_device(device),
         positions: Tensor::from_slice(&positions).to_device(device),
         types: Tensor::from_slice(&types).to_device(device),
-        sequences: Sequences::from_lengths(lengths.iter().map(|&length| length as i64).collect(), device).unwrap(),
+        sequences: Rc::new(
+            Sequences::from_lengths(lengths.iter().map(|&length| length as i64).collect(), device).unwrap(),
+        ),
         past: None,
     }
 }

@@ -68,7 +68,7 @@ impl CausalLm {
             types: ids.f_zeros_like()?,
             ids,
             positions: Tensor::f_arange_start(start, start + count, (Kind::Int64, self.device))?,
-            sequences: Sequences::from_lengths(vec![count], self.device)?,
+            sequences: Rc::new(Sequences::from_lengths(vec![count], self.device)?),
             past: Some(Rc::clone(past)),
         };
         let last = on(Tensor::f_from_slice(&[count - 1])?)?;

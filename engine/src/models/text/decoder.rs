@@ -1,6 +1,8 @@
 //! The decoder that Llama and its like are: pre-norm layers without mean, rotary positions, grouped queries, gated
 //! feed-forward networks. Families differ in what [`DecoderPlan`] says.
 
+use std::rc::Rc;
+
 use tch::{Device, Kind, Tensor};
 
 use super::super::config::Activation;
@@ -8,7 +10,7 @@ use super::rope::Rope;
 use super::{TextBackbone, Tokens};
 use crate::error::Result;
 use crate::nn::causal::{self, Causal, Sight};
-use crate::nn::{Embedding, Heads, Hidden, Linear, Mode, RmsNorm, Rotary, Rotation};
+use crate::nn::{Embedding, Heads, Hidden, Linear, Mode, RmsNorm, Rotary, Rotation, checkpointed};
 use crate::params::{Builder, Init};
 
 /// What a family's `config.json` says of its decoder.
@@ -137,8 +139,17 @@ impl Layer {
         })
     }
 
-    fn attend(&self, normed: &Tensor, sight: Sight<'_>, rotation: &Rotation, mode: &Mode) -> Result<Tensor> {
-        let mut qkv = self.query_key_value.forward(normed, mode)?;
+    /// Attention over the norm of `sum`, which is `normed`.
+    fn attend(
+        &self,
+        sum: &Tensor,
+        normed: &Tensor,
+        sight: Sight<'_>,
+        rotation: &Rotation,
+        mode: &Mode,
+    ) -> Result<Tensor> {
+        let origin = causal::of_norm(sum, &self.attention_norm);
+        let mut qkv = self.query_key_value.forward_made(normed, origin.as_ref(), mode)?;
         if let Some(norms) = &self.head_norms {
             qkv = self.with_normed_heads(&qkv, norms)?;
         }
@@ -156,16 +167,42 @@ impl Layer {
         Ok(Tensor::f_cat(&[normed(&parts[0], query_norm)?, normed(&parts[1], key_norm)?, parts[2].shallow_clone()], 1)?)
     }
 
-    fn network(&self, normed: &Tensor, mode: &Mode) -> Result<Tensor> {
-        let inner = self.gate_and_up.forward(normed, mode)?;
-        let gated = match self.activation {
-            None => causal::swiglu(&inner)?,
+    /// The network on the norm of `sum`, which is `normed`.
+    fn network(&self, sum: &Tensor, normed: &Tensor, mode: &Mode) -> Result<Tensor> {
+        let origin = causal::of_norm(sum, &self.network_norm);
+        let inner = self.gate_and_up.forward_made(normed, origin.as_ref(), mode)?;
+        match self.activation {
+            None => self.down.forward_made(&causal::swiglu(&inner)?, causal::of_swiglu(&inner).as_ref(), mode),
             Some(activation) => {
                 let parts = inner.f_chunk(2, -1)?;
-                activation(&parts[0])?.f_mul(&parts[1])?
+                self.down.forward(&activation(&parts[0])?.f_mul(&parts[1])?, mode)
             }
-        };
-        self.down.forward(&gated, mode)
+        }
+    }
+}
+
+impl Layer {
+    /// The stream behind this layer, whose tokens see `sight`; of those at `rows` alone, where only these are wanted.
+    fn forward(
+        &self,
+        stream: &mut Stream,
+        sight: Sight<'_>,
+        rotation: &Rotation,
+        rows: Option<&Tensor>,
+        mode: &Mode,
+    ) -> Result<()> {
+        let normed = stream.normed(&self.attention_norm)?;
+        let mut attended = self.attend(&stream.sum, &normed, sight, rotation, mode)?;
+        if let Some(rows) = rows {
+            stream.sum = stream.sum.f_index_select(0, rows)?;
+            attended = attended.f_index_select(0, rows)?;
+        }
+        let out = self.attention_output.forward(&attended, mode)?;
+        stream.pending = Some(after(out, self.after_attention.as_ref())?);
+        let normed = stream.normed(&self.network_norm)?;
+        let out = self.network(&stream.sum, &normed, mode)?;
+        stream.pending = Some(after(out, self.after_network.as_ref())?);
+        Ok(())
     }
 }
 
@@ -185,7 +222,7 @@ fn linear(path: &Builder<'_, '_>, input: i64, output: i64, has_bias: bool) -> Re
 pub(super) struct Decoder {
     words: Embedding,
     embedding_scale: Option<f64>,
-    layers: Vec<Layer>,
+    layers: Rc<Vec<Layer>>,
     final_norm: RmsNorm,
     rotaries: Vec<Rotary>,
     compute: Kind,
@@ -196,14 +233,14 @@ impl Decoder {
     pub(super) fn new(path: &Builder<'_, '_>, plan: &DecoderPlan) -> Result<Self> {
         let layer = |(i, &layer): (usize, &LayerPlan)| Layer::new(&path.at("layers").at(i), plan, layer);
         let words = Embedding::new(&path.at("embed_tokens"), plan.vocab_size, plan.width)?;
-        let layers = plan.layers.iter().enumerate().map(layer).collect::<Result<_>>()?;
+        let layers = plan.layers.iter().enumerate().map(layer).collect::<Result<Vec<_>>>()?;
         let final_norm = RmsNorm::new(&path.at("norm"), plan.width, plan.norm_offset, plan.norm_eps)?;
         let device: Device = final_norm.weight.device();
         let rotary = |rope: &Rope| Rotary::of(&rope.frequencies, rope.magnitude, device);
         Ok(Self {
             words,
             embedding_scale: plan.embedding_scale,
-            layers,
+            layers: Rc::new(layers),
             final_norm,
             rotaries: plan.ropes.iter().map(rotary).collect::<Result<_>>()?,
             compute: path.compute(),
@@ -218,20 +255,20 @@ impl TextBackbone for Decoder {
         if let Some(scale) = self.embedding_scale {
             embedded = embedded.f_mul_scalar(scale)?;
         }
-        let mut stream = Stream { sum: embedded, pending: None, compute: self.compute };
-        for (i, layer) in self.layers.iter().enumerate() {
-            let normed = stream.normed(&layer.attention_norm)?;
-            let mut attended = layer.attend(&normed, tokens.sight(i), &rotations[layer.rope], mode)?;
-            if let Some(rows) = rows.filter(|_| i + 1 == self.layers.len()) {
-                stream.sum = stream.sum.f_index_select(0, rows)?;
-                attended = attended.f_index_select(0, rows)?;
-            }
-            let out = layer.attention_output.forward(&attended, mode)?;
-            stream.pending = Some(after(out, layer.after_attention.as_ref())?);
-            let normed = stream.normed(&layer.network_norm)?;
-            let out = layer.network(&normed, mode)?;
-            stream.pending = Some(after(out, layer.after_network.as_ref())?);
+        let rotations = Rc::new(rotations);
+        let mut parts = (embedded, None);
+        for number in 0..self.layers.len() {
+            let (layers, rotations, tokens) = (Rc::clone(&self.layers), Rc::clone(&rotations), tokens.shared());
+            let rows = rows.filter(|_| number + 1 == self.layers.len()).map(Tensor::shallow_clone);
+            let compute = self.compute;
+            let layer = move |sum, pending, mode: &Mode| {
+                let (layer, mut stream) = (&layers[number], Stream { sum, pending, compute });
+                layer.forward(&mut stream, tokens.sight(number), &rotations[layer.rope], rows.as_ref(), mode)?;
+                Ok((stream.sum, stream.pending))
+            };
+            parts = checkpointed(number, layer, parts, mode)?;
         }
+        let mut stream = Stream { sum: parts.0, pending: parts.1, compute: self.compute };
         let low = stream.normed(&self.final_norm)?;
         Ok(Hidden { wide: low.f_to_kind(Kind::Float)?, low })
     }

@@ -1,6 +1,8 @@
 //! GPT-2 (Radford et al. 2019) as in Transformers' `GPT2Model`: a pre-norm decoder with a table of positions, whose linear
 //! layers are stored transposed.
 
+use std::rc::Rc;
+
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
@@ -13,7 +15,7 @@ use super::decoder_config::{classification, no_masks};
 use super::{TextBackbone, Tokens};
 use crate::error::Result;
 use crate::nn::causal::{self, Causal, Sight};
-use crate::nn::{Embedding, Heads, Hidden, LayerNorm, Linear, Mode, functional};
+use crate::nn::{Embedding, Heads, Hidden, LayerNorm, Linear, Mode, checkpointed, functional};
 use crate::params::Builder;
 use crate::policy::Anatomy;
 use finetuned::domain::backbone::Backbone;
@@ -179,7 +181,7 @@ struct Gpt2 {
     words: Embedding,
     positions: Embedding,
     dropout: f64,
-    layers: Vec<Layer>,
+    layers: Rc<Vec<Layer>>,
     final_norm: LayerNorm,
     compute: Kind,
 }
@@ -187,12 +189,13 @@ struct Gpt2 {
 impl Gpt2 {
     /// The decoder at `path` (in checkpoints of language models: `transformer`).
     fn new(path: &Builder<'_, '_>, config: &Gpt2Config) -> Result<Self> {
-        let layers = path.at("h");
+        let at = path.at("h");
+        let layers = (0..config.n_layer).map(|i| Layer::new(&at.at(i), config)).collect::<Result<Vec<_>>>()?;
         Ok(Self {
             words: Embedding::new(&path.at("wte"), config.vocab_size, config.n_embd)?,
             positions: Embedding::new(&path.at("wpe"), config.n_positions, config.n_embd)?,
             dropout: config.embd_pdrop,
-            layers: (0..config.n_layer).map(|i| Layer::new(&layers.at(i), config)).collect::<Result<_>>()?,
+            layers: Rc::new(layers),
             final_norm: LayerNorm::new(&path.at("ln_f"), config.n_embd, config.layer_norm_epsilon)?,
             compute: path.compute(),
         })
@@ -203,13 +206,19 @@ impl TextBackbone for Gpt2 {
     fn hidden(&self, tokens: &Tokens, rows: Option<&Tensor>, mode: &Mode) -> Result<Hidden> {
         let embedded = self.words.forward(&tokens.ids)?.f_add(&self.positions.forward(&tokens.positions)?)?;
         let mut x = functional::dropout(&embedded, self.dropout, mode)?;
-        for (i, layer) in self.layers.iter().enumerate() {
-            let mut attended = layer.attend(&x, tokens.sight(i), mode)?;
-            if let Some(rows) = rows.filter(|_| i + 1 == self.layers.len()) {
-                x = x.f_index_select(0, rows)?;
-                attended = attended.f_index_select(0, rows)?;
-            }
-            x = layer.transform(&x, &attended, mode)?;
+        for number in 0..self.layers.len() {
+            let (layers, tokens) = (Rc::clone(&self.layers), tokens.shared());
+            let rows = rows.filter(|_| number + 1 == self.layers.len()).map(Tensor::shallow_clone);
+            let layer = move |mut x: Tensor, _, mode: &Mode| {
+                let layer = &layers[number];
+                let mut attended = layer.attend(&x, tokens.sight(number), mode)?;
+                if let Some(rows) = &rows {
+                    x = x.f_index_select(0, rows)?;
+                    attended = attended.f_index_select(0, rows)?;
+                }
+                Ok((layer.transform(&x, &attended, mode)?, None))
+            };
+            (x, _) = checkpointed(number, layer, (x, None), mode)?;
         }
         Hidden::new(self.final_norm.forward(&x)?, self.compute)
     }

@@ -78,7 +78,7 @@ pub struct Tokens {
     pub positions: Tensor,
     /// Segment of each token (0 or 1 for BERT); read where the model tells segments apart.
     pub types: Tensor,
-    pub sequences: Sequences,
+    pub sequences: Rc<Sequences>,
     /// What a decoder has read of the one sequence that the batch goes on with; None where sequences begin.
     pub past: Option<Rc<RefCell<KvCache>>>,
 }
@@ -87,5 +87,16 @@ impl Tokens {
     /// What these tokens can see in a decoder's layer number `layer`.
     fn sight(&self, layer: usize) -> Sight<'_> {
         Sight { sequences: &self.sequences, past: self.past.as_deref().map(|past| (past, layer)) }
+    }
+
+    /// The same tokens once more.
+    fn shared(&self) -> Self {
+        Self {
+            ids: self.ids.shallow_clone(),
+            positions: self.positions.shallow_clone(),
+            types: self.types.shallow_clone(),
+            sequences: Rc::clone(&self.sequences),
+            past: self.past.clone(),
+        }
     }
 }
