@@ -8,6 +8,7 @@
 #include <ATen/ops/mm.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "nf4.h"
 #include "origin.h"
 
 using at::Tensor;
@@ -36,9 +37,53 @@ struct Parts {
   Tensor of_b(const Tensor& b, size_t i, int64_t row) const { return b.narrow(0, row, widths[i]); }
 };
 
+// The weight of a frozen layer [out, in]: as it is, or quantised, and then read anew whenever it is needed.
+struct Frozen {
+  Tensor weight;
+  std::vector<ft::Nf4Part> parts;
+  int64_t columns = 0;
+  // Whether what is quantised is [in, out].
+  bool is_transposed = false;
+
+  Tensor in(at::ScalarType type) const {
+    if (weight.defined()) return weight;
+    const Tensor dense = ft::nf4_dense(parts, columns, type);
+    return is_transposed ? dense.t() : dense;
+  }
+
+  void save(AutogradContext* context) const {
+    std::vector<Tensor> pieces;
+    std::vector<double> offsets;
+    std::vector<int64_t> rows;
+    for (const ft::Nf4Part& part : parts) {
+      pieces.insert(pieces.end(), {part.packed, part.codes, part.scales});
+      offsets.push_back(part.offset);
+      rows.push_back(part.rows);
+    }
+    context->saved_data["pieces"] = pieces;
+    context->saved_data["offsets"] = offsets;
+    context->saved_data["rows"] = rows;
+    context->saved_data["columns"] = columns;
+    context->saved_data["is_transposed"] = is_transposed;
+  }
+
+  static Frozen saved(AutogradContext* context, const Tensor& weight) {
+    auto& data = context->saved_data;
+    const auto pieces = data.at("pieces").toTensorVector();
+    const auto offsets = data.at("offsets").toDoubleVector();
+    const auto rows = data.at("rows").toIntVector();
+    Frozen frozen{weight, {}, data.at("columns").toInt(), data.at("is_transposed").toBool()};
+    for (size_t i = 0; i < rows.size(); i++)
+      frozen.parts.push_back({pieces[3 * i], pieces[3 * i + 1], pieces[3 * i + 2], offsets[i], rows[i]});
+    return frozen;
+  }
+};
+
 struct LoraLinearFunction : torch::autograd::Function<LoraLinearFunction> {
   static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& dropped, const Tensor& a, const Tensor& b,
-                        const Tensor& weight, const std::optional<Tensor>& bias, Parts parts, ft::Origin origin, bool is_dropped, bool learns_x) {
+                        Frozen frozen, const std::optional<Tensor>& bias, Parts parts, ft::Origin origin, bool is_dropped,
+                        bool learns_x) {
+    const Tensor weight = frozen.in(x.scalar_type());
     TORCH_CHECK(x.dim() == 2 && weight.dim() == 2 && x.size(1) == weight.size(1), "x must be as wide as weight");
     Tensor y = bias ? at::addmm(*bias, x, weight.t()) : at::mm(x, weight.t());
     Tensor h = at::mm(dropped, a.t());
@@ -46,7 +91,8 @@ struct LoraLinearFunction : torch::autograd::Function<LoraLinearFunction> {
       parts.of_output(y, i).addmm_(parts.of_middle(h, i), parts.of_b(b, i, row).t(), 1, parts.scaling);
     });
     const bool is_kept = origin.way == ft::Origin::itself;
-    context->save_for_backward({is_kept ? dropped : origin.source, a, b, weight, h, origin.weight});
+    context->save_for_backward({is_kept ? dropped : origin.source, a, b, frozen.weight, h, origin.weight});
+    frozen.save(context);
     context->saved_data["way"] = origin.way;
     context->saved_data["offset"] = origin.offset;
     context->saved_data["eps"] = origin.eps;
@@ -60,7 +106,7 @@ struct LoraLinearFunction : torch::autograd::Function<LoraLinearFunction> {
   }
   static variable_list backward(AutogradContext* context, variable_list grads) {
     variable_list saved = context->get_saved_variables();
-    const Tensor &a = saved[1], &b = saved[2], &weight = saved[3], &h = saved[4];
+    const Tensor &a = saved[1], &b = saved[2], &h = saved[4];
     const ft::Origin origin{context->saved_data.at("way").toInt(), saved[0], saved[5],
                             context->saved_data.at("offset").toDouble(), context->saved_data.at("eps").toDouble()};
     const Parts parts{context->saved_data.at("starts").toIntVector(), context->saved_data.at("widths").toIntVector(),
@@ -79,7 +125,7 @@ struct LoraLinearFunction : torch::autograd::Function<LoraLinearFunction> {
     grad_b.mul_(parts.scaling);
     Tensor grad_x, grad_dropped;
     if (learns_x) {
-      grad_x = at::mm(grad, weight);
+      grad_x = at::mm(grad, Frozen::saved(context, saved[3]).in(grad.scalar_type()));
       if (is_dropped)
         grad_dropped = at::mm(grad_h, a);
       else
@@ -94,19 +140,24 @@ struct LoraLinearFunction : torch::autograd::Function<LoraLinearFunction> {
 
 extern "C" {
 
-// dropped may be null: x itself; bias may be null. x is made of `source` in a way of ft::Origin, with the weight, the offset and
+// dropped may be null: x itself; bias may be null. Where weight is null, it is quantised: `count_quantized` parts of three pieces
+// each, [in, out] if it is transposed. x is made of `source` in a way of ft::Origin, with the weight, the offset and
 // the eps of a norm; source may be null: x is kept, as it is where it is dropped.
 int ft_lora_linear(TensorPtr* out, TensorPtr x, TensorPtr dropped, TensorPtr a, TensorPtr b, TensorPtr weight,
                    TensorPtr bias, const int64_t* starts, const int64_t* widths, int64_t count, double scaling,
-                   int64_t way, TensorPtr source, TensorPtr norm_weight, double offset, double eps) {
+                   int64_t way, TensorPtr source, TensorPtr norm_weight, double offset, double eps, const TensorPtr* pieces,
+                   const double* offsets, const int64_t* rows, int64_t count_quantized, int64_t columns, int is_transposed) {
   return ft::guard([&] {
     ft::Origin origin;
     if (source && !dropped) {
       origin = {way, source->detach(), norm_weight ? norm_weight->detach() : Tensor(), offset, eps};
     }
-    TORCH_CHECK(!weight->requires_grad() && (!bias || !bias->requires_grad()), "an adapted layer must be frozen");
+    TORCH_CHECK(!(weight && weight->requires_grad()) && (!bias || !bias->requires_grad()), "an adapted layer must be frozen");
     const Parts parts{{starts, starts + count}, {widths, widths + count}, a->size(0) / count, scaling};
-    *out = new Tensor(LoraLinearFunction::apply(*x, dropped ? *dropped : *x, *a, *b, *weight,
+    Frozen frozen{weight ? *weight : Tensor(), {}, columns, is_transposed != 0};
+    for (int64_t i = 0; i < count_quantized; i++)
+      frozen.parts.push_back({*pieces[3 * i], *pieces[3 * i + 1], *pieces[3 * i + 2], offsets[i], rows[i]});
+    *out = new Tensor(LoraLinearFunction::apply(*x, dropped ? *dropped : *x, *a, *b, frozen,
                                                 bias ? std::optional<Tensor>(*bias) : std::nullopt, parts, origin,
                                                 dropped != nullptr, x->requires_grad()));
   });

@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod decoder;
 pub mod lora;
+pub mod nf4;
 
 use std::ffi::{CStr, c_char, c_double, c_int};
 

@@ -1,7 +1,7 @@
 //! What is trained, and how fast: freezing, layer-wise learning rates, adapters. All of it is decided by names.
 
 use crate::error::{EngineError, Result};
-use finetuned::domain::hyperparameters::{Freeze, Hyperparameters, Lora, NoneWord, TargetModules};
+use finetuned::domain::hyperparameters::{Freeze, Hyperparameters, Lora, NoneWord, Quantization, TargetModules};
 
 /// Where a parameter stands in the model, from the input up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +107,11 @@ impl Policy {
     #[must_use]
     pub fn idle(self) -> Self {
         Self { is_idle: true, ..self }
+    }
+
+    /// Whether the weights that adapters stand beside are quantised.
+    pub fn quantizes(&self) -> bool {
+        self.lora.as_ref().is_some_and(|lora| lora.quantization == Quantization::Nf4) && !self.is_idle
     }
 
     /// Whether the parameter called `name` is trained, and what its learning rate is multiplied by.

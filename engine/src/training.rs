@@ -22,6 +22,7 @@ use crate::tasks::{AnyTask, ExampleTable};
 use finetuned::domain::checkpoint::Metrics;
 use finetuned::domain::hyperparameters::{Hyperparameters, Interval, Patience};
 use finetuned::domain::job::Phase;
+use finetuned::domain::method::language;
 use finetuned::domain::metric::{GRAD_NORM, LEARNING_RATE, LOSS, Metric, Split, TRAINED_TOKENS};
 use finetuned::domain::random::mix_all;
 use finetuned::domain::run::{Step, TrainerCommand, TrainerMessage};
@@ -37,6 +38,8 @@ pub struct Plan {
     pub schedule: Schedule,
     pub eval_interval: Interval,
     pub checkpoint_interval: Interval,
+    /// Layers that keep no activations.
+    pub computed_again: usize,
 }
 
 impl Plan {
@@ -55,6 +58,7 @@ impl Plan {
             schedule: Schedule::new(hyperparameters, total_steps),
             eval_interval: hyperparameters.course.eval_interval,
             checkpoint_interval: hyperparameters.course.checkpoint_interval,
+            computed_again: language::computed_again(&hyperparameters.own) as usize,
         }
     }
 
@@ -254,7 +258,8 @@ impl Training<'_> {
         self.observer.pass("trainer.begin", progress.step + 1);
         for i in 0..batches {
             let seed = mix_all(&[self.plan.seed.cast_unsigned(), progress.step, i as u64]);
-            let forward = self.task.forward(&Mode::train(seed))?;
+            let mode = Mode::train(seed).computing_again(self.plan.computed_again);
+            let forward = self.task.forward(&mode)?;
             let mean = forward.loss_sum.f_div_scalar(count)?;
             mean.f_backward()?;
             if batches > 1 {

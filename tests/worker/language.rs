@@ -206,10 +206,12 @@ async fn weights_by_method(failpoints: &str, attempts: usize) -> Vec<Vec<u8>> {
     service.start_worker();
     let client = service.client();
     let mut found = Vec::new();
+    let quantized = json!({"type": "lora", "dropout": 0.1, "target_modules": "all-linear", "quantization": "nf4"});
     for (method, file, more) in [
         ("supervised", chats(48), json!({"packing": true, "max_sequence_length": 64, "batch_size": 4})),
         ("dpo", preferences(48), json!({"batch_size": 4, "adapter": "none"})),
         ("causal_lm", texts(48), json!({"batch_size": 2, "max_sequence_length": 48, "gradient_accumulation_steps": 2})),
+        ("supervised", chats(48), json!({"batch_size": 4, "gradient_checkpointing": 1, "adapter": quantized})),
     ] {
         let name = if method == "causal_lm" { "data.txt" } else { "data.jsonl" };
         let file = client.upload(name, file).await;

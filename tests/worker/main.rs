@@ -41,6 +41,7 @@ mod queue;
 mod recovery;
 mod reserve;
 mod retention;
+mod saving_memory;
 mod sdk;
 mod serving;
 mod stores;

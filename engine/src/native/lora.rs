@@ -1,11 +1,12 @@
 //! Linear layers with low-rank adapters as one operator.
 
-use std::ffi::c_double;
+use std::ffi::{c_double, c_int};
 use std::ptr::null_mut;
 
 use tch::Tensor;
 
 use super::decoder::RmsScale;
+use super::nf4::{Nf4, Parts};
 use super::{Raw, check, owned, raw};
 use crate::error::Result;
 
@@ -27,14 +28,27 @@ unsafe extern "C" {
         norm_weight: Raw,
         offset: c_double,
         eps: c_double,
-    ) -> std::ffi::c_int;
+        pieces: *const Raw,
+        offsets: *const c_double,
+        rows: *const i64,
+        count_quantized: i64,
+        columns: i64,
+        is_transposed: c_int,
+    ) -> c_int;
 }
 
 /// A frozen linear layer.
 pub struct FrozenLinear<'a> {
-    /// `[out, in]`, of any strides.
-    pub weight: &'a Tensor,
+    pub weight: FrozenWeight<'a>,
     pub bias: Option<&'a Tensor>,
+}
+
+/// The weight of a frozen layer.
+pub enum FrozenWeight<'a> {
+    /// `[out, in]`, of any strides.
+    Dense(&'a Tensor),
+    /// Read anew whenever it is needed; `[in, out]` if it is transposed.
+    Quantized { weight: &'a Nf4, is_transposed: bool },
 }
 
 /// Adapters of parts of its output: `a` `[parts · r, in]`, `b` `[widths, r]` with the parts one below the other, and where each
@@ -72,6 +86,10 @@ pub fn lora_linear(
         Some(Origin::Swiglu(source)) => (1, Some(*source), None),
         Some(Origin::RmsNorm(source, scale)) => (2, Some(*source), Some(scale)),
     };
+    let (dense, quantized, is_transposed) = match layer.weight {
+        FrozenWeight::Dense(weight) => (Some(weight), Parts::default(), false),
+        FrozenWeight::Quantized { weight, is_transposed } => (None, weight.parts(), is_transposed),
+    };
     let count = adapters.starts.len().min(adapters.widths.len()) as i64;
     // SAFETY: the tensors outlive the call, both slices have `count` numbers, and the shim takes null for what is not there.
     check(unsafe {
@@ -81,7 +99,7 @@ pub fn lora_linear(
             optional(dropped),
             raw(adapters.a),
             raw(adapters.b),
-            raw(layer.weight),
+            optional(dense),
             optional(layer.bias),
             adapters.starts.as_ptr(),
             adapters.widths.as_ptr(),
@@ -92,6 +110,12 @@ pub fn lora_linear(
             optional(norm.map(|scale| scale.weight)),
             norm.map_or(0.0, |scale| scale.offset),
             norm.map_or(0.0, |scale| scale.eps),
+            quantized.pieces.as_ptr(),
+            quantized.offsets.as_ptr(),
+            quantized.rows.as_ptr(),
+            quantized.count,
+            quantized.columns,
+            c_int::from(is_transposed),
         )
     })?;
     Ok(owned(out))

@@ -6,6 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{AdaptedLayer, Buffer, Frozen, Param, ParamTable};
 use crate::error::{EngineError, Result};
+use crate::native::nf4::Nf4;
 use crate::policy::{EVERYTHING, Policy};
 use crate::weights::Weights;
 
@@ -22,6 +23,13 @@ pub enum Init {
     Fresh(f64),
     /// Never taken from the checkpoint: uniform from minus this to this.
     Uniform(f64),
+}
+
+/// The weight of a linear layer, in the compute type.
+pub enum Weight {
+    Dense(Tensor),
+    /// Frozen, and with adapters beside it.
+    Quantized(Nf4),
 }
 
 /// The low-rank adapters of parts of a layer's output, in the compute type: `a` `[parts · r, in]`, and `b` `[widths, r]` with
@@ -82,6 +90,28 @@ impl Builder<'_, '_> {
         self.add(parts, rest, init, compute)
     }
 
+    /// The weight of a linear layer, as [`stacked`](Self::stacked); quantised where it has adapters and the run wants it.
+    pub fn weight(&self, parts: &[(&str, i64)], rest: &[i64], init: Init, is_adapted: bool) -> Result<Weight> {
+        if !(is_adapted && self.state.borrow().policy.quantizes()) {
+            return self.stacked(parts, rest, init).map(Weight::Dense);
+        }
+        let _guard = tch::no_grad_guard();
+        let mut state = self.state.borrow_mut();
+        let load = |&(name, rows): &(&str, i64)| {
+            let (full, shape) = (self.join(name), [&[rows], rest].concat());
+            let values = state.weights.load(&full, &shape)?.f_contiguous()?;
+            Ok((values, (full, shape, None)))
+        };
+        let (values, parts): (Vec<Tensor>, Vec<_>) =
+            parts.iter().map(load).collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        let count = values.iter().map(Tensor::numel).sum();
+        state.frozen.push(Frozen { parts, values: count });
+        if state.weights.is_outline() {
+            return Tensor::f_cat(&values, 0).map(Weight::Dense).map_err(Into::into);
+        }
+        Nf4::quantize(&values, state.device).map(Weight::Quantized)
+    }
+
     /// A parameter that is used in float32 whatever the precision: embeddings and norms.
     pub fn float(&self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
         self.add(&[(name, shape[0])], &shape[1..], init, Kind::Float)
@@ -120,13 +150,22 @@ impl Builder<'_, '_> {
         Ok(handle)
     }
 
+    /// Whether a layer whose output has these parts gets adapters.
+    pub fn adapts(&self, parts: &[(&str, i64)]) -> bool {
+        parts.iter().any(|(name, _)| self.state.borrow().policy.adapter_of(&self.module(name)).is_some())
+    }
+
+    fn module(&self, part: &str) -> String {
+        if part.is_empty() { self.path.clone() } else { self.join(part) }
+    }
+
     /// The adapters of a layer whose output has these parts, one behind the other, as far as the run wants any: their names here
     /// (empty for the path itself), and their widths.
     pub fn adapters(&self, parts: &[(&str, i64)], input: i64) -> Result<Option<Adapters>> {
         let (mut modules, mut starts, mut widths, mut start) = (Vec::new(), Vec::new(), Vec::new(), 0);
         let mut lora = None;
         for &(name, width) in parts {
-            let module = if name.is_empty() { self.path.clone() } else { self.join(name) };
+            let module = self.module(name);
             if let Some(wanted) = self.state.borrow().policy.adapter_of(&module).cloned() {
                 lora = Some(wanted);
                 modules.push(module);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
-pub use builder::{Adapters, Builder, Init, LoadReport, Placement, build};
+pub use builder::{Adapters, Builder, Init, LoadReport, Placement, Weight, build};
 pub use export::Export;
 
 use crate::error::{EngineError, Result};

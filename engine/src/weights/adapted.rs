@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 
 use super::{Stored, Weights};
 use crate::error::{EngineError, Result};
-use finetuned::domain::hyperparameters::{Lora, LoraWord, TargetModules, lora_scaling};
+use finetuned::domain::hyperparameters::{Lora, LoraWord, Quantization, TargetModules, lora_scaling};
 use finetuned::domain::model::{ADAPTER_CONFIG, ADAPTER_FOLDER, ADAPTER_WEIGHTS, BASE_FOLDER};
 
 /// What PEFT puts before the names of the model that is adapted.
@@ -150,6 +150,7 @@ pub fn adapter_upon(directory: &Path) -> Result<Option<Upon>> {
         dropout: config.lora_dropout,
         target_modules: Some(target_modules),
         rslora: config.use_rslora,
+        quantization: Quantization::None,
         continued: false,
     });
     Ok(Some(Upon { lora, base: config.base_model_name_or_path }))

@@ -1,6 +1,6 @@
 //! The fused operators of decoders against plain libtorch: values and gradients.
 
-use finetuned_engine::native::lora::{FrozenLinear, LowRank, lora_linear};
+use finetuned_engine::native::lora::{FrozenLinear, FrozenWeight, LowRank, lora_linear};
 use finetuned_engine::nn::causal::{self, Causal, Sight, reference};
 use finetuned_engine::nn::{Heads, Mode, RmsNorm, Rotary, Sequences};
 use tch::{Device, Kind, Tensor};
@@ -174,7 +174,7 @@ fn adapted_layers_are_those_of_plain_operators() {
                     }
                     sum
                 } else {
-                    let layer = FrozenLinear { weight: &weight, bias: bias.as_ref() };
+                    let layer = FrozenLinear { weight: FrozenWeight::Dense(&weight), bias: bias.as_ref() };
                     let low_rank = LowRank { a: &a, b: &b, starts: &starts, widths: &wide, scaling };
                     lora_linear(&x, dropped.as_ref(), None, &layer, &low_rank).unwrap()
                 };
@@ -183,7 +183,7 @@ fn adapted_layers_are_those_of_plain_operators() {
             compare(&run(false, kind), &run(true, Kind::Float), tolerance, &format!("parts {adapted:?} in {kind:?}"));
         }
     }
-    let layer = FrozenLinear { weight: &leaf(&weight, Kind::Float), bias: None };
+    let layer = FrozenLinear { weight: FrozenWeight::Dense(&leaf(&weight, Kind::Float)), bias: None };
     let (a, b) = (random(&[rank, input], 4), random(&[12, rank], 5));
     let low_rank = LowRank { a: &a, b: &b, starts: &[0], widths: &[12], scaling };
     let error = lora_linear(&x, None, None, &layer, &low_rank).unwrap_err().to_string();
@@ -208,7 +208,7 @@ fn inputs_that_are_made_again_are_the_same() {
                     (causal::swiglu(&source).unwrap(), causal::of_swiglu(&source))
                 };
                 assert_eq!(origin.is_some(), test_device() == Device::Cpu);
-                let layer = FrozenLinear { weight: &weight, bias: None };
+                let layer = FrozenLinear { weight: FrozenWeight::Dense(&weight), bias: None };
                 let low_rank = LowRank { a: &a, b: &b, starts: &[0], widths: &[output], scaling: 1.7 };
                 let y = lora_linear(&x, None, origin.as_ref().filter(|_| !keeps), &layer, &low_rank).unwrap();
                 drop(x);

@@ -33,6 +33,7 @@ mod images;
 mod kernels;
 mod language_models;
 mod model;
+mod nf4;
 mod optimizer;
 mod sentences;
 mod support;

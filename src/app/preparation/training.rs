@@ -9,6 +9,7 @@ use crate::domain::estimate;
 use crate::domain::hyperparameters::{DataFacts, Hyperparameters, Subject};
 use crate::domain::id::ProjectId;
 use crate::domain::job::{JobError, JobSpec, Prepared};
+use crate::domain::method::language::GRADIENT_CHECKPOINTING;
 use crate::domain::model::Model;
 use crate::domain::report::{DataReport, Note};
 
@@ -28,8 +29,26 @@ pub(super) async fn prepare(
     report.notes.extend(likely_cut(&report, hyperparameters.course.max_sequence_length, model.facts.max_positions));
     let (machines, device) = devices(app).await?;
     let subject = Subject { method: spec.method, facts: &model.facts };
-    let estimate = estimate::estimate(subject, &hyperparameters, &report, labels.len() as u64, device);
+    let predict = |h: &Hyperparameters| estimate::estimate(subject, h, &report, labels.len() as u64, device);
+    let hyperparameters = if spec.hyperparameters.is_auto(GRADIENT_CHECKPOINTING.name) {
+        fitting(hyperparameters, model.facts.layers, |h| estimate::shortage(&predict(h), &machines).is_none())
+    } else {
+        hyperparameters
+    };
+    let estimate = predict(&hyperparameters);
     Ok(placed(Prepared { hyperparameters, labels, report, estimate: Some(estimate) }, &machines)?)
+}
+
+/// With as few of the model's layers computed again as the run fits with, or all of them, where the method can do so.
+fn fitting(h: Hyperparameters, layers: u32, fits: impl Fn(&Hyperparameters) -> bool) -> Hyperparameters {
+    if !h.own.has(GRADIENT_CHECKPOINTING.name) {
+        return h;
+    }
+    let with = |again: u32| Hyperparameters {
+        own: h.own.clone().with(GRADIENT_CHECKPOINTING.name, again.into()),
+        ..h.clone()
+    };
+    (0..layers).map(with).find(|h| fits(h)).unwrap_or_else(|| with(layers))
 }
 
 /// What there is to say where many texts are likely longer than is kept of them. A run says how many are.

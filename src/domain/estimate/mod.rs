@@ -15,7 +15,7 @@ pub use outputs::{EVALUATION_LOGITS, LISTED_LOGITS, MOST_LISTED_LABELS};
 pub use tokens::truncated_share;
 
 use super::backbone::Backbone;
-use super::hyperparameters::{Freeze, Hyperparameters, Interval, Precision, Subject, TargetModules};
+use super::hyperparameters::{Freeze, Hyperparameters, Interval, Precision, Quantization, Subject, TargetModules};
 use super::job::error::JobError;
 use super::method::language::{self, ExportForm};
 use super::model::ModelFacts;
@@ -144,11 +144,14 @@ pub fn estimate(subject: Subject<'_>, h: &Hyperparameters, data: &DataReport, la
     let test_examples = data.test.as_ref().map_or(0, |report| report.examples);
     let evaluated = validation_examples.max(test_examples);
     let guesses = if model.backbone.is_language_model() { LOGITS } else { 0 };
-    let training = activations(model, h, tokens, bf16) + outputs::of_training(h, labels) + guesses;
+    let training = activations(model, h, tokens, bf16, device) + outputs::of_training(h, labels) + guesses;
     let activations = training.max(layer(model, bf16) + outputs::of_evaluation(evaluated, labels));
     let (head, body) = (outputs::head(model, labels), trained_parameters(model, h));
     let trained = head + body;
-    let parameters = TRAINED * trained + frozen(model, model.parameters - body, bf16);
+    let is_quantized = h.tuning.adapter.lora().is_some_and(|lora| lora.quantization != Quantization::None);
+    let untrained = frozen(model, model.parameters - body, bf16);
+    let untrained = if is_quantized { untrained.min(quantized(model, bf16)) } else { untrained };
+    let parameters = TRAINED * trained + untrained;
     // What is frozen is read from the base model on its way to a file; what is trained is there. A checkpoint of adapters has
     // nothing else.
     let has_adapters = h.tuning.adapter.lora().is_some();
@@ -264,6 +267,15 @@ fn frozen(model: &ModelFacts, parameters: u64, bf16: bool) -> u64 {
     WEIGHTS * tables + if bf16 { 2 } else { 4 } * (parameters - tables)
 }
 
+/// Bytes of a model whose matrices are in 4 bits, with a scale of a byte for 64 values and one of four for 256 of those: and of the
+/// largest matrix in the type that it computes in, once forward and once backward.
+fn quantized(model: &ModelFacts, bf16: bool) -> u64 {
+    let tables = tables(model).min(model.parameters);
+    let matrices = model.parameters - tables;
+    let largest = 2 * u64::from(model.hidden_size) * u64::from(model.intermediate_size);
+    WEIGHTS * tables + matrices / 2 + matrices / 64 + matrices / 4096 + 2 * if bf16 { 2 } else { 4 } * largest
+}
+
 /// Bytes of the largest tensor on its way to a file, twice.
 fn written(model: &ModelFacts) -> u64 {
     2 * WEIGHTS * tables(model).min(model.parameters)
@@ -321,11 +333,11 @@ fn trained_parameters(model: &ModelFacts, h: &Hyperparameters) -> u64 {
 }
 
 /// Bytes of what a batch leaves behind until backward has used it. Below the lowest layer that is trained nothing is.
-fn activations(model: &ModelFacts, h: &Hyperparameters, tokens: Tokens, bf16: bool) -> u64 {
+fn activations(model: &ModelFacts, h: &Hyperparameters, tokens: Tokens, bf16: bool, device: Device) -> u64 {
     let whole = if model.image_size > 0 {
         f64::from(h.course.batch_size) * model.values_per_image as f64 * if bf16 { 3.0 } else { 4.0 }
     } else {
-        largest_batch(tokens, h) * activation_bytes(model, bf16)
+        largest_batch(tokens, h) * kept_bytes(model, h, bf16, device)
     };
     let open = match h.tuning.freeze {
         Freeze::Off(_) => 1.0,
@@ -350,6 +362,26 @@ fn kept_products(model: &ModelFacts, h: &Hyperparameters, tokens: Tokens, once: 
 fn largest_batch(tokens: Tokens, h: &Hyperparameters) -> f64 {
     let batch = f64::from(h.course.batch_size);
     (batch * tokens.mean + 3.0 * batch.sqrt() * tokens.deviation).min(batch * tokens.most)
+}
+
+/// Bytes of a token that are kept of all layers until backward has used them. Of layers that are computed again it is the
+/// residual stream and what is added to it, and once, what one of them computes.
+fn kept_bytes(model: &ModelFacts, h: &Hyperparameters, bf16: bool, device: Device) -> f64 {
+    // On the CPU adapters make the inputs of their layers again: two norms, and what the gate lets through.
+    let makes_again = model.backbone.is_language_model()
+        && !device.is_gpu
+        && h.tuning.adapter.lora().is_some_and(|lora| lora.dropout == 0.0);
+    let remade = if makes_again {
+        let values = 2.0 * f64::from(model.hidden_size) + f64::from(model.intermediate_size);
+        f64::from(model.layers) * values * if bf16 { 2.0 } else { 4.0 }
+    } else {
+        0.0
+    };
+    let whole = activation_bytes(model, bf16) - remade;
+    let layers = f64::from(model.layers.max(1));
+    let again = f64::from(language::computed_again(&h.own)).min(layers);
+    let input = f64::from(model.hidden_size) * if bf16 { 6.0 } else { 8.0 };
+    again * input + ((layers - again) / layers * whole).max(whole / layers)
 }
 
 /// Bytes that a token's activations take until backward has used them: per layer the query, key, value and attention

@@ -16,7 +16,8 @@ use serde_json::{Map, Value};
 pub use augmentation::{Augmentation, ColorJitter, RandAugment, RandomResizedCrop};
 pub use definition::{DefaultValue, Definition, Rule};
 pub use objects::{
-    Adapter, EarlyStopping, Freeze, FrozenLayers, Lora, LoraWord, NoneWord, Patience, TargetModules, lora_scaling,
+    Adapter, EarlyStopping, Freeze, FrozenLayers, Lora, LoraWord, NoneWord, Patience, Quantization, TargetModules,
+    lora_scaling,
 };
 pub use own::Own;
 pub use resolve::{DataFacts, Subject, resolve};

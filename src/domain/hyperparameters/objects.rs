@@ -102,9 +102,30 @@ pub struct Lora {
     /// Rank-stabilised scaling (Kalajdzievski 2023, arXiv:2312.03732).
     #[serde(default)]
     pub rslora: bool,
+    /// How the weights are kept that it stands beside.
+    #[serde(default, skip_serializing_if = "Quantization::is_none")]
+    pub quantization: Quantization,
     /// Whether it starts as the one that the base model has, and takes its place.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub continued: bool,
+}
+
+/// How frozen weights with adapters are kept while the adapters are trained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quantization {
+    /// In the compute type.
+    #[default]
+    None,
+    /// In 4-bit `NormalFloat` with scales that are quantised again: `QLoRA` (Dettmers et al. 2023, arXiv:2305.14314).
+    Nf4,
+}
+
+impl Quantization {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
 }
 
 /// Which layers get an adapter.
@@ -141,7 +162,16 @@ impl Lora {
     /// Adapters of all linear layers, as language models are usually tuned.
     pub fn of_all_layers() -> Self {
         let target_modules = Some(TargetModules::All(AllLinear::AllLinear));
-        Self { kind: LoraWord::Lora, r: 16, alpha: 32.0, dropout: 0.0, target_modules, rslora: false, continued: false }
+        Self {
+            kind: LoraWord::Lora,
+            r: 16,
+            alpha: 32.0,
+            dropout: 0.0,
+            target_modules,
+            rslora: false,
+            quantization: Quantization::None,
+            continued: false,
+        }
     }
 
     /// What the product of the two matrices is multiplied by.

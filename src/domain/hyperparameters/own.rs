@@ -22,6 +22,18 @@ impl Own {
         serde_json::from_value(Value::Object(self.0.clone())).map_err(Error::internal)
     }
 
+    /// Whether there is a value of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// With another value.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: Value) -> Self {
+        self.0.insert(name.to_owned(), value);
+        self
+    }
+
     /// With `value` where one is left to us.
     #[must_use]
     pub fn with_auto(mut self, name: &str, value: Value) -> Self {

@@ -166,7 +166,7 @@ pub(in crate::domain) const ADAPTER: Definition = Definition {
     rule: Rule::Object {
         check: Adapter::check,
         fields: Adapter::fields,
-        allowed: "\"none\" or an object {type: \"lora\", r, alpha, dropout, target_modules, rslora}",
+        allowed: "\"none\" or an object {type: \"lora\", r, alpha, dropout, target_modules, rslora, quantization}",
     },
     auto: false,
     default: DefaultValue::Word("none"),

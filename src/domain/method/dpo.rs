@@ -9,7 +9,9 @@ use super::super::hyperparameters::definition::{DefaultValue, Definition, Rule, 
 use super::super::metric;
 use super::card::{Card, DataKind, Usual};
 use super::common::{LABEL_SMOOTHING, MAX_SEQUENCE_LENGTH};
-use super::language::{ADAPTER, DESCRIPTION, EXPORT, GGUF_TYPE, Kept, TRUNCATION, Truncation};
+use super::language::{
+    self, ADAPTER, DESCRIPTION, EXPORT, GGUF_TYPE, GRADIENT_CHECKPOINTING, Kept, TRUNCATION, Truncation,
+};
 
 /// Its own hyperparameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,6 +20,9 @@ pub struct Settings {
     pub loss: Loss,
     pub label_smoothing: f64,
     pub truncation: Truncation,
+    /// How many layers are computed again in backward.
+    #[serde(default)]
+    pub gradient_checkpointing: u32,
     #[serde(flatten)]
     pub kept: Kept,
 }
@@ -55,7 +60,8 @@ const LOSS: Definition = Definition {
     evaluates: true,
 };
 
-const OWN: &[Definition] = &[MAX_SEQUENCE_LENGTH, ADAPTER, TRUNCATION, BETA, LOSS, LABEL_SMOOTHING, EXPORT, GGUF_TYPE];
+const OWN: &[Definition] =
+    &[MAX_SEQUENCE_LENGTH, ADAPTER, TRUNCATION, BETA, LOSS, LABEL_SMOOTHING, GRADIENT_CHECKPOINTING, EXPORT, GGUF_TYPE];
 
 pub(super) const CARD: Card = Card {
     name: "dpo",
@@ -65,7 +71,7 @@ pub(super) const CARD: Card = Card {
     usual: Usual::PREFERENCES,
     learns_labels: false,
     own: OWN,
-    settle: |own| own.with_auto(BETA.name, json!(USUAL_BETA)).settled::<Settings>(OWN),
+    settle: |own| language::settled::<Settings>(own.with_auto(BETA.name, json!(USUAL_BETA)), OWN),
     metrics: |_| metric::measured(&metric::preferences::SCORES),
     data: |_| DataKind::Preferences,
     scores_words: |_| 0.0,

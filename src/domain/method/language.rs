@@ -1,7 +1,9 @@
 //! Hyperparameters of the methods that train language models.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::super::error::Result;
 use super::super::hyperparameters::Adapter;
 use super::super::hyperparameters::definition::{DefaultValue, Definition, Rule};
 use super::super::hyperparameters::own::Own;
@@ -22,7 +24,7 @@ pub const ADAPTER: Definition = Definition {
     rule: Rule::Object {
         check: Adapter::check_or_continue,
         fields: Adapter::fields,
-        allowed: "\"none\", \"continue\" or an object {type: \"lora\", r, alpha, dropout, target_modules, rslora}",
+        allowed: "\"none\", \"continue\" or an object {type: \"lora\", r, alpha, dropout, target_modules, rslora, quantization}",
     },
     ..shared::ADAPTER
 };
@@ -42,6 +44,36 @@ pub const PACKING: Definition = Definition {
 /// The same, on where nothing is said.
 pub const fn packed(definition: Definition) -> Definition {
     Definition { default: DefaultValue::Flag(true), ..definition }
+}
+
+/// How many layers keep no activations.
+pub const GRADIENT_CHECKPOINTING: Definition = Definition {
+    name: "gradient_checkpointing",
+    rule: Rule::Integer { min: 0, max: 10_000 },
+    auto: true,
+    default: DefaultValue::Word("auto"),
+    doc: "How many layers, from the first, keep nothing but their inputs and are computed again in backward: less memory for up to half as \
+          much time again. \"auto\" takes as few as the run fits with. What is computed is the same to the bit.",
+    shapes_training: false,
+    evaluates: false,
+};
+
+/// The settings of a method that has it: by itself no layer is computed again.
+///
+/// # Errors
+/// The values are another method's.
+pub fn settled<T: Serialize + DeserializeOwned>(own: Own, definitions: &[Definition]) -> Result<Own> {
+    own.with_auto(GRADIENT_CHECKPOINTING.name, 0.into()).settled::<T>(definitions)
+}
+
+/// How many layers these settings have computed again.
+pub fn computed_again(own: &Own) -> u32 {
+    #[derive(Default, Deserialize)]
+    struct Settings {
+        #[serde(default)]
+        gradient_checkpointing: u32,
+    }
+    own.read::<Settings>().unwrap_or_default().gradient_checkpointing
 }
 
 /// What a finished model is kept as.

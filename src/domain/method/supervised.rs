@@ -7,18 +7,24 @@ use super::super::hyperparameters::definition::Definition;
 use super::super::metric;
 use super::card::{Card, DataKind, Usual};
 use super::common::MAX_SEQUENCE_LENGTH;
-use super::language::{ADAPTER, DESCRIPTION, EXPORT, GGUF_TYPE, Kept, PACKING, TRUNCATION, Truncation};
+use super::language::{
+    self, ADAPTER, DESCRIPTION, EXPORT, GGUF_TYPE, GRADIENT_CHECKPOINTING, Kept, PACKING, TRUNCATION, Truncation,
+};
 
 /// Its own hyperparameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     pub packing: bool,
     pub truncation: Truncation,
+    /// How many layers are computed again in backward.
+    #[serde(default)]
+    pub gradient_checkpointing: u32,
     #[serde(flatten)]
     pub kept: Kept,
 }
 
-const OWN: &[Definition] = &[MAX_SEQUENCE_LENGTH, ADAPTER, PACKING, TRUNCATION, EXPORT, GGUF_TYPE];
+const OWN: &[Definition] =
+    &[MAX_SEQUENCE_LENGTH, ADAPTER, PACKING, TRUNCATION, GRADIENT_CHECKPOINTING, EXPORT, GGUF_TYPE];
 
 pub(super) const CARD: Card = Card {
     name: "supervised",
@@ -28,7 +34,7 @@ pub(super) const CARD: Card = Card {
     usual: Usual::LANGUAGE,
     learns_labels: false,
     own: OWN,
-    settle: |own| own.settled::<Settings>(OWN),
+    settle: |own| language::settled::<Settings>(own, OWN),
     metrics: |_| metric::measured(&metric::guesses::WORDS),
     data: |_| DataKind::Chats,
     scores_words: |_| 0.0,

@@ -1,0 +1,212 @@
+// See nf4.h. On the CPU by loops, elsewhere by libtorch's operators.
+#define AT_PER_OPERATOR_HEADERS
+#include <ATen/ops/bitwise_and.h>
+#include <ATen/ops/bitwise_right_shift.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/index_select.h>
+#include <ATen/ops/stack.h>
+
+#include "nf4.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+
+#include "guard.h"
+
+using at::Tensor;
+
+namespace {
+
+using ft::NF4_BLOCK;
+using ft::NF4_SCALES;
+
+// The quantiles of a normal distribution that the paper's appendix E lists.
+constexpr std::array<float, 16> NF4 = {
+    -1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f,
+    -0.28444138169288635f, -0.18477343022823334f, -0.09105003625154495f, 0.0f,
+    0.07958029955625534f, 0.16093020141124725f, 0.24611230194568634f, 0.33791524171829224f,
+    0.44070982933044434f, 0.5626170039176941f, 0.7229568362236023f, 1.0f};
+
+// bitsandbytes' signed dynamic map: seven decades, each twice as fine as the one below it.
+std::array<float, 256> dynamic_map() {
+  std::array<float, 256> map{};
+  size_t count = 0;
+  for (int decade = 0; decade < 7; decade++) {
+    const int items = 1 << decade;
+    const double size = std::pow(10.0, decade - 6);
+    for (int i = 0; i < items; i++) {
+      const float low = 0.1f + 0.9f * float(i) / float(items), high = 0.1f + 0.9f * float(i + 1) / float(items);
+      const float mean = (low + high) / 2.0f;
+      map[count++] = float(size * double(mean));
+      map[count++] = float(-size * double(mean));
+    }
+  }
+  map[count++] = 0.0f;
+  map[count++] = 1.0f;
+  std::sort(map.begin(), map.end());
+  return map;
+}
+
+const std::array<float, 256>& scale_map() {
+  static const std::array<float, 256> map = dynamic_map();
+  return map;
+}
+
+// The place of the number nearest to x; of two equally near the lower one.
+template <size_t N>
+uint8_t nearest(const std::array<float, N>& numbers, float x) {
+  const auto above = std::lower_bound(numbers.begin(), numbers.end(), x);
+  if (above == numbers.begin()) return 0;
+  if (above == numbers.end()) return uint8_t(N - 1);
+  const auto below = above - 1;
+  return uint8_t((std::fabs(x - *below) <= std::fabs(*above - x) ? below : above) - numbers.begin());
+}
+
+int64_t blocks_of(int64_t values) { return (values + NF4_BLOCK - 1) / NF4_BLOCK; }
+
+// Scales of blocks, quantised: those of one group share a scale, after the mean of all is taken off.
+ft::Nf4Part with_scales(std::vector<float> absmax) {
+  const int64_t blocks = int64_t(absmax.size()), groups = (blocks + NF4_SCALES - 1) / NF4_SCALES;
+  double sum = 0;
+  for (float scale : absmax) sum += scale;
+  const float offset = float(sum / double(blocks));
+  ft::Nf4Part part;
+  part.offset = offset;
+  part.codes = at::empty({blocks}, at::kByte);
+  part.scales = at::empty({groups}, at::kFloat);
+  for (int64_t group = 0; group < groups; group++) {
+    const int64_t start = group * NF4_SCALES, end = std::min(blocks, start + NF4_SCALES);
+    float largest = 0;
+    for (int64_t i = start; i < end; i++) largest = std::max(largest, std::fabs(absmax[i] - offset));
+    part.scales.data_ptr<float>()[group] = largest;
+    for (int64_t i = start; i < end; i++) {
+      const float scaled = largest > 0 ? (absmax[i] - offset) / largest : 0.0f;
+      part.codes.data_ptr<uint8_t>()[i] = nearest(scale_map(), scaled);
+    }
+  }
+  return part;
+}
+
+ft::Nf4Part quantized(const Tensor& matrix) {
+  TORCH_CHECK(matrix.device().is_cpu() && matrix.scalar_type() == at::kFloat && matrix.is_contiguous() && matrix.dim() == 2,
+              "what is quantised must be a float32 matrix on the CPU");
+  const int64_t values = matrix.numel(), blocks = blocks_of(values);
+  const float* from = matrix.data_ptr<float>();
+  std::vector<float> absmax(size_t(blocks), 0.0f);
+  Tensor packed = at::empty({(values + 1) / 2}, at::kByte);
+  uint8_t* to = packed.data_ptr<uint8_t>();
+#pragma omp parallel for schedule(static)
+  for (int64_t block = 0; block < blocks; block++) {
+    const int64_t start = block * NF4_BLOCK, end = std::min(values, start + NF4_BLOCK);
+    float largest = 0;
+    for (int64_t i = start; i < end; i++) largest = std::max(largest, std::fabs(from[i]));
+    absmax[size_t(block)] = largest;
+    const auto code = [&](int64_t i) {
+      return nearest(NF4, i < end && largest > 0 ? from[i] / largest : 0.0f);
+    };
+    for (int64_t i = start; i < end; i += 2) to[i / 2] = uint8_t(code(i) << 4 | code(i + 1));
+  }
+  ft::Nf4Part part = with_scales(std::move(absmax));
+  part.packed = packed;
+  part.rows = matrix.size(0);
+  return part;
+}
+
+uint16_t bits(float value) {
+  uint32_t word;
+  std::memcpy(&word, &value, sizeof word);
+  return uint16_t((word + 0x7fff + (word >> 16 & 1)) >> 16);
+}
+void put(float value, float& to) { to = value; }
+void put(float value, uint16_t& to) { to = bits(value); }
+
+template <typename T>
+void read_on_cpu(const ft::Nf4Part& part, T* to, int64_t values) {
+  const uint8_t *packed = part.packed.data_ptr<uint8_t>(), *codes = part.codes.data_ptr<uint8_t>();
+  const float* scales = part.scales.data_ptr<float>();
+  const auto& map = scale_map();
+  const float offset = float(part.offset);
+  const int64_t blocks = blocks_of(values);
+#pragma omp parallel for schedule(static)
+  for (int64_t block = 0; block < blocks; block++) {
+    const float scale = map[codes[block]] * scales[block / NF4_SCALES] + offset;
+    T scaled[16];
+    for (size_t i = 0; i < 16; i++) put(NF4[i] * scale, scaled[i]);
+    const int64_t start = block * NF4_BLOCK, end = std::min(values, start + NF4_BLOCK);
+    for (int64_t i = start; i + 1 < end; i += 2) {
+      to[i] = scaled[packed[i / 2] >> 4];
+      to[i + 1] = scaled[packed[i / 2] & 15];
+    }
+    if (end % 2) to[end - 1] = scaled[packed[end / 2] >> 4];
+  }
+}
+
+template <size_t N>
+Tensor on(const std::array<float, N>& numbers, const Tensor& like) {
+  return at::from_blob(const_cast<float*>(numbers.data()), {int64_t(N)}, at::kFloat).to(like.device());
+}
+
+Tensor read_elsewhere(const ft::Nf4Part& part, int64_t values) {
+  const Tensor places = at::stack({at::bitwise_right_shift(part.packed, 4), at::bitwise_and(part.packed, 15)}, 1);
+  const int64_t blocks = blocks_of(values);
+  Tensor found = at::index_select(on(NF4, part.packed), 0, places.flatten().to(at::kInt)).narrow(0, 0, values);
+  Tensor scales = at::index_select(on(scale_map(), part.codes), 0, part.codes.to(at::kInt));
+  scales = scales.mul(part.scales.repeat_interleave(NF4_SCALES).narrow(0, 0, blocks)).add(part.offset);
+  return found.mul(scales.repeat_interleave(NF4_BLOCK).narrow(0, 0, values));
+}
+
+std::vector<ft::Nf4Part> parts_of(const TensorPtr* pieces, const double* offsets, const int64_t* rows, int64_t count) {
+  std::vector<ft::Nf4Part> parts;
+  for (int64_t i = 0; i < count; i++)
+    parts.push_back({*pieces[3 * i], *pieces[3 * i + 1], *pieces[3 * i + 2], offsets[i], rows[i]});
+  return parts;
+}
+
+}  // namespace
+
+Tensor ft::nf4_dense(const std::vector<Nf4Part>& parts, int64_t columns, at::ScalarType type) {
+  TORCH_CHECK(!parts.empty(), "a matrix has at least one part");
+  TORCH_CHECK(type == at::kFloat || type == at::kBFloat16, "matrices are read in float32 or bfloat16");
+  int64_t rows = 0;
+  for (const Nf4Part& part : parts) rows += part.rows;
+  Tensor out = at::empty({rows, columns}, parts[0].packed.options().dtype(type));
+  int64_t start = 0;
+  for (const Nf4Part& part : parts) {
+    const int64_t values = part.rows * columns;
+    TORCH_CHECK(part.packed.numel() == (values + 1) / 2 && part.codes.numel() == blocks_of(values), "a part is of another size");
+    if (!out.device().is_cpu())
+      out.narrow(0, start, part.rows).copy_(read_elsewhere(part, values).view({part.rows, columns}));
+    else if (type == at::kFloat)
+      read_on_cpu(part, out.data_ptr<float>() + start * columns, values);
+    else
+      read_on_cpu(part, static_cast<uint16_t*>(out.data_ptr()) + start * columns, values);
+    start += part.rows;
+  }
+  return out;
+}
+
+extern "C" {
+
+// The matrix as packed values, codes of scales, and scales of those: out has three places.
+int ft_nf4_quantize(TensorPtr* out, double* offset, TensorPtr matrix) {
+  return ft::guard([&] {
+    const ft::Nf4Part part = quantized(*matrix);
+    *offset = part.offset;
+    out[0] = new Tensor(part.packed);
+    out[1] = new Tensor(part.codes);
+    out[2] = new Tensor(part.scales);
+  });
+}
+
+// pieces has three tensors for each part.
+int ft_nf4_dense(TensorPtr* out, const TensorPtr* pieces, const double* offsets, const int64_t* rows, int64_t count,
+                 int64_t columns, int low) {
+  return ft::guard([&] {
+    *out = new Tensor(ft::nf4_dense(parts_of(pieces, offsets, rows, count), columns, low ? at::kBFloat16 : at::kFloat));
+  });
+}
+
+}  // extern "C"
