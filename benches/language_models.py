@@ -4,6 +4,7 @@
     --modes speed      tokens per second and peak memory of LoRA: ours, TRL as it comes, TRL packed, in turns
     --modes quality    the validation loss after some steps of LoRA, and of all weights, for several seeds
     --modes dpo        reward margin and accuracy on held-out preferences
+    --modes memory     the peak that was predicted of a run, and the one that was measured; ours alone
 
 Runs in a Python that has trl; see benches/README.md.
 """
@@ -78,12 +79,15 @@ class Bench:
             request["dataset"] = {"validation_split": 0}
         request["method"] = {"type": method, method: {"hyperparameters": hyperparameters}}
         job, seen = self.watched(self.post("/fine_tuning/jobs", request))
+        estimate = job["estimate"]
         metrics = self.api.get(f"/fine_tuning/jobs/{job['id']}/metrics?limit=10000")["data"]
         rows = {row["step"]: row["metrics"] for row in metrics if "trained_tokens" in row["metrics"]}
         attempt = job["attempts"][-1]
         return {
             "seconds": attempt["ended_at"] - attempt["started_at"],
             "peak_memory": attempt["peak_memory_bytes"],
+            "predicted_memory": estimate["peak_memory_bytes"],
+            "predicted_tokens": estimate["tokens_per_epoch"],
             "losses": [rows[step]["train_loss"] for step in sorted(rows)],
             "progress": [(rows[step]["trained_tokens"], seen[step]) for step in sorted(rows) if step in seen],
             "after": (job["evaluation"] or {}).get("validation"),
@@ -206,7 +210,29 @@ def dpo(bench: Bench) -> None:
         print(f"| {name} | {figures} | {run['seconds']:.0f} s |")
 
 
-MODES = {"speed": speed, "quality": quality, "dpo": dpo}
+def memory(bench: Bench) -> None:
+    """Runs of a few steps that differ in what memory is spent on."""
+    arguments = bench.arguments
+    rows, _ = chats.chats(arguments.data, 4 * arguments.batch_size, 0, 1)
+    files = bench.write("memory", rows), None
+    full = {"adapter": "none", "batch_size": arguments.batch_size // 2}
+    packed = {"packing": True, "batch_size": arguments.packed_rows}
+    quantized = {"adapter": LORA | {"quantization": "nf4"}}
+    layers = {"gradient_checkpointing": 10**4}
+    cases = {
+        "LoRA": {}, "LoRA, packed": packed, "LoRA, 10 layers computed again": {"gradient_checkpointing": 10},
+        "LoRA, all layers computed again": layers, "QLoRA": quantized, "QLoRA, all layers computed again": quantized | layers,
+        "all weights": full, "all weights, all layers computed again": full | layers,
+    }  # fmt: skip
+    print("\n| | tokens, predicted | tokens | predicted | measured | predicted of measured | tokens/s |\n|---|---|---|---|---|---|---|")
+    for name, more in cases.items():
+        run = bench.ours("supervised", files, RATES["lora"], 1, more)
+        predicted, measured = run["predicted_memory"], run["peak_memory"]
+        sizes = f"{run['predicted_tokens']} | {run['progress'][-1][0]:.0f} | {predicted / 2**20:.0f} MiB | {measured / 2**20:.0f} MiB"
+        print(f"| {name} | {sizes} | {predicted / measured:.2f} | {rate_of(run):.0f} |", flush=True)
+
+
+MODES = {"speed": speed, "quality": quality, "dpo": dpo, "memory": memory}
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ def libtorch(given: str | None) -> str | None:
 def environment(folder: str | None) -> dict[str, str]:
     # As the worker starts trainers (src/process.rs).
     extra = {
-        "MALLOC_CONF": "thp:always,dirty_decay_ms:-1,muzzy_decay_ms:-1",
+        "MALLOC_CONF": "thp:always,dirty_decay_ms:-1,muzzy_decay_ms:-1,lg_extent_max_active_fit:30",
         "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
         "CARGO_MANIFEST_DIR": str(HERE / "engine"),

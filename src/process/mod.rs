@@ -36,8 +36,10 @@ use crate::config::Config;
 use crate::domain::attempt::ProcessEnd;
 
 /// The trainer's jemalloc keeps freed memory for the next step and backs it with huge pages: large tensors come and go
-/// every step, and giving their pages back to the system each time costs a fifth of the training time on a CPU.
-const MALLOC: &str = "thp:always,dirty_decay_ms:-1,muzzy_decay_ms:-1";
+/// every step, and giving their pages back to the system each time costs a fifth of the training time on a CPU. What is
+/// freed may be split for requests of any size: by default a small one does not split a large piece, and where tensors of
+/// many sizes come and go memory grows with every step.
+const MALLOC: &str = "thp:always,dirty_decay_ms:-1,muzzy_decay_ms:-1,lg_extent_max_active_fit:30";
 /// That of a model which answers gives back within seconds what a large request took: it lives on for long.
 const MALLOC_OF_SERVING: &str = "background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0";
 /// oneDNN keeps what it compiled for each shape, and packed batches have many shapes: more than this takes a gigabyte

@@ -143,7 +143,7 @@ pub fn estimate(subject: Subject<'_>, h: &Hyperparameters, data: &DataReport, la
     let bf16 = h.precision == Precision::Bf16 || (h.precision == Precision::Auto && device.has_bf16);
     let test_examples = data.test.as_ref().map_or(0, |report| report.examples);
     let evaluated = validation_examples.max(test_examples);
-    let guesses = if model.backbone.is_language_model() { LOGITS } else { 0 };
+    let guesses = if model.backbone.is_language_model() { LOGITS + words(model, bf16) } else { 0 };
     let training = activations(model, h, tokens, bf16, device) + outputs::of_training(h, labels) + guesses;
     let activations = training.max(layer(model, bf16) + outputs::of_evaluation(evaluated, labels));
     let (head, body) = (outputs::head(model, labels), trained_parameters(model, h));
@@ -155,7 +155,12 @@ pub fn estimate(subject: Subject<'_>, h: &Hyperparameters, data: &DataReport, la
     // What is frozen is read from the base model on its way to a file; what is trained is there. A checkpoint of adapters has
     // nothing else.
     let has_adapters = h.tuning.adapter.lora().is_some();
-    let whole = SNAPSHOT * trained + if body < model.parameters { written(model) } else { 0 };
+    let saves = match h.course.checkpoint_interval {
+        Interval::Epoch => true,
+        Interval::Steps(steps) => steps <= total_steps,
+    };
+    let copied = if saves { SNAPSHOT * trained } else { 0 };
+    let whole = copied + if body < model.parameters { written(model) } else { 0 };
     let snapshot = if has_adapters { SNAPSHOT * trained } else { whole };
     let (statistics, statistics_on_disk) = outputs::statistics(method, h, training_examples);
     let kept = outputs::kept(h, evaluated, labels) + texts(data, h) + statistics;
@@ -255,6 +260,14 @@ const STATISTICS_FILES: u64 = 6;
 
 /// Bytes of an example's line in what an evaluation leaves behind: logits, above all.
 const LINE: u64 = 4 << 10;
+
+/// Bytes of the table of words as the output layer computes with it, which mostly is stored in bf16.
+fn words(model: &ModelFacts, bf16: bool) -> u64 {
+    if bf16 {
+        return 0;
+    }
+    WEIGHTS * u64::from(model.vocab_size).saturating_mul(u64::from(model.hidden_size))
+}
 
 /// Values in the tables of words and positions.
 fn tables(model: &ModelFacts) -> u64 {
@@ -398,6 +411,7 @@ fn activation_bytes(model: &ModelFacts, bf16: bool) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::{Device, Estimate, MIB, Machine, estimate, shortage, truncated_share};
+    use crate::domain::backbone::Backbone;
     use crate::domain::hyperparameters::{DataFacts, Requested, Subject, resolve};
     use crate::domain::method::{Method, ProblemType};
     use crate::domain::model::ModelFacts;
@@ -483,6 +497,55 @@ mod tests {
             let ratio = predicted as f64 / f64::from(measured);
             assert!((0.75..1.25).contains(&ratio), "{predicted} MiB for {measured} MiB");
         }
+    }
+
+    /// Llama 3.1 8B on texts of 8,000 characters.
+    fn of_8b(values: Value) -> Estimate {
+        let facts = ModelFacts {
+            backbone: Backbone::TextDecoder,
+            hidden_size: 4096,
+            intermediate_size: 14336,
+            layers: 32,
+            vocab_size: 128_256,
+            max_positions: 131_072,
+            parameters: 8_030_261_248,
+            ..ModelFacts::default()
+        };
+        let subject = Subject { method: Method::default_for(Backbone::TextDecoder, &[]), facts: &facts };
+        let Value::Object(values) = values else { panic!("an object") };
+        let requested = Requested::parse(subject.method, values, "h").unwrap();
+        let data = DataFacts { training_examples: 1000, problem: ProblemType::default() };
+        let h = resolve(&requested, subject, data, "h").unwrap();
+        let mut lengths = Lengths::default();
+        (0..1000).for_each(|count| lengths.add(8000, count + 1));
+        let contents = Contents::Chats { chats: Box::default(), text_lengths: lengths };
+        let training = ExamplesReport { examples: 1000, contents, ..ExamplesReport::default() };
+        let report = DataReport { training, ..DataReport::default() };
+        estimate(subject, &h, &report, 0, Device { is_gpu: true, has_bf16: true })
+    }
+
+    #[test]
+    fn adapters_of_8b_fit_one_card() {
+        let card = |gigabytes: u64| Machine {
+            device: Device { is_gpu: true, has_bf16: true },
+            memory: Some(gigabytes * 1_000_000_000),
+            free_disk: None,
+            disk: None,
+        };
+        let needs = |quantization: &str, layers: u32| {
+            let lora = json!({"type": "lora", "r": 16, "target_modules": "all-linear", "quantization": quantization});
+            of_8b(
+                json!({"adapter": lora, "batch_size": 2, "gradient_checkpointing": layers, "max_sequence_length": 2048}),
+            )
+        };
+        assert_eq!(shortage(&needs("nf4", 32), &[card(24)]), None);
+        assert_eq!(shortage(&needs("none", 32), &[card(40)]), None);
+        assert!(
+            shortage(&needs("none", 32), &[card(16)]).is_some() && shortage(&needs("none", 0), &[card(24)]).is_some()
+        );
+        let peak = |quantization, layers| needs(quantization, layers).peak_memory_bytes.unwrap();
+        assert!(peak("none", 0) > peak("none", 16) && peak("none", 16) > peak("none", 32));
+        assert!(peak("nf4", 32) < peak("none", 32) / 3 * 2, "{} and {}", peak("nf4", 32), peak("none", 32));
     }
 
     #[test]
