@@ -81,13 +81,13 @@ fn matrices(policy: &'static Policy) {
     std::fs::create_dir(&path).unwrap();
     let one = Tensor::randn([WIDTH, WIDTH], (Kind::Float, Device::Cpu)).to_kind(Kind::BFloat16);
     let named: Vec<(String, Tensor)> =
-        (0..MATRICES).map(|i| (format!("layer.{i}.weight"), one.shallow_clone())).collect();
+        (0..MATRICES).map(|i| (format!("model.layers.{i}.weight"), one.shallow_clone())).collect();
     Tensor::write_safetensors(&named, path.join("model.safetensors")).unwrap();
-    let weights = Weights::open(&path, "").unwrap();
+    let weights = Weights::open(&path, "model").unwrap();
     let placement = Placement { policy, ..Placement::new(Device::Cpu, Kind::BFloat16, 0) };
     let built = params::build(&weights, placement, |root| {
         (0..MATRICES)
-            .map(|i| root.at("layer").at(i).matrix("weight", &[WIDTH, WIDTH], Init::Required))
+            .map(|i| root.at("model").at("layers").at(i).matrix("weight", &[WIDTH, WIDTH], Init::Required))
             .collect::<Result<Vec<_>, _>>()
     });
     built.unwrap();
