@@ -131,6 +131,9 @@ def speed(bench: Bench) -> None:
     as_it_comes, packed = {"gradient-checkpointing": True}, {"packing": True, "batch-size": arguments.packed_rows}
     sides = {
         "finetuned": lambda: bench.ours("supervised", files, rate, 1, {}),
+        f"finetuned packed, {arguments.packed_rows} x {arguments.max_length}": lambda: bench.ours(
+            "supervised", files, rate, 1, {"packing": True, "batch_size": arguments.packed_rows}
+        ),
         "TRL as it comes": lambda: bench.theirs("supervised", files, rate, 1, as_it_comes),
         f"TRL packed, {arguments.packed_rows} x {arguments.max_length}": lambda: bench.theirs(
             "supervised", files, rate, 1, packed
@@ -141,7 +144,7 @@ def speed(bench: Bench) -> None:
         for name, run in sides.items():
             runs[name].append(run())
             print(f"{name}: {rate_of(runs[name][-1]):.0f} tokens/s", flush=True)
-    ours, usual = (runs[name][0]["losses"][0] for name in list(sides)[:2])
+    ours, usual = (runs[name][0]["losses"][0] for name in ("finetuned", "TRL as it comes"))
     bench.same_start(ours, usual, "loss of the first batch")
     base = statistics.median(map(rate_of, runs["finetuned"]))
     print("\n| | tokens/s | finetuned is faster by | peak memory | of finetuned's | tokens | whole run |")

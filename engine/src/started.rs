@@ -30,6 +30,7 @@ pub(crate) fn report_start(
         mean_tokens: data.tokens as f64 / data.training.max(1) as f64,
         token_lengths: data.token_lengths.clone(),
         parameters: loaded.table.count() as u64,
+        trained_parameters: Some(loaded.table.trained_count() as u64),
     }));
     let notice = |warning, message| observer.report(TrainerMessage::Notice { warning, message });
     if !device.is_fast_in(precision) {

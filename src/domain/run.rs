@@ -134,6 +134,9 @@ pub struct Started {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub token_lengths: BTreeMap<Part, TokenLengths>,
     pub parameters: u64,
+    /// Those that are trained. Trainers of before it was told have it not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trained_parameters: Option<u64>,
 }
 
 /// Measurements of one optimizer step.

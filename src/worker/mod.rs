@@ -17,6 +17,7 @@ mod reports;
 mod run;
 mod supervise;
 pub mod upkeep;
+mod utilization;
 mod watchdog;
 
 use std::sync::Arc;

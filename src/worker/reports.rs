@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::protocol::LONGEST_MESSAGE;
+use super::utilization::Utilization;
 use crate::app::App;
 use crate::db::queue::{self, Claim, Standing};
 use crate::db::{self, attempts, events, metrics};
@@ -15,7 +16,7 @@ use crate::domain::clip::clipped_to;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::NewEvent;
 use crate::domain::job::{Job, JobKind, Phase, Prepared};
-use crate::domain::metric::{self, PEAK_DEVICE_MEMORY, TOKENS_PER_SECOND, TRAINED_TOKENS};
+use crate::domain::metric::{self, MODEL_FLOPS_UTILIZATION, PEAK_DEVICE_MEMORY, TOKENS_PER_SECOND, TRAINED_TOKENS};
 use crate::domain::run::{Started, Step, TrainerMessage};
 use crate::telemetry;
 
@@ -56,6 +57,7 @@ pub(super) struct Reports {
     seconds_per_step: Option<f64>,
     /// The last step that was told, and the tokens that the run had trained on by then.
     trained_tokens: Option<(u64, f64)>,
+    utilization: Option<Utilization>,
     dirty: bool,
     pub(super) peak_memory: Option<u64>,
     pub(super) peak_device_memory: Option<u64>,
@@ -80,6 +82,7 @@ impl Reports {
             total_steps: 0,
             seconds_per_step: None,
             trained_tokens: None,
+            utilization: None,
             dirty: true,
             peak_memory: None,
             peak_device_memory: None,
@@ -122,6 +125,7 @@ impl Reports {
         started.device = clipped_to(&started.device, LONGEST_DEVICE).into_owned();
         self.prepared.hyperparameters.precision = started.precision;
         self.prepared.report.token_lengths = std::mem::take(&mut started.token_lengths);
+        self.utilization = Utilization::of(&started);
         self.step = started.step;
         self.total_steps = started.total_steps;
         if started.step > 0 {
@@ -155,6 +159,8 @@ impl Reports {
         let rate = self.tokens_per_second(&step);
         let mut metrics = step.metrics;
         metrics.extend(rate.map(|rate| (TOKENS_PER_SECOND.to_owned(), rate)));
+        let share = rate.zip(self.utilization).map(|(rate, of)| of.at(rate));
+        metrics.extend(share.map(|share| (MODEL_FLOPS_UTILIZATION.to_owned(), share)));
         metrics.extend(step.peak_device_memory.map(|bytes| (PEAK_DEVICE_MEMORY.to_owned(), bytes as f64)));
         self.measured(step.step, metrics);
     }

@@ -16,7 +16,9 @@ import torch
 from families import lines
 from checks import load, with_adapter
 from demo import DATA, Api, Service, running_service
+from gguf import GGUFReader
 from jobs import fetch, finished, finished_job
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 PROMPTS = 20
@@ -174,6 +176,36 @@ def compare_tune(api: Api, name: str, folder: pathlib.Path, base: pathlib.Path |
     compare_answers(api, name, model, tokenizer, what, count)
 
 
+def compare_peft(api: Api, service: Service, program: pathlib.Path, base: pathlib.Path, scratch: pathlib.Path) -> None:
+    """An adapter that PEFT made: imported upon its base it answers like PEFT's model, and it goes on."""
+    torch.manual_seed(1)
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    adapted = get_peft_model(model_at(base), config)
+    adapted.save_pretrained(scratch / "peft")
+    options = ["--name", "peft", "--base", base.name, "--state-dir", service.state]
+    subprocess.run([program, "models", "import", scratch / "peft", *options], check=True)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    compare_answers(api, "peft", adapted, tokenizer, "an adapter of PEFT's", 4)
+    training = api.upload(write(scratch / "few.jsonl", [{"messages": one} for one in chats(16)]))
+    name, folder = tune(api, "peft", "supervised", training, {"adapter": "continue", "learning_rate": 1e-4}, scratch / "on")
+    further = PeftModel.from_pretrained(model_at(base), folder / "adapter")
+    shapes = lambda model: {key: value.shape for key, value in model.state_dict().items() if ".lora_" in key}
+    check("an adapter of PEFT's that went on, matrices", f"{len(shapes(further))}", shapes(further) == shapes(adapted))
+    compare_answers(api, name, further, tokenizer, "an adapter of PEFT's that went on", 4)
+
+
+def compare_export(api: Api, name: str, scratch: pathlib.Path) -> None:
+    """A tune as a GGUF file, as its own package and Transformers read it."""
+    training = api.upload(write(scratch / "some.jsonl", [{"messages": one} for one in chats(16)]))
+    _, folder = tune(api, name, "supervised", training, FULL | {"export": "gguf", "gguf_type": "bf16"}, scratch / "export")
+    fields = GGUFReader(folder / "model-bf16.gguf").fields
+    check("an exported GGUF file, keys", f"{len(fields)}", "tokenizer.chat_template" in fields)
+    read = AutoModelForCausalLM.from_pretrained(folder, gguf_file="model-bf16.gguf", dtype=torch.float32).state_dict()
+    ours = model_at(folder).state_dict()
+    other = [key for key, value in ours.items() if not torch.equal(value.bfloat16(), read[key].bfloat16())]
+    check("tensors of it that Transformers reads otherwise", f"{len(other)} of {len(ours)}", not other)
+
+
 def language_models(service: Service, program: pathlib.Path, gguf: pathlib.Path, scratch: pathlib.Path) -> None:
     """All checks, with a service that has imported the file `gguf`."""
     api, name = Api(service.base_url, service.key), gguf.stem
@@ -193,6 +225,8 @@ def language_models(service: Service, program: pathlib.Path, gguf: pathlib.Path,
     compare_tune(api, *tune(api, "float32", "supervised", training, LORA, scratch / "lora"), base, "LoRA", 8)
     compare_tune(api, *tune(api, name, "supervised", training, FULL, scratch / "full"), None, "full fine-tune", 8)
     compare_tune(api, *tune(api, "float32", "dpo", preferred, LORA, scratch / "dpo"), base, "DPO", 8)
+    compare_peft(api, service, program, base, scratch)
+    compare_export(api, name, scratch)
 
 
 def main() -> None:

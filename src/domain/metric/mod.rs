@@ -127,6 +127,9 @@ pub const GRAD_NORM: &str = "grad_norm";
 pub const TRAINED_TOKENS: &str = "trained_tokens";
 /// Tokens that a step trained on in a second, padding not counted; none of images. Wall clock: no two runs have the same.
 pub const TOKENS_PER_SECOND: &str = "tokens_per_second";
+/// The share of the floating-point operations that the device could do which the model's own are, 0 to 1; of GPUs whose peak is
+/// known. Wall clock as well.
+pub const MODEL_FLOPS_UTILIZATION: &str = "model_flops_utilization";
 /// Most bytes of GPU memory so far.
 pub const PEAK_DEVICE_MEMORY: &str = "peak_device_memory";
 
