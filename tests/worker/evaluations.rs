@@ -24,13 +24,13 @@ pub async fn ended(client: &Client, created: &Value) -> Value {
     .await
 }
 
-async fn result_file(client: &Client, evaluation: &Value, number: usize) -> Vec<u8> {
+pub async fn result_file(client: &Client, evaluation: &Value, number: usize) -> Vec<u8> {
     let id = evaluation["result_files"][number].as_str().unwrap();
     client.get(&format!("/v1/files/{id}/content")).await.bytes
 }
 
 #[track_caller]
-fn refused(answer: &Answer, param: &str, message: &str) {
+pub fn refused(answer: &Answer, param: &str, message: &str) {
     let (status, at, _, text) = answer.error();
     assert_eq!((status, at.as_deref()), (400, Some(param)), "{text}");
     assert!(text.contains(message), "{text}");

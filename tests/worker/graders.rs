@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::evaluations::{ended, evaluate};
+use super::evaluations::{ended, evaluate, refused, result_file};
 use super::language::chats;
-use super::support::client::{Answer, Client};
+use super::support::client::Client;
 use super::support::data;
 use super::tasks::{create, service, succeeded};
 
@@ -35,16 +35,8 @@ fn with_topics(count: usize) -> String {
 }
 
 async fn lines(client: &Client, evaluation: &Value) -> Vec<Value> {
-    let id = evaluation["result_files"][0].as_str().unwrap();
-    let bytes = client.get(&format!("/v1/files/{id}/content")).await.bytes;
+    let bytes = result_file(client, evaluation, 0).await;
     String::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-#[track_caller]
-fn refused(answer: &Answer, param: &str, message: &str) {
-    let (status, at, _, text) = answer.error();
-    assert_eq!((status, at.as_deref()), (400, Some(param)), "{text}");
-    assert!(text.contains(message), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
