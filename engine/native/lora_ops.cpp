@@ -40,42 +40,31 @@ struct Parts {
 // The weight of a frozen layer [out, in]: as it is, or quantised, and then read anew whenever it is needed.
 struct Frozen {
   Tensor weight;
-  std::vector<ft::Nf4Part> parts;
-  int64_t columns = 0;
+  ft::Nf4 quantized;
   // Whether what is quantised is [in, out].
-  bool is_transposed = false;
+  bool is_transposed;
 
   Tensor in(at::ScalarType type) const {
     if (weight.defined()) return weight;
-    const Tensor dense = ft::nf4_dense(parts, columns, type);
+    const Tensor dense = quantized.dense(type);
     return is_transposed ? dense.t() : dense;
   }
 
   void save(AutogradContext* context) const {
-    std::vector<Tensor> pieces;
-    std::vector<double> offsets;
-    std::vector<int64_t> rows;
-    for (const ft::Nf4Part& part : parts) {
-      pieces.insert(pieces.end(), {part.packed, part.codes, part.scales});
-      offsets.push_back(part.offset);
-      rows.push_back(part.rows);
-    }
-    context->saved_data["pieces"] = pieces;
-    context->saved_data["offsets"] = offsets;
-    context->saved_data["rows"] = rows;
-    context->saved_data["columns"] = columns;
-    context->saved_data["is_transposed"] = is_transposed;
+    auto& data = context->saved_data;
+    data["pieces"] = quantized.pieces;
+    data["offsets"] = quantized.offsets;
+    data["rows"] = quantized.rows;
+    data["columns"] = quantized.columns;
+    data["is_transposed"] = is_transposed;
   }
 
   static Frozen saved(AutogradContext* context, const Tensor& weight) {
     auto& data = context->saved_data;
-    const auto pieces = data.at("pieces").toTensorVector();
-    const auto offsets = data.at("offsets").toDoubleVector();
-    const auto rows = data.at("rows").toIntVector();
-    Frozen frozen{weight, {}, data.at("columns").toInt(), data.at("is_transposed").toBool()};
-    for (size_t i = 0; i < rows.size(); i++)
-      frozen.parts.push_back({pieces[3 * i], pieces[3 * i + 1], pieces[3 * i + 2], offsets[i], rows[i]});
-    return frozen;
+    return {weight,
+            {data.at("pieces").toTensorVector(), data.at("offsets").toDoubleVector(), data.at("rows").toIntVector(),
+             data.at("columns").toInt()},
+            data.at("is_transposed").toBool()};
   }
 };
 
@@ -154,9 +143,8 @@ int ft_lora_linear(TensorPtr* out, TensorPtr x, TensorPtr dropped, TensorPtr a, 
     }
     TORCH_CHECK(!(weight && weight->requires_grad()) && (!bias || !bias->requires_grad()), "an adapted layer must be frozen");
     const Parts parts{{starts, starts + count}, {widths, widths + count}, a->size(0) / count, scaling};
-    Frozen frozen{weight ? *weight : Tensor(), {}, columns, is_transposed != 0};
-    for (int64_t i = 0; i < count_quantized; i++)
-      frozen.parts.push_back({*pieces[3 * i], *pieces[3 * i + 1], *pieces[3 * i + 2], offsets[i], rows[i]});
+    const Frozen frozen{weight ? *weight : Tensor(), ft::Nf4::of(pieces, offsets, rows, count_quantized, columns),
+                        is_transposed != 0};
     *out = new Tensor(LoraLinearFunction::apply(*x, dropped ? *dropped : *x, *a, *b, frozen,
                                                 bias ? std::optional<Tensor>(*bias) : std::nullopt, parts, origin,
                                                 dropped != nullptr, x->requires_grad()));

@@ -12,9 +12,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstring>
-
-#include "guard.h"
+#include <numeric>
 
 using at::Tensor;
 
@@ -67,16 +65,19 @@ uint8_t nearest(const std::array<float, N>& numbers, float x) {
 
 int64_t blocks_of(int64_t values) { return (values + NF4_BLOCK - 1) / NF4_BLOCK; }
 
+// What a part is stored as.
+struct Part {
+  Tensor packed, codes, scales;
+  double offset;
+};
+
 // Scales of blocks, quantised: those of one group share a scale, after the mean of all is taken off.
-ft::Nf4Part with_scales(std::vector<float> absmax) {
+Part with_scales(const Tensor& packed, const std::vector<float>& absmax) {
   const int64_t blocks = int64_t(absmax.size()), groups = (blocks + NF4_SCALES - 1) / NF4_SCALES;
   double sum = 0;
   for (float scale : absmax) sum += scale;
   const float offset = float(sum / double(blocks));
-  ft::Nf4Part part;
-  part.offset = offset;
-  part.codes = at::empty({blocks}, at::kByte);
-  part.scales = at::empty({groups}, at::kFloat);
+  const Part part{packed, at::empty({blocks}, at::kByte), at::empty({groups}, at::kFloat), offset};
   for (int64_t group = 0; group < groups; group++) {
     const int64_t start = group * NF4_SCALES, end = std::min(blocks, start + NF4_SCALES);
     float largest = 0;
@@ -90,7 +91,7 @@ ft::Nf4Part with_scales(std::vector<float> absmax) {
   return part;
 }
 
-ft::Nf4Part quantized(const Tensor& matrix) {
+Part quantized(const Tensor& matrix) {
   TORCH_CHECK(matrix.device().is_cpu() && matrix.scalar_type() == at::kFloat && matrix.is_contiguous() && matrix.dim() == 2,
               "what is quantised must be a float32 matrix on the CPU");
   const int64_t values = matrix.numel(), blocks = blocks_of(values);
@@ -109,22 +110,11 @@ ft::Nf4Part quantized(const Tensor& matrix) {
     };
     for (int64_t i = start; i < end; i += 2) to[i / 2] = uint8_t(code(i) << 4 | code(i + 1));
   }
-  ft::Nf4Part part = with_scales(std::move(absmax));
-  part.packed = packed;
-  part.rows = matrix.size(0);
-  return part;
+  return with_scales(packed, absmax);
 }
-
-uint16_t bits(float value) {
-  uint32_t word;
-  std::memcpy(&word, &value, sizeof word);
-  return uint16_t((word + 0x7fff + (word >> 16 & 1)) >> 16);
-}
-void put(float value, float& to) { to = value; }
-void put(float value, uint16_t& to) { to = bits(value); }
 
 template <typename T>
-void read_on_cpu(const ft::Nf4Part& part, T* to, int64_t values) {
+void read_on_cpu(const Part& part, T* to, int64_t values) {
   const uint8_t *packed = part.packed.data_ptr<uint8_t>(), *codes = part.codes.data_ptr<uint8_t>();
   const float* scales = part.scales.data_ptr<float>();
   const auto& map = scale_map();
@@ -134,7 +124,7 @@ void read_on_cpu(const ft::Nf4Part& part, T* to, int64_t values) {
   for (int64_t block = 0; block < blocks; block++) {
     const float scale = map[codes[block]] * scales[block / NF4_SCALES] + offset;
     T scaled[16];
-    for (size_t i = 0; i < 16; i++) put(NF4[i] * scale, scaled[i]);
+    for (size_t i = 0; i < 16; i++) scaled[i] = T(NF4[i] * scale);
     const int64_t start = block * NF4_BLOCK, end = std::min(values, start + NF4_BLOCK);
     for (int64_t i = start; i + 1 < end; i += 2) {
       to[i] = scaled[packed[i / 2] >> 4];
@@ -149,7 +139,7 @@ Tensor on(const std::array<float, N>& numbers, const Tensor& like) {
   return at::from_blob(const_cast<float*>(numbers.data()), {int64_t(N)}, at::kFloat).to(like.device());
 }
 
-Tensor read_elsewhere(const ft::Nf4Part& part, int64_t values) {
+Tensor read_elsewhere(const Part& part, int64_t values) {
   const Tensor places = at::stack({at::bitwise_right_shift(part.packed, 4), at::bitwise_and(part.packed, 15)}, 1);
   const int64_t blocks = blocks_of(values);
   Tensor found = at::index_select(on(NF4, part.packed), 0, places.flatten().to(at::kInt)).narrow(0, 0, values);
@@ -158,32 +148,24 @@ Tensor read_elsewhere(const ft::Nf4Part& part, int64_t values) {
   return found.mul(scales.repeat_interleave(NF4_BLOCK).narrow(0, 0, values));
 }
 
-std::vector<ft::Nf4Part> parts_of(const TensorPtr* pieces, const double* offsets, const int64_t* rows, int64_t count) {
-  std::vector<ft::Nf4Part> parts;
-  for (int64_t i = 0; i < count; i++)
-    parts.push_back({*pieces[3 * i], *pieces[3 * i + 1], *pieces[3 * i + 2], offsets[i], rows[i]});
-  return parts;
-}
-
 }  // namespace
 
-Tensor ft::nf4_dense(const std::vector<Nf4Part>& parts, int64_t columns, at::ScalarType type) {
-  TORCH_CHECK(!parts.empty(), "a matrix has at least one part");
+Tensor ft::Nf4::dense(at::ScalarType type) const {
+  TORCH_CHECK(!rows.empty(), "a matrix has at least one part");
   TORCH_CHECK(type == at::kFloat || type == at::kBFloat16, "matrices are read in float32 or bfloat16");
-  int64_t rows = 0;
-  for (const Nf4Part& part : parts) rows += part.rows;
-  Tensor out = at::empty({rows, columns}, parts[0].packed.options().dtype(type));
+  Tensor out = at::empty({std::accumulate(rows.begin(), rows.end(), int64_t(0)), columns}, pieces[0].options().dtype(type));
   int64_t start = 0;
-  for (const Nf4Part& part : parts) {
-    const int64_t values = part.rows * columns;
+  for (size_t i = 0; i < rows.size(); i++) {
+    const Part part{pieces[3 * i], pieces[3 * i + 1], pieces[3 * i + 2], offsets[i]};
+    const int64_t values = rows[i] * columns;
     TORCH_CHECK(part.packed.numel() == (values + 1) / 2 && part.codes.numel() == blocks_of(values), "a part is of another size");
     if (!out.device().is_cpu())
-      out.narrow(0, start, part.rows).copy_(read_elsewhere(part, values).view({part.rows, columns}));
+      out.narrow(0, start, rows[i]).copy_(read_elsewhere(part, values).view({rows[i], columns}));
     else if (type == at::kFloat)
       read_on_cpu(part, out.data_ptr<float>() + start * columns, values);
     else
-      read_on_cpu(part, static_cast<uint16_t*>(out.data_ptr()) + start * columns, values);
-    start += part.rows;
+      read_on_cpu(part, out.data_ptr<at::BFloat16>() + start * columns, values);
+    start += rows[i];
   }
   return out;
 }
@@ -193,7 +175,7 @@ extern "C" {
 // The matrix as packed values, codes of scales, and scales of those: out has three places.
 int ft_nf4_quantize(TensorPtr* out, double* offset, TensorPtr matrix) {
   return ft::guard([&] {
-    const ft::Nf4Part part = quantized(*matrix);
+    const Part part = quantized(*matrix);
     *offset = part.offset;
     out[0] = new Tensor(part.packed);
     out[1] = new Tensor(part.codes);
@@ -205,7 +187,7 @@ int ft_nf4_quantize(TensorPtr* out, double* offset, TensorPtr matrix) {
 int ft_nf4_dense(TensorPtr* out, const TensorPtr* pieces, const double* offsets, const int64_t* rows, int64_t count,
                  int64_t columns, int low) {
   return ft::guard([&] {
-    *out = new Tensor(ft::nf4_dense(parts_of(pieces, offsets, rows, count), columns, low ? at::kBFloat16 : at::kFloat));
+    *out = new Tensor(ft::Nf4::of(pieces, offsets, rows, count, columns).dense(low ? at::kBFloat16 : at::kFloat));
   });
 }
 

@@ -11,7 +11,7 @@ use crate::error::{EngineError, Result};
 use crate::export;
 use crate::grading;
 use crate::observer::Observer;
-use crate::score::lines;
+use crate::score::{self, lines};
 use crate::started::report_start;
 use crate::tasks;
 use crate::training::RunProgress;
@@ -51,10 +51,7 @@ pub(crate) fn evaluate(spec: &RunSpec, device: ComputeDevice, observer: &dyn Obs
     }
     observer.pass("trainer.evaluated", 0);
     observer.report(TrainerMessage::Phase { phase: Phase::Saving });
-    let mut report = serde_json::to_vec_pretty(&judged.report).unwrap_or_default();
-    report.push(b'\n');
-    let path = spec.output.join("report.json");
-    fs::write(&path, report).map_err(EngineError::io(&path))?;
+    score::write_report(&spec.output.join("report.json"), &judged.report)?;
     export::sync_tree(&spec.output)?;
     let evaluation = json!({"test": judged.summary});
     observer.report(TrainerMessage::Finished(Finished { step: 0, trained_tokens: 0, evaluation }));

@@ -10,6 +10,7 @@ use super::{App, models};
 use crate::db;
 use crate::domain::error::{Error, Result};
 use crate::domain::grading::{Grading, Ready};
+use crate::domain::head::Head;
 use crate::domain::hyperparameters::{DataFacts, Requested, Subject, resolve};
 use crate::domain::id::ProjectId;
 use crate::domain::job::{Baseline, DatasetOptions, Job, JobKind, JobSpec};
@@ -64,9 +65,11 @@ async fn check(app: &App, project: ProjectId, request: CreateEvaluation) -> Resu
     request.grading.as_ref().map_or(Ok(()), |grading| check_grading(grading, method))?;
     let baseline = match &request.baseline {
         None => None,
-        Some(name) => {
-            Some(baseline(app, project, name, &model, method).await.map_err(|error| error.param("baseline"))?)
-        }
+        Some(name) => Some(
+            baseline(app, project, name, (&model, head.as_ref().ok()), method)
+                .await
+                .map_err(|error| error.param("baseline"))?,
+        ),
     };
     if method.is_classification()
         && let Err(why) = head
@@ -116,22 +119,25 @@ fn check_grading(grading: &Grading, method: Method) -> Result<()> {
     Ok(())
 }
 
-/// A model to compare `model` with: what it is evaluated by, this one can be evaluated by as well.
-async fn baseline(app: &App, project: ProjectId, name: &str, model: &Model, method: Method) -> Result<Baseline> {
+/// A model to compare `model`, which has this head, with: what it is evaluated by, this one can be evaluated by as well.
+async fn baseline(
+    app: &App,
+    project: ProjectId,
+    name: &str,
+    (model, head): (&Model, Option<&Head>),
+    method: Method,
+) -> Result<Baseline> {
     let found = models::get(app, project, name).await?;
     if found.id == model.id {
         return Err(Error::invalid("baseline", "baseline is the model itself; give another one to compare it with."));
     }
     models::check_method(&found, method, "evaluated")?;
-    if method.is_classification() {
-        let (own, other) = (models::head(app, model).await?, models::head(app, &found).await?);
-        if own.ok().map(|head| (head.problem, head.labels)) != other.ok().map(|head| (head.problem, head.labels)) {
-            let message = format!(
-                "The model '{}' has other labels than '{}', or is no classifier; the two cannot be compared.",
-                found.name, model.name
-            );
-            return Err(Error::invalid("baseline", message));
-        }
+    if method.is_classification() && models::head(app, &found).await?.ok().as_ref() != head {
+        let message = format!(
+            "The model '{}' has other labels than '{}', or is no classifier; the two cannot be compared.",
+            found.name, model.name
+        );
+        return Err(Error::invalid("baseline", message));
     }
     Ok(Baseline { name: found.name, model: found.id })
 }

@@ -92,10 +92,13 @@ impl Linear {
         let dropped = (adapters.dropout > 0.0 && mode.is_training())
             .then(|| functional::dropout(&rows, adapters.dropout, mode))
             .transpose()?;
-        let dense = if let Weight::Dense(_) = &self.weight { Some(self.dense(x.kind())?) } else { None };
-        let weight = match (&self.weight, &dense) {
-            (Weight::Quantized(weight), _) => FrozenWeight::Quantized { weight, is_transposed: self.is_transposed },
-            (Weight::Dense(weight), dense) => FrozenWeight::Dense(dense.as_ref().unwrap_or(weight)),
+        let dense;
+        let weight = match &self.weight {
+            Weight::Quantized(weight) => FrozenWeight::Quantized { weight, is_transposed: self.is_transposed },
+            Weight::Dense(_) => {
+                dense = self.dense(x.kind())?;
+                FrozenWeight::Dense(&dense)
+            }
         };
         let layer = FrozenLinear { weight, bias: self.bias.as_ref() };
         let Adapters { a, b, starts, widths, scaling, .. } = adapters;
@@ -104,9 +107,7 @@ impl Linear {
         shape.push(-1);
         Ok(y.f_view(shape.as_slice())?)
     }
-}
 
-impl Linear {
     /// The weight `[out, in]`; a quantised one is read in `kind`.
     fn dense(&self, kind: Kind) -> Result<Tensor> {
         let weight = match &self.weight {

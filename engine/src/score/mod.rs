@@ -68,10 +68,7 @@ impl<'a> Evaluation<'a> {
 
     /// Writes `{prefix}report.json` and `{prefix}predictions.jsonl` into `directory`.
     pub fn write(&self, directory: &Path, prefix: &str) -> Result<()> {
-        let mut report = serde_json::to_vec_pretty(&self.report()).unwrap_or_default();
-        report.push(b'\n');
-        let path = directory.join(format!("{prefix}report.json"));
-        std::fs::write(&path, report).map_err(EngineError::io(&path))?;
+        write_report(&directory.join(format!("{prefix}report.json")), &self.report())?;
         let path = directory.join(format!("{prefix}predictions.jsonl"));
         self.write_lines(&path).map_err(EngineError::io(&path))
     }
@@ -88,6 +85,16 @@ impl<'a> Evaluation<'a> {
         }
         file.flush()
     }
+}
+
+/// Writes a report.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_report(path: &Path, report: &Map<String, Value>) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(report).unwrap_or_default();
+    text.push(b'\n');
+    std::fs::write(path, text).map_err(EngineError::io(path))
 }
 
 /// The place of the largest value; of equal ones the first.

@@ -1,16 +1,15 @@
 //! Preparing an evaluation: what the model predicts, and whether its test file has that.
 
 use super::files::DataFile;
-use super::{Preparing, Reads, Refusal, devices, placed, settle};
+use super::{Preparing, Reads, Refusal, devices, model_there, placed, settle};
 use crate::app::{App, models};
 use crate::dataset::evaluation::check;
 use crate::dataset::prepare::Wanted;
-use crate::db;
 use crate::domain::error::Error;
 use crate::domain::estimate;
 use crate::domain::hyperparameters::{DataFacts, Subject};
 use crate::domain::id::ProjectId;
-use crate::domain::job::{Baseline, JobError, JobSpec, Prepared};
+use crate::domain::job::{JobError, JobSpec, Prepared};
 use crate::domain::method::ProblemType;
 use crate::domain::model::Model;
 use crate::domain::reading::Question;
@@ -44,27 +43,14 @@ pub(super) async fn prepare(
     let (machines, device) = devices(app).await?;
     let subject = Subject { method: spec.method, facts: &model.facts };
     let needs = |subject| estimate::evaluation(subject, &hyperparameters, &report, labels.len() as u64, device);
-    let estimate = match baseline(app, spec).await? {
-        None => needs(subject),
-        Some(other) => needs(subject).then(&needs(Subject { facts: &other.facts, ..subject })),
-    };
+    let mut estimate = needs(subject);
+    if let Some(baseline) = &spec.baseline {
+        let other = model_there(app, baseline.model, "baseline").await?;
+        estimate = estimate.then(&needs(Subject { facts: &other.facts, ..subject }));
+    }
     // Labels of a regression mean nothing, and the engine knows it by their absence.
     let labels = if problem == ProblemType::Regression { Vec::new() } else { labels };
     Ok(placed(Prepared { hyperparameters, labels, report, estimate: Some(estimate) }, &machines)?)
-}
-
-/// The model to compare with.
-async fn baseline(app: &App, spec: &JobSpec) -> Preparing<Option<Model>> {
-    let Some(Baseline { name, model }) = &spec.baseline else { return Ok(None) };
-    let found = db::models::find_by_id(app.db.pool(), *model).await?;
-    let found = found.ok_or_else(|| Error::internal("the model to compare with has no row"))?;
-    let files = db::models::files(app.db.pool(), *model).await?;
-    if files.is_empty() {
-        let message = format!("The model '{name}' was deleted before it was read.");
-        return Err(JobError::new("invalid_model", message).param("baseline").into());
-    }
-    models::check_sizes(app, &found, &files).await?;
-    Ok(Some(found))
 }
 
 /// Reads the test file, or takes what was found in it; of the model it is known what it predicts, and which labels.

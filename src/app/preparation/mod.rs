@@ -11,7 +11,7 @@ use crate::db::{self, workers};
 use crate::domain::error::{Error, Result};
 use crate::domain::estimate::{self, Device, Machine};
 use crate::domain::hyperparameters::{DataFacts, Hyperparameters, Subject, resolve};
-use crate::domain::id::ProjectId;
+use crate::domain::id::{ModelId, ProjectId};
 use crate::domain::job::{JobError, JobKind, JobSpec, NotReady, Prepared};
 use crate::domain::model::Model;
 use crate::domain::report::DataReport;
@@ -61,19 +61,24 @@ type Preparing<T> = std::result::Result<T, NotReady<Refusal>>;
 /// # Errors
 /// It cannot run; or the database or the store is away, or a file cannot be read.
 pub async fn prepare(app: &App, project: ProjectId, spec: &JobSpec, reads: Reads) -> Preparing<Prepared> {
-    let model = db::models::find_by_id(app.db.pool(), spec.base_model)
-        .await?
-        .ok_or_else(|| Error::internal("a job's base model has no row"))?;
-    let files = db::models::files(app.db.pool(), model.id).await?;
-    if files.is_empty() {
-        let message = format!("The model '{}' was deleted before it was read.", model.name);
-        return Err(JobError::new("invalid_model", message).param("model").into());
-    }
-    models::check_sizes(app, &model, &files).await?;
+    let model = model_there(app, spec.base_model, "model").await?;
     match spec.kind {
         JobKind::Training => training::prepare(app, project, spec, &model, reads).await,
         JobKind::Evaluation => evaluation::prepare(app, project, spec, &model, reads).await,
     }
+}
+
+/// The model that the request's field `param` names, whose files are all there.
+async fn model_there(app: &App, id: ModelId, param: &str) -> Preparing<Model> {
+    let model = db::models::find_by_id(app.db.pool(), id).await?;
+    let model = model.ok_or_else(|| Error::internal("a job's model has no row"))?;
+    let files = db::models::files(app.db.pool(), id).await?;
+    if files.is_empty() {
+        let message = format!("The model '{}' was deleted before it was read.", model.name);
+        return Err(JobError::new("invalid_model", message).param(param).into());
+    }
+    models::check_sizes(app, &model, &files).await?;
+    Ok(model)
 }
 
 /// The hyperparameters in force, or what of them does not fit.

@@ -179,9 +179,7 @@ impl Layer {
             }
         }
     }
-}
 
-impl Layer {
     /// The stream behind this layer, whose tokens see `sight`; of those at `rows` alone, where only these are wanted.
     fn forward(
         &self,
@@ -255,10 +253,10 @@ impl TextBackbone for Decoder {
         if let Some(scale) = self.embedding_scale {
             embedded = embedded.f_mul_scalar(scale)?;
         }
-        let rotations = Rc::new(rotations);
+        let (rotations, tokens) = (Rc::new(rotations), Rc::new(tokens.shared()));
         let mut parts = (embedded, None);
         for number in 0..self.layers.len() {
-            let (layers, rotations, tokens) = (Rc::clone(&self.layers), Rc::clone(&rotations), tokens.shared());
+            let (layers, rotations, tokens) = (Rc::clone(&self.layers), Rc::clone(&rotations), Rc::clone(&tokens));
             let rows = rows.filter(|_| number + 1 == self.layers.len()).map(Tensor::shallow_clone);
             let compute = self.compute;
             let layer = move |sum, pending, mode: &Mode| {

@@ -206,8 +206,9 @@ impl TextBackbone for Gpt2 {
     fn hidden(&self, tokens: &Tokens, rows: Option<&Tensor>, mode: &Mode) -> Result<Hidden> {
         let embedded = self.words.forward(&tokens.ids)?.f_add(&self.positions.forward(&tokens.positions)?)?;
         let mut x = functional::dropout(&embedded, self.dropout, mode)?;
+        let tokens = Rc::new(tokens.shared());
         for number in 0..self.layers.len() {
-            let (layers, tokens) = (Rc::clone(&self.layers), tokens.shared());
+            let (layers, tokens) = (Rc::clone(&self.layers), Rc::clone(&tokens));
             let rows = rows.filter(|_| number + 1 == self.layers.len()).map(Tensor::shallow_clone);
             let layer = move |mut x: Tensor, _, mode: &Mode| {
                 let layer = &layers[number];
