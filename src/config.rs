@@ -89,7 +89,7 @@ settings! {
     TRAINER_THREADS = "FINETUNED_TRAINER_THREADS", "trainer-threads", "0",
         "CPU threads of one job; 0 shares the cores among the slots";
     SERVING_MODELS = "FINETUNED_SERVING_MODELS", "serving-models", "1",
-        "Models that are tried at once, each in a process of its own", Serve;
+        "Models that are tried at once, each in a process of its own; adapters share that of their base", Serve;
     SERVING_IDLE_SECONDS = "FINETUNED_SERVING_IDLE_SECONDS", "serving-idle-seconds", "300",
         "A model without requests for so long is put away", Serve;
     MIN_FREE_BYTES = "FINETUNED_MIN_FREE_BYTES", "min-free-bytes", "1073741824",

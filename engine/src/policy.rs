@@ -52,6 +52,15 @@ pub enum Targets {
 }
 
 impl Targets {
+    /// Those of an adapter; where it names none, the usual ones of the model.
+    fn of(lora: Option<&Lora>, anatomy: &Anatomy) -> Self {
+        match lora.and_then(|lora| lora.target_modules.as_ref()) {
+            Some(TargetModules::All(_)) => Self::AllLinear,
+            Some(TargetModules::Named(names)) => Self::Named(names.clone()),
+            None => Self::Named(anatomy.adapted.iter().map(|&name| name.to_owned()).collect()),
+        }
+    }
+
     fn has(&self, module: &str) -> bool {
         match self {
             Self::AllLinear => true,
@@ -88,11 +97,7 @@ impl Policy {
     /// As `h` asks, for a model of this anatomy.
     pub fn new(h: &Hyperparameters, anatomy: &Anatomy) -> Self {
         let lora = h.tuning.adapter.lora().cloned();
-        let targets = match lora.as_ref().and_then(|lora| lora.target_modules.as_ref()) {
-            Some(TargetModules::All(_)) => Targets::AllLinear,
-            Some(TargetModules::Named(names)) => Targets::Named(names.clone()),
-            None => Targets::Named(anatomy.adapted.iter().map(|&name| name.to_owned()).collect()),
-        };
+        let targets = Targets::of(lora.as_ref(), anatomy);
         Self {
             anatomy: *anatomy,
             freeze: h.tuning.freeze,
@@ -101,6 +106,13 @@ impl Policy {
             targets,
             is_idle: false,
         }
+    }
+
+    /// Of a model at work, which has this adapter beside its layers.
+    pub fn at_work(lora: Lora, anatomy: &Anatomy) -> Self {
+        let lora = Lora { continued: true, dropout: 0.0, ..lora };
+        let targets = Targets::of(Some(&lora), anatomy);
+        Self { anatomy: *anatomy, lora: Some(lora), targets, ..NOTHING.clone() }
     }
 
     /// The same for a run that only looks at the model.

@@ -16,7 +16,7 @@ use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
 
-pub use adapted::{ADAPTED_PREFIX, adapter_upon};
+pub use adapted::{ADAPTED_PREFIX, Upon, adapter_in, adapter_upon, ground_of};
 pub use write::{Described, Tensors, write, write_listed, write_views};
 
 use self::adapted::Delta;
@@ -37,6 +37,8 @@ pub struct Weights {
     stored: BTreeMap<String, Stored>,
     /// What adapters add to tensors, in the order in which they were trained.
     deltas: BTreeMap<String, Vec<Delta>>,
+    /// The file of the adapter that was trained last, if there is one.
+    adapter: Option<usize>,
     /// What wrappers put before all names in the files.
     wrapper: String,
     /// Whether values are left out.
@@ -78,7 +80,7 @@ impl Weights {
 
     fn open_any(directory: &Path, prefix: &str, rename: &dyn Fn(&BTreeSet<String>, &str) -> String) -> Result<Self> {
         if adapted::is_adapted(directory) {
-            return Self::open_adapted(directory, prefix, rename);
+            return Self::open_adapted(&ground_of(directory), directory, prefix, rename);
         }
         let mut weights = Self::empty();
         for path in weight_files(directory)? {
@@ -93,6 +95,7 @@ impl Weights {
             files: Vec::new(),
             stored: BTreeMap::new(),
             deltas: BTreeMap::new(),
+            adapter: None,
             wrapper: String::new(),
             is_outline: false,
         }

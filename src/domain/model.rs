@@ -175,6 +175,15 @@ pub fn as_base(files: &[ModelFile]) -> Vec<ModelFile> {
     files.iter().filter(|file| is_needed(file)).map(below).collect()
 }
 
+/// The files that hold the weights of a model with `files`, its adapter aside, as [`as_base`] has them: models with the same
+/// ones have these weights in common.
+pub fn ground(files: &[ModelFile]) -> Vec<ModelFile> {
+    if has_whole_weights(files) {
+        return as_base(files);
+    }
+    files.iter().filter(|file| file.is_of_base()).cloned().collect()
+}
+
 /// A text file's bytes without the byte order mark that editors on Windows put before them.
 pub fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes)

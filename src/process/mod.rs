@@ -29,6 +29,7 @@ use tokio::process::{Child, ChildStdin, Command};
 pub use output::Lines;
 pub use premises::Premises;
 
+use account::Account;
 use ids::OwnId;
 use output::Tail;
 
@@ -146,6 +147,9 @@ impl Group {
 
 /// A running process, its pipes aside. Dropped, it is killed.
 pub struct Process {
+    /// Its folder, and whose that is if it is not the service's own user's.
+    folder: PathBuf,
+    account: Option<Account>,
     // Before the child: once that is reaped, the group's id may be another's.
     rest: Rest,
     child: Child,
@@ -190,6 +194,7 @@ pub fn spawn(
         });
     }
     let (confinement, id) = premises.confine(folder)?;
+    let account = confinement.account().cloned();
     confinement.apply(&mut command);
     let mut child = command.spawn()?;
     let pid = child.id().unwrap_or_default().cast_signed();
@@ -201,10 +206,23 @@ pub fn spawn(
     let stdout = child.stdout.take().ok_or_else(missing)?;
     let stderr = child.stderr.take().ok_or_else(missing)?;
     let lines = Lines::of(stdout, longest_line, group.clone());
-    Ok((Process { rest, child, group, stderr: Tail::of(stderr) }, stdin, lines))
+    let folder = folder.to_owned();
+    Ok((Process { folder, account, rest, child, group, stderr: Tail::of(stderr) }, stdin, lines))
 }
 
 impl Process {
+    /// Moves a folder of the service's, on the same disk, into the process's own, whose it is from then on. Nothing is written
+    /// where the process could have put a link.
+    ///
+    /// # Errors
+    /// There is something of that name, or the folder cannot be handed over.
+    pub fn hand_over(&self, from: &Path, name: &str) -> io::Result<()> {
+        if let Some(account) = &self.account {
+            account.give(from)?;
+        }
+        fs::rename(from, self.folder.join(name))
+    }
+
     /// Most resident memory so far, in bytes.
     pub fn peak_memory(&self) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.group.id)).ok()?;

@@ -156,6 +156,11 @@ async fn ask(config: &Config, account: Option<&Account>, fence: Option<Fence>) -
 }
 
 impl Confinement {
+    /// Whom it will run as; None is the service's own user.
+    pub(super) fn account(&self) -> Option<&Account> {
+        self.account.as_ref()
+    }
+
     /// Has the program that `command` starts give up everything before its first instruction.
     pub(super) fn apply(self, command: &mut Command) {
         // SAFETY: only async-signal-safe calls, on memory of their own.

@@ -202,3 +202,51 @@ async fn a_model_that_dies_while_it_writes_breaks_the_stream_and_comes_back() {
     }
     client.post_json(CHAT, &chat(json!({}))).await.good();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_base_and_its_tunes_are_served_by_one_process() {
+    let service = tiny().await;
+    let client = service.client();
+    let file = client.upload("chats.jsonl", chats(40)).await;
+    let mut models = vec![json!("tiny-llama")];
+    for (export, seed) in [("both", 1), ("adapter", 2)] {
+        let h = json!({"n_epochs": 4, "learning_rate": 1e-2, "export": export});
+        let id = create(&client, "tiny-llama", &file, "supervised", h, json!({"seed": seed})).await;
+        models.push(succeeded(&client, &id).await["fine_tuned_model"].clone());
+    }
+    let ask = async |model: &Value| {
+        let body = chat(json!({"model": model, "temperature": 0, "logprobs": true}));
+        let answer = client.post_json(CHAT, &body).await.good();
+        let first = answer["choices"][0]["logprobs"]["content"][0]["logprob"].as_f64().unwrap();
+        (whole(&answer), first)
+    };
+    let served = service.app.served();
+    let (mut said, mut processes) = (Vec::new(), Vec::new());
+    for model in models.iter().chain(&models) {
+        said.push(ask(model).await);
+        processes.extend(processes_in(&served));
+    }
+    assert_eq!(said[..3], said[3..]);
+    assert!(said[0].0 != said[1].0 && said[1].0 != said[2].0, "{said:?}");
+    processes.dedup();
+    assert_eq!(processes.len(), 1, "none was started for another model");
+
+    // It ends, and is started with another one of them first.
+    kill(Pid::from_raw(processes[0]), Signal::SIGKILL).unwrap();
+    eventually("the next process", 30, async || {
+        let body = chat(json!({"model": models[2]}));
+        (client.post_json(CHAT, &body).await.status == 200).then_some(())
+    })
+    .await;
+    assert_eq!(
+        [ask(&models[2]).await, ask(&models[0]).await, ask(&models[1]).await],
+        [2, 0, 1].map(|i| said[i].clone())
+    );
+    assert_eq!(processes_in(&served).len(), 1);
+
+    // Without its base one that is kept whole is served as such: its adapter is in its weights, and counts once.
+    finetuned::app::models::remove_base(&service.app, "tiny-llama").await.unwrap();
+    let (_, first) = ask(&models[1]).await;
+    assert!((first - said[1].1).abs() < 0.05 && (first - said[0].1).abs() > 0.05, "{first} of {said:?}");
+    assert_eq!(ask(&models[2]).await, said[2]);
+}

@@ -27,6 +27,8 @@ pub struct Author<'m> {
     pub model: &'m CausalLm,
     pub tokenizer: &'m TextTokenizer,
     pub ends: &'m [u32],
+    /// Tells what this model has read from what others have.
+    pub number: u64,
 }
 
 /// A text in the making.
@@ -56,7 +58,7 @@ impl<'m> Generation<'m> {
         }
         let ids = [&asked.prompt[..], &asked.written].concat();
         // The last one is read in any case, for what follows it.
-        let (read, past) = memory.recall(&ids[..ids.len() - 1])?;
+        let (read, past) = memory.recall(author.number, &ids[..ids.len() - 1])?;
         let mut stops = Stops::new(asked.stop.clone());
         let mut decoder = author.tokenizer.decoder();
         for &id in &asked.written {
@@ -112,7 +114,7 @@ impl<'m> Generation<'m> {
     pub fn leave(self, memory: &mut Memory) {
         let mut ids = self.ids;
         ids.truncate(self.read);
-        memory.keep(ids, self.past.take());
+        memory.keep(self.author.number, ids, self.past.take());
     }
 
     /// The tokens of the text.

@@ -49,6 +49,8 @@ struct BuilderState<'w> {
     device: Device,
     compute: Kind,
     policy: &'w Policy,
+    /// A model upon the same base, whose tensors are taken where they are the base's.
+    beside: Option<&'w ParamTable>,
     params: Vec<Param>,
     frozen: Vec<Frozen>,
     buffers: Vec<Buffer>,
@@ -105,7 +107,7 @@ impl Builder<'_, '_> {
         let (values, parts): (Vec<Tensor>, Vec<_>) =
             parts.iter().map(load).collect::<Result<Vec<_>>>()?.into_iter().unzip();
         let count = values.iter().map(Tensor::numel).sum();
-        state.frozen.push(Frozen { parts, values: count });
+        state.frozen.push(Frozen { parts, values: count, shared: None });
         if state.weights.is_outline() {
             return Tensor::f_cat(&values, 0).map(Weight::Dense).map_err(Into::into);
         }
@@ -197,6 +199,9 @@ impl Builder<'_, '_> {
         let _guard = tch::no_grad_guard();
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
+        if let Some(shared) = state.shared(named.iter().map(|&(name, rows)| (self.join(name), rows)), rest, compute) {
+            return Ok(shared);
+        }
         let mut values = Vec::with_capacity(named.len());
         let mut parts = Vec::with_capacity(named.len());
         for &(name, rows) in named {
@@ -227,7 +232,8 @@ impl Builder<'_, '_> {
         if !is_trained {
             let values = whole.numel();
             let compute = whole.f_to_kind(compute)?.f_to_device(state.device)?.f_contiguous()?;
-            state.frozen.push(Frozen { parts, values });
+            let shared = parts.iter().all(|(name, ..)| state.weights.is_of_base(name)).then(|| compute.shallow_clone());
+            state.frozen.push(Frozen { parts, values, shared });
             return Ok(compute);
         }
         let master = whole.f_to_device(state.device)?.f_contiguous()?;
@@ -239,6 +245,22 @@ impl Builder<'_, '_> {
         let parts = parts.into_iter().map(|(name, shape, _)| (name, shape[0])).collect();
         state.params.push(Param { parts, master, compute, decays, rate, accumulated: None });
         Ok(handle)
+    }
+}
+
+impl BuilderState<'_> {
+    /// The parameter of these parts, by name and rows, as the model beside this one has it: where it is frozen, and the
+    /// base model's in both.
+    fn shared(&mut self, named: impl Iterator<Item = (String, i64)>, rest: &[i64], compute: Kind) -> Option<Tensor> {
+        let beside = self.beside?;
+        let parts: Vec<_> = named.map(|(name, rows)| (name, [&[rows], rest].concat(), None)).collect();
+        let is_of_base = |(name, ..): &(String, Vec<i64>, Option<Tensor>)| self.weights.is_of_base(name);
+        if self.policy.of(&parts[0].0).0 || !parts.iter().all(is_of_base) {
+            return None;
+        }
+        let shared = beside.shared(&parts, compute)?;
+        self.frozen.push(Frozen { parts, values: shared.numel(), shared: Some(shared.shallow_clone()) });
+        Some(shared)
     }
 }
 
@@ -293,6 +315,19 @@ pub fn build<M>(
     placement: Placement<'_>,
     model: impl FnOnce(&Builder<'_, '_>) -> Result<M>,
 ) -> Result<(M, ParamTable, LoadReport)> {
+    build_beside(None, weights, placement, model)
+}
+
+/// The same beside another model, whose base is this one's too: what is the base's in both is held once.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_beside<M>(
+    beside: Option<&ParamTable>,
+    weights: &Weights,
+    placement: Placement<'_>,
+    model: impl FnOnce(&Builder<'_, '_>) -> Result<M>,
+) -> Result<(M, ParamTable, LoadReport)> {
     let Placement { device, compute, seed, policy } = placement;
     tch::manual_seed(seed);
     let state = RefCell::new(BuilderState {
@@ -300,6 +335,7 @@ pub fn build<M>(
         device,
         compute,
         policy,
+        beside,
         params: Vec::new(),
         frozen: Vec::new(),
         buffers: Vec::new(),

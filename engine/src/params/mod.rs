@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
-pub use builder::{Adapters, Builder, Init, LoadReport, Placement, Weight, build};
+pub use builder::{Adapters, Builder, Init, LoadReport, Placement, Weight, build, build_beside};
 pub use export::Export;
 
 use crate::error::{EngineError, Result};
@@ -37,6 +37,8 @@ struct Frozen {
     /// Name, shape, and float32 values of each part; these where the base model has none.
     parts: Vec<(String, Vec<i64>, Option<Tensor>)>,
     values: usize,
+    /// What forward reads, where it is the base model's and another model upon the same base may read it too.
+    shared: Option<Tensor>,
 }
 
 impl Param {
@@ -95,6 +97,16 @@ impl ParamTable {
     /// The parameters that are trained.
     pub fn iter(&self) -> impl Iterator<Item = &Param> {
         self.params.iter()
+    }
+
+    /// What forward reads of the frozen parameter with these parts, if it is the base model's alone, in `kind`.
+    fn shared(&self, parts: &[(String, Vec<i64>, Option<Tensor>)], kind: Kind) -> Option<Tensor> {
+        let are_these = |frozen: &&Frozen| {
+            frozen.parts.len() == parts.len()
+                && frozen.parts.iter().zip(parts).all(|(one, other)| (&one.0, &one.1) == (&other.0, &other.1))
+        };
+        let found = self.frozen.iter().find(are_these)?.shared.as_ref()?;
+        (found.kind() == kind).then(|| found.shallow_clone())
     }
 
     /// The number of scalar parameters.

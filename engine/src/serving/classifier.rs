@@ -156,7 +156,12 @@ impl Classifier {
 }
 
 impl Model for Classifier {
-    fn answer(&mut self, question: &Question, _tell: &mut dyn FnMut(Answered)) -> Result<Answered> {
+    fn answer(
+        &mut self,
+        _name: Option<&str>,
+        question: &Question,
+        _tell: &mut dyn FnMut(Answered),
+    ) -> Result<Answered> {
         let Question::Classify(Classify { input, top_k }) = question else { return Ok(not_asked("classifications")) };
         let rows = match &self.inner {
             Inner::Text { model, tokenizer } => Ok(self.texts(model, tokenizer, input)?),

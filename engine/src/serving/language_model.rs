@@ -1,23 +1,17 @@
-//! A language model at work: writes texts in slices, and remembers what it has read.
+//! A language model at work: writes texts in slices.
 
 use std::path::Path;
 use std::time::Instant;
 
-use super::{Model, not_asked};
-use crate::device::{ComputeDevice, compute_kind};
 use crate::error::{EngineError, Result};
 use crate::generate::{Author, Generation, Memory};
 use crate::models::text::{CausalLm, TextConfig};
-use crate::params::{self, Placement};
-use crate::policy::NOTHING;
 use crate::text::chat::ChatTemplate;
 use crate::text::{TextTokenizer, UNCUT};
-use crate::weights::Weights;
 use finetuned::domain::chat::{Conversation, Message, Role};
-use finetuned::domain::hyperparameters::Precision;
-use finetuned::domain::serving::{Answered, Generate, Prompt, PromptTokens, Question, Refusal, SLICE};
+use finetuned::domain::serving::{Answered, Generate, Prompt, Refusal, SLICE};
 
-/// A model with what it reads and writes by. It computes in what is fast on its device.
+/// A model with what it reads and writes by.
 pub(super) struct LanguageModel {
     model: CausalLm,
     tokenizer: TextTokenizer,
@@ -26,7 +20,8 @@ pub(super) struct LanguageModel {
     ends: Vec<u32>,
     /// Tokens that prompt and text may have together.
     longest: usize,
-    memory: Memory,
+    /// Its number among those that have a memory in common.
+    number: u64,
 }
 
 /// What is said of a model that has no chats.
@@ -34,30 +29,34 @@ const NO_TEMPLATE: &str = "The model has no chat template, which says how it rea
                            go on from a text.";
 
 impl LanguageModel {
-    /// Opens the model in `directory`.
+    /// `model`, which was built of the weights of the one in `directory`.
     ///
     /// # Errors
     /// Its files cannot be used.
-    pub(super) fn open(
-        directory: &Path,
-        config: &TextConfig,
-        device: ComputeDevice,
-        precision: Precision,
-    ) -> Result<Self> {
+    pub(super) fn open(directory: &Path, config: &TextConfig, model: CausalLm, number: u64) -> Result<Self> {
         let longest = usize::try_from(config.max_tokens()).unwrap_or(usize::MAX);
         let tokenizer = TextTokenizer::open(directory, UNCUT, config.vocab_size())?;
         let template = ChatTemplate::open(directory).map_err(EngineError::model)?;
-        let compute = compute_kind(device.precision(precision));
-        let placement = Placement { policy: &NOTHING, ..Placement::new(device.device, compute, 0) };
-        let weights = Weights::open(directory, config.base_prefix())?;
-        let (model, ..) = params::build(&weights, placement, |root| CausalLm::new(root, config))?;
         let mut ends = tokenizer.ends().to_vec();
         ends.extend(template.as_ref().and_then(|template| turn_end(template, &tokenizer)));
-        Ok(Self { model, tokenizer, template, ends, longest, memory: Memory::default() })
+        Ok(Self { model, tokenizer, template, ends, longest, number })
+    }
+
+    /// Its number in the memory.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Tokens that prompt and text may have together.
+    pub(super) fn longest(&self) -> usize {
+        self.longest
     }
 
     /// The tokens of a prompt; the inner error is what the request is refused with.
-    fn read(&self, prompt: &Prompt) -> Result<std::result::Result<Vec<u32>, Refusal>> {
+    ///
+    /// # Errors
+    /// The tokenizer fails.
+    pub(super) fn read(&self, prompt: &Prompt) -> Result<std::result::Result<Vec<u32>, Refusal>> {
         let refuse = |param: &str, message: String| Ok(Err(Refusal { param: Some(param.to_owned()), message }));
         Ok(Ok(match prompt {
             Prompt::Chat(conversation) => {
@@ -81,10 +80,19 @@ impl LanguageModel {
         }))
     }
 
-    fn write(&mut self, asked: &Generate, tell: &mut dyn FnMut(Answered)) -> Result<Answered> {
+    /// A slice of a text.
+    ///
+    /// # Errors
+    /// libtorch fails.
+    pub(super) fn write(
+        &self,
+        memory: &mut Memory,
+        asked: &Generate,
+        tell: &mut dyn FnMut(Answered),
+    ) -> Result<Answered> {
         let started = Instant::now();
-        let author = Author { model: &self.model, tokenizer: &self.tokenizer, ends: &self.ends };
-        let mut generation = Generation::begin(author, &mut self.memory, asked)?;
+        let author = Author { model: &self.model, tokenizer: &self.tokenizer, ends: &self.ends, number: self.number };
+        let mut generation = Generation::begin(author, memory, asked)?;
         let answer = loop {
             match generation.next_piece(&mut || tell(Answered::Reading)) {
                 Ok(Some(piece)) => tell(Answered::Piece(piece)),
@@ -101,21 +109,8 @@ impl LanguageModel {
                 break Answered::Paused;
             }
         };
-        generation.leave(&mut self.memory);
+        generation.leave(memory);
         Ok(answer)
-    }
-}
-
-impl Model for LanguageModel {
-    fn answer(&mut self, question: &Question, tell: &mut dyn FnMut(Answered)) -> Result<Answered> {
-        match question {
-            Question::Classify(_) => Ok(not_asked("POST /v1/chat/completions and POST /v1/completions")),
-            Question::Read(prompt) => Ok(match self.read(prompt)? {
-                Ok(ids) => Answered::Tokens(PromptTokens { ids, longest: self.longest }),
-                Err(refusal) => Answered::Error(refusal),
-            }),
-            Question::Generate(asked) => self.write(asked, tell),
-        }
     }
 }
 

@@ -2,12 +2,13 @@
 
 mod classifier;
 mod language_model;
+mod shared_base;
 
 use std::fs;
 use std::path::Path;
 
 use self::classifier::Classifier;
-use self::language_model::LanguageModel;
+use self::shared_base::SharedBase;
 use crate::device::ComputeDevice;
 use crate::error::{EngineError, Result};
 use crate::models::{ModelConfig, read_config};
@@ -16,11 +17,12 @@ use finetuned::domain::serving::{Answered, Asked, Question, Refusal, Reply, Serv
 
 /// What answers.
 trait Model {
-    /// The last answer to a question; those before it are told as they come.
+    /// The last answer to a question; those before it are told as they come. `name` is that of a model that was loaded, if it is
+    /// to answer.
     ///
     /// # Errors
     /// The engine failed, which is no fault of the question.
-    fn answer(&mut self, question: &Question, tell: &mut dyn FnMut(Answered)) -> Result<Answered>;
+    fn answer(&mut self, name: Option<&str>, question: &Question, tell: &mut dyn FnMut(Answered)) -> Result<Answered>;
 }
 
 /// A model that answers requests.
@@ -50,7 +52,7 @@ impl Server {
         let json = read_config(&spec.model)?;
         let model: Box<dyn Model> = match ModelConfig::parse(&json)? {
             ModelConfig::Text(config) if config.facts().backbone.is_language_model() => {
-                Box::new(LanguageModel::open(&spec.model, &config, device, Precision::Auto)?)
+                Box::new(SharedBase::open(&spec.model, &config, device, Precision::Auto)?)
             }
             config => Box::new(Classifier::open(spec, &json, config, device)?),
         };
@@ -64,7 +66,7 @@ impl Server {
     pub(crate) fn language_model(directory: &Path, device: ComputeDevice, precision: Precision) -> Result<Self> {
         match ModelConfig::parse(&read_config(directory)?)? {
             ModelConfig::Text(config) if config.facts().backbone.is_language_model() => {
-                Ok(Self(Box::new(LanguageModel::open(directory, &config, device, precision)?)))
+                Ok(Self(Box::new(SharedBase::open(directory, &config, device, precision)?)))
             }
             _ => Err(EngineError::model("The model is no language model, and writes nothing.")),
         }
@@ -75,7 +77,7 @@ impl Server {
     /// # Errors
     /// The engine failed, which is no fault of the question.
     pub(crate) fn ask(&mut self, question: &Question, tell: &mut dyn FnMut(Answered)) -> Result<Answered> {
-        self.0.answer(question, tell)
+        self.0.answer(None, question, tell)
     }
 
     /// Answers a request, whatever becomes of it; what comes before the last answer is told.
@@ -85,7 +87,7 @@ impl Server {
     pub fn reply(&mut self, asked: &Asked, tell: &mut dyn FnMut(Reply)) -> Result<Reply> {
         let _guard = tch::no_grad_guard();
         let reply = |answer| Reply { id: asked.id, answer };
-        Ok(reply(self.0.answer(&asked.question, &mut |answer| tell(reply(answer)))?))
+        Ok(reply(self.0.answer(asked.model.as_deref(), &asked.question, &mut |answer| tell(reply(answer)))?))
     }
 }
 

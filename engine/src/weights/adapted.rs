@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -46,17 +46,41 @@ struct Config {
 
 /// Whether the weights in `directory` are an adapter's and, in a folder of their own, its base model's.
 pub(super) fn is_adapted(directory: &Path) -> bool {
-    directory.join(BASE_FOLDER).is_dir() && directory.join(ADAPTER_FOLDER).join(ADAPTER_WEIGHTS).is_file()
+    directory.join(BASE_FOLDER).is_dir() && has_adapter(directory)
+}
+
+fn has_adapter(directory: &Path) -> bool {
+    directory.join(ADAPTER_FOLDER).join(ADAPTER_WEIGHTS).is_file()
+}
+
+/// Where the weights lie that the model in `directory` has, its adapter aside: with those, other models can be opened that
+/// have them too ([`Weights::open_upon`]).
+pub fn ground_of(directory: &Path) -> PathBuf {
+    if is_adapted(directory) { directory.join(BASE_FOLDER) } else { directory.to_owned() }
 }
 
 impl Weights {
-    /// The weights in `directory`, as [`open_renamed`](Self::open_renamed) opens them.
+    /// The weights in `ground`, and upon them the adapter in `directory`, if there is one.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_upon(ground: &Path, directory: &Path, prefix: &str) -> Result<Self> {
+        let rename = |_: &BTreeSet<String>, name: &str| name.to_owned();
+        if has_adapter(directory) {
+            Self::open_adapted(ground, directory, prefix, &rename)
+        } else {
+            Self::open_any(ground, prefix, &rename)
+        }
+    }
+
+    /// The weights in `ground` with the adapter in `directory`, as [`open_renamed`](Self::open_renamed) opens them.
     pub(super) fn open_adapted(
+        ground: &Path,
         directory: &Path,
         prefix: &str,
         rename: &dyn Fn(&BTreeSet<String>, &str) -> String,
     ) -> Result<Self> {
-        let mut base = Self::open_any(&directory.join(BASE_FOLDER), prefix, rename)?;
+        let mut base = Self::open_any(ground, prefix, rename)?;
         let folder = directory.join(ADAPTER_FOLDER);
         let (scaling, is_transposed) = described(&folder.join(ADAPTER_CONFIG))?;
         let mut adapter = Self::open_file(&folder.join(ADAPTER_WEIGHTS))?;
@@ -64,6 +88,7 @@ impl Weights {
         adapter.called(prefix, rename);
         let files = base.files.len();
         base.files.append(&mut adapter.files);
+        base.adapter = Some(files);
         let place = |stored: &Stored| Stored { file: stored.file + files, is_added: true, ..stored.clone() };
         for (name, stored) in &adapter.stored {
             if let Some(module) = name.strip_suffix(".lora_A.weight") {
@@ -89,11 +114,9 @@ impl Weights {
     /// # Errors
     /// There is none.
     pub fn with_adapter_apart(mut self) -> Result<Self> {
-        if self.deltas.is_empty() {
+        let Some(last) = self.adapter.filter(|_| !self.deltas.is_empty()) else {
             return Err(EngineError::model("the model has no adapter that could go on"));
-        }
-        // Its file was opened last.
-        let last = self.files.len() - 1;
+        };
         for (matrix, deltas) in &mut self.deltas {
             let module = matrix.strip_suffix(".weight").unwrap_or(matrix);
             if let Some(Delta { a, b, .. }) = deltas.pop_if(|delta| delta.a.file == last) {
@@ -103,6 +126,13 @@ impl Weights {
         }
         self.deltas.retain(|_, deltas| !deltas.is_empty());
         Ok(self)
+    }
+
+    /// Whether the tensor called `name` is as it was before the adapter that was trained last.
+    pub fn is_of_base(&self, name: &str) -> bool {
+        let is_last = |file| Some(file) == self.adapter;
+        self.stored.get(name).is_some_and(|stored| !is_last(stored.file))
+            && !self.deltas.get(name).into_iter().flatten().any(|delta| is_last(delta.a.file))
     }
 
     /// Adds to the tensor called `name` what adapters add to it.
@@ -139,7 +169,15 @@ pub struct Upon {
 /// # Errors
 /// What describes it cannot be read.
 pub fn adapter_upon(directory: &Path) -> Result<Option<Upon>> {
-    if !is_adapted(directory) {
+    if is_adapted(directory) { adapter_in(directory) } else { Ok(None) }
+}
+
+/// The adapter in `directory`, wherever its base model is; None where there is none.
+///
+/// # Errors
+/// What describes it cannot be read.
+pub fn adapter_in(directory: &Path) -> Result<Option<Upon>> {
+    if !has_adapter(directory) {
         return Ok(None);
     }
     let config = read(&directory.join(ADAPTER_FOLDER).join(ADAPTER_CONFIG))?;

@@ -28,7 +28,7 @@ impl Model {
     }
 
     fn author<'m>(&'m self, ends: &'m [u32]) -> Author<'m> {
-        Author { model: &self.model, tokenizer: &self.tokenizer, ends }
+        Author { model: &self.model, tokenizer: &self.tokenizer, ends, number: 0 }
     }
 
     /// The text of `asked`, which pauses after every `slice` pieces, and the pieces that it came in.

@@ -36,6 +36,7 @@ mod model;
 mod nf4;
 mod optimizer;
 mod sentences;
+mod shared_base;
 mod support;
 mod text_families;
 mod tokens;

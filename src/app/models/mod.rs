@@ -7,12 +7,14 @@ mod folder;
 mod gguf;
 mod import;
 mod stand_in;
+mod upon;
 mod values;
 
 use std::path::Path;
 
 pub use facts::{head, head_of, purpose, trained_length};
 pub use import::Imported;
+pub use upon::{below, served_from};
 
 use super::App;
 use super::objects::Object;

@@ -137,7 +137,7 @@ pub(super) mod tests {
             job: None,
             created_at: Timestamp::now_utc(),
         };
-        Arc::new(Servable { model, files: Vec::new() })
+        Arc::new(Servable::new(model, Vec::new()))
     }
 
     /// A request of texts of these lengths.

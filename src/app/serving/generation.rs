@@ -153,7 +153,7 @@ impl Inquiry for Generation {
             }
             Answered::Error(Refusal { param: None, message }) => Err(Failure::Broken(message)),
             Answered::Error(refusal) => Err(Failure::Refused(refusal)),
-            other @ (Answered::Output(_) | Answered::Tokens(_)) => Err(unexpected(&other)),
+            other @ (Answered::Output(_) | Answered::Tokens(_) | Answered::Done) => Err(unexpected(&other)),
         }
     }
 

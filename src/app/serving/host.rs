@@ -1,12 +1,14 @@
-//! The keeper of one model at work: prepares its folder, starts its process, hands it one slice of a request after
+//! The keeper of one process at work: prepares its folder, starts its process, hands it one slice of a request after
 //! the other, and ends it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use super::beside::Beside;
 use super::pool::{Next, Work};
 use super::question::{Heard, Question, Slice};
 use super::served::{Failure, REQUEST, START, Served};
@@ -15,6 +17,15 @@ use crate::app::models;
 use crate::domain::error::{Error, Result};
 use crate::domain::serving;
 use crate::private;
+
+/// A process at work.
+struct Worker {
+    served: Served,
+    folder: PathBuf,
+    /// The models that it answers for beside the first.
+    beside: Beside,
+    size: SliceSize,
+}
 
 /// Puts a model to work, in a task of its own.
 pub(super) fn start(work: Work) {
@@ -34,7 +45,8 @@ impl Work {
         match started {
             Ok((served, place)) => {
                 self.pool.ready(self.number);
-                let served = self.serve(served).await;
+                let (beside, size) = (Beside::default(), SliceSize::default());
+                let Worker { served, folder, .. } = self.serve(Worker { served, folder, beside, size }).await;
                 served.end().await;
                 remove(&folder).await;
                 drop(place);
@@ -66,15 +78,14 @@ impl Work {
     }
 
     /// Answers questions, and returns the process when it shall end; the pool does not know it any more then.
-    async fn serve(&self, mut served: Served) -> Served {
-        let mut size = SliceSize::default();
+    async fn serve(&self, mut worker: Worker) -> Worker {
         loop {
             let is_broken = match self.pool.next(&self.app, self.number) {
-                Next::End => return served,
-                Next::Answer(question) => self.answer(&mut served, &mut size, *question).await,
+                Next::End => return worker,
+                Next::Answer(question) => self.answer(&mut worker, *question).await,
                 Next::Wait(until) => tokio::select! {
-                    () = self.stop.cancelled() => return served,
-                    () = served.gone() => {
+                    () = self.stop.cancelled() => return worker,
+                    () = worker.served.gone() => {
                         tracing::warn!(model = %self.servable.model.id, "a serving process ended by itself");
                         self.pool.remove(&self.app, self.number);
                         true
@@ -84,23 +95,23 @@ impl Work {
                 },
             };
             if is_broken {
-                return served;
+                return worker;
             }
         }
     }
 
     /// Has the next slice of a question answered, and what is left of it wait again; true if the process is of no use
     /// after it.
-    async fn answer(&self, served: &mut Served, size: &mut SliceSize, mut question: Question) -> bool {
-        let Slice { question: asked, bytes } = question.next(size);
+    async fn answer(&self, worker: &mut Worker, mut question: Question) -> bool {
+        let Slice { question: asked, bytes } = question.next(&worker.size);
         let started = Instant::now();
         let heard = tokio::select! {
-            heard = exchange(served, &mut question, asked) => heard,
+            heard = self.exchange(worker, &mut question, asked) => heard,
             () = self.stop.cancelled() => Err(Failure::Broken("stopped".to_owned())),
         };
         let took = started.elapsed();
         if let Some(bytes) = bytes {
-            size.learn(bytes, took);
+            worker.size.learn(bytes, took);
         }
         self.pool.charge(question.project, took);
         match heard {
@@ -121,17 +132,29 @@ impl Work {
             }
         }
     }
-}
 
-/// Asks a process a slice of a question, and hears its answers to the last one. It may take its time between two of them.
-async fn exchange(served: &mut Served, question: &mut Question, asked: serving::Question) -> Result<Heard, Failure> {
-    served.ask(asked).await?;
-    loop {
-        let answered = tokio::time::timeout(REQUEST, served.hear()).await;
-        let late = |_| Failure::Broken(format!("no answer in {} s", REQUEST.as_secs()));
-        match question.hear(answered.map_err(late)??)? {
-            Heard::Part => {}
-            heard => return Ok(heard),
+    /// Asks a process a slice of a question, and hears its answers to the last one. It may take its time between two of them.
+    async fn exchange(
+        &self,
+        worker: &mut Worker,
+        question: &mut Question,
+        asked: serving::Question,
+    ) -> std::result::Result<Heard, Failure> {
+        let late = |time: Duration| move |_| Failure::Broken(format!("no answer in {} s", time.as_secs()));
+        let Worker { served, folder, beside, .. } = worker;
+        let model = if question.model() == self.servable.model.id {
+            None
+        } else {
+            let admitted = beside.admit(&self.app, (&mut *served, &*folder), &question.servable);
+            Some(tokio::time::timeout(START, admitted).await.map_err(late(START))??)
+        };
+        served.ask(model, asked).await?;
+        loop {
+            let answered = tokio::time::timeout(REQUEST, served.hear()).await;
+            match question.hear(answered.map_err(late(REQUEST))??)? {
+                Heard::Part => {}
+                heard => return Ok(heard),
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Trying a model: each one at work is a process of its own, started when it is asked for and stopped when
 //! nobody asks any more.
 
+mod beside;
 mod classification;
 mod generation;
 mod host;

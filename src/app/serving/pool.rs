@@ -7,15 +7,15 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::question::{Inquiry, Question, Servable};
+use super::question::{Ground, Inquiry, Question, Servable};
 use super::served::Failure;
 use super::waiting::Waiting;
 use super::{busy, check_classifier};
 use crate::app::App;
-use crate::app::models::loaded_from;
+use crate::app::models::served_from;
 
 use crate::domain::error::{Error, Result};
-use crate::domain::id::{ModelId, ProjectId};
+use crate::domain::id::ProjectId;
 use crate::domain::model::Model;
 
 /// How long a model works before it gives way to one that is waited for. Starting another takes about as long.
@@ -87,8 +87,8 @@ pub(super) enum Next {
 }
 
 impl Entry {
-    fn model(&self) -> ModelId {
-        self.servable.model.id
+    fn ground(&self) -> Ground {
+        self.servable.ground
     }
 }
 
@@ -97,24 +97,24 @@ impl State {
         self.entries.iter_mut().find(|entry| entry.number == number)
     }
 
-    fn is_at_work(&self, model: ModelId) -> bool {
-        self.entries.iter().any(|entry| entry.model() == model)
+    fn is_at_work(&self, ground: Ground) -> bool {
+        self.entries.iter().any(|entry| entry.ground() == ground)
     }
 
     /// The model that is to be put to work next.
     fn wanted(&self) -> Option<&Arc<Servable>> {
-        self.waiting.next_model(|model| !self.is_at_work(model))
+        self.waiting.next_model(|ground| !self.is_at_work(ground))
     }
 
     /// The model at work that gives way first: one without requests, then the one that was used longest ago.
     fn gives_way(&self, now: Instant) -> Option<u64> {
         let may = |entry: &&Entry| {
             let has_had_turn = entry.ready.is_some_and(|ready| now >= ready + TURN);
-            let is_idle = now >= entry.used + LINGER && !self.waiting.wants(entry.model());
+            let is_idle = now >= entry.used + LINGER && !self.waiting.wants(entry.ground());
             entry.ready.is_some() && !entry.is_busy && (has_had_turn || is_idle)
         };
         let first = self.entries.iter().filter(may);
-        first.min_by_key(|entry| (self.waiting.wants(entry.model()), entry.used)).map(|entry| entry.number)
+        first.min_by_key(|entry| (self.waiting.wants(entry.ground()), entry.used)).map(|entry| entry.number)
     }
 }
 
@@ -142,7 +142,8 @@ impl Pool {
     ) -> Result<()> {
         let known = {
             let state = self.state();
-            state.entries.iter().find(|entry| entry.model() == model.id).map(|entry| Arc::clone(&entry.servable))
+            let mut servables = state.entries.iter().map(|entry| &entry.servable);
+            servables.find(|servable| servable.model.id == model.id).cloned()
         };
         let servable = match known {
             Some(servable) => servable,
@@ -205,12 +206,13 @@ impl Pool {
         if std::mem::take(&mut entry.is_busy) {
             entry.used = now;
         }
-        let (model, used, ready) = (entry.model(), entry.used, entry.ready.unwrap_or(now));
+        let (model, ground) = (entry.servable.model.id, entry.ground());
+        let (used, ready) = (entry.used, entry.ready.unwrap_or(now));
         let wanted = state.wanted().cloned();
         let others_wait = wanted.is_some();
         let idle = used + app.config.serving_idle;
         let successor = wanted.filter(|_| state.gives_way(now) == Some(number));
-        if successor.is_some() || (now >= idle && !state.waiting.wants(model)) {
+        if successor.is_some() || (now >= idle && !state.waiting.wants(ground)) {
             tracing::info!(%model, gives_way = successor.is_some(), "a model is put away");
             state.entries.retain(|entry| entry.number != number);
             if let Some(servable) = successor {
@@ -220,7 +222,7 @@ impl Pool {
             self.fill(app, &mut state);
             return Next::End;
         }
-        if let Some(question) = state.waiting.take(model) {
+        if let Some(question) = state.waiting.take(ground) {
             if let Some(entry) = state.entry(number) {
                 (entry.is_busy, entry.used) = (true, now);
             }
@@ -254,10 +256,11 @@ impl Pool {
         self.fill(app, state);
     }
 
-    /// Takes a model that could not be started out of the pool, and tells everyone who waits for it.
+    /// Takes a model that could not be started out of the pool, and tells everyone who waits for it. Who asks another one upon
+    /// the same weights has that started.
     pub(super) fn fail(&self, app: &App, number: u64, failure: &Failure) {
         let mut state = self.state();
-        let Some(model) = state.entry(number).map(|entry| entry.model()) else { return };
+        let Some(model) = state.entry(number).map(|entry| entry.servable.model.id) else { return };
         for question in state.waiting.take_all(|question| question.model() == model) {
             question.fail(failure.clone().into());
         }
@@ -300,9 +303,9 @@ async fn servable(app: &App, model: &Model) -> Result<Servable> {
     if !tokio::fs::try_exists(&app.config.trainer).await.unwrap_or(false) {
         return Err(busy("There is no trainer program where this service runs, so no model can be tried."));
     }
-    let files = loaded_from(app, model.id).await?;
+    let files = served_from(app, model).await?;
     if !model.facts.backbone.is_language_model() {
         check_classifier(app, model, &files).await?;
     }
-    Ok(Servable { model: model.clone(), files })
+    Ok(Servable::new(model.clone(), files))
 }

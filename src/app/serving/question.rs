@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use super::served::Failure;
 use super::slices::SliceSize;
 use crate::domain::error::Error;
 use crate::domain::id::{ModelId, ProjectId};
-use crate::domain::model::{Model, ModelFile};
+use crate::domain::model::{Model, ModelFile, ground};
 use crate::domain::serving::{self, Answered};
 
 /// What a request counts for at least, in bytes.
@@ -16,6 +18,35 @@ const LEAST: usize = 1 << 20;
 pub(super) struct Servable {
     pub(super) model: Model,
     pub(super) files: Vec<ModelFile>,
+    pub(super) ground: Ground,
+}
+
+/// Tells whether models can be served by one process: they can where it is the same, since they have weights in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ground([u8; 32]);
+
+impl Servable {
+    pub(super) fn new(model: Model, files: Vec<ModelFile>) -> Self {
+        let ground = Ground::of(&model, &files);
+        Self { model, files, ground }
+    }
+}
+
+impl Ground {
+    /// Language models are asked by turns, so that they share what they can; of classifiers each has a process of its own.
+    fn of(model: &Model, files: &[ModelFile]) -> Self {
+        let mut hash = Sha256::new();
+        if model.facts.backbone.is_language_model() {
+            let mut common = ground(files);
+            common.sort_by(|one, other| one.path.cmp(&other.path));
+            for file in common {
+                hash.update(format!("{}\0{}\0", file.path, file.object_key));
+            }
+        } else {
+            hash.update(model.id.0);
+        }
+        Self(hash.finalize().into())
+    }
 }
 
 /// A request, or what is left of it.
@@ -83,6 +114,10 @@ impl Question {
 
     pub(super) fn model(&self) -> ModelId {
         self.servable.model.id
+    }
+
+    pub(super) fn ground(&self) -> Ground {
+        self.servable.ground
     }
 
     /// Bytes of room that it takes.

@@ -87,13 +87,14 @@ impl Served {
         }
     }
 
-    /// Asks a question, whose answers [`hear`](Self::hear) gives. After a [`Failure::Broken`] the process is of no use.
+    /// Asks a question, whose answers [`hear`](Self::hear) gives, of a model that was loaded, or of the one that it was started
+    /// with. After a [`Failure::Broken`] the process is of no use.
     ///
     /// # Errors
     /// The process is gone.
-    pub(super) async fn ask(&mut self, question: Question) -> Result<(), Failure> {
+    pub(super) async fn ask(&mut self, model: Option<String>, question: Question) -> Result<(), Failure> {
         self.asked += 1;
-        let asked = Asked { id: self.asked, question };
+        let asked = Asked { id: self.asked, model, question };
         // Megabytes, perhaps: not on a thread that serves others.
         let line = tokio::task::spawn_blocking(move || {
             let mut line = serde_json::to_vec(&asked)?;
@@ -120,6 +121,14 @@ impl Served {
         } else {
             Err(Failure::Broken("an answer to another request".to_owned()))
         }
+    }
+
+    /// Moves a folder into the process's own, whose it is from then on. Its name there must be new.
+    ///
+    /// # Errors
+    /// The folder cannot be moved.
+    pub(super) fn hand_over(&self, folder: &Path, name: &str) -> Result<(), Failure> {
+        self.process.hand_over(folder, name).map_err(broken)
     }
 
     /// Waits until it prints something unasked, which is the end: nothing is expected of it.

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::question::{Question, Servable};
-use crate::domain::id::{ModelId, ProjectId};
+use super::question::{Ground, Question, Servable};
+use crate::domain::id::ProjectId;
 
 /// Bytes of input that wait at once.
 const ROOM: usize = 64 << 20;
@@ -87,9 +87,9 @@ impl Waiting {
         self.questions.retain(|question| !question.is_abandoned());
     }
 
-    /// Takes the next request for a model out, for a slice of it. What that took is to be told to [`Self::charge`].
-    pub(super) fn take(&mut self, model: ModelId) -> Option<Question> {
-        let place = self.next(|question| question.model() == model)?;
+    /// Takes the next request for a model upon these weights out, for a slice of it. What that took is to be told to [`Self::charge`].
+    pub(super) fn take(&mut self, ground: Ground) -> Option<Question> {
+        let place = self.next(|question| question.ground() == ground)?;
         let question = self.questions.remove(place);
         let account = self.accounts.entry(question.project).or_default();
         account.start = account.start.max(self.now.saturating_sub(CREDIT));
@@ -106,15 +106,15 @@ impl Waiting {
         }
     }
 
-    /// The next model that is asked for, of those that `may` be put to work.
-    pub(super) fn next_model(&self, may: impl Fn(ModelId) -> bool) -> Option<&Arc<Servable>> {
-        let place = self.next(|question| may(question.model()))?;
+    /// The next model that is asked for, of those upon weights that `may` be put to work.
+    pub(super) fn next_model(&self, may: impl Fn(Ground) -> bool) -> Option<&Arc<Servable>> {
+        let place = self.next(|question| may(question.ground()))?;
         Some(&self.questions[place].servable)
     }
 
-    /// Whether a model is asked for.
-    pub(super) fn wants(&self, model: ModelId) -> bool {
-        self.questions.iter().any(|question| question.model() == model)
+    /// Whether a model upon these weights is asked for.
+    pub(super) fn wants(&self, ground: Ground) -> bool {
+        self.questions.iter().any(|question| question.ground() == ground)
     }
 
     /// Takes out all requests that `which` is true of.
@@ -137,18 +137,18 @@ mod tests {
 
     use super::super::classification::tests::{ask, servable, step};
     use super::super::question::Heard;
-    use super::{Question, Waiting};
-    use crate::domain::id::{ModelId, ProjectId};
+    use super::{Ground, Question, Waiting};
+    use crate::domain::id::ProjectId;
 
     /// The id of the request that has the next turn, which takes so many seconds and is the whole of it.
-    fn turn(waiting: &mut Waiting, model: ModelId, seconds: u64) -> Option<u64> {
+    fn turn(waiting: &mut Waiting, model: Ground, seconds: u64) -> Option<u64> {
         let question = waiting.take(model)?;
         waiting.charge(question.project, Duration::from_secs(seconds));
         Some(question.id)
     }
 
     /// One slice of the next request, which takes a second; what is left of the request.
-    fn slice(waiting: &mut Waiting, model: ModelId) -> (u64, Option<Question>) {
+    fn slice(waiting: &mut Waiting, model: Ground) -> (u64, Option<Question>) {
         let mut question = waiting.take(model).unwrap();
         let (id, (_, heard)) = (question.id, step(&mut question));
         waiting.charge(question.project, Duration::from_secs(1));
@@ -169,9 +169,9 @@ mod tests {
             assert!(waiting.push(question).is_empty());
             clients.push(client);
         }
-        let order: Vec<u64> = std::iter::from_fn(|| turn(&mut waiting, model.model.id, 1)).collect();
+        let order: Vec<u64> = std::iter::from_fn(|| turn(&mut waiting, model.ground, 1)).collect();
         assert_eq!(order, [0, 3, 1, 4, 2]);
-        assert!(!waiting.wants(model.model.id));
+        assert!(!waiting.wants(model.ground));
     }
 
     #[test]
@@ -187,7 +187,7 @@ mod tests {
             }
         }
         let mut order = Vec::new();
-        while let Some(question) = waiting.take(model.model.id) {
+        while let Some(question) = waiting.take(model.ground) {
             waiting.charge(question.project, Duration::from_secs(if question.project == slow { 4 } else { 1 }));
             order.push(question.id);
         }
@@ -206,15 +206,15 @@ mod tests {
         };
         // It was here before, a hundred seconds ago.
         push(&mut waiting, late, 1000);
-        turn(&mut waiting, model.model.id, 1);
+        turn(&mut waiting, model.ground, 1);
         for id in 0..100 {
             push(&mut waiting, early, id);
-            turn(&mut waiting, model.model.id, 1);
+            turn(&mut waiting, model.ground, 1);
         }
         for (project, id) in [(early, 200), (early, 201), (late, 300), (late, 301), (late, 302)] {
             push(&mut waiting, project, id);
         }
-        let order: Vec<u64> = std::iter::from_fn(|| turn(&mut waiting, model.model.id, 1)).collect();
+        let order: Vec<u64> = std::iter::from_fn(|| turn(&mut waiting, model.ground, 1)).collect();
         assert_eq!(order, [300, 200, 301, 201, 302]);
     }
 
@@ -231,13 +231,13 @@ mod tests {
         push(&mut waiting, waits, &other, 1000);
         for id in 0..100 {
             push(&mut waiting, busy, &one, id);
-            turn(&mut waiting, one.model.id, 1);
+            turn(&mut waiting, one.ground, 1);
         }
         push(&mut waiting, busy, &one, 200);
         for id in 300..320 {
             push(&mut waiting, waits, &one, id);
         }
-        let order: Vec<u64> = std::iter::from_fn(|| turn(&mut waiting, one.model.id, 1)).take(5).collect();
+        let order: Vec<u64> = std::iter::from_fn(|| turn(&mut waiting, one.ground, 1)).take(5).collect();
         assert_eq!(order, [300, 301, 302, 303, 200]);
     }
 
@@ -247,13 +247,13 @@ mod tests {
         let (greedy, modest) = (ProjectId::new(), ProjectId::new());
         let (first, _client) = ask(greedy, &one, 0, &[1]);
         waiting.push(first);
-        turn(&mut waiting, one.model.id, 1);
+        turn(&mut waiting, one.ground, 1);
         let (second, _client) = ask(greedy, &one, 1, &[1]);
         let (third, _other_client) = ask(modest, &other, 2, &[1]);
         waiting.push(second);
         waiting.push(third);
         assert_eq!(waiting.next_model(|_| true).unwrap().model.id, other.model.id);
-        assert_eq!(waiting.next_model(|model| model != other.model.id).unwrap().model.id, one.model.id);
+        assert_eq!(waiting.next_model(|ground| ground != other.ground).unwrap().model.id, one.model.id);
     }
 
     #[test]
@@ -267,8 +267,8 @@ mod tests {
             waiting.push(question);
         }
         let mut order = Vec::new();
-        while waiting.wants(model.model.id) {
-            let (id, rest) = slice(&mut waiting, model.model.id);
+        while waiting.wants(model.ground) {
+            let (id, rest) = slice(&mut waiting, model.ground);
             order.push(id);
             if let Some(rest) = rest {
                 assert!(waiting.put_back(rest).is_empty());
@@ -292,7 +292,7 @@ mod tests {
         }
         assert_eq!(push(&mut waiting, greedy, 64, 1), [64], "its own room is full");
         assert_eq!(push(&mut waiting, modest, 65, 3 << 20), [63, 62, 61], "the latest of the others make way");
-        assert_eq!(waiting.take(model.model.id).unwrap().id, 0);
+        assert_eq!(waiting.take(model.ground).unwrap().id, 0);
     }
 
     #[test]
@@ -309,7 +309,7 @@ mod tests {
         for id in 1..=56 {
             assert!(push(&mut waiting, greedy, id, &[1]).is_empty());
         }
-        let (id, rest) = slice(&mut waiting, model.model.id);
+        let (id, rest) = slice(&mut waiting, model.ground);
         assert_eq!(id, 0);
         // While it was away, others have taken its place.
         for id in 57..=61 {
@@ -317,8 +317,8 @@ mod tests {
         }
         assert_eq!(ids(waiting.put_back(rest.unwrap())), [61], "half of it is left, which is four others");
         assert_eq!(push(&mut waiting, modest, 62, &[1]), [60]);
-        assert_eq!(turn(&mut waiting, model.model.id, 1), Some(62));
-        assert_eq!(turn(&mut waiting, model.model.id, 1), Some(0));
+        assert_eq!(turn(&mut waiting, model.ground, 1), Some(62));
+        assert_eq!(turn(&mut waiting, model.ground, 1), Some(0));
     }
 
     #[test]
@@ -330,7 +330,7 @@ mod tests {
         waiting.push(stays);
         drop(client);
         waiting.forget();
-        assert_eq!(waiting.take(model.model.id).unwrap().id, 1);
+        assert_eq!(waiting.take(model.ground).unwrap().id, 1);
     }
 
     #[test]
@@ -338,9 +338,9 @@ mod tests {
         let (model, mut waiting) = (servable(), Waiting::default());
         let (long, client) = ask(ProjectId::new(), &model, 0, &[1; 64]);
         waiting.push(long);
-        let (_, rest) = slice(&mut waiting, model.model.id);
+        let (_, rest) = slice(&mut waiting, model.ground);
         drop(client);
         assert!(waiting.put_back(rest.unwrap()).is_empty());
-        assert!(!waiting.wants(model.model.id));
+        assert!(!waiting.wants(model.ground));
     }
 }

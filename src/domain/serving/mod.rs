@@ -13,7 +13,7 @@ pub use self::generation::{Finish, Generate, Likely, Piece, Prompt, PromptTokens
 use super::job::JobError;
 
 /// The version of this contract. A trainer refuses a spec of another version.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What a serving process needs to know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub struct ServingSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Asked {
     pub id: u64,
+    /// The name of a model that was loaded; None is the one that the process was started with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     #[serde(flatten)]
     pub question: Question,
 }
@@ -46,6 +49,19 @@ pub enum Question {
     /// Answered by an [`Answered::Piece`] for each token, [`Answered::Reading`] while none comes, and one
     /// [`Answered::Paused`] or [`Answered::Ended`] behind them.
     Generate(Box<Generate>),
+    /// Have another model answer as well, which has the same base. Answered by [`Answered::Done`].
+    Load(Loading),
+    /// Forget the model of that name. Answered by [`Answered::Done`].
+    Unload(String),
+}
+
+/// A model upon the base of the one that a process was started with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loading {
+    /// What it is called in questions.
+    pub name: String,
+    /// Its directory, without the base's weights, taken from the process's own folder.
+    pub directory: PathBuf,
 }
 
 /// The first line that a serving process prints.
@@ -80,6 +96,8 @@ pub enum Answered {
     Paused,
     /// The text has come to its end.
     Ended(Finish),
+    /// It is done, and there is nothing to say of it.
+    Done,
     Error(Refusal),
 }
 
@@ -102,10 +120,10 @@ mod tests {
         let text = r#"{"id":1,"classify":{"input":["a",["b","c"]],"top_k":2}}"#;
         let asked: Asked = serde_json::from_str(text).unwrap();
         let input = vec![Input::One("a".into()), Input::Pair("b".into(), "c".into())];
-        assert_eq!(asked, Asked { id: 1, question: Question::Classify(Classify { input, top_k: 2 }) });
-        let asked = Asked { id: 2, question: Question::Read(Prompt::Text("a".into())) };
+        assert_eq!(asked, Asked { id: 1, model: None, question: Question::Classify(Classify { input, top_k: 2 }) });
+        let asked = Asked { id: 2, model: Some("b".into()), question: Question::Read(Prompt::Text("a".into())) };
         let text = serde_json::to_string(&asked).unwrap();
-        assert_eq!(text, r#"{"id":2,"read":{"text":"a"}}"#);
+        assert_eq!(text, r#"{"id":2,"model":"b","read":{"text":"a"}}"#);
         assert_eq!(serde_json::from_str::<Asked>(&text).unwrap(), asked);
         assert_eq!(serde_json::to_value(Opened::Ready).unwrap(), json!("ready"));
         let refusal = Refusal { param: Some("input[3]".into()), message: "is empty".into() };

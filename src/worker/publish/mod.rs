@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::reports::with_openai_names;
 use crate::app::App;
+use crate::app::models::below;
 use crate::db::queue::{self, Claim};
 use crate::db::{Connection, attempts, checkpoints, events, files, keys, metrics, models, moves};
 use crate::domain::Timestamp;
@@ -19,9 +20,7 @@ use crate::domain::file::{File, FilePurpose};
 use crate::domain::hyperparameters::Lora;
 use crate::domain::id::{CheckpointId, FileId, ModelId};
 use crate::domain::job::{Job, JobKind, Move, Success};
-use crate::domain::model::{
-    Model, ModelFile, ModelKind, as_base, checkpoint_name, fine_tuned_name, has_whole_weights, root_of,
-};
+use crate::domain::model::{Model, ModelFile, ModelKind, checkpoint_name, fine_tuned_name, has_whole_weights, root_of};
 use crate::domain::run::Finished;
 use crate::process::tree;
 
@@ -185,13 +184,7 @@ async fn made_model(app: &App, job: &Job, name: String, kind: ModelKind, stored:
 /// the job is active, nor afterwards while a row names them.
 async fn with_base(app: &App, job: &Job, mut files: Vec<ModelFile>) -> Result<Vec<ModelFile>> {
     if !has_whole_weights(&files) {
-        let base = models::files(app.db.pool(), job.spec.base_model).await?;
-        if trained_adapter(job).is_some_and(|lora| lora.continued) {
-            // The adapter took the place of the one that its base model had.
-            files.extend(base.into_iter().filter(ModelFile::is_of_base));
-        } else {
-            files.extend(as_base(&base));
-        }
+        files.extend(below(app, job).await?);
     }
     Ok(files)
 }
