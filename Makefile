@@ -130,6 +130,7 @@ golden: $(DEPS)/venv-interop.done $(DEPS)/venv-trl.done
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/chat/chat_jinja.py
 	$(DEPS)/venv-trl/bin/python engine/tests/golden/preferences.py
 	$(DEPS)/venv-trl/bin/python engine/tests/golden/nf4.py
+	$(DEPS)/venv-trl/bin/python engine/tests/golden/adamw_8bit.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/adapters.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/images.py
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/examples.py

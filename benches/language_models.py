@@ -226,6 +226,7 @@ def memory(bench: Bench) -> None:
         "LoRA": {}, "LoRA, packed": packed, "LoRA, 10 layers computed again": {"gradient_checkpointing": 10},
         "LoRA, all layers computed again": layers, "QLoRA": quantized, "QLoRA, all layers computed again": quantized | layers,
         "all weights": full, "all weights, all layers computed again": full | layers,
+        "all weights, adamw_8bit": full | {"optimizer": "adamw_8bit"},
     }  # fmt: skip
     print("\n| | tokens, predicted | tokens | predicted | measured | predicted of measured | tokens/s |\n|---|---|---|---|---|---|---|")
     for name, more in cases.items():

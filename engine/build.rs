@@ -14,7 +14,7 @@ fn main() {
     shim.include(format!("{libtorch}/../include"))
         .include(format!("{libtorch}/../include/torch/csrc/api/include"))
         .files(
-            ["ops", "decoder_ops", "lora_ops", "nf4", "checkpoint", "optim", "runtime", "dispatch"]
+            ["ops", "decoder_ops", "lora_ops", "nf4", "checkpoint", "optim", "adamw_8bit", "runtime", "dispatch"]
                 .map(|name| format!("native/{name}.cpp")),
         );
     if is_x86_64() {

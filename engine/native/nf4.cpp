@@ -9,6 +9,8 @@
 
 #include "nf4.h"
 
+#include "dynamic_map.h"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -28,28 +30,8 @@ constexpr std::array<float, 16> NF4 = {
     0.07958029955625534f, 0.16093020141124725f, 0.24611230194568634f, 0.33791524171829224f,
     0.44070982933044434f, 0.5626170039176941f, 0.7229568362236023f, 1.0f};
 
-// bitsandbytes' signed dynamic map: seven decades, each twice as fine as the one below it.
-std::array<float, 256> dynamic_map() {
-  std::array<float, 256> map{};
-  size_t count = 0;
-  for (int decade = 0; decade < 7; decade++) {
-    const int items = 1 << decade;
-    const double size = std::pow(10.0, decade - 6);
-    for (int i = 0; i < items; i++) {
-      const float low = 0.1f + 0.9f * float(i) / float(items), high = 0.1f + 0.9f * float(i + 1) / float(items);
-      const float mean = (low + high) / 2.0f;
-      map[count++] = float(size * double(mean));
-      map[count++] = float(-size * double(mean));
-    }
-  }
-  map[count++] = 0.0f;
-  map[count++] = 1.0f;
-  std::sort(map.begin(), map.end());
-  return map;
-}
-
-const std::array<float, 256>& scale_map() {
-  static const std::array<float, 256> map = dynamic_map();
+const ft::DynamicMap& scale_map() {
+  static const ft::DynamicMap map = ft::dynamic_map(true);
   return map;
 }
 

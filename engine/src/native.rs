@@ -1,5 +1,6 @@
 //! The safe face of the C++ shim in `native/`: what libtorch has and tch does not bind, and our fused CPU kernels.
 
+pub mod adamw;
 pub mod checkpoint;
 pub mod decoder;
 pub mod lora;
@@ -34,24 +35,6 @@ unsafe extern "C" {
         key: i64,
     ) -> c_int;
     fn ft_attention(out: *mut Raw, qkv: Raw, offsets: Raw, longest: i64, heads: i64, p: c_double, key: i64) -> c_int;
-    fn ft_grad_norm(out: *mut Raw, grads: *mut Raw, count: i64, multi_tensor: c_int) -> c_int;
-    fn ft_adamw(
-        parameters: *mut Raw,
-        grads: *mut Raw,
-        moments1: *mut Raw,
-        moments2: *mut Raw,
-        lows: *mut Raw,
-        weight_decay: *const c_double,
-        count: i64,
-        norm: Raw,
-        max_norm: c_double,
-        learning_rate: c_double,
-        beta1: c_double,
-        beta2: c_double,
-        eps: c_double,
-        step: i64,
-        multi_tensor: c_int,
-    ) -> c_int;
 }
 
 fn check(status: c_int) -> Result<()> {
@@ -159,79 +142,4 @@ pub fn attention(qkv: &Tensor, offsets: &Tensor, longest: i64, heads: i64, p: f6
     // SAFETY: the tensors outlive the call; `out` is written only on success.
     check(unsafe { ft_attention(&raw mut out, raw(qkv), raw(offsets), longest, heads, p, key.cast_signed()) })?;
     Ok(owned(out))
-}
-
-/// Which implementation of the optimizer's two operators to use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OptimizerKernel {
-    /// Our one-pass kernels on the CPU, libtorch's multi-tensor operators elsewhere.
-    Auto,
-    /// libtorch's multi-tensor operators everywhere.
-    MultiTensor,
-}
-
-/// The L2 norm of all gradients together: a 0-dimensional float32 tensor on their device.
-pub fn grad_norm(grads: &[&Tensor], kernel: OptimizerKernel) -> Result<Tensor> {
-    let mut out = std::ptr::null_mut();
-    let mut pointers = raws(grads);
-    let multi = c_int::from(kernel == OptimizerKernel::MultiTensor);
-    // SAFETY: `pointers` holds `grads.len()` valid tensors.
-    check(unsafe { ft_grad_norm(&raw mut out, pointers.as_mut_ptr(), grads.len() as i64, multi) })?;
-    Ok(owned(out))
-}
-
-/// One parameter as AdamW sees it. All tensors have the same number of elements and are contiguous.
-pub struct AdamWItem<'a> {
-    /// Float32 parameter, updated in place.
-    pub parameter: &'a Tensor,
-    /// Gradient in float32 or bfloat16.
-    pub grad: &'a Tensor,
-    /// First and second moment in float32, updated in place.
-    pub moments: (&'a Tensor, &'a Tensor),
-    /// The bfloat16 copy of the parameter that the model computes with, rewritten in place.
-    pub low: Option<&'a Tensor>,
-    /// Decoupled weight decay of this parameter.
-    pub weight_decay: f64,
-}
-
-/// The scalars of one AdamW update; `step` counts from 1, `max_norm` 0 means no clipping.
-#[derive(Clone, Copy, Debug)]
-pub struct AdamWScalars {
-    pub learning_rate: f64,
-    pub beta1: f64,
-    pub beta2: f64,
-    pub eps: f64,
-    pub step: i64,
-    pub max_norm: f64,
-}
-
-/// One AdamW update of all items, with gradients clipped to `max_norm` by their joint `norm`.
-pub fn adamw(items: &[AdamWItem<'_>], norm: &Tensor, scalars: AdamWScalars, kernel: OptimizerKernel) -> Result<()> {
-    let column = |pick: &dyn Fn(&AdamWItem<'_>) -> Raw| items.iter().map(pick).collect::<Vec<Raw>>();
-    let mut parameters = column(&|item| raw(item.parameter));
-    let mut grads = column(&|item| raw(item.grad));
-    let mut moments1 = column(&|item| raw(item.moments.0));
-    let mut moments2 = column(&|item| raw(item.moments.1));
-    let mut lows = column(&|item| item.low.map_or(std::ptr::null_mut(), raw));
-    let decay: Vec<f64> = items.iter().map(|item| item.weight_decay).collect();
-    // SAFETY: six columns of `items.len()` entries each, all tensors alive through `items`.
-    check(unsafe {
-        ft_adamw(
-            parameters.as_mut_ptr(),
-            grads.as_mut_ptr(),
-            moments1.as_mut_ptr(),
-            moments2.as_mut_ptr(),
-            lows.as_mut_ptr(),
-            decay.as_ptr(),
-            items.len() as i64,
-            raw(norm),
-            scalars.max_norm,
-            scalars.learning_rate,
-            scalars.beta1,
-            scalars.beta2,
-            scalars.eps,
-            scalars.step,
-            c_int::from(kernel == OptimizerKernel::MultiTensor),
-        )
-    })
 }

@@ -51,8 +51,7 @@ fn train(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Resu
     let plan = Plan::new(&spec.hyperparameters, loaded.task.size(Subset::Training), spec.seed);
     let fingerprint = Fingerprint::new(spec, precision, loaded.task.size(Subset::Training));
     let h = &spec.hyperparameters;
-    let mut optimizer =
-        AdamW::new(&loaded.table, AdamWConfig::new(h.optimizer.weight_decay, h.optimizer.max_grad_norm))?;
+    let mut optimizer = AdamW::new(&loaded.table, AdamWConfig::of(&h.optimizer))?;
     let (mut progress, mut best) = (RunProgress::default(), None);
     let keeps_examples = (spec.method.card().without_examples)(&h.own).is_none();
     let mut examples = loaded.task.examples().filter(|_| keeps_examples);

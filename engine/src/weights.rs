@@ -199,7 +199,7 @@ impl Weights {
         self.load_as(name, shape, Kind::Float)
     }
 
-    /// The tensor called `name` on the CPU in `kind`: float32 from any type of floats, or int64 from int64.
+    /// The tensor called `name` on the CPU in `kind`: float32 from any type of floats, or int64 or uint8 from the same.
     ///
     /// # Errors
     /// It is missing, has another shape than `shape`, or is of another type.
@@ -217,6 +217,7 @@ impl Weights {
     fn read(&self, name: &str, found: &Stored, kind: Kind) -> Result<Tensor> {
         let (stored, allowed) = match kind {
             Kind::Int64 => ((found.dtype == Dtype::I64).then_some(Kind::Int64), "int64"),
+            Kind::Uint8 => ((found.dtype == Dtype::U8).then_some(Kind::Uint8), "uint8"),
             _ => (kind_of(found.dtype), "float32, float16 or bfloat16"),
         };
         let stored = stored.ok_or_else(|| {

@@ -210,6 +210,7 @@ async fn weights_by_method(failpoints: &str, attempts: usize) -> Vec<Vec<u8>> {
     for (method, file, more) in [
         ("supervised", chats(48), json!({"packing": true, "max_sequence_length": 64, "batch_size": 4})),
         ("dpo", preferences(48), json!({"batch_size": 4, "adapter": "none"})),
+        ("supervised", chats(48), json!({"batch_size": 4, "adapter": "none", "optimizer": "adamw_8bit"})),
         ("causal_lm", texts(48), json!({"batch_size": 2, "max_sequence_length": 48, "gradient_accumulation_steps": 2})),
         ("supervised", chats(48), json!({"batch_size": 4, "gradient_checkpointing": 1, "adapter": quantized})),
     ] {

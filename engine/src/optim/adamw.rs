@@ -1,13 +1,16 @@
-//! AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) as `torch.optim.AdamW` computes it.
+//! AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) as `torch.optim.AdamW` computes it, or with moments in eight bits as
+//! torchao's and bitsandbytes' `AdamW8bit`.
 
 use std::collections::BTreeMap;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
+use super::moments::Kept;
 use crate::error::Result;
-use crate::native::{self, AdamWItem, AdamWScalars, OptimizerKernel};
+use crate::native::adamw::{self, AdamWItem, AdamWScalars, OptimizerKernel};
 use crate::params::{Param, ParamTable};
 use crate::weights::Weights;
+use finetuned::domain::hyperparameters::{Optimizer, OptimizerWord};
 
 /// The constants of a run.
 #[derive(Clone, Copy, Debug)]
@@ -19,20 +22,28 @@ pub struct AdamWConfig {
     pub weight_decay: f64,
     /// The L2 norm to which gradients are clipped; 0 means not at all.
     pub max_grad_norm: f64,
+    /// How moments are kept.
+    pub word: OptimizerWord,
     pub kernel: OptimizerKernel,
 }
 
 impl AdamWConfig {
     /// PyTorch's defaults with this decay and clipping.
     pub fn new(weight_decay: f64, max_grad_norm: f64) -> Self {
-        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay, max_grad_norm, kernel: OptimizerKernel::Auto }
+        let (word, kernel) = (OptimizerWord::default(), OptimizerKernel::Auto);
+        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay, max_grad_norm, word, kernel }
+    }
+
+    /// As a run asks for it.
+    pub fn of(h: &Optimizer) -> Self {
+        Self { word: h.optimizer, ..Self::new(h.weight_decay, h.max_grad_norm) }
     }
 }
 
-/// The optimizer's state: two float32 moments beside each parameter, and the number of updates done.
+/// The optimizer's state: two moments beside each parameter, and the number of updates done.
 pub struct AdamW {
     config: AdamWConfig,
-    moments: Vec<(Tensor, Tensor)>,
+    moments: Vec<Kept>,
     updates: i64,
 }
 
@@ -40,16 +51,14 @@ impl AdamW {
     /// A fresh state for all parameters of `table` that are trained.
     pub fn new(table: &ParamTable, config: AdamWConfig) -> Result<Self> {
         let _guard = tch::no_grad_guard();
-        let zeros = |like: &Tensor| like.f_zeros_like();
-        let moments =
-            table.iter().map(|param| Ok((zeros(&param.master)?, zeros(&param.master)?))).collect::<Result<Vec<_>>>()?;
+        let moments = table.iter().map(|param| Kept::new(&param.master, config.word)).collect::<Result<Vec<_>>>()?;
         Ok(Self { config, moments, updates: 0 })
     }
 
     /// The L2 norm of the present gradients.
     pub fn grad_norm(&self, table: &ParamTable) -> Result<Tensor> {
         let grads: Vec<Tensor> = table.iter().filter_map(Param::grad).collect();
-        native::grad_norm(&grads.iter().collect::<Vec<_>>(), self.config.kernel)
+        adamw::grad_norm(&grads.iter().collect::<Vec<_>>(), self.config.kernel)
     }
 
     /// One update of every parameter that has a gradient, after clipping by the joint `norm`; forgets the gradients. Each
@@ -64,7 +73,7 @@ impl AdamW {
             let item = AdamWItem {
                 parameter: &param.master,
                 grad,
-                moments: (&moments.0, &moments.1),
+                moments: moments.of_update(),
                 low: param.low(),
                 weight_decay: if param.decays { self.config.weight_decay } else { 0.0 },
             };
@@ -82,21 +91,18 @@ impl AdamW {
                 step: self.updates,
                 max_norm: self.config.max_grad_norm,
             };
-            native::adamw(&items, norm, scalars, self.config.kernel)?;
+            adamw::adamw(&items, norm, scalars, self.config.kernel)?;
         }
         table.clear_grads()
     }
 
     /// The moments by the names that `torch.optim` gives them, per parameter part: `exp_avg.{name}` and
-    /// `exp_avg_sq.{name}`.
+    /// `exp_avg_sq.{name}`. Those in eight bits are whole, by the name of a parameter's first part: the codes so, and the scales as
+    /// `exp_avg_scale.{name}` and `exp_avg_sq_scale.{name}`.
     pub fn named_state(&self, table: &ParamTable) -> Result<BTreeMap<String, Tensor>> {
         let mut state = BTreeMap::new();
-        for (param, (first, second)) in table.iter().zip(&self.moments) {
-            for (kind, moment) in [("exp_avg", first), ("exp_avg_sq", second)] {
-                for (name, part) in param.split(moment)? {
-                    state.insert(format!("{kind}.{name}"), part);
-                }
-            }
+        for (param, moments) in table.iter().zip(&self.moments) {
+            state.extend(moments.named(param)?);
         }
         Ok(state)
     }
@@ -107,12 +113,9 @@ impl AdamW {
     /// A moment is missing or has another shape.
     pub fn restore(&mut self, table: &ParamTable, state: &Weights, updates: u64) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        for (param, (first, second)) in table.iter().zip(&self.moments) {
-            for (kind, moment) in [("exp_avg", first), ("exp_avg_sq", second)] {
-                for (name, mut part) in param.split(moment)? {
-                    let value = state.load(&format!("{kind}.{name}"), &part.size())?;
-                    part.f_copy_(&value.f_to_kind(Kind::Float)?)?;
-                }
+        for (param, moments) in table.iter().zip(&self.moments) {
+            for (name, mut value) in moments.named(param)? {
+                value.f_copy_(&state.load_as(&name, &value.size(), value.kind())?)?;
             }
         }
         self.updates = updates.cast_signed();

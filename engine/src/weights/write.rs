@@ -50,11 +50,12 @@ pub trait Tensors {
     fn holds(&self, name: &str) -> bool;
 }
 
-/// Int64 as they are, all others in float32.
+/// Int64 and uint8 as they are, all others in float32.
 impl Tensors for BTreeMap<String, Tensor> {
     fn list(&self) -> Vec<Described> {
         let described = |(name, tensor): (&String, &Tensor)| {
-            let kind = if tensor.kind() == Kind::Int64 { Kind::Int64 } else { Kind::Float };
+            let kind =
+                Some(tensor.kind()).filter(|kind| matches!(kind, Kind::Int64 | Kind::Uint8)).unwrap_or(Kind::Float);
             Described { name: name.clone(), shape: tensor.size(), kind }
         };
         self.iter().map(described).collect()
@@ -113,6 +114,7 @@ impl<T: Tensors> View for Lazy<'_, T> {
     fn dtype(&self) -> Dtype {
         match self.described.kind {
             Kind::Int64 => Dtype::I64,
+            Kind::Uint8 => Dtype::U8,
             Kind::Half => Dtype::F16,
             Kind::BFloat16 => Dtype::BF16,
             _ => Dtype::F32,

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use finetuned::domain::hyperparameters::{Hyperparameters, LrSchedule};
-use finetuned_engine::native::{self, AdamWItem, AdamWScalars, OptimizerKernel};
+use finetuned::domain::hyperparameters::{Hyperparameters, LrSchedule, OptimizerWord};
+use finetuned_engine::models::text::TextClassifier;
+use finetuned_engine::native::adamw::{self, AdamWItem, AdamWScalars, BLOCK, Moments, OptimizerKernel};
 use finetuned_engine::nn::Mode;
 use finetuned_engine::optim::{AdamW, AdamWConfig, Schedule};
-use finetuned_engine::params::{self, Init, ParamTable};
+use finetuned_engine::params::{self, Builder, Init, ParamTable};
 use finetuned_engine::weights::{self, Weights};
 use tch::{Kind, Reduction, Tensor};
 
@@ -29,7 +30,7 @@ fn ten_updates(kernel: OptimizerKernel) {
     let norms = values(&golden["norms"]);
     for step in 0..10_i64 {
         let grads = parameters.each_ref().map(|(name, _)| on_device(&format!("grad{step}.{name}")));
-        let norm = native::grad_norm(&grads.iter().collect::<Vec<_>>(), kernel).unwrap();
+        let norm = adamw::grad_norm(&grads.iter().collect::<Vec<_>>(), kernel).unwrap();
         let expected = f64::from(norms[step as usize]);
         assert_within((norm.double_value(&[]) - expected).abs() / expected, 1e-5, &format!("norm at {step}"));
         let items: Vec<AdamWItem<'_>> = parameters
@@ -39,14 +40,14 @@ fn ten_updates(kernel: OptimizerKernel) {
             .map(|(((name, parameter), grad), moments)| AdamWItem {
                 parameter,
                 grad,
-                moments: (&moments.0, &moments.1),
+                moments: Moments::Full(&moments.0, &moments.1),
                 low: None,
                 weight_decay: if *name == "decayed" { 0.1 } else { 0.0 },
             })
             .collect();
         let scalars =
             AdamWScalars { learning_rate: 0.03, beta1: 0.9, beta2: 0.999, eps: 1e-8, step: step + 1, max_norm: 1.0 };
-        native::adamw(&items, &norm, scalars, kernel).unwrap();
+        adamw::adamw(&items, &norm, scalars, kernel).unwrap();
         for (name, parameter) in &parameters {
             assert_close(parameter, &golden[&format!("after{step}.{name}")], 1e-5, &format!("{name} after {step}"));
         }
@@ -62,6 +63,84 @@ fn adamw_and_clipping_are_those_of_pytorch() {
 #[test]
 fn so_are_the_multi_tensor_operators() {
     ten_updates(OptimizerKernel::MultiTensor);
+}
+
+/// Five updates with moments in eight bits, by the kernel under test.
+fn eight_bit_updates(kernel: OptimizerKernel) {
+    let golden = golden("adamw_8bit");
+    let device = test_device();
+    let on_device = |name: &str| golden[name].to_device(device).copy();
+    for (name, weight_decay) in [("decayed", 0.1), ("plain", 0.0)] {
+        let parameter = on_device(&format!("start.{name}"));
+        let blocks = parameter.numel() as i64 / BLOCK;
+        let codes = || Tensor::zeros([blocks * BLOCK], (Kind::Uint8, device));
+        let scales = || Tensor::zeros([blocks], (Kind::Float, device));
+        let moments = [codes(), scales(), codes(), scales()];
+        let norm = Tensor::zeros([0_i64; 0], (Kind::Float, device));
+        for step in 0..5_i64 {
+            let grad = on_device(&format!("grad{step}.{name}"));
+            let moments = Moments::EightBit(moments.each_ref());
+            let item = AdamWItem { parameter: &parameter, grad: &grad, moments, low: None, weight_decay };
+            let scalars = AdamWScalars {
+                learning_rate: 0.03,
+                beta1: 0.9,
+                beta2: 0.999,
+                eps: 1e-8,
+                step: step + 1,
+                max_norm: 0.0,
+            };
+            adamw::adamw(&[item], &norm, scalars, kernel).unwrap();
+            assert_close(&parameter, &golden[&format!("after{step}.{name}")], 1e-5, &format!("{name} after {step}"));
+        }
+        for (place, what) in ["exp_avg", "exp_avg_sq"].into_iter().enumerate() {
+            let expected = |part: &str| golden[&format!("{what}.{name}.{part}")].to_device(device);
+            assert_close(&moments[2 * place + 1], &expected("scales"), 1e-6, what);
+            // Halfway between two numbers the last bit decides.
+            let others = moments[2 * place].ne_tensor(&expected("codes")).sum(Kind::Int64).int64_value(&[]);
+            assert!(others <= 2, "{others} codes of {what} of {name}");
+        }
+    }
+}
+
+#[test]
+fn adamw_in_eight_bits_is_that_of_torchao() {
+    eight_bit_updates(OptimizerKernel::Auto);
+}
+
+#[test]
+fn so_is_what_gpus_do_in_eight_bits() {
+    eight_bit_updates(OptimizerKernel::MultiTensor);
+}
+
+/// With a broken block at the end, a clipped bfloat16 gradient and a low copy, both ways do the same.
+#[test]
+fn both_ways_in_eight_bits_do_the_same() {
+    let device = test_device();
+    tch::manual_seed(3);
+    let count = 3 * 256 + 100;
+    let start = Tensor::randn([count], (Kind::Float, device));
+    let grads: Vec<Tensor> = (0..4).map(|_| start.randn_like().to_kind(Kind::BFloat16)).collect();
+    let [one, other] = [OptimizerKernel::Auto, OptimizerKernel::MultiTensor].map(|kernel| {
+        let (parameter, low) = (start.copy(), start.to_kind(Kind::BFloat16));
+        let codes = || Tensor::zeros([4 * BLOCK], (Kind::Uint8, device));
+        let scales = || Tensor::zeros([4], (Kind::Float, device));
+        let moments = [codes(), scales(), codes(), scales()];
+        for (step, grad) in (1..).zip(&grads) {
+            let norm = adamw::grad_norm(&[grad], kernel).unwrap();
+            let moments = Moments::EightBit(moments.each_ref());
+            let item = AdamWItem { parameter: &parameter, grad, moments, low: Some(&low), weight_decay: 0.1 };
+            let scalars = AdamWScalars { learning_rate: 0.03, beta1: 0.9, beta2: 0.95, eps: 1e-8, step, max_norm: 1.0 };
+            adamw::adamw(&[item], &norm, scalars, kernel).unwrap();
+        }
+        assert_eq!(low, parameter.to_kind(Kind::BFloat16));
+        parameter
+    });
+    assert!(f64::try_from((&one - &start).abs().max()).unwrap() > 0.05);
+    // Between two numbers the last bit decides, and then a value goes on from another moment.
+    let apart = (&one - &other).abs();
+    let others = apart.gt(1e-5).sum(Kind::Int64).int64_value(&[]);
+    let most = f64::try_from(apart.max()).unwrap();
+    assert!(others <= 4 && most < 5e-3, "{others} by up to {most}");
 }
 
 #[test]
@@ -199,36 +278,47 @@ fn accumulated_gradients_equal_those_of_the_whole_batch() {
 
 #[test]
 fn the_optimizers_state_survives_a_save() {
-    let golden = golden("curve");
-    let (_, mut table) = classifier(&golden, &tiny_config("gelu"), Kind::Float);
-    let mut optimizer = AdamW::new(&table, AdamWConfig::new(0.01, 1.0)).unwrap();
-    let give_grads = |table: &ParamTable, step: f64| {
-        for param in table.iter() {
-            (&param.compute * step).sum(Kind::Float).backward();
-        }
-    };
+    let tiny = tiny_config("gelu");
+    for word in [OptimizerWord::Adamw, OptimizerWord::Adamw8bit] {
+        let config = AdamWConfig { word, ..AdamWConfig::new(0.01, 1.0) };
+        // With a matrix that is large enough for eight bits.
+        let built = |weights: &Weights, large: Init| {
+            let placement = params::Placement::new(test_device(), Kind::Float, 0);
+            let model = |root: &Builder<'_, '_>| {
+                TextClassifier::new(root, &tiny, super::support::CLASSES, Init::Normal(0.02))?;
+                root.stacked(&[("large", 50), ("other", 40)], &[100], large)
+            };
+            params::build(weights, placement, model).unwrap().1
+        };
+        survives_a_save(config, built);
+    }
+}
+
+fn survives_a_save(config: AdamWConfig, built: impl Fn(&Weights, Init) -> ParamTable) {
+    let mut table = built(&Weights::open(&golden_path("tiny-bert"), "bert").unwrap(), Init::Normal(0.02));
+    let mut optimizer = AdamW::new(&table, config).unwrap();
     let update = |table: &mut ParamTable, optimizer: &mut AdamW, step: f64| {
-        give_grads(table, step);
+        for param in table.iter() {
+            (&param.compute * &param.compute * step).sum(Kind::Float).backward();
+        }
         let norm = optimizer.grad_norm(table).unwrap();
         optimizer.step(table, 1e-2, &norm).unwrap();
     };
     update(&mut table, &mut optimizer, 1.0);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("optimizer.safetensors");
-    weights::write(&path, &optimizer.named_state(&table).unwrap()).unwrap();
+    let state = optimizer.named_state(&table).unwrap();
+    let is_eight_bit = state.values().any(|moment| moment.kind() == Kind::Uint8);
+    assert_eq!(is_eight_bit, config.word == OptimizerWord::Adamw8bit);
+    weights::write(&path, &state).unwrap();
     let saved: BTreeMap<String, Tensor> = table.named().unwrap().into_iter().map(|(n, t)| (n, t.copy())).collect();
     update(&mut table, &mut optimizer, -3.0);
     let expected: Vec<Tensor> = table.iter().map(|param| param.master.copy()).collect();
 
     let model_path = folder.path().join("model.safetensors");
     weights::write(&model_path, &saved).unwrap();
-    let weights = Weights::open_file(&model_path).unwrap();
-    let config = tiny_config("gelu");
-    let (_, mut fresh, _) = params::build(&weights, params::Placement::new(test_device(), Kind::Float, 0), |root| {
-        finetuned_engine::models::text::TextClassifier::new(root, &config, super::support::CLASSES, Init::Normal(0.02))
-    })
-    .unwrap();
-    let mut resumed = AdamW::new(&fresh, AdamWConfig::new(0.01, 1.0)).unwrap();
+    let mut fresh = built(&Weights::open_file(&model_path).unwrap(), Init::Required);
+    let mut resumed = AdamW::new(&fresh, config).unwrap();
     resumed.restore(&fresh, &Weights::open_file(&path).unwrap(), 1).unwrap();
     update(&mut fresh, &mut resumed, -3.0);
     for (param, expected) in fresh.iter().zip(&expected) {

@@ -87,7 +87,7 @@ pub fn shortage(needs: &Estimate, machines: &[Machine]) -> Option<JobError> {
     {
         let message = format!(
             "The run needs about {} of memory, and the largest worker has {}. A smaller batch_size or \
-             max_sequence_length, or a smaller model, needs less.",
+             max_sequence_length, an adapter, optimizer \"adamw_8bit\" where all weights are trained, or a smaller model, needs less.",
             gib(needed),
             gib(most)
         );
@@ -119,10 +119,8 @@ const CPU_BASE: u64 = 200 * MIB;
 const CPU_BF16: u64 = 350 * MIB;
 /// Workspaces of cuBLAS, and what the caching allocator leaves between tensors.
 const GPU_BASE: u64 = 700 * MIB;
-/// Bytes per parameter: float32 master 4, two moments 8, gradient and low-precision copy 4.
-const TRAINED: u64 = 16;
-/// Bytes per parameter of the copy a checkpoint is written from, and of the checkpoint: master and moments.
-const SNAPSHOT: u64 = 12;
+/// Bytes per parameter beside the optimizer's moments: gradient and low-precision copy 4, and the float32 master.
+const TRAINED: u64 = 4 + WEIGHTS;
 const WEIGHTS: u64 = 4;
 
 /// Logits of a chunk of guesses, and their gradient by the hidden states.
@@ -153,7 +151,10 @@ pub fn estimate(subject: Subject<'_>, h: &Hyperparameters, data: &DataReport, la
     let is_quantized = h.tuning.adapter.lora().is_some_and(|lora| lora.quantization != Quantization::None);
     let untrained = frozen(model, model.parameters - body, bf16);
     let untrained = if is_quantized { untrained.min(quantized(model, bf16)) } else { untrained };
-    let parameters = TRAINED * trained + untrained;
+    let moments = (h.optimizer.optimizer.bytes() * trained as f64) as u64;
+    let parameters = TRAINED * trained + moments + untrained;
+    // The copy that a checkpoint is written from, and the checkpoint.
+    let state = WEIGHTS * trained + moments;
     // What is frozen is read from the base model on its way to a file; what is trained is there. A checkpoint of adapters has
     // nothing else.
     let has_adapters = h.tuning.adapter.lora().is_some();
@@ -161,9 +162,9 @@ pub fn estimate(subject: Subject<'_>, h: &Hyperparameters, data: &DataReport, la
         Interval::Epoch => true,
         Interval::Steps(steps) => steps <= total_steps,
     };
-    let copied = if saves { SNAPSHOT * trained } else { 0 };
+    let copied = if saves { state } else { 0 };
     let whole = copied + if body < model.parameters { written(model) } else { 0 };
-    let snapshot = if has_adapters { SNAPSHOT * trained } else { whole };
+    let snapshot = if has_adapters { state } else { whole };
     let (statistics, statistics_on_disk) = outputs::statistics(method, h, training_examples);
     let kept = outputs::kept(h, evaluated, labels) + texts(data, h) + statistics;
     // Batches of texts of which everything below the head is made once.
@@ -189,7 +190,7 @@ pub fn estimate(subject: Subject<'_>, h: &Hyperparameters, data: &DataReport, la
     let disk_bytes = 3 * files
         + 2 * gguf.map_or(0, |kept| kept.gguf_type.bytes(model.parameters))
         + checkpoints * checkpoint
-        + 4 * (SNAPSHOT - WEIGHTS) * trained
+        + 4 * moments
         + STATISTICS_FILES * statistics_on_disk
         + LINE * (validation_examples + test_examples);
     Estimate {
@@ -505,6 +506,10 @@ mod tests {
         let lora = peak(json!({"batch_size": 8, "adapter": {"type": "lora"}}));
         let head = peak(json!({"batch_size": 8, "freeze": "backbone"}));
         assert!(full > half && half > lora && lora > head, "{full} {half} {lora} {head}");
+        // Two moments of a byte each and their scales in the place of eight bytes, and in the copy that is saved.
+        let eight_bit = peak(json!({"batch_size": 8, "optimizer": "adamw_8bit"}));
+        let saved = (full - eight_bit) as f64 / 109_482_240.0;
+        assert!((11.9..12.0).contains(&saved), "{saved}");
     }
 
     #[test]

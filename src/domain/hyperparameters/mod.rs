@@ -21,7 +21,7 @@ pub use objects::{
 };
 pub use own::Own;
 pub use resolve::{DataFacts, Subject, resolve};
-pub use settings::{Course, Hyperparameters, Interval, LrSchedule, Optimizer, Precision, Tuning};
+pub use settings::{Course, Hyperparameters, Interval, LrSchedule, Optimizer, OptimizerWord, Precision, Tuning};
 pub use shared::SHARED;
 
 use super::clip::{clipped, clipped_to};

@@ -84,6 +84,31 @@ pub struct Optimizer {
     pub warmup_ratio: f64,
     pub weight_decay: f64,
     pub max_grad_norm: f64,
+    #[serde(default)]
+    pub optimizer: OptimizerWord,
+}
+
+/// How the moments of AdamW are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OptimizerWord {
+    /// In float32.
+    #[default]
+    #[serde(rename = "adamw")]
+    Adamw,
+    /// In eight bits each.
+    #[serde(rename = "adamw_8bit")]
+    Adamw8bit,
+}
+
+impl OptimizerWord {
+    /// Bytes of both moments of a parameter.
+    pub fn bytes(self) -> f64 {
+        match self {
+            Self::Adamw => 8.0,
+            // The scales of 256 values take four bytes.
+            Self::Adamw8bit => 2.0 + 8.0 / 256.0,
+        }
+    }
 }
 
 /// Which weights are trained, and how fast beside each other.

@@ -78,6 +78,16 @@ pub const SHARED: &[Definition] = &[
         evaluates: false,
     },
     Definition {
+        name: "optimizer",
+        rule: Rule::Word(&["adamw", "adamw_8bit"]),
+        auto: false,
+        default: DefaultValue::Word("adamw"),
+        doc: "adamw_8bit keeps AdamW's moments in eight bits: two bytes for each trained weight in the place of eight, as bitsandbytes \
+              has it.",
+        shapes_training: true,
+        evaluates: false,
+    },
+    Definition {
         name: "gradient_accumulation_steps",
         rule: Rule::Integer { min: 1, max: 1024 },
         auto: false,
