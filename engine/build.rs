@@ -14,8 +14,19 @@ fn main() {
     shim.include(format!("{libtorch}/../include"))
         .include(format!("{libtorch}/../include/torch/csrc/api/include"))
         .files(
-            ["ops", "decoder_ops", "lora_ops", "nf4", "checkpoint", "optim", "adamw_8bit", "runtime", "dispatch"]
-                .map(|name| format!("native/{name}.cpp")),
+            [
+                "ops",
+                "decoder_ops",
+                "lora_ops",
+                "nf4",
+                "checkpoint",
+                "flash",
+                "optim",
+                "adamw_8bit",
+                "runtime",
+                "dispatch",
+            ]
+            .map(|name| format!("native/{name}.cpp")),
         );
     if is_x86_64() {
         shim.define("FT_HAVE_X86_64_LEVELS", None);

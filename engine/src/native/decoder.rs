@@ -32,6 +32,17 @@ unsafe extern "C" {
         reach: i64,
         scale: c_double,
     ) -> c_int;
+    fn ft_flash_attention(
+        out: *mut Raw,
+        qkv: Raw,
+        offsets: Raw,
+        longest: i64,
+        query: i64,
+        key_value: i64,
+        head_size: i64,
+        reach: i64,
+        scale: c_double,
+    ) -> c_int;
     fn ft_linear_cross_entropy(out: *mut Raw, x: Raw, weight: Raw, targets: Raw, chunk: i64) -> c_int;
 }
 
@@ -113,6 +124,18 @@ pub fn causal_attention(
             reach,
             scale,
         )
+    })?;
+    Ok(owned(out))
+}
+
+/// The same on a CUDA device by `FlashAttention` 2, of a half-precision `qkv` whose queries and keys were turned already. Heads have
+/// a multiple of 8 and at most 256 dimensions, and `offsets` lie on the device.
+pub fn flash_attention(qkv: &Tensor, offsets: &Tensor, shape: CausalShape) -> Result<Tensor> {
+    let mut out = null_mut();
+    let CausalShape { longest, query, key_value, head_size, reach, scale } = shape;
+    // SAFETY: the tensors outlive the call; `out` is written only on success.
+    check(unsafe {
+        ft_flash_attention(&raw mut out, raw(qkv), raw(offsets), longest, query, key_value, head_size, reach, scale)
     })?;
     Ok(owned(out))
 }

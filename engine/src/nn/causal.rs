@@ -1,5 +1,5 @@
-//! What decoders are made of: fused CPU kernels, and [`reference`] in plain libtorch operators, which every other device
-//! uses and the tests hold the kernels against.
+//! What decoders are made of: fused CPU kernels, attention of packed sequences on CUDA devices, and [`reference`] in plain libtorch
+//! operators, which everything else uses and the tests hold the kernels against.
 
 use std::cell::RefCell;
 
@@ -91,14 +91,26 @@ pub fn attention(
         return reference::attention_to_past(qkv, &mut cache.borrow_mut(), layer, causal, rotation);
     }
     let (p, key) = mode.dropout(p);
-    if !on_cpu(qkv) || p > 0.0 || causal.softcap.is_some() {
-        return reference::attention(qkv, sequences, causal, rotation, p, key);
-    }
     let Heads { query, key_value, size } = causal.heads;
     let reach = causal.reach.unwrap_or(i64::MAX);
     let shape =
         CausalShape { longest: sequences.longest, query, key_value, head_size: size, reach, scale: causal.scale };
-    native::causal_attention(qkv, rotation.map(Rotation::angles), &sequences.offsets, shape)
+    let is_plain = p == 0.0 && causal.softcap.is_none();
+    if is_plain && on_cpu(qkv) {
+        return native::causal_attention(qkv, rotation.map(Rotation::angles), &sequences.offsets, shape);
+    }
+    // Where all sequences are equally long libtorch knows kernels that are faster still.
+    if is_plain && has_flash(qkv, size) && !(sequences.are_even() && causal.reach.is_none()) {
+        let turned = rotation.map(|rotation| rotation.apply(qkv, causal.heads)).transpose()?;
+        let qkv = turned.as_ref().unwrap_or(qkv);
+        return native::flash_attention(qkv, &sequences.offsets_on(qkv.device())?, shape);
+    }
+    reference::attention(qkv, sequences, causal, rotation, p, key)
+}
+
+/// Whether `FlashAttention` takes heads of `size` dimensions like these.
+fn has_flash(qkv: &Tensor, size: i64) -> bool {
+    qkv.device().is_cuda() && matches!(qkv.kind(), Kind::BFloat16 | Kind::Half) && size % 8 == 0 && size <= 256
 }
 
 /// The loss of each row of `x` `[R, D]` whose logits are `x weightᵀ` (`weight` `[V, D]`, of one type with `x`) and whose word is
@@ -113,7 +125,7 @@ pub fn linear_cross_entropy(x: &Tensor, weight: &Tensor, targets: &Tensor) -> Re
 /// The same operators in plain libtorch. Dropout draws from libtorch's generator, seeded with the key.
 pub mod reference {
     use super::super::functional::reference::{packed, padded};
-    use super::{Causal, Heads, Kind, KvCache, Result, RmsNorm, Rotation, Sequences, Tensor};
+    use super::{Causal, Heads, Kind, KvCache, Result, RmsNorm, Rotation, Seen, Sequences, Tensor};
 
     /// See [`super::rms_norm`].
     pub fn rms_norm(x: &Tensor, norm: &RmsNorm, compute: Kind) -> Result<Tensor> {
@@ -145,11 +157,16 @@ pub mod reference {
         let heads = causal.heads;
         let turned = rotation.map(|rotation| rotation.apply(qkv, heads)).transpose()?;
         let (q, k, v) = padded(turned.as_ref().unwrap_or(qkv), sequences, heads)?;
-        let mask = sequences.mask(causal.seen().within(sequences.longest), qkv.device())?;
+        let seen = causal.seen().within(sequences.longest);
         if p > 0.0 {
             tch::manual_seed(key.cast_signed());
         }
-        packed(&attend([&q, &k, &v], &mask, causal, p)?, sequences)
+        let out = if sequences.are_even() && seen == Seen::Causal && causal.softcap.is_none() {
+            dot_product([&q, &k, &v], None, causal, p)?
+        } else {
+            attend([&q, &k, &v], &sequences.mask(seen, qkv.device())?, causal, p)?
+        };
+        packed(&out, sequences)
     }
 
     /// Attention of the tokens of one sequence that follow those in `cache`, to which they are added.
@@ -180,16 +197,19 @@ pub mod reference {
     /// Queries `[.., N, T, D]` on keys and values `[.., K, L, D]` where `mask` is true.
     fn attend([q, k, v]: [&Tensor; 3], mask: &Tensor, causal: &Causal, p: f64) -> Result<Tensor> {
         let heads = causal.heads;
-        let Some(cap) = causal.softcap else {
-            let (scale, is_grouped) = (Some(causal.scale), heads.query != heads.key_value);
-            return Ok(Tensor::f_scaled_dot_product_attention(q, k, v, Some(mask), p, false, scale, is_grouped)?);
-        };
+        let Some(cap) = causal.softcap else { return dot_product([q, k, v], Some(mask), causal, p) };
         let (k, v) = (repeated(k, heads)?, repeated(v, heads)?);
         let scores = q.f_matmul(&k.f_transpose(2, 3)?)?.f_mul_scalar(causal.scale)?;
         let scores = scores.f_div_scalar(cap)?.f_tanh()?.f_mul_scalar(cap)?;
         let scores = scores.f_masked_fill(&mask.f_logical_not()?, f64::NEG_INFINITY)?;
         let probabilities = scores.f_softmax(-1, Kind::Float)?.f_to_kind(q.kind())?.f_dropout(p, p > 0.0)?;
         Ok(probabilities.f_matmul(&v)?)
+    }
+
+    /// The same by libtorch's own operator; without a mask each query sees the keys up to its own place.
+    fn dot_product([q, k, v]: [&Tensor; 3], mask: Option<&Tensor>, causal: &Causal, p: f64) -> Result<Tensor> {
+        let (scale, is_grouped) = (Some(causal.scale), causal.heads.query != causal.heads.key_value);
+        Ok(Tensor::f_scaled_dot_product_attention(q, k, v, mask, p, mask.is_none(), scale, is_grouped)?)
     }
 
     /// Keys or values `[S, K, L, D]` for each head of queries, `[S, N, L, D]`.

@@ -102,7 +102,11 @@ pub mod reference {
 
     /// Queries, keys and values of packed `qkv`, each padded to `[S, N, L, D]` of its own heads.
     pub(in crate::nn) fn padded(qkv: &Tensor, sequences: &Sequences, heads: Heads) -> Result<(Tensor, Tensor, Tensor)> {
-        let padded = qkv.f_index_select(0, &sequences.padding(qkv.device())?.places)?;
+        let padded = if sequences.are_even() {
+            qkv.shallow_clone()
+        } else {
+            qkv.f_index_select(0, &sequences.padding(qkv.device())?.places)?
+        };
         let shape = [sequences.count(), sequences.longest, heads.query + 2 * heads.key_value, heads.size];
         let split = padded.f_view(shape)?.f_permute([0, 2, 1, 3])?;
         let part = |start, count| split.f_narrow(1, start, count);
@@ -113,6 +117,9 @@ pub mod reference {
     /// What attention gives for padded queries, `[S, N, L, D]`, packed to `[T, N D]`.
     pub(in crate::nn) fn packed(out: &Tensor, sequences: &Sequences) -> Result<Tensor> {
         let flat = out.f_permute([0, 2, 1, 3])?.f_reshape([sequences.count() * sequences.longest, -1])?;
+        if sequences.are_even() {
+            return Ok(flat);
+        }
         Ok(flat.f_index_select(0, &sequences.padding(out.device())?.kept)?)
     }
 }

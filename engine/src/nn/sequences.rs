@@ -16,6 +16,8 @@ pub struct Sequences {
     /// Int64 `[S]`: where each sequence's first token lies, on the model's device.
     pub first: Tensor,
     lengths: Vec<i64>,
+    /// [`offsets`](Self::offsets) on another device.
+    offsets_there: OnceCell<Tensor>,
     padding: OnceCell<Padding>,
     /// What [`mask`](Self::mask) made last; a model has one way to see besides seeing all.
     mask: OnceCell<(Seen, Tensor)>,
@@ -51,6 +53,7 @@ impl Sequences {
             longest: lengths.iter().copied().max().unwrap_or(0),
             first: Tensor::f_from_slice(&first)?.f_to_device(device)?,
             lengths,
+            offsets_there: OnceCell::new(),
             padding: OnceCell::new(),
             mask: OnceCell::new(),
         })
@@ -59,6 +62,20 @@ impl Sequences {
     /// The number of sequences, `S`.
     pub fn count(&self) -> i64 {
         self.lengths.len() as i64
+    }
+
+    /// Whether all sequences have one length: padded they are as they are.
+    pub fn are_even(&self) -> bool {
+        self.lengths.iter().all(|&length| length == self.longest)
+    }
+
+    /// [`offsets`](Self::offsets) on `device`, made once per batch.
+    pub fn offsets_on(&self, device: Device) -> Result<Tensor> {
+        if self.offsets_there.get().is_none() {
+            let _ = self.offsets_there.set(self.offsets.f_to_device(device)?);
+        }
+        let there = self.offsets_there.get().map(Tensor::shallow_clone);
+        there.ok_or_else(|| EngineError::native("offsets were not made"))
     }
 
     /// The indices for padded operators, made once per batch.

@@ -101,8 +101,18 @@ fn gated_networks_are_those_of_plain_operators() {
 
 #[test]
 fn attention_is_that_of_plain_operators() {
+    attention_of(&LENGTHS);
+}
+
+/// What plain operators do without padding or mask.
+#[test]
+fn so_it_is_where_all_sequences_are_equally_long() {
+    attention_of(&[94; 3]);
+}
+
+fn attention_of(lengths: &[i64]) {
     let device = test_device();
-    let positions: Vec<i64> = LENGTHS.iter().flat_map(|&length| 0..length).collect();
+    let positions: Vec<i64> = lengths.iter().flat_map(|&length| 0..length).collect();
     let positions = Tensor::from_slice(&positions).to_device(device);
     for (query, key_value, size, reach, turns) in [
         (4, 2, 16, None, true),
@@ -120,7 +130,7 @@ fn attention_is_that_of_plain_operators() {
         for (kind, tolerance) in PRECISIONS {
             let run = |plain: bool, kind: Kind| {
                 let qkv = leaf(&qkv, kind);
-                let sequences = Sequences::from_lengths(LENGTHS.to_vec(), device).unwrap();
+                let sequences = Sequences::from_lengths(lengths.to_vec(), device).unwrap();
                 let out = if plain {
                     reference::attention(&qkv, &sequences, &causal, rotation.as_ref(), 0.0, 0)
                 } else {
