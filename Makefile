@@ -39,7 +39,7 @@ help:
 	@echo "make snippets   the snippets of README.md and docs/, as they are printed; a part of make test"
 	@echo "make chaos      kill everything again and again for SECONDS=60, and check that nothing was lost"
 	@echo "make lint       formatting, compiler and clippy warnings"
-	@echo "make interop    drive the service with the openai package, load its models with transformers, PEFT, sentence-transformers"
+	@echo "make interop    drive the service with the openai packages for Python and Node (which must be there), load its models with transformers, PEFT, sentence-transformers"
 	@echo "make gpu-check  golden tests, the demo's training and a resume on an NVIDIA GPU"
 	@echo "make golden     make the golden test values again with PyTorch and Transformers"
 	@echo "make sqlx       refresh .sqlx/ after a query or a migration changed"
@@ -51,6 +51,10 @@ help:
 
 $(DEPS)/libtorch.done: scripts/pins/libtorch.txt scripts/fetch.py
 	$(FETCH) libtorch $(DEPS)/libtorch && touch $@
+
+$(DEPS)/node-sdk.done: scripts/pins/node/package-lock.json
+	mkdir -p $(DEPS)/node-sdk && cp scripts/pins/node/*.json $(DEPS)/node-sdk/
+	cd $(DEPS)/node-sdk && npm ci --no-audit --no-fund && touch $(abspath $@)
 
 $(DEPS)/libtorch-cuda.done: scripts/pins/libtorch-cuda.txt scripts/fetch.py
 	$(FETCH) libtorch-cuda $(DEPS)/libtorch-cuda && touch $@
@@ -118,8 +122,8 @@ lint: $(SETUP)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-interop: build $(MODEL).done $(CHAT_MODEL).done $(DEPS)/venv-interop.done
-	$(DEPS)/venv-interop/bin/python tests/interop/run.py --service $(SERVICE) --model $(MODEL) --chat-model $(CHAT_MODEL)
+interop: build $(MODEL).done $(CHAT_MODEL).done $(DEPS)/venv-interop.done $(DEPS)/node-sdk.done
+	$(DEPS)/venv-interop/bin/python tests/interop/run.py --service $(SERVICE) --model $(MODEL) --chat-model $(CHAT_MODEL) --node-sdk $(DEPS)/node-sdk
 
 golden: $(DEPS)/venv-interop.done $(DEPS)/venv-trl.done
 	$(DEPS)/venv-interop/bin/python engine/tests/golden/make.py

@@ -29,6 +29,10 @@ LORA = {"type": "lora", "r": LORA_R, "alpha": 2 * LORA_R, "dropout": 0.0}
 RATES = {"lora": 1e-3, "full": 1e-4, "dpo": 5e-4}
 # A file to train on, and one to validate with.
 Files = tuple[pathlib.Path, pathlib.Path | None]
+# What is measured of a step of preference tuning.
+PREFERRED = ("train_loss", "train_reward_margin", "train_accuracy")
+# Steps whose means are a point of a curve.
+CURVE_STEPS = 10
 # Of losses before anything is trained, in nats, where both sides read and learn the same.
 LARGEST_DIFFERENCE = {"fp32": 2e-3, "bf16": 5e-2}
 
@@ -89,6 +93,7 @@ class Bench:
             "predicted_memory": estimate["peak_memory_bytes"],
             "predicted_tokens": estimate["tokens_per_epoch"],
             "losses": [rows[step]["train_loss"] for step in sorted(rows)],
+            "preferred": [[rows[step].get(name) for name in PREFERRED] for step in sorted(rows)],
             "progress": [(rows[step]["trained_tokens"], seen[step]) for step in sorted(rows) if step in seen],
             "after": (job["evaluation"] or {}).get("validation"),
         }
@@ -211,6 +216,13 @@ def dpo(bench: Bench) -> None:
         after = run["after"]
         figures = f"{after['reward_margin']:.3f} | {after['accuracy']:.3f} | {after['loss']:.4f}"
         print(f"| {name} | {figures} | {run['seconds']:.0f} s |")
+    curves = [runs[name]["preferred"] for name in ("finetuned", "TRL")]
+    print("\n| steps | loss | TRL's | reward margin | TRL's | accuracy | TRL's |\n|---|---|---|---|---|---|---|")
+    for start in range(0, len(curves[0]), CURVE_STEPS):
+        parts = [curve[start : start + CURVE_STEPS] for curve in curves]
+        means = [[statistics.mean(column) for column in zip(*part)] for part in parts]
+        figures = " | ".join(f"{value:.3f}" for pair in zip(*means) for value in pair)
+        print(f"| {start + 1} to {start + len(parts[0])} | {figures} |")
 
 
 def memory(bench: Bench) -> None:

@@ -26,10 +26,10 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 
 class Clock(transformers.TrainerCallback):
-    """When each step ended, and how many tokens had been seen by then."""
+    """When each step ended, how many tokens had been seen by then, and what was measured of it."""
 
     def __init__(self):
-        self.times, self.tokens, self.losses = [], [], []
+        self.times, self.tokens, self.losses, self.preferred = [], [], [], []
 
     def on_step_end(self, *_, **__):
         self.times.append(time.monotonic())
@@ -38,6 +38,8 @@ class Clock(transformers.TrainerCallback):
         if "loss" in logs:
             self.tokens.append(logs["num_tokens"])
             self.losses.append(logs["loss"])
+            if "rewards/margins" in logs:
+                self.preferred.append([logs["loss"], logs["rewards/margins"], logs["rewards/accuracies"]])
 
 
 def rows(path: pathlib.Path, tokenizer) -> Dataset:
@@ -141,7 +143,8 @@ def main() -> None:
         if arguments.validation:
             found["after"] = evaluate()
         trainer.save_model(folder)
-    found |= {"losses": clock.losses, "tokens": clock.tokens, "times": clock.times, "seconds": time.monotonic() - STARTED}
+    found |= {"losses": clock.losses, "tokens": clock.tokens, "times": clock.times, "preferred": clock.preferred}
+    found["seconds"] = time.monotonic() - STARTED
     found["peak_memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps(found))
 

@@ -3,7 +3,7 @@
 
     make interop
 
-Drives the service through examples/openai_sdk.py; then trains a model of every family for every task in fp32, loads
+Drives the service through examples/openai_sdk.py and examples/openai_chat.mjs; then trains a model of every family for every task in fp32, loads
 what can be downloaded as people would, and compares outputs with those that our own evaluations wrote. Language models
 follow: an imported GGUF file, tunes of it, and what the service answers with them.
 """
@@ -13,6 +13,7 @@ import csv
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -77,6 +78,7 @@ def main() -> None:
     parser.add_argument("--service", type=pathlib.Path, required=True)
     parser.add_argument("--model", type=pathlib.Path, required=True)
     parser.add_argument("--chat-model", type=pathlib.Path, required=True, help="folder with one GGUF file")
+    parser.add_argument("--node-sdk", type=pathlib.Path, required=True, help="folder where npm installed the openai package")
     arguments = parser.parse_args()
     name = arguments.model.name
     (gguf,) = arguments.chat_model.glob("*.gguf")
@@ -94,6 +96,10 @@ def main() -> None:
             differences += tiny_models(api, bases, scratch)
         with running_service(arguments.service, gguf) as service:
             language_models(service, arguments.service, gguf, scratch)
+            environment = {**os.environ, "OPENAI_BASE_URL": service.base_url, "OPENAI_API_KEY": service.key}
+            # A module finds the packages that are installed beside it.
+            script = shutil.copy(ROOT / "examples" / "openai_chat.mjs", arguments.node_sdk)
+            subprocess.run(["node", script, gguf.stem], env=environment, check=True)
     print(f"interop: {len(differences)} models, largest difference {max(differences):.1e}")
 
 
