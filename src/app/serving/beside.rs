@@ -34,11 +34,8 @@ impl Beside {
         servable: &Servable,
     ) -> Result<String, Failure> {
         let id = servable.model.id;
-        if let Some(place) = self.loaded.iter().position(|loaded| *loaded == id) {
-            self.loaded.remove(place);
-        } else {
-            if self.loaded.len() >= MOST {
-                let last = self.loaded.remove(0);
+        if !self.is_there(id) {
+            if let Some(last) = self.without_room() {
                 done(served, Question::Unload(last.0.to_string())).await?;
             }
             self.count += 1;
@@ -53,6 +50,17 @@ impl Beside {
         }
         self.loaded.push(id);
         Ok(id.0.to_string())
+    }
+
+    /// Whether the model is loaded; it then waits to be put behind the others.
+    fn is_there(&mut self, id: ModelId) -> bool {
+        let place = self.loaded.iter().position(|loaded| *loaded == id);
+        place.map(|place| self.loaded.remove(place)).is_some()
+    }
+
+    /// The model that there is no room for if another one is loaded.
+    fn without_room(&mut self) -> Option<ModelId> {
+        (self.loaded.len() >= MOST).then(|| self.loaded.remove(0))
     }
 }
 
@@ -86,5 +94,25 @@ async fn done(served: &mut Served, question: Question) -> Result<(), Failure> {
         Answered::Error(refusal) if refusal.param.is_some() => Err(Failure::Refused(refusal)),
         Answered::Error(refusal) => Err(Failure::Broken(refusal.message)),
         other => Err(unexpected(&other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Beside, MOST};
+    use crate::domain::id::ModelId;
+
+    #[test]
+    fn the_model_that_was_asked_longest_ago_makes_room() {
+        let (models, mut beside) = ([(); MOST].map(|()| ModelId::new()), Beside::default());
+        for id in models {
+            assert!(!beside.is_there(id) && beside.without_room().is_none());
+            beside.loaded.push(id);
+        }
+        // The first is asked again, so that the second is the last.
+        assert!(beside.is_there(models[0]));
+        beside.loaded.push(models[0]);
+        assert!(!beside.is_there(ModelId::new()));
+        assert_eq!(beside.without_room(), Some(models[1]));
     }
 }
