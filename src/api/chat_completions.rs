@@ -5,7 +5,8 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
 
 use super::ApiState;
 use super::body;
@@ -17,6 +18,8 @@ use super::route::{Route, post};
 use super::texts::{Answering, Form, bytes_of, finish_reason};
 use crate::app::serving;
 use crate::dataset::chats;
+use crate::domain::calls::{Said, names};
+use crate::domain::chat::ToolCall;
 use crate::domain::error::{Error, Result};
 use crate::domain::serving::{Finish, Likely, Piece, Prompt, Token};
 
@@ -155,9 +158,10 @@ async fn create_chat_completion(
     let model = serving::language_model(&state.app, caller.0.id, &model).await?;
     let conversation = body::aside(bytes.len(), move || chats::asked(&bytes)).await??;
     let conversation = if has_tools { conversation } else { conversation.without_tools() };
+    let tools = names(&conversation.tools);
     let wanted = options.wanted("messages", vec![Prompt::Chat(Box::new(conversation))], most, top_logprobs)?;
     let texts = serving::generate(&state.app, caller.0.id, &model, wanted).await?;
-    let answering = Answering::new(Chat, model.name, texts);
+    let answering = Answering::new(Chat { tools }, model.name, texts);
     Ok(match stream {
         Some(options) => answering.stream(options),
         None => answering.whole().await?,
@@ -165,7 +169,10 @@ async fn create_chat_completion(
 }
 
 /// Answers as chat completions.
-struct Chat;
+struct Chat {
+    /// The names of the tools that the model was told of.
+    tools: BTreeSet<String>,
+}
 
 impl Form for Chat {
     fn id_prefix(&self) -> &'static str {
@@ -177,12 +184,16 @@ impl Form for Chat {
     }
 
     fn whole(&self, choice: usize, text: &str, tokens: &[Token], finish: Finish) -> Value {
-        json!({
-            "index": choice,
-            "message": {"role": "assistant", "content": text, "refusal": null},
-            "logprobs": logprobs(tokens),
-            "finish_reason": finish_reason(finish),
-        })
+        let Said { content, calls } = Said::read(text, &self.tools);
+        let mut message = json!({"role": "assistant", "content": content, "refusal": null});
+        if !calls.is_empty() {
+            message["tool_calls"] = calls.iter().map(called).collect();
+            if content.is_empty() {
+                message["content"] = Value::Null;
+            }
+        }
+        let finish_reason = finish_reason(finish, !calls.is_empty());
+        json!({"index": choice, "message": message, "logprobs": logprobs(tokens), "finish_reason": finish_reason})
     }
 
     fn begin(&self, choice: usize) -> Option<Value> {
@@ -195,9 +206,30 @@ impl Form for Chat {
         json!({"index": choice, "delta": {"content": piece.text}, "logprobs": logprobs, "finish_reason": null})
     }
 
-    fn end(&self, choice: usize, finish: Finish) -> Value {
-        json!({"index": choice, "delta": {}, "logprobs": null, "finish_reason": finish_reason(finish)})
+    fn end(&self, choice: usize, finish: Finish, has_calls: bool) -> Value {
+        json!({"index": choice, "delta": {}, "logprobs": null, "finish_reason": finish_reason(finish, has_calls)})
     }
+
+    fn tools(&self) -> Option<&BTreeSet<String>> {
+        Some(&self.tools).filter(|tools| !tools.is_empty())
+    }
+
+    fn calls(&self, choice: usize, calls: &[ToolCall]) -> Value {
+        let numbered = calls.iter().enumerate().map(|(index, call)| {
+            let mut told = called(call);
+            told["index"] = json!(index);
+            told
+        });
+        let delta = json!({"tool_calls": numbered.collect::<Vec<_>>()});
+        json!({"index": choice, "delta": delta, "logprobs": null, "finish_reason": null})
+    }
+}
+
+/// A call, with an id by which a tool's answer names it.
+fn called(call: &ToolCall) -> Value {
+    let id: String = Uuid::new_v4().simple().to_string().chars().take(24).collect();
+    let function = json!({"name": call.name, "arguments": call.arguments});
+    json!({"id": format!("call_{id}"), "type": "function", "function": function})
 }
 
 /// What the model thought of each token; null where that is not wanted.
@@ -215,6 +247,8 @@ fn logprobs(tokens: &[Token]) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use serde_json::{Value, json};
 
     use super::{Chat, ChatBody, Finish, Form, Likely, Piece, Token};
@@ -252,10 +286,11 @@ mod tests {
         let likely = |text: &str| Likely { text: text.to_owned(), logprob: -0.5 };
         let token = Token { id: 3, likely: Some(likely("é")), top: vec![likely("\u{FFFD}")] };
         let piece = Piece { text: "é".to_owned(), token: Some(token) };
-        let told = &Chat.piece(1, &piece)["logprobs"]["content"][0];
+        let chat = Chat { tools: BTreeSet::new() };
+        let told = &chat.piece(1, &piece)["logprobs"]["content"][0];
         assert_eq!(told["bytes"], json!([195, 169]));
         assert_eq!(told["top_logprobs"][0], json!({"token": "\u{FFFD}", "logprob": -0.5, "bytes": null}));
         let plain = Token { id: 3, likely: None, top: Vec::new() };
-        assert_eq!(Chat.whole(0, "é", &[plain], Finish::Stop)["logprobs"], Value::Null);
+        assert_eq!(chat.whole(0, "é", &[plain], Finish::Stop)["logprobs"], Value::Null);
     }
 }

@@ -173,7 +173,7 @@ impl Form for Text {
 
     fn whole(&self, choice: usize, text: &str, tokens: &[Token], finish: Finish) -> Value {
         let text = format!("{}{text}", self.echo(choice).unwrap_or_default());
-        json!({"index": choice, "text": text, "logprobs": logprobs(tokens), "finish_reason": finish_reason(finish)})
+        json!({"index": choice, "text": text, "logprobs": logprobs(tokens), "finish_reason": finish_reason(finish, false)})
     }
 
     fn begin(&self, choice: usize) -> Option<Value> {
@@ -186,8 +186,8 @@ impl Form for Text {
         json!({"index": choice, "text": piece.text, "logprobs": logprobs, "finish_reason": null})
     }
 
-    fn end(&self, choice: usize, finish: Finish) -> Value {
-        json!({"index": choice, "text": "", "logprobs": null, "finish_reason": finish_reason(finish)})
+    fn end(&self, choice: usize, finish: Finish, _has_calls: bool) -> Value {
+        json!({"index": choice, "text": "", "logprobs": null, "finish_reason": finish_reason(finish, false)})
     }
 }
 

@@ -1,6 +1,6 @@
 //! Written texts as answers: whole, or token by token as server-sent events, as OpenAI's clients read them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ use uuid::Uuid;
 use super::generation::StreamOptions;
 use super::problem;
 use crate::app::serving::{Texts, Told};
+use crate::domain::calls::Gate;
+use crate::domain::chat::ToolCall;
 use crate::domain::error::Result;
 use crate::domain::serving::{Finish, Piece, Token};
 
@@ -33,13 +35,22 @@ pub(super) trait Form: Send + Sync + 'static {
     fn begin(&self, choice: usize) -> Option<Value>;
     /// The choice of a chunk with a piece.
     fn piece(&self, choice: usize, piece: &Piece) -> Value;
-    /// The choice of the chunk that ends a text.
-    fn end(&self, choice: usize, finish: Finish) -> Value;
+    /// The choice of the chunk that ends a text, which has calls or has not.
+    fn end(&self, choice: usize, finish: Finish, has_calls: bool) -> Value;
+    /// The tools that may be called; None where there are none.
+    fn tools(&self) -> Option<&BTreeSet<String>> {
+        None
+    }
+    /// The choice of the chunk with the calls of a text, where there are tools.
+    fn calls(&self, choice: usize, _calls: &[ToolCall]) -> Value {
+        json!({"index": choice})
+    }
 }
 
 /// The word on the wire.
-pub(super) fn finish_reason(finish: Finish) -> &'static str {
+pub(super) fn finish_reason(finish: Finish, has_calls: bool) -> &'static str {
     match finish {
+        Finish::Stop if has_calls => "tool_calls",
         Finish::Stop => "stop",
         Finish::Length => "length",
     }
@@ -97,7 +108,8 @@ impl<F: Form> Answering<F> {
 
     /// Piece by piece, with `data: [DONE]` behind the last one. What goes wrong on the way is an event, too, and the last.
     pub(super) fn stream(self, options: StreamOptions) -> Response {
-        let streaming = Streaming { answering: self, options, begun: None, ready: VecDeque::new(), is_over: false };
+        let ready = VecDeque::new();
+        let streaming = Streaming { answering: self, options, begun: None, gate: None, ready, is_over: false };
         Sse::new(streaming.events()).keep_alive(KeepAlive::new().interval(SILENCE)).into_response()
     }
 
@@ -128,6 +140,8 @@ struct Streaming<F> {
     options: StreamOptions,
     /// The text whose beginning was told last.
     begun: Option<usize>,
+    /// What holds back calls of that text, where there are tools.
+    gate: Option<Gate>,
     /// Events that are to be sent next.
     ready: VecDeque<Event>,
     is_over: bool,
@@ -150,8 +164,11 @@ impl<F: Form> Streaming<F> {
     async fn go_on(&mut self) {
         match self.answering.texts.next().await {
             Ok(Some(Told::Begun(_))) => {}
-            Ok(Some(Told::Piece(choice, piece))) => {
+            Ok(Some(Told::Piece(choice, mut piece))) => {
                 self.begin(choice);
+                if let Some(gate) = &mut self.gate {
+                    piece.text = gate.push(&piece.text);
+                }
                 self.answering.completion_tokens += usize::from(piece.token.is_some());
                 let tells_token = piece.token.as_ref().is_some_and(|token| token.likely.is_some());
                 if !piece.text.is_empty() || tells_token {
@@ -161,7 +178,8 @@ impl<F: Form> Streaming<F> {
             }
             Ok(Some(Told::Ended(choice, finish))) => {
                 self.begin(choice);
-                let choice = self.answering.form.end(choice, finish);
+                let has_calls = self.call(choice);
+                let choice = self.answering.form.end(choice, finish, has_calls);
                 self.push(choice);
             }
             Ok(None) => {
@@ -186,9 +204,22 @@ impl<F: Form> Streaming<F> {
             return;
         }
         self.begun = Some(choice);
+        self.gate = self.answering.form.tools().map(|_| Gate::default());
         if let Some(choice) = self.answering.form.begin(choice) {
             self.push(choice);
         }
+    }
+
+    /// Tells what was held back of a text that has ended, and whether it has calls.
+    fn call(&mut self, choice: usize) -> bool {
+        let form = &self.answering.form;
+        let (Some(gate), Some(tools)) = (self.gate.take(), form.tools()) else { return false };
+        let (text, calls) = gate.end(tools);
+        let rest = (!text.is_empty()).then(|| form.piece(choice, &Piece { text, token: None }));
+        let told = (!calls.is_empty()).then(|| form.calls(choice, &calls));
+        let has_calls = told.is_some();
+        rest.into_iter().chain(told).for_each(|choice| self.push(choice));
+        has_calls
     }
 
     fn push(&mut self, choice: Value) {

@@ -2,6 +2,7 @@
 
 pub mod attempt;
 pub mod backbone;
+pub mod calls;
 pub mod chat;
 pub mod checkpoint;
 pub mod clip;

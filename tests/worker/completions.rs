@@ -250,3 +250,38 @@ async fn a_base_and_its_tunes_are_served_by_one_process() {
     assert!((first - said[1].1).abs() < 0.05 && (first - said[0].1).abs() > 0.05, "{first} of {said:?}");
     assert_eq!(ask(&models[2]).await, said[2]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_was_learned_is_told_as_one() {
+    let service = tiny().await;
+    let client = service.client();
+    let call = r#"{"name": "weather", "arguments": {"place": "Bern"}}"#;
+    let question = json!({"role": "user", "content": "is it warm"});
+    let said = json!({"role": "assistant", "content": format!("So.\n<tool_call>\n{call}\n</tool_call>")});
+    let line = json!({"messages": [question, said]});
+    let file = client.upload("calls.jsonl", format!("{line}\n").repeat(24)).await;
+    let h = json!({"n_epochs": 40, "learning_rate": 1e-2, "adapter": "none", "batch_size": 8});
+    let id = create(&client, "tiny-llama", &file, "supervised", h, json!({"dataset": {"validation_split": 0}})).await;
+    let model = succeeded(&client, &id).await["fine_tuned_model"].clone();
+    let tool = json!({"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}});
+    let body = json!({"model": model, "messages": [question], "temperature": 0, "max_tokens": 120, "tools": [tool]});
+
+    let answer = client.post_json(CHAT, &body).await.good();
+    let choice = &answer["choices"][0];
+    let called = &choice["message"]["tool_calls"][0];
+    assert_eq!((&choice["message"]["content"], &choice["finish_reason"]), (&json!("So."), &json!("tool_calls")));
+    assert_eq!(called["function"], json!({"name": "weather", "arguments": "{\"place\": \"Bern\"}"}));
+    assert!(called["id"].as_str().unwrap().starts_with("call_") && called["type"] == "function");
+
+    let chunks = chunks(&client.post_json(CHAT, &with(body.clone(), json!({"stream": true}))).await);
+    assert_eq!(joined(&chunks), [("So.".to_owned(), "tool_calls".to_owned())]);
+    let told: Vec<&Value> = chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"].get("tool_calls")).collect();
+    assert_eq!((told.len(), &told[0][0]["index"], &told[0][0]["function"]), (1, &json!(0), &called["function"]));
+
+    // It goes on from what the tool says, and to a request without that tool it is text.
+    let turn = json!({"role": "assistant", "content": null, "tool_calls": [called]});
+    let result = json!({"role": "tool", "tool_call_id": called["id"], "content": "21"});
+    client.post_json(CHAT, &with(body.clone(), json!({"messages": [question, turn, result]}))).await.good();
+    let plain = client.post_json(CHAT, &with(body, json!({"tool_choice": "none"}))).await.good();
+    assert!(whole(&plain)[0].0.contains(call) && whole(&plain)[0].1 == "stop", "{plain}");
+}
