@@ -12,6 +12,7 @@
 #include <cstring>
 #include <vector>
 
+#include "adamw.h"
 #include "dynamic_map.h"
 #include "guard.h"
 #include "kernels.h"
@@ -176,11 +177,12 @@ extern "C" {
 // One AdamW step as ft_adamw does it, of one parameter. `moments` are the codes and scales of the first and of the second; `low`
 // (or null) takes the new parameter in bfloat16.
 int ft_adamw_8bit(TensorPtr parameter, TensorPtr grad, TensorPtr* moments, TensorPtr low, double weight_decay, TensorPtr norm,
-                  double max_norm, double learning_rate, double beta1, double beta2, double eps, int64_t step, int by_operator) {
+                  const ft::AdamWScalars* scalars, int by_operator) {
   return ft::guard([&] {
     const Moment first{*moments[0], *moments[1]}, second{*moments[2], *moments[3]};
     check(*parameter, *grad, first);
     check(*parameter, *grad, second);
+    const auto [learning_rate, beta1, beta2, eps, step, max_norm] = *scalars;
     const Update h = {float(learning_rate), float(1 - beta1), float(1 - beta2), float(eps), float(weight_decay),
                       float(1 - std::pow(beta1, double(step))), float(std::sqrt(1 - std::pow(beta2, double(step))))};
     if (parameter->device().is_cpu() && !by_operator) {

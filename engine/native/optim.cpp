@@ -15,6 +15,7 @@
 #include <cmath>
 #include <vector>
 
+#include "adamw.h"
 #include "guard.h"
 #include "kernels.h"
 
@@ -35,18 +36,13 @@ void check(const Tensor& tensor, const char* name) {
   TORCH_CHECK(tensor.is_contiguous(), name, " must be contiguous");
 }
 
-struct Hyper {
-  double learning_rate, beta1, beta2, eps;
-  int64_t step;
-};
-
 struct State {
   std::vector<Tensor> parameters, grads, moments1, moments2;
   TensorPtr* lows;
   const double* weight_decay;
 };
 
-void adamw_cpu(const State& state, const Hyper& hyper, double gradient_scale) {
+void adamw_cpu(const State& state, const ft::AdamWScalars& hyper, double gradient_scale) {
   for (size_t i = 0; i < state.parameters.size(); i++) {
     const Tensor &parameter = state.parameters[i], &grad = state.grads[i];
     const Tensor low = state.lows[i] ? *state.lows[i] : Tensor();
@@ -77,7 +73,7 @@ void adamw_cpu(const State& state, const Hyper& hyper, double gradient_scale) {
 }
 
 // at::_fused_adamw_ takes one weight decay for a whole list, so the list is split by decay.
-void adamw_multi_tensor(const State& state, const Hyper& hyper, const Tensor& gradient_scale) {
+void adamw_multi_tensor(const State& state, const ft::AdamWScalars& hyper, const Tensor& gradient_scale) {
   std::vector<Tensor> copies_from, copies_to;
   std::vector<bool> done(state.parameters.size(), false);
   for (size_t first = 0; first < state.parameters.size(); first++) {
@@ -131,12 +127,12 @@ int ft_grad_norm(TensorPtr* out, TensorPtr* grads, int64_t count, int multi_tens
 // One AdamW step (Loshchilov & Hutter 2019) as torch.optim.AdamW does it: gradients are first scaled by
 // min(1, max_norm / (norm + 1e-6)) where max_norm > 0. `lows[i]` (or null) takes the new parameter in bfloat16.
 int ft_adamw(TensorPtr* parameters, TensorPtr* grads, TensorPtr* moments1, TensorPtr* moments2, TensorPtr* lows,
-             const double* weight_decay, int64_t count, TensorPtr norm, double max_norm, double learning_rate,
-             double beta1, double beta2, double eps, int64_t step, int multi_tensor) {
+             const double* weight_decay, int64_t count, TensorPtr norm, const ft::AdamWScalars* scalars, int multi_tensor) {
   return ft::guard([&] {
     const State state = {list(parameters, count), list(grads, count), list(moments1, count),
                          list(moments2, count),   lows,               weight_decay};
-    const Hyper hyper = {learning_rate, beta1, beta2, eps, step};
+    const ft::AdamWScalars& hyper = *scalars;
+    const double max_norm = hyper.max_norm;
     if (on_cpu(state.parameters) && !multi_tensor) {
       const double total = norm->item<double>();
       adamw_cpu(state, hyper, max_norm > 0 ? std::min(1.0, max_norm / (total + 1e-6)) : 1.0);

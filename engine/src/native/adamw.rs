@@ -18,12 +18,7 @@ unsafe extern "C" {
         weight_decay: *const c_double,
         count: i64,
         norm: Raw,
-        max_norm: c_double,
-        learning_rate: c_double,
-        beta1: c_double,
-        beta2: c_double,
-        eps: c_double,
-        step: i64,
+        scalars: *const AdamWScalars,
         multi_tensor: c_int,
     ) -> c_int;
     fn ft_adamw_8bit(
@@ -33,12 +28,7 @@ unsafe extern "C" {
         low: Raw,
         weight_decay: c_double,
         norm: Raw,
-        max_norm: c_double,
-        learning_rate: c_double,
-        beta1: c_double,
-        beta2: c_double,
-        eps: c_double,
-        step: i64,
+        scalars: *const AdamWScalars,
         by_operator: c_int,
     ) -> c_int;
 }
@@ -88,8 +78,9 @@ pub struct AdamWItem<'a> {
     pub weight_decay: f64,
 }
 
-/// The scalars of one AdamW update; `step` counts from 1, `max_norm` 0 means no clipping.
+/// The scalars of one AdamW update, laid out as in `native/adamw.h`; `step` counts from 1, `max_norm` 0 means no clipping.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct AdamWScalars {
     pub learning_rate: f64,
     pub beta1: f64,
@@ -130,12 +121,7 @@ pub fn adamw(items: &[AdamWItem<'_>], norm: &Tensor, scalars: AdamWScalars, kern
             decay.as_ptr(),
             full.len() as i64,
             raw(norm),
-            scalars.max_norm,
-            scalars.learning_rate,
-            scalars.beta1,
-            scalars.beta2,
-            scalars.eps,
-            scalars.step,
+            &raw const scalars,
             c_int::from(kernel == OptimizerKernel::MultiTensor),
         )
     })
@@ -162,12 +148,7 @@ fn eight_bit(
             low(item),
             item.weight_decay,
             raw(norm),
-            scalars.max_norm,
-            scalars.learning_rate,
-            scalars.beta1,
-            scalars.beta2,
-            scalars.eps,
-            scalars.step,
+            &raw const scalars,
             c_int::from(kernel == OptimizerKernel::MultiTensor),
         )
     })
