@@ -186,8 +186,7 @@ int ft_adamw_8bit(TensorPtr parameter, TensorPtr grad, TensorPtr* moments, Tenso
     const Update h = {float(learning_rate), float(1 - beta1), float(1 - beta2), float(eps), float(weight_decay),
                       float(1 - std::pow(beta1, double(step))), float(std::sqrt(1 - std::pow(beta2, double(step))))};
     if (parameter->device().is_cpu() && !by_operator) {
-      const double total = norm->item<double>();
-      const float scale = max_norm > 0 ? float(std::min(1.0, max_norm / (total + 1e-6))) : 1.0f;
+      const float scale = float(scalars->clip(norm->item<double>()));
       if (grad->scalar_type() == at::kFloat) {
         on_cpu(*parameter, grad->data_ptr<float>(), scale, first, second, h);
       } else {
@@ -195,8 +194,7 @@ int ft_adamw_8bit(TensorPtr parameter, TensorPtr grad, TensorPtr* moments, Tenso
         on_cpu(*parameter, grad->data_ptr<at::BFloat16>(), scale, first, second, h);
       }
     } else {
-      const Tensor scale = max_norm > 0 ? (norm->add(1e-6).reciprocal() * max_norm).clamp_max(1.0) : norm->new_ones({});
-      by_operators(*parameter, *grad, scale, first, second, h);
+      by_operators(*parameter, *grad, scalars->clip(*norm), first, second, h);
     }
     if (low) low->copy_(*parameter);
   });

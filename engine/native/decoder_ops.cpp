@@ -8,6 +8,7 @@
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 
+#include "causal.h"
 #include "origin.h"
 
 using at::Tensor;
@@ -91,19 +92,15 @@ struct Angles {
   Tensor cosine, sine;
 };
 
-struct Causal {
-  int64_t longest, query, key_value, head_size, reach;
-  double scale;
-
-  ft::CausalShape over(const Tensor& offsets) const {
-    return {{offsets.data_ptr<int32_t>(), offsets.numel() - 1, longest}, query, key_value, head_size, reach, float(scale)};
-  }
-};
+ft::CausalShape over(const ft::Causal& shape, const Tensor& offsets) {
+  const auto [longest, query, key_value, head_size, reach, scale] = shape;
+  return {{offsets.data_ptr<int32_t>(), offsets.numel() - 1, longest}, query, key_value, head_size, reach, float(scale)};
+}
 
 struct CausalAttentionFunction : torch::autograd::Function<CausalAttentionFunction> {
   // Angles need no gradient.
   static Tensor forward(AutogradContext* context, const Tensor& qkv, const Angles& angles, const Tensor& offsets,
-                        Causal shape) {
+                        const ft::Causal& shape) {
     const Tensor &cosine = angles.cosine, &sine = angles.sine;
     check_cpu(qkv, "qkv");
     check_cpu(offsets, "offsets");
@@ -120,7 +117,7 @@ struct CausalAttentionFunction : torch::autograd::Function<CausalAttentionFuncti
     Tensor lse = at::empty({qkv.size(0), shape.query}, qkv.options().dtype(at::kFloat));
     typed(qkv, [&](auto& kernel, auto* type) {
       kernel.causal_attention(data(qkv, type), data(cosine, static_cast<float*>(nullptr)),
-                              data(sine, static_cast<float*>(nullptr)), data(out, type), floats(lse), shape.over(offsets));
+                              data(sine, static_cast<float*>(nullptr)), data(out, type), floats(lse), over(shape, offsets));
     });
     context->save_for_backward({qkv, cosine, sine, offsets, out, lse});
     context->saved_data["shape"] = std::vector<int64_t>{shape.longest, shape.query, shape.key_value, shape.head_size, shape.reach};
@@ -131,13 +128,13 @@ struct CausalAttentionFunction : torch::autograd::Function<CausalAttentionFuncti
     variable_list saved = context->get_saved_variables();
     const Tensor &qkv = saved[0], &cosine = saved[1], &sine = saved[2], &offsets = saved[3], &out = saved[4], &lse = saved[5];
     const auto n = context->saved_data.at("shape").toIntVector();
-    const Causal shape{n[0], n[1], n[2], n[3], n[4], context->saved_data.at("scale").toDouble()};
+    const ft::Causal shape{n[0], n[1], n[2], n[3], n[4], context->saved_data.at("scale").toDouble()};
     const Tensor grad = grads[0].contiguous();
     Tensor grad_qkv = at::empty_like(qkv);
     typed(qkv, [&](auto& kernel, auto* type) {
       kernel.causal_attention_backward(data(qkv, type), data(cosine, static_cast<float*>(nullptr)),
                                        data(sine, static_cast<float*>(nullptr)), data(out, type), floats(lse),
-                                       data(grad, type), data(grad_qkv, type), shape.over(offsets));
+                                       data(grad, type), data(grad_qkv, type), over(shape, offsets));
     });
     return {grad_qkv, Tensor(), Tensor(), Tensor()};
   }
@@ -227,11 +224,10 @@ int ft_swiglu(TensorPtr* out, TensorPtr x) {
 
 // cosine and sine may be null.
 int ft_causal_attention(TensorPtr* out, TensorPtr qkv, TensorPtr cosine, TensorPtr sine, TensorPtr offsets,
-                        int64_t longest, int64_t query, int64_t key_value, int64_t head_size, int64_t reach, double scale) {
+                        const ft::Causal* shape) {
   return ft::guard([&] {
-    const Causal shape{longest, query, key_value, head_size, reach, scale};
     const Angles angles{cosine ? *cosine : Tensor(), sine ? *sine : Tensor()};
-    *out = new Tensor(CausalAttentionFunction::apply(*qkv, angles, *offsets, shape));
+    *out = new Tensor(CausalAttentionFunction::apply(*qkv, angles, *offsets, *shape));
   });
 }
 

@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "causal.h"
 #include "guard.h"
 
 using at::Tensor;
@@ -11,9 +12,9 @@ using at::Tensor;
 extern "C" {
 
 // As ft_causal_attention, of queries and keys that were turned already; `offsets` lies on the device of `qkv`.
-int ft_flash_attention(TensorPtr* out, TensorPtr qkv, TensorPtr offsets, int64_t longest, int64_t query, int64_t key_value,
-                       int64_t head_size, int64_t reach, double scale) {
+int ft_flash_attention(TensorPtr* out, TensorPtr qkv, TensorPtr offsets, const ft::Causal* shape) {
   return ft::guard([&] {
+    const auto [longest, query, key_value, head_size, reach, scale] = *shape;
     const int64_t tokens = qkv->size(0);
     const Tensor heads = qkv->view({tokens, query + 2 * key_value, head_size});
     const Tensor q = heads.narrow(1, 0, query), k = heads.narrow(1, query, key_value),

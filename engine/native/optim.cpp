@@ -8,7 +8,6 @@
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/linalg_vector_norm.h>
-#include <ATen/ops/reciprocal.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/stack.h>
 
@@ -131,14 +130,10 @@ int ft_adamw(TensorPtr* parameters, TensorPtr* grads, TensorPtr* moments1, Tenso
   return ft::guard([&] {
     const State state = {list(parameters, count), list(grads, count), list(moments1, count),
                          list(moments2, count),   lows,               weight_decay};
-    const ft::AdamWScalars& hyper = *scalars;
-    const double max_norm = hyper.max_norm;
     if (on_cpu(state.parameters) && !multi_tensor) {
-      const double total = norm->item<double>();
-      adamw_cpu(state, hyper, max_norm > 0 ? std::min(1.0, max_norm / (total + 1e-6)) : 1.0);
+      adamw_cpu(state, *scalars, scalars->clip(norm->item<double>()));
     } else {
-      Tensor scale = max_norm > 0 ? (norm->add(1e-6).reciprocal() * max_norm).clamp_max(1.0) : at::full({}, 1.0, norm->options());
-      adamw_multi_tensor(state, hyper, scale);
+      adamw_multi_tensor(state, *scalars, scalars->clip(*norm));
     }
   });
 }

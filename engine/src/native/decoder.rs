@@ -25,24 +25,9 @@ unsafe extern "C" {
         cosine: Raw,
         sine: Raw,
         offsets: Raw,
-        longest: i64,
-        query: i64,
-        key_value: i64,
-        head_size: i64,
-        reach: i64,
-        scale: c_double,
+        shape: *const CausalShape,
     ) -> c_int;
-    fn ft_flash_attention(
-        out: *mut Raw,
-        qkv: Raw,
-        offsets: Raw,
-        longest: i64,
-        query: i64,
-        key_value: i64,
-        head_size: i64,
-        reach: i64,
-        scale: c_double,
-    ) -> c_int;
+    fn ft_flash_attention(out: *mut Raw, qkv: Raw, offsets: Raw, shape: *const CausalShape) -> c_int;
     fn ft_linear_cross_entropy(out: *mut Raw, x: Raw, weight: Raw, targets: Raw, chunk: i64) -> c_int;
 }
 
@@ -82,8 +67,9 @@ pub fn swiglu(x: &Tensor) -> Result<Tensor> {
     Ok(owned(out))
 }
 
-/// What causal attention is over.
+/// What causal attention is over, laid out as in `native/causal.h`.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct CausalShape {
     /// Tokens of the longest sequence.
     pub longest: i64,
@@ -108,23 +94,8 @@ pub fn causal_attention(
 ) -> Result<Tensor> {
     let mut out = null_mut();
     let (cosine, sine) = angles.map_or((null_mut(), null_mut()), |(cosine, sine)| (raw(cosine), raw(sine)));
-    let CausalShape { longest, query, key_value, head_size, reach, scale } = shape;
     // SAFETY: the tensors outlive the call, and the shim takes null for no angles; `out` is written only on success.
-    check(unsafe {
-        ft_causal_attention(
-            &raw mut out,
-            raw(qkv),
-            cosine,
-            sine,
-            raw(offsets),
-            longest,
-            query,
-            key_value,
-            head_size,
-            reach,
-            scale,
-        )
-    })?;
+    check(unsafe { ft_causal_attention(&raw mut out, raw(qkv), cosine, sine, raw(offsets), &raw const shape) })?;
     Ok(owned(out))
 }
 
@@ -132,11 +103,8 @@ pub fn causal_attention(
 /// a multiple of 8 and at most 256 dimensions, and `offsets` lie on the device.
 pub fn flash_attention(qkv: &Tensor, offsets: &Tensor, shape: CausalShape) -> Result<Tensor> {
     let mut out = null_mut();
-    let CausalShape { longest, query, key_value, head_size, reach, scale } = shape;
     // SAFETY: the tensors outlive the call; `out` is written only on success.
-    check(unsafe {
-        ft_flash_attention(&raw mut out, raw(qkv), raw(offsets), longest, query, key_value, head_size, reach, scale)
-    })?;
+    check(unsafe { ft_flash_attention(&raw mut out, raw(qkv), raw(offsets), &raw const shape) })?;
     Ok(owned(out))
 }
 

@@ -13,8 +13,7 @@ use crate::domain::model::{ADAPTER_FOLDER, Model, ModelFile, as_base, has_whole_
 /// The database is away.
 pub async fn below(app: &App, job: &Job) -> Result<Vec<ModelFile>> {
     let base = models::files(app.db.pool(), job.spec.base_model).await?;
-    let lora = job.prepared.as_ref().and_then(|prepared| prepared.hyperparameters.tuning.adapter.lora());
-    Ok(if lora.is_some_and(|lora| lora.continued) {
+    Ok(if job.adapter().is_some_and(|lora| lora.continued) {
         // The adapter took the place of the one that its base model had.
         base.into_iter().filter(ModelFile::is_of_base).collect()
     } else {

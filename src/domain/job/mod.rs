@@ -14,7 +14,7 @@ use super::Timestamp;
 use super::attempt::Attempt;
 use super::estimate::Estimate;
 use super::grading::Grading;
-use super::hyperparameters::{Hyperparameters, Requested};
+use super::hyperparameters::{Hyperparameters, Lora, Requested};
 use super::id::{FileId, JobId, ModelId, ProjectId};
 use super::method::Method;
 use super::report::DataReport;
@@ -118,6 +118,13 @@ pub struct Job {
     pub evaluation: Option<serde_json::Value>,
     pub finished_at: Option<Timestamp>,
     pub attempts: Vec<Attempt>,
+}
+
+impl Job {
+    /// The adapter that it trains, if it does.
+    pub fn adapter(&self) -> Option<&Lora> {
+        self.prepared.as_ref().and_then(|prepared| prepared.hyperparameters.tuning.adapter.lora())
+    }
 }
 
 /// Bounds that OpenAI sets for `metadata`.

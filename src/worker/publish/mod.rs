@@ -17,7 +17,6 @@ use crate::domain::checkpoint::{Checkpoint, MetricRow, Metrics};
 use crate::domain::error::{Error, Result};
 use crate::domain::event::NewEvent;
 use crate::domain::file::{File, FilePurpose};
-use crate::domain::hyperparameters::Lora;
 use crate::domain::id::{CheckpointId, FileId, ModelId};
 use crate::domain::job::{Job, JobKind, Move, Success};
 use crate::domain::model::{Model, ModelFile, ModelKind, checkpoint_name, fine_tuned_name, has_whole_weights, root_of};
@@ -164,7 +163,7 @@ async fn made_model(app: &App, job: &Job, name: String, kind: ModelKind, stored:
     let mut facts = base.facts;
     // They told of the base model's files.
     facts.notes.clear();
-    facts.adapter = trained_adapter(job).filter(|_| !has_whole_weights(stored)).cloned();
+    facts.adapter = job.adapter().filter(|_| !has_whole_weights(stored)).cloned();
     if let Some(prepared) = job.prepared.as_ref().filter(|_| job.spec.method.card().has_length) {
         facts.max_seq_length = prepared.hyperparameters.course.max_sequence_length;
     }
@@ -187,11 +186,6 @@ async fn with_base(app: &App, job: &Job, mut files: Vec<ModelFile>) -> Result<Ve
         files.extend(below(app, job).await?);
     }
     Ok(files)
-}
-
-/// The adapter that a job trains, if it does.
-fn trained_adapter(job: &Job) -> Option<&Lora> {
-    job.prepared.as_ref().and_then(|prepared| prepared.hyperparameters.tuning.adapter.lora())
 }
 
 /// Stores every file below `directory` in the run's folder.
