@@ -23,6 +23,7 @@ fn main() {
                 "flash",
                 "optim",
                 "adamw_8bit",
+                "readback",
                 "runtime",
                 "dispatch",
             ]

@@ -6,13 +6,14 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/bucketize.h>
 #include <ATen/ops/constant_pad_nd.h>
-#include <ATen/ops/from_blob.h>
+#include <ATen/ops/where.h>
 
 #include <cmath>
 #include <cstring>
 #include <vector>
 
 #include "adamw.h"
+#include "constants.h"
 #include "dynamic_map.h"
 #include "guard.h"
 #include "kernels.h"
@@ -61,12 +62,6 @@ struct Codes {
     uint8_t place = places[bits >> 16];
     while (x >= middles[place]) place++;
     return place;
-  }
-
-  // `values` on the device of `like`.
-  static Tensor on(const std::array<float, 256>& values, int64_t count, const Tensor& like) {
-    const Tensor host = at::from_blob(const_cast<float*>(values.data()), {count}, at::kFloat);
-    return host.to(like.device());
   }
 };
 
@@ -131,18 +126,21 @@ Tensor moved(const Moment& moment, const Tensor& numbers, const Tensor& toward, 
   return was.lerp_(toward, share);
 }
 
-void keep(const Moment& moment, const Tensor& values, const Tensor& middles) {
+// Replaces a moment, but where `halted` is true.
+void keep(const Moment& moment, const Tensor& values, const Tensor& middles, const Tensor& halted) {
   const Tensor largest = values.abs().amax(1);
   const Tensor scaled = values / largest.clamp_min(LEAST).unsqueeze(1);
-  moment.codes.copy_(at::bucketize(scaled, middles, true, true).view({-1}));
-  moment.scales.copy_(largest);
+  const Tensor codes = at::bucketize(scaled, middles, true, true).view({-1}).to(at::kByte);
+  moment.codes.copy_(at::where(halted, moment.codes, codes));
+  moment.scales.copy_(at::where(halted, moment.scales, largest));
 }
 
-void by_operators(const Tensor& parameter, const Tensor& grad, const Tensor& scale, const Moment& first,
+void by_operators(const Tensor& parameter, const Tensor& grad, const Tensor& scale, const Tensor& halted, const Moment& first,
                   const Moment& second, const Update& h) {
-  const Tensor numbers1 = Codes::on(of_first().numbers, 256, parameter), middles1 = Codes::on(of_first().middles, 255, parameter);
-  const Tensor numbers2 = Codes::on(of_second().numbers, 256, parameter),
-               middles2 = Codes::on(of_second().middles, 255, parameter);
+  const auto numbers = [&](const Codes& codes) { return ft::constants_on(codes.numbers.data(), 256, parameter.device()); };
+  const auto middles = [&](const Codes& codes) { return ft::constants_on(codes.middles.data(), 255, parameter.device()); };
+  const Tensor numbers1 = numbers(of_first()), middles1 = middles(of_first());
+  const Tensor numbers2 = numbers(of_second()), middles2 = middles(of_second());
   const Tensor values = parameter.view({-1}), gradient = grad.view({-1});
   const int64_t count = values.numel(), blocks = first.scales.numel();
   for (int64_t block = 0; block < blocks; block += CHUNK) {
@@ -155,9 +153,11 @@ void by_operators(const Tensor& parameter, const Tensor& grad, const Tensor& sca
     const Tensor m = moved(part(first), numbers1, g, h.share1), v = moved(part(second), numbers2, g * g, h.share2);
     const Tensor root = (v.sqrt() / h.root_correction2).add_(h.eps);
     const Tensor step = (m / h.correction1).div_(root).view({-1}).narrow(0, 0, size);
-    values.narrow(0, start, size).mul_(1 - h.learning_rate * h.weight_decay).sub_(step, h.learning_rate);
-    keep(part(first), m, middles1);
-    keep(part(second), v, middles2);
+    const Tensor old = values.narrow(0, start, size);
+    const Tensor updated = (old * (1 - h.learning_rate * h.weight_decay)).sub_(step, h.learning_rate);
+    old.copy_(at::where(halted, old, updated));
+    keep(part(first), m, middles1, halted);
+    keep(part(second), v, middles2, halted);
   }
 }
 
@@ -177,7 +177,7 @@ extern "C" {
 // One AdamW step as ft_adamw does it, of one parameter. `moments` are the codes and scales of the first and of the second; `low`
 // (or null) takes the new parameter in bfloat16.
 int ft_adamw_8bit(TensorPtr parameter, TensorPtr grad, TensorPtr* moments, TensorPtr low, double weight_decay, TensorPtr norm,
-                  const ft::AdamWScalars* scalars, int by_operator) {
+                  TensorPtr halted, const ft::AdamWScalars* scalars, int by_operator) {
   return ft::guard([&] {
     const Moment first{*moments[0], *moments[1]}, second{*moments[2], *moments[3]};
     check(*parameter, *grad, first);
@@ -186,6 +186,7 @@ int ft_adamw_8bit(TensorPtr parameter, TensorPtr grad, TensorPtr* moments, Tenso
     const Update h = {float(learning_rate), float(1 - beta1), float(1 - beta2), float(eps), float(weight_decay),
                       float(1 - std::pow(beta1, double(step))), float(std::sqrt(1 - std::pow(beta2, double(step))))};
     if (parameter->device().is_cpu() && !by_operator) {
+      if (halted->item<float>() != 0) return;
       const float scale = float(scalars->clip(norm->item<double>()));
       if (grad->scalar_type() == at::kFloat) {
         on_cpu(*parameter, grad->data_ptr<float>(), scale, first, second, h);
@@ -194,7 +195,7 @@ int ft_adamw_8bit(TensorPtr parameter, TensorPtr grad, TensorPtr* moments, Tenso
         on_cpu(*parameter, grad->data_ptr<at::BFloat16>(), scale, first, second, h);
       }
     } else {
-      by_operators(*parameter, *grad, scalars->clip(*norm), first, second, h);
+      by_operators(*parameter, *grad, scalars->clip(*norm), *halted != 0, first, second, h);
     }
     if (low) low->copy_(*parameter);
   });

@@ -3,12 +3,12 @@
 #include <ATen/ops/bitwise_and.h>
 #include <ATen/ops/bitwise_right_shift.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/from_blob.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/stack.h>
 
 #include "nf4.h"
 
+#include "constants.h"
 #include "dynamic_map.h"
 
 #include <algorithm>
@@ -118,7 +118,7 @@ void read_on_cpu(const Part& part, T* to, int64_t values) {
 
 template <size_t N>
 Tensor on(const std::array<float, N>& numbers, const Tensor& like) {
-  return at::from_blob(const_cast<float*>(numbers.data()), {int64_t(N)}, at::kFloat).to(like.device());
+  return ft::constants_on(numbers.data(), N, like.device());
 }
 
 Tensor read_elsewhere(const Part& part, int64_t values) {

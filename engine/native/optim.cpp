@@ -39,9 +39,11 @@ struct State {
   std::vector<Tensor> parameters, grads, moments1, moments2;
   TensorPtr* lows;
   const double* weight_decay;
+  const Tensor& halted;
 };
 
 void adamw_cpu(const State& state, const ft::AdamWScalars& hyper, double gradient_scale) {
+  if (state.halted.item<float>() != 0) return;
   for (size_t i = 0; i < state.parameters.size(); i++) {
     const Tensor &parameter = state.parameters[i], &grad = state.grads[i];
     const Tensor low = state.lows[i] ? *state.lows[i] : Tensor();
@@ -74,10 +76,11 @@ void adamw_cpu(const State& state, const ft::AdamWScalars& hyper, double gradien
 // at::_fused_adamw_ takes one weight decay for a whole list, so the list is split by decay.
 void adamw_multi_tensor(const State& state, const ft::AdamWScalars& hyper, const Tensor& gradient_scale) {
   std::vector<Tensor> copies_from, copies_to;
+  const Tensor step = at::full({}, double(hyper.step), state.halted.options());
   std::vector<bool> done(state.parameters.size(), false);
   for (size_t first = 0; first < state.parameters.size(); first++) {
     if (done[first]) continue;
-    std::vector<Tensor> p, g, m, v, steps;
+    std::vector<Tensor> p, g, m, v;
     for (size_t i = first; i < state.parameters.size(); i++) {
       if (done[i] || state.weight_decay[i] != state.weight_decay[first]) continue;
       done[i] = true;
@@ -85,15 +88,16 @@ void adamw_multi_tensor(const State& state, const ft::AdamWScalars& hyper, const
       g.push_back(state.grads[i].to(at::kFloat));
       m.push_back(state.moments1[i]);
       v.push_back(state.moments2[i]);
-      steps.push_back(at::full({}, double(hyper.step), state.parameters[i].options()));
       if (state.lows[i]) {
         copies_to.push_back(*state.lows[i]);
         copies_from.push_back(state.parameters[i]);
       }
     }
     at::_foreach_mul_(g, gradient_scale);
+    // Where `halted` is 1 it leaves everything as it is.
+    const std::vector<Tensor> steps(p.size(), step);
     at::_fused_adamw_(p, g, m, v, {}, steps, hyper.learning_rate, hyper.beta1, hyper.beta2, state.weight_decay[first],
-                      hyper.eps, false, false);
+                      hyper.eps, false, false, {}, state.halted);
   }
   if (!copies_to.empty()) at::_foreach_copy_(copies_to, copies_from);
 }
@@ -124,12 +128,15 @@ int ft_grad_norm(TensorPtr* out, TensorPtr* grads, int64_t count, int multi_tens
 }
 
 // One AdamW step (Loshchilov & Hutter 2019) as torch.optim.AdamW does it: gradients are first scaled by
-// min(1, max_norm / (norm + 1e-6)) where max_norm > 0. `lows[i]` (or null) takes the new parameter in bfloat16.
+// min(1, max_norm / (norm + 1e-6)) where max_norm > 0. `lows[i]` (or null) takes the new parameter in bfloat16. Nothing changes
+// where `halted` (float32, 0-dimensional, on the parameters' device) is 1.
 int ft_adamw(TensorPtr* parameters, TensorPtr* grads, TensorPtr* moments1, TensorPtr* moments2, TensorPtr* lows,
-             const double* weight_decay, int64_t count, TensorPtr norm, const ft::AdamWScalars* scalars, int multi_tensor) {
+             const double* weight_decay, int64_t count, TensorPtr norm, TensorPtr halted, const ft::AdamWScalars* scalars,
+             int multi_tensor) {
   return ft::guard([&] {
     const State state = {list(parameters, count), list(grads, count), list(moments1, count),
-                         list(moments2, count),   lows,               weight_decay};
+                         list(moments2, count),   lows,               weight_decay,
+                         *halted};
     if (on_cpu(state.parameters) && !multi_tensor) {
       adamw_cpu(state, *scalars, scalars->clip(norm->item<double>()));
     } else {

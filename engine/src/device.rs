@@ -15,6 +15,8 @@ use finetuned::domain::run::Devices;
 #[derive(Clone, Copy, Debug)]
 pub struct ComputeDevice {
     pub device: Device,
+    /// Steps whose numbers may be unread while the next one is on its way: reading them at once would leave a GPU without work.
+    pub unread_steps: usize,
 }
 
 /// Loads libtorch's CUDA half if it lies beside the rest, so that one program serves machines with and without GPU.
@@ -73,10 +75,15 @@ pub fn prepare(wanted: &str, threads: usize) -> Result<ComputeDevice> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     native::set_threads(if threads == 0 { cores } else { threads })?;
     native::set_deterministic(true)?;
-    Ok(ComputeDevice { device })
+    Ok(ComputeDevice::new(device))
 }
 
 impl ComputeDevice {
+    /// This one, as it is fastest.
+    pub fn new(device: Device) -> Self {
+        Self { device, unread_steps: usize::from(device != Device::Cpu) }
+    }
+
     /// How people call it.
     pub fn name(self) -> &'static str {
         if self.device == Device::Cpu { "cpu" } else { "cuda" }

@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod decoder;
 pub mod lora;
 pub mod nf4;
+pub mod readback;
 
 use std::ffi::{CStr, c_char, c_double, c_int};
 

@@ -2,18 +2,19 @@
 
 mod clock;
 mod sums;
+mod unread;
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use tch::Tensor;
 
 use self::clock::EpochClock;
-use self::sums::{Read, Sums};
+use self::sums::Sums;
+use self::unread::{Queue, Unread};
 use crate::data::sampler::epoch_order;
 use crate::data::source::Subset;
 use crate::device::ComputeDevice;
-use crate::error::{EngineError, Result};
+use crate::error::Result;
 use crate::nn::Mode;
 use crate::observer::Observer;
 use crate::optim::{AdamW, Schedule};
@@ -23,7 +24,7 @@ use finetuned::domain::checkpoint::Metrics;
 use finetuned::domain::hyperparameters::{Hyperparameters, Interval, Patience};
 use finetuned::domain::job::Phase;
 use finetuned::domain::method::language;
-use finetuned::domain::metric::{GRAD_NORM, LEARNING_RATE, LOSS, Metric, Split, TRAINED_TOKENS};
+use finetuned::domain::metric::Metric;
 use finetuned::domain::random::mix_all;
 use finetuned::domain::run::{Step, TrainerCommand, TrainerMessage};
 
@@ -164,17 +165,21 @@ impl Training<'_> {
     fn steps(&mut self, progress: &mut RunProgress) -> Result<End> {
         let (total, per_epoch) = (self.plan.total_steps(), self.plan.steps_per_epoch());
         let (mut order, mut next) = ((u64::MAX, Vec::new()), None);
-        let mut clock = EpochClock::start(self.task);
+        let (mut clock, mut unread) = (EpochClock::start(self.task), Queue::new());
         let mut saved = progress.step > 0;
         self.observer.report(TrainerMessage::Phase { phase: Phase::Training });
         loop {
             let step = progress.step;
             if step > 0 {
                 let due = self.plan.eval_interval.is_due(step, per_epoch) || step == total;
+                let saves = self.plan.checkpoint_interval.is_due(step, per_epoch);
+                if due || saves {
+                    self.read(&mut unread, 0, progress)?;
+                }
                 if due && !progress.evaluated {
                     self.evaluate(progress)?;
                 }
-                if !saved && (progress.evaluated || !due) && self.plan.checkpoint_interval.is_due(step, per_epoch) {
+                if !saved && (progress.evaluated || !due) && saves {
                     self.save(progress)?;
                     saved = true;
                 }
@@ -183,6 +188,7 @@ impl Training<'_> {
                 }
             }
             if let Some(TrainerCommand::Stop { checkpoint }) = self.observer.stop() {
+                self.read(&mut unread, 0, progress)?;
                 if checkpoint && !saved && step > 0 {
                     self.save(progress)?;
                 }
@@ -197,7 +203,7 @@ impl Training<'_> {
                 order = (epoch, self.enter(epoch, start, &mut next)?);
             }
             let end = (start + self.plan.step_size()).min(self.plan.examples);
-            self.step(&order.1[start..end], epoch, progress)?;
+            self.step(&order.1[start..end], epoch, progress, &mut unread)?;
             saved = false;
             if progress.step.is_multiple_of(per_epoch) {
                 clock.report(epoch + 1, self.task, self.observer);
@@ -249,20 +255,20 @@ impl Training<'_> {
         Ok(end)
     }
 
-    /// One optimizer step over `examples` of epoch `epoch`.
-    fn step(&mut self, examples: &[usize], epoch: u64, progress: &mut RunProgress) -> Result<()> {
-        let started = Instant::now();
-        let count: f64 = examples.chunks(self.plan.batch_size).map(|batch| self.task.count(batch, epoch)).sum();
+    /// One optimizer step over `examples` of epoch `epoch`. It may be computed no sooner than its numbers are read.
+    fn step(&mut self, examples: &[usize], epoch: u64, progress: &mut RunProgress, unread: &mut Queue) -> Result<()> {
+        unread.begin();
+        let batches: Vec<Vec<usize>> = examples.chunks(self.plan.batch_size).map(<[usize]>::to_vec).collect();
+        let count: f64 = batches.iter().map(|batch| self.task.count(batch, epoch)).sum();
         let mut sums = Sums::default();
-        let batches = examples.len().div_ceil(self.plan.batch_size);
         self.observer.pass("trainer.begin", progress.step + 1);
-        for i in 0..batches {
+        for i in 0..batches.len() {
             let seed = mix_all(&[self.plan.seed.cast_unsigned(), progress.step, i as u64]);
             let mode = Mode::train(seed).computing_again(self.plan.computed_again);
             let forward = self.task.forward(&mode)?;
             let mean = forward.loss_sum.f_div_scalar(count)?;
             mean.f_backward()?;
-            if batches > 1 {
+            if batches.len() > 1 {
                 self.table.accumulate_grads()?;
             }
             progress.trained_tokens += forward.tokens;
@@ -270,36 +276,32 @@ impl Training<'_> {
             self.observer.alive();
         }
         let norm = self.optimizer.grad_norm(self.table)?;
-        let Read { loss, norm: norm_value, ratios, seen } = sums.read(&norm)?;
-        for (what, value) in [(LOSS.name(), loss), ("gradient norm", norm_value)] {
-            if !value.is_finite() {
-                return Err(EngineError::NonFinite { what, value, step: progress.step + 1 });
-            }
-        }
+        self.optimizer.halt_unless_finite(&[sums.loss()?, &norm])?;
         let learning_rate = self.plan.schedule.learning_rate(progress.step);
         self.optimizer.step(self.table, learning_rate, &norm)?;
-        if let Some(table) = &mut self.examples {
-            let batches = examples.chunks(self.plan.batch_size).zip(&seen);
-            for (batch, seen) in batches.filter_map(|(batch, seen)| Some((batch, seen.as_deref()?))) {
-                table.add(batch, seen);
-            }
-        }
         progress.step += 1;
         progress.evaluated = false;
-        progress.metrics = Metrics::from([
-            (LOSS.on(Split::Training), loss),
-            (LEARNING_RATE.to_owned(), learning_rate),
-            (GRAD_NORM.to_owned(), norm_value),
-            (TRAINED_TOKENS.to_owned(), progress.trained_tokens as f64),
-        ]);
-        progress.metrics.extend(ratios.into_iter().map(|(metric, ratio)| (metric.on(Split::Training), ratio)));
-        self.observer.report(TrainerMessage::Step(Step {
-            step: progress.step,
-            epoch: progress.step as f64 / self.plan.steps_per_epoch() as f64,
-            seconds: started.elapsed().as_secs_f64(),
-            peak_device_memory: self.device.peak_memory(),
-            metrics: progress.metrics.clone(),
-        }));
+        let (step, trained_tokens, sent) = (progress.step, progress.trained_tokens, sums.send(&norm)?);
+        unread.push(Unread { step, learning_rate, trained_tokens, batches, sent });
+        self.read(unread, self.device.unread_steps, progress)
+    }
+
+    /// Reads and reports the numbers of all steps but the last `most`.
+    fn read(&mut self, unread: &mut Queue, most: usize, progress: &mut RunProgress) -> Result<()> {
+        while let Some(told) = unread.read(most)? {
+            if let Some(table) = &mut self.examples {
+                let seen = told.seen.iter().filter_map(|(batch, seen)| Some((batch, seen.as_deref()?)));
+                seen.for_each(|(batch, seen)| table.add(batch, seen));
+            }
+            progress.metrics = told.metrics;
+            self.observer.report(TrainerMessage::Step(Step {
+                step: told.step,
+                epoch: told.step as f64 / self.plan.steps_per_epoch() as f64,
+                seconds: told.seconds,
+                peak_device_memory: self.device.peak_memory(),
+                metrics: progress.metrics.clone(),
+            }));
+        }
         Ok(())
     }
 

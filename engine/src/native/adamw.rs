@@ -18,6 +18,7 @@ unsafe extern "C" {
         weight_decay: *const c_double,
         count: i64,
         norm: Raw,
+        halted: Raw,
         scalars: *const AdamWScalars,
         multi_tensor: c_int,
     ) -> c_int;
@@ -28,6 +29,7 @@ unsafe extern "C" {
         low: Raw,
         weight_decay: c_double,
         norm: Raw,
+        halted: Raw,
         scalars: *const AdamWScalars,
         by_operator: c_int,
     ) -> c_int;
@@ -90,13 +92,22 @@ pub struct AdamWScalars {
     pub max_norm: f64,
 }
 
-/// One AdamW update of all items, with gradients clipped to `max_norm` by their joint `norm`.
-pub fn adamw(items: &[AdamWItem<'_>], norm: &Tensor, scalars: AdamWScalars, kernel: OptimizerKernel) -> Result<()> {
+/// What is known of all gradients together, where they lie: float32, 0-dimensional.
+#[derive(Clone, Copy)]
+pub struct Joint<'a> {
+    /// Their L2 norm.
+    pub norm: &'a Tensor,
+    /// 1 where nothing shall be updated, else 0.
+    pub halted: &'a Tensor,
+}
+
+/// One AdamW update of all items, with gradients clipped to `max_norm` by their joint norm.
+pub fn adamw(items: &[AdamWItem<'_>], joint: Joint<'_>, scalars: AdamWScalars, kernel: OptimizerKernel) -> Result<()> {
     let mut full = Vec::with_capacity(items.len());
     for item in items {
         match item.moments {
             Moments::Full(first, second) => full.push((item, first, second)),
-            Moments::EightBit(moments) => eight_bit(item, moments, norm, scalars, kernel)?,
+            Moments::EightBit(moments) => eight_bit(item, moments, joint, scalars, kernel)?,
         }
     }
     if full.is_empty() {
@@ -120,7 +131,8 @@ pub fn adamw(items: &[AdamWItem<'_>], norm: &Tensor, scalars: AdamWScalars, kern
             lows.as_mut_ptr(),
             decay.as_ptr(),
             full.len() as i64,
-            raw(norm),
+            raw(joint.norm),
+            raw(joint.halted),
             &raw const scalars,
             c_int::from(kernel == OptimizerKernel::MultiTensor),
         )
@@ -134,7 +146,7 @@ fn low(item: &AdamWItem<'_>) -> Raw {
 fn eight_bit(
     item: &AdamWItem<'_>,
     moments: [&Tensor; 4],
-    norm: &Tensor,
+    joint: Joint<'_>,
     scalars: AdamWScalars,
     kernel: OptimizerKernel,
 ) -> Result<()> {
@@ -147,7 +159,8 @@ fn eight_bit(
             moments.as_mut_ptr(),
             low(item),
             item.weight_decay,
-            raw(norm),
+            raw(joint.norm),
+            raw(joint.halted),
             &raw const scalars,
             c_int::from(kernel == OptimizerKernel::MultiTensor),
         )

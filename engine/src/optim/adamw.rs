@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use super::moments::Kept;
 use crate::error::Result;
-use crate::native::adamw::{self, AdamWItem, AdamWScalars, OptimizerKernel};
+use crate::native::adamw::{self, AdamWItem, AdamWScalars, Joint, OptimizerKernel};
 use crate::params::{Param, ParamTable};
 use crate::weights::Weights;
 use finetuned::domain::hyperparameters::{Optimizer, OptimizerWord};
@@ -45,6 +45,8 @@ pub struct AdamW {
     config: AdamWConfig,
     moments: Vec<Kept>,
     updates: i64,
+    /// Float32, 0-dimensional, beside the parameters: 1 once a step was not finite.
+    halted: Tensor,
 }
 
 impl AdamW {
@@ -52,13 +54,25 @@ impl AdamW {
     pub fn new(table: &ParamTable, config: AdamWConfig) -> Result<Self> {
         let _guard = tch::no_grad_guard();
         let moments = table.iter().map(|param| Kept::new(&param.master, config.word)).collect::<Result<Vec<_>>>()?;
-        Ok(Self { config, moments, updates: 0 })
+        let device = table.iter().next().map_or(Device::Cpu, |param| param.master.device());
+        Ok(Self { config, moments, updates: 0, halted: Tensor::f_zeros([0_i64; 0], (Kind::Float, device))? })
     }
 
     /// The L2 norm of the present gradients.
     pub fn grad_norm(&self, table: &ParamTable) -> Result<Tensor> {
         let grads: Vec<Tensor> = table.iter().filter_map(Param::grad).collect();
         adamw::grad_norm(&grads.iter().collect::<Vec<_>>(), self.config.kernel)
+    }
+
+    /// Changes nothing any more if one of these is not finite: from the next [`step`](Self::step) on, and before anybody has
+    /// read them.
+    pub fn halt_unless_finite(&mut self, values: &[&Tensor]) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        for value in values {
+            let broken = value.f_isfinite()?.f_logical_not()?.f_to_kind(Kind::Float)?;
+            self.halted = self.halted.f_maximum(&broken)?;
+        }
+        Ok(())
     }
 
     /// One update of every parameter that has a gradient, after clipping by the joint `norm`; forgets the gradients. Each
@@ -91,7 +105,7 @@ impl AdamW {
                 step: self.updates,
                 max_norm: self.config.max_grad_norm,
             };
-            adamw::adamw(&items, norm, scalars, self.config.kernel)?;
+            adamw::adamw(&items, Joint { norm, halted: &self.halted }, scalars, self.config.kernel)?;
         }
         table.clear_grads()
     }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::error::{EngineError, Result};
+use crate::native::readback::Readback;
 use crate::tasks::Forward;
 use finetuned::domain::metric::Metric;
 
@@ -17,6 +18,14 @@ pub(super) struct Sums {
     ratios: BTreeMap<Metric, (Tensor, f64)>,
     /// Of each batch, as [`Forward::seen`].
     seen: Vec<Option<Tensor>>,
+}
+
+/// The numbers of a step on their way to the host.
+pub(super) struct Sent {
+    values: Readback,
+    ratios: Vec<(Metric, f64)>,
+    /// How many numbers each batch's forward pass said of its examples.
+    seen: Vec<Option<usize>>,
 }
 
 /// The numbers of a step.
@@ -50,24 +59,37 @@ impl Sums {
         Ok(())
     }
 
-    /// Reads all of them at once, with the gradient's `norm`.
-    pub(super) fn read(self, norm: &Tensor) -> Result<Read> {
-        let loss = self.loss.ok_or_else(|| EngineError::native("a step has no batch"))?;
-        let (metrics, wholes): (Vec<Metric>, Vec<(Tensor, f64)>) = self.ratios.into_iter().unzip();
-        let mut all = vec![loss, norm.f_to_kind(Kind::Double)?];
-        all.extend(wholes.iter().map(|(part, _)| part.shallow_clone()));
+    /// The mean loss of the step.
+    pub(super) fn loss(&self) -> Result<&Tensor> {
+        self.loss.as_ref().ok_or_else(|| EngineError::native("a step has no batch"))
+    }
+
+    /// Sends all of them to the host at once, with the gradient's `norm`.
+    pub(super) fn send(self, norm: &Tensor) -> Result<Sent> {
+        let mut all = vec![self.loss()?.shallow_clone(), norm.f_to_kind(Kind::Double)?];
+        all.extend(self.ratios.values().map(|(part, _)| part.shallow_clone()));
         let mut parts = vec![Tensor::f_stack(&all, 0)?];
         for seen in self.seen.iter().flatten() {
             parts.push(seen.f_reshape([-1])?);
         }
-        let values = Vec::<f64>::try_from(&Tensor::f_cat(&parts, 0)?.f_to_device(Device::Cpu)?)?;
-        let mut rest = values[all.len()..].iter().copied();
-        let mut take = |tensor: Tensor| rest.by_ref().take(tensor.numel()).collect();
-        let seen = self.seen.into_iter().map(|seen| seen.map(&mut take)).collect();
-        let ratios = metrics.into_iter().zip(wholes.iter().zip(&values[2..all.len()]));
-        let ratios = ratios.filter(|(_, ((_, whole), _))| *whole > 0.0);
-        let ratios = ratios.map(|(metric, ((_, whole), part))| (metric, part / whole)).collect();
-        Ok(Read { loss: values[0], norm: values[1], ratios, seen })
+        Ok(Sent {
+            values: Readback::begin(&Tensor::f_cat(&parts, 0)?)?,
+            ratios: self.ratios.into_iter().map(|(metric, (_, whole))| (metric, whole)).collect(),
+            seen: self.seen.iter().map(|seen| seen.as_ref().map(Tensor::numel)).collect(),
+        })
+    }
+}
+
+impl Sent {
+    /// The numbers, once they are there.
+    pub(super) fn read(self) -> Result<Read> {
+        let values = Vec::<f64>::try_from(&self.values.wait()?)?;
+        let (sums, seen) = values.split_at(2 + self.ratios.len());
+        let mut rest = seen.iter().copied();
+        let seen = self.seen.iter().map(|count| count.map(|count| rest.by_ref().take(count).collect())).collect();
+        let ratios = self.ratios.into_iter().zip(&sums[2..]).filter(|((_, whole), _)| *whole > 0.0);
+        let ratios = ratios.map(|((metric, whole), part)| (metric, part / whole)).collect();
+        Ok(Read { loss: sums[0], norm: sums[1], ratios, seen })
     }
 }
 
@@ -93,11 +115,11 @@ mod tests {
             let seen = seen.as_ref().map(|seen| Tensor::from_slice(seen).view([2, -1]));
             sums.add(&loss, Forward { loss_sum: loss.shallow_clone(), ratios, tokens: 0, seen }).unwrap();
         }
-        let read = sums.read(&Tensor::from(0.5_f32)).unwrap();
+        let read = sums.send(&Tensor::from(0.5_f32)).unwrap().read().unwrap();
         assert_eq!((read.loss, read.norm), (f64::from(0.1_f32) + f64::from(0.2_f32), 0.5));
         assert_eq!(read.ratios, [(ACCURACY, 4.0 / 6.0)]);
         assert_eq!(read.seen, seen);
-        assert!(Sums::default().read(&Tensor::from(0.5_f32)).is_err());
+        assert!(Sums::default().send(&Tensor::from(0.5_f32)).is_err());
     }
 
     #[test]
@@ -106,6 +128,6 @@ mod tests {
         let loss = Tensor::from(1.0_f32);
         let ratios = vec![ratio(ACCURACY, 0, 0.0)];
         sums.add(&loss, Forward { loss_sum: loss.shallow_clone(), ratios, tokens: 0, seen: None }).unwrap();
-        assert!(sums.read(&loss).unwrap().ratios.is_empty());
+        assert!(sums.send(&loss).unwrap().read().unwrap().ratios.is_empty());
     }
 }

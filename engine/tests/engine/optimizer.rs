@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use finetuned::domain::hyperparameters::{Hyperparameters, LrSchedule, OptimizerWord};
 use finetuned_engine::models::text::TextClassifier;
-use finetuned_engine::native::adamw::{self, AdamWItem, AdamWScalars, BLOCK, Moments, OptimizerKernel};
+use finetuned_engine::native::adamw::{self, AdamWItem, AdamWScalars, BLOCK, Joint, Moments, OptimizerKernel};
 use finetuned_engine::nn::Mode;
 use finetuned_engine::optim::{AdamW, AdamWConfig, Schedule};
 use finetuned_engine::params::{self, Builder, Init, ParamTable};
@@ -18,6 +18,11 @@ use super::support::{
 
 fn values(tensor: &Tensor) -> Vec<f32> {
     Vec::try_from(tensor).unwrap()
+}
+
+/// Nothing has stopped the updates.
+fn going() -> Tensor {
+    Tensor::zeros([0_i64; 0], (Kind::Float, test_device()))
 }
 
 /// Ten updates with joint clipping, by the kernel under test.
@@ -47,7 +52,7 @@ fn ten_updates(kernel: OptimizerKernel) {
             .collect();
         let scalars =
             AdamWScalars { learning_rate: 0.03, beta1: 0.9, beta2: 0.999, eps: 1e-8, step: step + 1, max_norm: 1.0 };
-        adamw::adamw(&items, &norm, scalars, kernel).unwrap();
+        adamw::adamw(&items, Joint { norm: &norm, halted: &going() }, scalars, kernel).unwrap();
         for (name, parameter) in &parameters {
             assert_close(parameter, &golden[&format!("after{step}.{name}")], 1e-5, &format!("{name} after {step}"));
         }
@@ -89,7 +94,7 @@ fn eight_bit_updates(kernel: OptimizerKernel) {
                 step: step + 1,
                 max_norm: 0.0,
             };
-            adamw::adamw(&[item], &norm, scalars, kernel).unwrap();
+            adamw::adamw(&[item], Joint { norm: &norm, halted: &going() }, scalars, kernel).unwrap();
             assert_close(&parameter, &golden[&format!("after{step}.{name}")], 1e-5, &format!("{name} after {step}"));
         }
         for (place, what) in ["exp_avg", "exp_avg_sq"].into_iter().enumerate() {
@@ -112,6 +117,41 @@ fn so_is_what_gpus_do_in_eight_bits() {
     eight_bit_updates(OptimizerKernel::MultiTensor);
 }
 
+/// After a gradient that is not finite nothing changes any more, whatever comes.
+#[test]
+fn what_is_not_finite_is_not_applied() {
+    let device = test_device();
+    for kernel in [OptimizerKernel::Auto, OptimizerKernel::MultiTensor] {
+        for bits in [32, 8] {
+            tch::manual_seed(5);
+            let parameter = Tensor::randn([2 * BLOCK + 9], (Kind::Float, device));
+            let low = parameter.to_kind(Kind::BFloat16);
+            let codes = || Tensor::randint(256, [3 * BLOCK], (Kind::Uint8, device));
+            let scales = || Tensor::rand([3], (Kind::Float, device));
+            let full = [parameter.rand_like(), parameter.rand_like()];
+            let eight = [codes(), scales(), codes(), scales()];
+            let state =
+                || [&parameter, &low].into_iter().chain(&full).chain(&eight).map(Tensor::copy).collect::<Vec<_>>();
+            let before = state();
+            for (added, halted) in [(0.0, 1.0_f32), (f64::NAN, 1.0), (0.5, 0.0)] {
+                let grad = parameter.randn_like() + added;
+                let norm = adamw::grad_norm(&[&grad], kernel).unwrap();
+                let (is_halted, halted) = (halted > 0.0, Tensor::from(halted).to_device(device));
+                let moments = match bits {
+                    32 => Moments::Full(&full[0], &full[1]),
+                    _ => Moments::EightBit(eight.each_ref()),
+                };
+                let item =
+                    AdamWItem { parameter: &parameter, grad: &grad, moments, low: Some(&low), weight_decay: 0.1 };
+                let scalars =
+                    AdamWScalars { learning_rate: 0.03, beta1: 0.9, beta2: 0.99, eps: 1e-8, step: 3, max_norm: 1.0 };
+                adamw::adamw(&[item], Joint { norm: &norm, halted: &halted }, scalars, kernel).unwrap();
+                assert_eq!(state() == before, is_halted, "{kernel:?}, {bits} bits");
+            }
+        }
+    }
+}
+
 /// With a broken block at the end, a clipped bfloat16 gradient and a low copy, both ways do the same.
 #[test]
 fn both_ways_in_eight_bits_do_the_same() {
@@ -130,7 +170,7 @@ fn both_ways_in_eight_bits_do_the_same() {
             let moments = Moments::EightBit(moments.each_ref());
             let item = AdamWItem { parameter: &parameter, grad, moments, low: Some(&low), weight_decay: 0.1 };
             let scalars = AdamWScalars { learning_rate: 0.03, beta1: 0.9, beta2: 0.95, eps: 1e-8, step, max_norm: 1.0 };
-            adamw::adamw(&[item], &norm, scalars, kernel).unwrap();
+            adamw::adamw(&[item], Joint { norm: &norm, halted: &going() }, scalars, kernel).unwrap();
         }
         assert_eq!(low, parameter.to_kind(Kind::BFloat16));
         parameter

@@ -119,7 +119,7 @@ pub(super) fn spec(folder: &Path) -> RunSpec {
 }
 
 pub(super) fn device() -> ComputeDevice {
-    ComputeDevice { device: test_device() }
+    ComputeDevice::new(test_device())
 }
 
 pub(super) fn train(spec: &RunSpec) -> Recorder {
@@ -320,21 +320,76 @@ pub(super) fn without_dropout(folder: &Path) -> PathBuf {
     model
 }
 
+/// The device, whose numbers are read so many steps later.
+fn reading_late(unread_steps: usize) -> ComputeDevice {
+    ComputeDevice { unread_steps, ..device() }
+}
+
+#[test]
+fn what_is_read_late_is_the_same() {
+    let [at_once, one, several] = [0, 1, 4].map(|unread_steps| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spec = spec(folder.path());
+        spec.hyperparameters.course.eval_interval = Interval::Steps(4);
+        spec.hyperparameters.course.checkpoint_interval = Interval::Steps(5);
+        let recorder = Recorder::default();
+        run::run(&spec, reading_late(unread_steps), &recorder).unwrap();
+        let written = ["model.safetensors", MODEL_FILE].map(|name| std::fs::read(spec.output.join(name)).unwrap());
+        let checkpoints: Vec<u64> = recorder.checkpoints().into_iter().map(|(step, _)| step).collect();
+        assert_eq!(recorder.steps().len(), 18);
+        assert_eq!(checkpoints, [5, 10, 15]);
+        (recorder.measured(), recorder.finished(), written)
+    });
+    assert!(at_once == one && at_once == several);
+}
+
+/// The tiny model without dropout, where `is_broken` of a tensor's name says that these rows of it are no numbers.
+fn broken_model(folder: &Path, rows: std::ops::Range<i64>, is_broken: impl Fn(&str) -> bool) -> PathBuf {
+    let model = without_dropout(folder);
+    let path = model.join("model.safetensors");
+    let tensors = Tensor::read_safetensors(&path).unwrap();
+    for (_, tensor) in tensors.iter().filter(|(name, _)| is_broken(name)) {
+        let _ = tensor.narrow(0, rows.start, rows.end - rows.start).fill_(f64::NAN);
+    }
+    Tensor::write_safetensors(&tensors, &path).unwrap();
+    model
+}
+
 #[test]
 fn a_loss_that_is_no_number_ends_the_run_before_the_update() {
     let folder = tempfile::tempdir().unwrap();
     let mut spec = spec(folder.path());
-    spec.model = without_dropout(folder.path());
-    let path = spec.model.join("model.safetensors");
-    let tensors: Vec<(String, Tensor)> = Tensor::read_safetensors(&path)
-        .unwrap()
-        .into_iter()
-        .map(|(name, tensor)| (name.clone(), if name.contains("pooler") { tensor * f64::NAN } else { tensor }))
-        .collect();
-    Tensor::write_safetensors(&tensors, &path).unwrap();
+    spec.model = broken_model(folder.path(), 0..32, |name| name.ends_with("pooler.dense.weight"));
     let error = run::run(&spec, device(), &Recorder::default()).unwrap_err();
     assert!(matches!(error, EngineError::NonFinite { what: "loss", step: 1, .. }), "{error}");
     assert_eq!(error.job_error().code, "non_finite_loss");
+}
+
+/// Only one text is so long that it comes to what is no number: the run ends at the step that has it, and up to there
+/// everything is as it would be if each step were read at once.
+#[test]
+fn a_run_ends_at_the_step_that_was_no_number_however_late_it_is_read() {
+    let ends = [0, 1, 3].map(|unread_steps| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spec = spec(folder.path());
+        spec.model = broken_model(folder.path(), 40..64, |name| name.contains("position_embeddings"));
+        let training = spec.training.as_ref().unwrap();
+        let rows = std::fs::read_to_string(&training.path).unwrap();
+        std::fs::write(&training.path, format!("{rows}{},rate\n", "what rate ".repeat(25))).unwrap();
+        spec.hyperparameters.course.checkpoint_interval = Interval::Steps(4);
+        spec.hyperparameters.course.batch_size = 4;
+        spec.seed = 9;
+        let recorder = Recorder::default();
+        let error = run::run(&spec, reading_late(unread_steps), &recorder).unwrap_err();
+        let EngineError::NonFinite { what: "loss", step, .. } = error else { panic!("{error}") };
+        let checkpoints = recorder.checkpoints();
+        assert!(checkpoints.iter().map(|(step, _)| *step).eq((4..step).step_by(4)));
+        let last = std::fs::read(checkpoints.last().unwrap().1.join("model.safetensors")).unwrap();
+        assert_eq!(recorder.steps().last().unwrap().step, step - 1);
+        (step, recorder.measured(), last)
+    });
+    assert!(ends[0].0 > 6 && ends[0].0 % 4 > 1, "{}", ends[0].0);
+    assert!(ends[0] == ends[1] && ends[0] == ends[2]);
 }
 
 #[test]
