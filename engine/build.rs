@@ -20,7 +20,7 @@ fn main() {
                 "lora_ops",
                 "nf4",
                 "checkpoint",
-                "flash",
+                "packed_attention",
                 "optim",
                 "adamw_8bit",
                 "readback",

@@ -24,15 +24,19 @@ int ft_set_threads(int threads) {
   });
 }
 
-int ft_set_deterministic(int on) {
+// `deterministic`: an operator that has only algorithms whose results vary fails. `tf32`: factors of float32 products may be rounded
+// to ten bits, which libtorch lets cuDNN do unless told otherwise.
+int ft_set_arithmetic(int deterministic, int tf32) {
   return ft::guard([&] {
     auto& context = at::globalContext();
-    context.setDeterministicAlgorithms(on, /*warn_only=*/true);
+    context.setDeterministicAlgorithms(deterministic, /*warn_only=*/false);
     // Filling every new tensor would cost a pass over memory; no operator here reads what it has not written.
     context.setDeterministicFillUninitializedMemory(false);
-    context.setDeterministicCuDNN(on);
-    context.setDeterministicMkldnn(on);
-    context.setBenchmarkCuDNN(!on);
+    context.setDeterministicCuDNN(deterministic);
+    context.setDeterministicMkldnn(deterministic);
+    context.setBenchmarkCuDNN(!deterministic);
+    context.setAllowTF32CuDNN(tf32);
+    context.setAllowTF32CuBLAS(tf32);
   });
 }
 

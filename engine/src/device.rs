@@ -74,7 +74,7 @@ pub fn prepare(wanted: &str, threads: usize) -> Result<ComputeDevice> {
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     native::set_threads(if threads == 0 { cores } else { threads })?;
-    native::set_deterministic(true)?;
+    native::set_arithmetic(true, false)?;
     Ok(ComputeDevice::new(device))
 }
 
@@ -89,9 +89,11 @@ impl ComputeDevice {
         if self.device == Device::Cpu { "cpu" } else { "cuda" }
     }
 
-    /// Replaces `auto` by what the device computes fastest without harm: bf16 where it has units for it.
+    /// Replaces `auto` by what the device computes fastest without harm: bf16 where it has units for it. Processors have no
+    /// TF32.
     pub fn precision(self, wanted: Precision) -> Precision {
         match wanted {
+            Precision::Tf32 if self.device == Device::Cpu => Precision::Fp32,
             Precision::Auto if self.is_fast_in(Precision::Bf16) => Precision::Bf16,
             Precision::Auto => Precision::Fp32,
             chosen => chosen,

@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod decoder;
 pub mod lora;
 pub mod nf4;
+pub mod packed;
 pub mod readback;
 
 use std::ffi::{CStr, c_char, c_double, c_int};
@@ -19,7 +20,7 @@ unsafe extern "C" {
     fn ft_last_error() -> *const c_char;
     fn ft_kernel_isa() -> *const c_char;
     fn ft_set_threads(threads: c_int) -> c_int;
-    fn ft_set_deterministic(on: c_int) -> c_int;
+    fn ft_set_arithmetic(deterministic: c_int, tf32: c_int) -> c_int;
     fn ft_on_quit(handler: extern "C" fn()) -> c_int;
     fn ft_device_memory(index: c_int, total: *mut i64) -> c_int;
     fn ft_peak_device_memory(peak: *mut i64) -> c_int;
@@ -74,10 +75,11 @@ pub fn set_threads(threads: usize) -> Result<()> {
     check(unsafe { ft_set_threads(threads) })
 }
 
-/// Makes libtorch choose deterministic algorithms where it has them.
-pub fn set_deterministic(on: bool) -> Result<()> {
+/// How libtorch counts from here on, in the whole process: with algorithms that give the same bits each time alone, so that an
+/// operator without one fails; and with TF32 or float32 in products of float32.
+pub fn set_arithmetic(deterministic: bool, tf32: bool) -> Result<()> {
     // SAFETY: plain values.
-    check(unsafe { ft_set_deterministic(c_int::from(on)) })
+    check(unsafe { ft_set_arithmetic(c_int::from(deterministic), c_int::from(tf32)) })
 }
 
 /// Calls `handler` on this thread when the process is sent SIGQUIT, and ends the process after it.

@@ -36,6 +36,9 @@ pub(crate) fn report_start(
     if !device.is_fast_in(precision) {
         notice(true, "This processor has no units for bf16 and computes it slowly; fp32 is faster here".to_owned());
     }
+    if spec.hyperparameters.precision == Precision::Tf32 && precision != Precision::Tf32 {
+        notice(false, "Processors have no TF32: the run computes in fp32".to_owned());
+    }
     let longest = spec.hyperparameters.course.max_sequence_length;
     for (part, TokenLengths { lengths, truncated }) in data.token_lengths.iter().filter(|(_, one)| one.truncated > 0) {
         let share = 100.0 * *truncated as f64 / lengths.texts() as f64;

@@ -27,7 +27,6 @@ unsafe extern "C" {
         offsets: Raw,
         shape: *const CausalShape,
     ) -> c_int;
-    fn ft_flash_attention(out: *mut Raw, qkv: Raw, offsets: Raw, shape: *const CausalShape) -> c_int;
     fn ft_linear_cross_entropy(out: *mut Raw, x: Raw, weight: Raw, targets: Raw, chunk: i64) -> c_int;
 }
 
@@ -96,15 +95,6 @@ pub fn causal_attention(
     let (cosine, sine) = angles.map_or((null_mut(), null_mut()), |(cosine, sine)| (raw(cosine), raw(sine)));
     // SAFETY: the tensors outlive the call, and the shim takes null for no angles; `out` is written only on success.
     check(unsafe { ft_causal_attention(&raw mut out, raw(qkv), cosine, sine, raw(offsets), &raw const shape) })?;
-    Ok(owned(out))
-}
-
-/// The same on a CUDA device by `FlashAttention` 2, of a half-precision `qkv` whose queries and keys were turned already. Heads have
-/// a multiple of 8 and at most 256 dimensions, and `offsets` lie on the device.
-pub fn flash_attention(qkv: &Tensor, offsets: &Tensor, shape: CausalShape) -> Result<Tensor> {
-    let mut out = null_mut();
-    // SAFETY: the tensors outlive the call; `out` is written only on success.
-    check(unsafe { ft_flash_attention(&raw mut out, raw(qkv), raw(offsets), &raw const shape) })?;
     Ok(owned(out))
 }
 

@@ -34,6 +34,16 @@ pub enum Seen {
 }
 
 impl Seen {
+    /// How far a token sees before itself and behind itself; all the way below 0.
+    pub(super) fn bounds(self) -> (i64, i64) {
+        match self {
+            Self::All => (-1, -1),
+            Self::Window(reach) => (reach, reach),
+            Self::Causal => (-1, 0),
+            Self::CausalWindow(reach) => (reach, 0),
+        }
+    }
+
     /// The same for sequences of at most `longest` tokens: a window over all of them is none.
     pub(super) fn within(self, longest: i64) -> Self {
         match self {

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use tch::{Kind, Tensor};
 
 use super::functional::on_cpu;
+use super::packed::{self, Dropout};
 use super::{Heads, KvCache, Mode, RmsNorm, Rotation, Seen, Sequences};
 use crate::error::Result;
 use crate::native::decoder::{self as native, CausalShape, RmsScale};
@@ -92,25 +93,19 @@ pub fn attention(
     }
     let (p, key) = mode.dropout(p);
     let Heads { query, key_value, size } = causal.heads;
-    let reach = causal.reach.unwrap_or(i64::MAX);
-    let shape =
-        CausalShape { longest: sequences.longest, query, key_value, head_size: size, reach, scale: causal.scale };
-    let is_plain = p == 0.0 && causal.softcap.is_none();
-    if is_plain && on_cpu(qkv) {
+    if p == 0.0 && causal.softcap.is_none() && on_cpu(qkv) {
+        let reach = causal.reach.unwrap_or(i64::MAX);
+        let shape =
+            CausalShape { longest: sequences.longest, query, key_value, head_size: size, reach, scale: causal.scale };
         return native::causal_attention(qkv, rotation.map(Rotation::angles), &sequences.offsets, shape);
     }
-    // Where all sequences are equally long libtorch knows kernels that are faster still.
-    if is_plain && has_flash(qkv, size) && !(sequences.are_even() && causal.reach.is_none()) {
+    let seen = causal.seen().within(sequences.longest);
+    if causal.softcap.is_none() && packed::has_kernel(qkv, sequences, causal.heads, seen) {
         let turned = rotation.map(|rotation| rotation.apply(qkv, causal.heads)).transpose()?;
-        let qkv = turned.as_ref().unwrap_or(qkv);
-        return native::flash_attention(qkv, &sequences.offsets_on(qkv.device())?, shape);
+        let dropout = Dropout { p, key };
+        return packed::attention(turned.as_ref().unwrap_or(qkv), sequences, causal.heads, seen, causal.scale, dropout);
     }
     reference::attention(qkv, sequences, causal, rotation, p, key)
-}
-
-/// Whether `FlashAttention` takes heads of `size` dimensions like these.
-fn has_flash(qkv: &Tensor, size: i64) -> bool {
-    qkv.device().is_cuda() && matches!(qkv.kind(), Kind::BFloat16 | Kind::Half) && size % 8 == 0 && size <= 256
 }
 
 /// The loss of each row of `x` `[R, D]` whose logits are `x weightᵀ` (`weight` `[V, D]`, of one type with `x`) and whose word is

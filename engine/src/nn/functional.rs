@@ -3,6 +3,7 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::packed::{self, Dropout};
 use super::{Heads, Hidden, LayerNorm, Mode, Seen, Sequences};
 use crate::error::Result;
 use crate::native;
@@ -43,6 +44,9 @@ pub fn attention(qkv: &Tensor, sequences: &Sequences, heads: Heads, seen: Seen, 
     let is_fused = on_cpu(qkv) && seen == Seen::All && heads.query == heads.key_value;
     if is_fused && sequences.longest <= LONGEST_FUSED_ATTENTION {
         native::attention(qkv, &sequences.offsets, sequences.longest, heads.query, p, key)
+    } else if packed::has_kernel(qkv, sequences, heads, seen) {
+        let scale = 1.0 / (heads.size as f64).sqrt();
+        packed::attention(qkv, sequences, heads, seen, scale, Dropout { p, key })
     } else {
         reference::attention(qkv, sequences, heads, seen, p, key)
     }
@@ -93,10 +97,11 @@ pub mod reference {
         key: u64,
     ) -> Result<Tensor> {
         let (q, k, v) = padded(qkv, sequences, heads)?;
-        let mask = sequences.mask(seen, qkv.device())?;
+        let sees_all = sequences.are_even() && seen == Seen::All;
+        let mask = (!sees_all).then(|| sequences.mask(seen, qkv.device())).transpose()?;
         seed(p, key);
         let is_grouped = heads.query != heads.key_value;
-        let out = Tensor::f_scaled_dot_product_attention(&q, &k, &v, Some(&mask), p, false, None, is_grouped)?;
+        let out = Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask, p, false, None, is_grouped)?;
         packed(&out, sequences)
     }
 

@@ -10,6 +10,7 @@ mod convolution;
 pub mod functional;
 mod layers;
 mod norm;
+mod packed;
 mod rotary;
 mod sequences;
 

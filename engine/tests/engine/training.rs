@@ -447,11 +447,37 @@ fn bf16_without_units_for_it_is_announced_as_slow() {
     assert_eq!(announced, device().precision(Precision::Auto) == Precision::Fp32);
 }
 
+/// What is asked of a GPU alone changes nothing on a processor, and the run says so.
+#[test]
+fn a_processor_computes_the_same_bits_whatever_a_gpu_might_do() {
+    let [plain, tf32, free] = [(Precision::Fp32, true), (Precision::Tf32, true), (Precision::Fp32, false)].map(
+        |(precision, deterministic)| {
+            let folder = tempfile::tempdir().unwrap();
+            let mut spec = spec(folder.path());
+            spec.hyperparameters.precision = precision;
+            spec.hyperparameters.deterministic = deterministic;
+            let recorder = Recorder::default();
+            run::run(&spec, device::prepare("cpu", 1).unwrap(), &recorder).unwrap();
+            let told =
+                |part: &str| {
+                    recorder.messages.borrow().iter().any(
+                        |message| matches!(message, TrainerMessage::Notice { message, .. } if message.contains(part)),
+                    )
+                };
+            assert_eq!(told("TF32"), precision == Precision::Tf32);
+            (recorder.measured(), std::fs::read(spec.output.join("model.safetensors")).unwrap())
+        },
+    );
+    assert!(plain == tf32 && plain == free);
+}
+
 #[test]
 fn auto_precision_is_settled_by_the_device() {
     let settled = device().precision(Precision::Auto);
     assert_ne!(settled, Precision::Auto);
     assert_eq!(device().precision(Precision::Fp32), Precision::Fp32);
+    let tf32 = if device().name() == "cuda" { Precision::Tf32 } else { Precision::Fp32 };
+    assert_eq!(device().precision(Precision::Tf32), tf32);
     assert_eq!(settled == Precision::Bf16, device::available().cpu_bf16 || device().name() == "cuda");
 }
 

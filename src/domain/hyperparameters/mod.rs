@@ -161,7 +161,7 @@ mod tests {
             (json!({"learning_rate": "auto"}), "hyperparameters.learning_rate", "number"),
             (json!({"lr_schedule": "step"}), "hyperparameters.lr_schedule", "\"linear\", \"cosine\", \"constant\""),
             (json!({"eval_interval": "never"}), "hyperparameters.eval_interval", "\"epoch\" or"),
-            (json!({"precision": true}), "hyperparameters.precision", "\"auto\", \"fp32\", \"bf16\""),
+            (json!({"precision": true}), "hyperparameters.precision", "\"auto\", \"fp32\", \"tf32\", \"bf16\""),
             (json!({"label_smoothing": 1}), "hyperparameters.label_smoothing", "below 1"),
             (json!({"beta": 0.1}), "hyperparameters.beta", "Unknown hyperparameter"),
             (json!({"mlm_probability": 0.1}), "hyperparameters.mlm_probability", "Unknown hyperparameter"),

@@ -22,6 +22,8 @@ pub enum Precision {
     /// Decided by the trainer when it sees its device.
     Auto,
     Fp32,
+    /// Float32 whose factors a GPU rounds to ten bits.
+    Tf32,
     Bf16,
 }
 
@@ -54,6 +56,9 @@ pub struct Hyperparameters {
     #[serde(flatten)]
     pub tuning: Tuning,
     pub precision: Precision,
+    /// Whether a run gives the same bits each time on the same device.
+    #[serde(default = "yes")]
+    pub deterministic: bool,
     /// What the method has besides.
     #[serde(flatten)]
     pub own: Own,
@@ -124,6 +129,10 @@ pub struct Tuning {
 
 fn one() -> f64 {
     1.0
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Hyperparameters {

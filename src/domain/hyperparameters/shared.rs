@@ -98,12 +98,23 @@ pub const SHARED: &[Definition] = &[
     },
     Definition {
         name: "precision",
-        rule: Rule::Word(&["auto", "fp32", "bf16"]),
+        rule: Rule::Word(&["auto", "fp32", "tf32", "bf16"]),
         auto: false,
         default: DefaultValue::Word("auto"),
-        doc: "bf16 computes matrix products in bfloat16 over fp32 master weights; auto takes it where the device has it.",
+        doc: "bf16 computes matrix products in bfloat16 over fp32 master weights, tf32 in float32 whose factors a GPU rounds to \
+              10 bits; auto takes bf16 where the device has it.",
         shapes_training: true,
         evaluates: true,
+    },
+    Definition {
+        name: "deterministic",
+        rule: Rule::Flag,
+        auto: false,
+        default: DefaultValue::Flag(true),
+        doc: "Only algorithms that give the same bits in each run on the same kind of device, which going on after an \
+              interruption with the same bits needs; false lets a GPU choose faster ones.",
+        shapes_training: true,
+        evaluates: false,
     },
     Definition {
         name: "eval_interval",
