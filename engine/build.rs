@@ -21,6 +21,7 @@ fn main() {
                 "nf4",
                 "checkpoint",
                 "packed_attention",
+                "profile",
                 "optim",
                 "adamw_8bit",
                 "readback",

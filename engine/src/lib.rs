@@ -22,6 +22,7 @@ pub mod optim;
 pub mod params;
 pub mod policy;
 pub mod preview;
+pub mod profile;
 pub mod run;
 pub mod score;
 pub mod serving;

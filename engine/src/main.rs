@@ -17,6 +17,7 @@ use finetuned::domain::run::{ABANDONED, TrainerCommand, TrainerMessage};
 use finetuned::domain::serving::{Answered, Asked, Opened, Refusal, Reply};
 use finetuned::failpoint::Failpoints;
 use finetuned_engine::error::EngineError;
+use finetuned_engine::profile::{Part, Profile};
 use finetuned_engine::serving::Server;
 use finetuned_engine::{check, device, native, observer::Observer, preview, run, serving};
 
@@ -25,7 +26,8 @@ use finetuned_engine::{check, device, native, observer::Observer, preview, run, 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-const USAGE: &str = "usage: finetuned-trainer run SPEC [auto|cpu|cuda] | finetuned-trainer serve SPEC [auto|cpu|cuda] | \
+const USAGE: &str = "usage: finetuned-trainer run SPEC [auto|cpu|cuda] [--profile] | \
+                     finetuned-trainer serve SPEC [auto|cpu|cuda] | \
                      finetuned-trainer check MODEL | finetuned-trainer preview SPEC | finetuned-trainer devices";
 
 fn main() -> ExitCode {
@@ -45,8 +47,10 @@ fn main() -> ExitCode {
             print_line(&shown.unwrap_or_else(|_| Previewed::Failed(told(None))));
             ExitCode::SUCCESS
         }
-        ["run", spec] => train(Path::new(spec), "auto"),
-        ["run", spec, device] => train(Path::new(spec), device),
+        ["run", spec] => train(Path::new(spec), "auto", false),
+        ["run", spec, "--profile"] => train(Path::new(spec), "auto", true),
+        ["run", spec, device] => train(Path::new(spec), device, false),
+        ["run", spec, device, "--profile"] => train(Path::new(spec), device, true),
         ["serve", spec] => serve(Path::new(spec), "auto"),
         ["serve", spec, device] => serve(Path::new(spec), device),
         _ => {
@@ -56,7 +60,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn train(spec: &Path, wanted: &str) -> ExitCode {
+/// Runs a spec; a profile of it comes on standard error.
+fn train(spec: &Path, wanted: &str, is_profiled: bool) -> ExitCode {
     let console: &'static Console = Box::leak(Box::default());
     std::thread::spawn(|| console.listen());
     std::thread::spawn(|| console.keep_lease());
@@ -65,8 +70,14 @@ fn train(spec: &Path, wanted: &str) -> ExitCode {
         let _ = console.failpoints.set(Failpoints::parse(&spec.failpoints).map_err(EngineError::Native)?);
         native::on_quit(write_stack)?;
         let device = device::prepare(wanted, spec.threads)?;
+        if is_profiled {
+            native::profile::begin()?;
+        }
         run::run(&spec, device, console)
     }));
+    if let (true, Ok(profile)) = (is_profiled, console.profile.lock()) {
+        eprintln!("{}", profile.table());
+    }
     match outcome {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => {
@@ -144,6 +155,7 @@ struct Console {
     stop: OnceLock<TrainerCommand>,
     failpoints: OnceLock<Failpoints>,
     last_alive: Mutex<Option<Instant>>,
+    profile: Mutex<Profile>,
     /// When to exit, in milliseconds since boot; 0 until the worker says.
     lease_until: AtomicU64,
 }
@@ -192,6 +204,12 @@ impl Observer for Console {
         if last.is_none_or(|last| last.elapsed() >= ALIVE) {
             *last = Some(Instant::now());
             print_line(&TrainerMessage::Alive);
+        }
+    }
+
+    fn spent(&self, part: Part, time: Duration) {
+        if let Ok(mut profile) = self.profile.lock() {
+            profile.add(part, time);
         }
     }
 

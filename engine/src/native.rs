@@ -6,6 +6,7 @@ pub mod decoder;
 pub mod lora;
 pub mod nf4;
 pub mod packed;
+pub mod profile;
 pub mod readback;
 
 use std::ffi::{CStr, c_char, c_double, c_int};

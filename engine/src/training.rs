@@ -19,6 +19,7 @@ use crate::nn::Mode;
 use crate::observer::Observer;
 use crate::optim::{AdamW, Schedule};
 use crate::params::ParamTable;
+use crate::profile::{Part, Parts};
 use crate::tasks::{AnyTask, ExampleTable};
 use finetuned::domain::checkpoint::Metrics;
 use finetuned::domain::hyperparameters::{Hyperparameters, Interval, Patience};
@@ -166,6 +167,7 @@ impl Training<'_> {
         let (total, per_epoch) = (self.plan.total_steps(), self.plan.steps_per_epoch());
         let (mut order, mut next) = ((u64::MAX, Vec::new()), None);
         let (mut clock, mut unread) = (EpochClock::start(self.task), Queue::new());
+        let mut parts = Parts::new(self.observer);
         let mut saved = progress.step > 0;
         self.observer.report(TrainerMessage::Phase { phase: Phase::Training });
         loop {
@@ -174,12 +176,15 @@ impl Training<'_> {
                 let due = self.plan.eval_interval.is_due(step, per_epoch) || step == total;
                 let saves = self.plan.checkpoint_interval.is_due(step, per_epoch);
                 if due || saves {
+                    parts.enter(Part::Reading);
                     self.read(&mut unread, 0, progress)?;
                 }
                 if due && !progress.evaluated {
+                    parts.enter(Part::Evaluating);
                     self.evaluate(progress)?;
                 }
                 if !saved && (progress.evaluated || !due) && saves {
+                    parts.enter(Part::Saving);
                     self.save(progress)?;
                     saved = true;
                 }
@@ -197,13 +202,19 @@ impl Training<'_> {
             if step == total {
                 return self.end(End::Complete);
             }
+            parts.enter(Part::Between);
             let epoch = step / per_epoch;
             let start = (step % per_epoch) as usize * self.plan.step_size();
             if order.0 != epoch {
                 order = (epoch, self.enter(epoch, start, &mut next)?);
             }
             let end = (start + self.plan.step_size()).min(self.plan.examples);
-            self.step(&order.1[start..end], epoch, progress, &mut unread)?;
+            unread.begin();
+            let computed = self.step(&order.1[start..end], epoch, progress, &mut parts)?;
+            unread.push(computed);
+            parts.enter(Part::Reading);
+            self.read(&mut unread, self.device.unread_steps, progress)?;
+            parts.enter(Part::Between);
             saved = false;
             if progress.step.is_multiple_of(per_epoch) {
                 clock.report(epoch + 1, self.task, self.observer);
@@ -256,8 +267,13 @@ impl Training<'_> {
     }
 
     /// One optimizer step over `examples` of epoch `epoch`. It may be computed no sooner than its numbers are read.
-    fn step(&mut self, examples: &[usize], epoch: u64, progress: &mut RunProgress, unread: &mut Queue) -> Result<()> {
-        unread.begin();
+    fn step(
+        &mut self,
+        examples: &[usize],
+        epoch: u64,
+        progress: &mut RunProgress,
+        parts: &mut Parts<'_>,
+    ) -> Result<Unread> {
         let batches: Vec<Vec<usize>> = examples.chunks(self.plan.batch_size).map(<[usize]>::to_vec).collect();
         let count: f64 = batches.iter().map(|batch| self.task.count(batch, epoch)).sum();
         let mut sums = Sums::default();
@@ -265,8 +281,10 @@ impl Training<'_> {
         for i in 0..batches.len() {
             let seed = mix_all(&[self.plan.seed.cast_unsigned(), progress.step, i as u64]);
             let mode = Mode::train(seed).computing_again(self.plan.computed_again);
+            parts.enter(Part::Forward);
             let forward = self.task.forward(&mode)?;
             let mean = forward.loss_sum.f_div_scalar(count)?;
+            parts.enter(Part::Backward);
             mean.f_backward()?;
             if batches.len() > 1 {
                 self.table.accumulate_grads()?;
@@ -275,6 +293,7 @@ impl Training<'_> {
             sums.add(&mean, forward)?;
             self.observer.alive();
         }
+        parts.enter(Part::Update);
         let norm = self.optimizer.grad_norm(self.table)?;
         self.optimizer.halt_unless_finite(&[sums.loss()?, &norm])?;
         let learning_rate = self.plan.schedule.learning_rate(progress.step);
@@ -282,8 +301,7 @@ impl Training<'_> {
         progress.step += 1;
         progress.evaluated = false;
         let (step, trained_tokens, sent) = (progress.step, progress.trained_tokens, sums.send(&norm)?);
-        unread.push(Unread { step, learning_rate, trained_tokens, batches, sent });
-        self.read(unread, self.device.unread_steps, progress)
+        Ok(Unread { step, learning_rate, trained_tokens, batches, sent })
     }
 
     /// Reads and reports the numbers of all steps but the last `most`.
