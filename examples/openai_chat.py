@@ -44,8 +44,8 @@ def lines(rows: list) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-def demonstrations() -> bytes:
-    """Conversations, of which one calls a tool and one has a turn that is not learned."""
+def demonstrations(has_tools: bool) -> bytes:
+    """Conversations, of which one has a turn that is not learned and, for models whose chat template has tools, one calls a tool."""
     rows = []
     for question, answer, _ in TALK:
         messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
@@ -59,7 +59,8 @@ def demonstrations() -> bytes:
     weather = [{"role": "user", "content": "What is the weather in San Francisco?"}, calls]
     result = {"role": "tool", "tool_call_id": "call_1", "content": "21.0"}
     said = {"role": "assistant", "content": "21 degrees. Pack a sweater anyway."}
-    rows.append({"messages": [*weather, result, said], "tools": [TOOL], "parallel_tool_calls": False})
+    if has_tools:
+        rows.append({"messages": [*weather, result, said], "tools": [TOOL], "parallel_tool_calls": False})
     return lines(rows)
 
 
@@ -89,11 +90,12 @@ def finished(client: openai.OpenAI, job) -> object:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="SmolLM2-135M-Instruct", help="the base model's name")
+    parser.add_argument("--tools", action="store_true", help="the model's chat template writes tools: teach it to call one")
     arguments = parser.parse_args()
     client = openai.OpenAI()
 
     # Demonstrations. Without a method the file decides.
-    training = client.files.create(file=("demonstrations.jsonl", demonstrations()), purpose="fine-tune")
+    training = client.files.create(file=("demonstrations.jsonl", demonstrations(arguments.tools)), purpose="fine-tune")
     job = client.fine_tuning.jobs.create(
         model=arguments.model,
         training_file=training.id,
@@ -125,7 +127,7 @@ def main() -> None:
         messages=messages,
         temperature=0,
         max_tokens=24,
-        tools=[TOOL],
+        tools=[TOOL] if arguments.tools else openai.omit,
         stream=True,
         stream_options={"include_usage": True},
     )

@@ -134,7 +134,8 @@ fn finish(
     if let Some(examples) = examples {
         examples.write(&output.join(MODEL_FILE))?;
     }
-    loaded.files.write_finished(output, model, Some(&trained).filter(|_| loaded.table.has_adapters()))?;
+    let name = format!("{}, fine-tuned", spec.model_name);
+    loaded.files.write_finished(output, &name, model, Some(&trained).filter(|_| loaded.table.has_adapters()))?;
     export::write_card_and_manifest(output, spec, &evaluation)?;
     Ok(Some(Finished { step: progress.step, trained_tokens: progress.trained_tokens, evaluation }))
 }

@@ -1,6 +1,7 @@
 //! `/v1/completions`: a language model goes on from a text.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::extract::State;
 use axum::response::Response;
@@ -85,7 +86,9 @@ impl CompletionBody {
         };
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let wanted = options.wanted("prompt", prompts, Some(most), top_logprobs)?;
-        let form = Text { echoed, choices: wanted.choices };
+        let texts = wanted.choices * wanted.prompts.len();
+        let streamed = (0..texts).map(|_| AtomicUsize::new(0)).collect();
+        let form = Text { echoed, choices: wanted.choices, streamed };
         Ok((model, wanted, form, stream))
     }
 }
@@ -154,6 +157,8 @@ struct Text {
     /// What each prompt's texts begin with, where they begin with it.
     echoed: Vec<String>,
     choices: usize,
+    /// Characters that were streamed of each text whose tokens are told.
+    streamed: Vec<AtomicUsize>,
 }
 
 impl Text {
@@ -173,7 +178,7 @@ impl Form for Text {
 
     fn whole(&self, choice: usize, text: &str, tokens: &[Token], finish: Finish) -> Value {
         let text = format!("{}{text}", self.echo(choice).unwrap_or_default());
-        json!({"index": choice, "text": text, "logprobs": logprobs(tokens), "finish_reason": finish_reason(finish, false)})
+        json!({"index": choice, "text": text, "logprobs": logprobs(tokens, 0), "finish_reason": finish_reason(finish, false)})
     }
 
     fn begin(&self, choice: usize) -> Option<Value> {
@@ -182,7 +187,10 @@ impl Form for Text {
     }
 
     fn piece(&self, choice: usize, piece: &Piece) -> Value {
-        let logprobs = logprobs(piece.token.as_slice());
+        let token = piece.token.as_ref().and_then(|token| token.likely.as_ref());
+        let length = token.map_or(0, |token| token.text.chars().count());
+        let start = self.streamed.get(choice).map_or(0, |streamed| streamed.fetch_add(length, Ordering::Relaxed));
+        let logprobs = logprobs(piece.token.as_slice(), start);
         json!({"index": choice, "text": piece.text, "logprobs": logprobs, "finish_reason": null})
     }
 
@@ -191,14 +199,14 @@ impl Form for Text {
     }
 }
 
-/// What the model thought of each token; null where that is not wanted.
-fn logprobs(tokens: &[Token]) -> Value {
+/// What the model thought of each token, the first of which begins at character `start`; null where that is not wanted.
+fn logprobs(tokens: &[Token], start: usize) -> Value {
     let told: Vec<(&Likely, &[Likely])> =
         tokens.iter().filter_map(|token| Some((token.likely.as_ref()?, token.top.as_slice()))).collect();
     if told.is_empty() {
         return Value::Null;
     }
-    let mut start = 0;
+    let mut start = start;
     let offsets = told.iter().map(|(token, _)| {
         let offset = start;
         start += token.text.chars().count();
@@ -218,6 +226,8 @@ fn logprobs(tokens: &[Token]) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use serde_json::{Value, json};
 
     use super::{CompletionBody, Finish, Form, Likely, Prompt, Text, Token, prompts};
@@ -260,10 +270,10 @@ mod tests {
 
     #[test]
     fn a_text_begins_with_its_prompt_where_that_is_wanted() {
-        let form = Text { echoed: vec!["a".to_owned(), "b".to_owned()], choices: 2 };
+        let form = Text { echoed: vec!["a".to_owned(), "b".to_owned()], choices: 2, streamed: Vec::new() };
         assert_eq!(form.whole(3, "c", &[], Finish::Length)["text"], "bc");
         assert_eq!(form.begin(1).unwrap()["text"], "a");
-        let plain = Text { echoed: Vec::new(), choices: 1 };
+        let plain = Text { echoed: Vec::new(), choices: 1, streamed: vec![AtomicUsize::new(0)] };
         assert_eq!((plain.begin(0), &plain.whole(0, "c", &[], Finish::Stop)["text"]), (None, &json!("c")));
     }
 
@@ -273,7 +283,7 @@ mod tests {
             let likely = Likely { text: text.to_owned(), logprob: -1.0 };
             Token { id: 0, likely: Some(likely.clone()), top: vec![likely] }
         };
-        let plain = Text { echoed: Vec::new(), choices: 1 };
+        let plain = Text { echoed: Vec::new(), choices: 1, streamed: vec![AtomicUsize::new(0)] };
         let found = plain.whole(0, "éab", &[token("é"), token("ab")], Finish::Stop)["logprobs"].clone();
         assert_eq!(found["text_offset"], json!([0, 1]));
         assert_eq!(found["top_logprobs"], json!([{"é": -1.0}, {"ab": -1.0}]));

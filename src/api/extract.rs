@@ -6,6 +6,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::body::{self, Held};
 use super::context::Context;
@@ -19,6 +20,7 @@ use crate::domain::clip::{clipped, clipped_to};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::id::KeyId;
 use crate::domain::project::{Project, Role, Secret};
+use crate::domain::told::told;
 
 /// Who sends the request: the project that its key acts for, and what the key may do. A handler that takes it needs a key.
 pub(super) struct Caller(pub(super) Project, pub(super) Role);
@@ -116,7 +118,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
         return Err(Error::new(ErrorKind::Invalid, message).code("invalid_json"));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| json_error(&error))?;
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| json_error("", &error))?;
     deserializer.end().map_err(|_| {
         Error::new(ErrorKind::Invalid, "The body has something behind its JSON value.").code("invalid_json")
     })?;
@@ -126,15 +128,28 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
 /// What a message shows of a path into a body, in characters.
 const PATH: usize = 150;
 
-fn json_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
-    let path = error.path().to_string();
+/// What a value that stands at `at` in a body holds.
+///
+/// # Errors
+/// Something in it is not as it must be; the error names its place.
+pub(super) fn read_value<T: DeserializeOwned>(value: Value, at: &str) -> Result<T, Error> {
+    serde_path_to_error::deserialize(value).map_err(|error| json_error(at, &error))
+}
+
+/// `at` is where the value stands that was read, empty of the body itself.
+fn json_error(at: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
+    let path = match (at, error.path().to_string()) {
+        ("", path) => path,
+        (at, path) if path == "." => at.to_owned(),
+        (at, path) => format!("{at}.{path}"),
+    };
     let inner = error.inner();
     if !inner.is_data() {
         let message = format!("The body is not valid JSON (line {}, column {}).", inner.line(), inner.column());
         return Error::new(ErrorKind::Invalid, message).code("invalid_json");
     }
     let text = inner.to_string();
-    let what = text.split(" at line ").next().unwrap_or(&text);
+    let what = told(text.split(" at line ").next().unwrap_or(&text));
     if let Some(name) = what.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {
         // In a list the name alone does not tell which.
         let name = if path.contains('[') { clipped_to(&path, PATH) } else { clipped(name) };
@@ -142,9 +157,9 @@ fn json_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
         return error.code("unknown_parameter");
     }
     if path == "." {
-        let message = format!("The body must be a JSON object: {}.", clipped_to(what, PATH));
+        let message = format!("The body must be a JSON object: {}.", clipped_to(&what, PATH));
         return Error::new(ErrorKind::Invalid, message);
     }
     let path = clipped_to(&path, PATH);
-    Error::invalid(&*path, format!("Invalid value for '{path}': {}.", clipped_to(what, 4 * PATH)))
+    Error::invalid(&*path, format!("Invalid value for '{path}': {}.", clipped_to(&what, 4 * PATH)))
 }

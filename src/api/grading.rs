@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::extract::read_value;
 use super::fields::{bounded, missing};
 use super::generation::{real, stops, whole};
 use crate::domain::clip::clipped;
@@ -16,10 +17,15 @@ const TEMPLATE_CHARS: usize = 10_000;
 /// Types that OpenAI has and that ask another model or run a program.
 const ELSEWHERE: [&str; 6] = ["score_model", "label_model", "python", "multi", "endpoint", "code"];
 
-/// A grader. Any field may be null, which is the same as absent.
+/// A grader as sent, whose fields its type decides.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(super) struct GraderBody(Value);
+
+/// A grader of the types here. Any field may be null, which is the same as absent.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct GraderBody {
+struct OwnGrader {
     r#type: Option<String>,
     name: Option<String>,
     input: Option<String>,
@@ -60,7 +66,7 @@ pub(super) fn grading(
         return Err(Error::invalid("graders", message));
     }
     let graders: Vec<Grader> =
-        graders.into_iter().enumerate().map(|(i, body)| body.grader(i)).collect::<Result<_>>()?;
+        graders.into_iter().enumerate().map(|(i, body)| body.read(i)?.grader(i)).collect::<Result<_>>()?;
     for (index, grader) in graders.iter().enumerate() {
         if graders[..index].iter().any(|other| other.name == grader.name) {
             let message = format!("graders[{index}].name is that of another grader; each must have its own.");
@@ -71,6 +77,22 @@ pub(super) fn grading(
 }
 
 impl GraderBody {
+    /// # Errors
+    /// It is of a type that is not here, or not as one of its type is.
+    fn read(self, index: usize) -> Result<OwnGrader> {
+        let at = format!("graders[{index}]");
+        if let Some(word) = self.0["type"].as_str().filter(|word| ELSEWHERE.contains(word)) {
+            let message = format!(
+                "{at}.type is {word}, which asks another model or runs a program; the graders here are string_check and \
+                 text_similarity."
+            );
+            return Err(Error::invalid(format!("{at}.type"), message));
+        }
+        read_value(self.0, &at)
+    }
+}
+
+impl OwnGrader {
     fn grader(self, index: usize) -> Result<Grader> {
         let at = |field: &str| format!("graders[{index}].{field}");
         let text = |field, value: Option<String>, most| {
@@ -105,14 +127,6 @@ impl GraderBody {
                     .ok_or_else(|| unknown(&at("evaluation_metric"), &word, &SIMILARITIES.map(Similarity::as_str)))?;
                 let pass_threshold = real(&at("pass_threshold"), self.pass_threshold, 0.0..=1.0)?;
                 Check::TextSimilarity { evaluation_metric, pass_threshold }
-            }
-            other if ELSEWHERE.contains(&other) => {
-                let message = format!(
-                    "{} is {other}, which asks another model or runs a program; the graders here are string_check and \
-                     text_similarity.",
-                    at("type")
-                );
-                return Err(Error::invalid(at("type"), message));
             }
             other => return Err(unknown(&at("type"), other, &["string_check", "text_similarity"])),
         };
@@ -170,6 +184,10 @@ mod tests {
                 "is 'exact'; it must be one of string_check, text_similarity.",
             ),
             (json!({"type": "label_model"}), "graders[0].type", "asks another model"),
+            (json!({"type": "score_model", "input": [{"role": "user"}]}), "graders[0].type", "asks another model"),
+            (json!({"type": "python", "source": "1"}), "graders[0].type", "runs a program"),
+            (json!({"source": "1"}), "graders[0].source", "Unrecognized request argument supplied: graders[0].source"),
+            (json!({"input": [1]}), "graders[0].input", "invalid type: sequence, expected a string"),
             (json!({"operation": "is"}), "graders[0].operation", "must be one of eq, ne, like, ilike."),
             (json!({"operation": null}), "graders[0].operation", "Missing"),
             (

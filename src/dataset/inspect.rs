@@ -7,7 +7,7 @@ use std::path::Path;
 use super::columns::Names;
 use super::entries::{Ledger, good};
 use super::{Bounds, Detected, Input, detect, images, kinds, rows};
-use crate::domain::method::{METHODS, Method, ProblemType};
+use crate::domain::method::{DataKind, METHODS, Method, ProblemType};
 use crate::domain::report::{DataFormat, ExamplesReport, Faults, FileReport, MethodUse, UploadKind};
 
 /// Finds out what a file is, reads it once to find the faults that make it unreadable, and once more as each kind of data that
@@ -83,6 +83,33 @@ fn uses(report: &FileReport, there: &[&str]) -> Vec<MethodUse> {
         .collect()
 }
 
+/// The methods that an upload looks as if it were for: those for conversations or preferences, whether or not there are faults in
+/// it, and others that can use it. Of the two kinds it is the one with fewer faults.
+pub fn meant_for(report: &FileReport) -> (Vec<Method>, Vec<Method>) {
+    let faults = |method: Method| {
+        let kind = is_talk(method).then(|| kinds::of(method.data(ProblemType::default())).upload_kind())??;
+        Some(report.read_as.get(&kind)?.faults.count)
+    };
+    let least = METHODS.into_iter().filter_map(faults).min();
+    let is_usable = |method: &Method| report.methods.iter().any(|one| one.method == *method && one.usable);
+    let told: Vec<Method> = METHODS.into_iter().filter(|method| least.is_some() && faults(*method) == least).collect();
+    let others = METHODS.into_iter().filter(|method| is_usable(method) && !told.contains(method)).collect();
+    (told, others)
+}
+
+fn is_talk(method: Method) -> bool {
+    matches!(method.data(ProblemType::default()), DataKind::Chats | DataKind::Preferences)
+}
+
+/// The methods for conversations and preferences that a file with these fields looks as if it were for.
+pub fn talk_methods(format: DataFormat, there: &[String]) -> Vec<Method> {
+    let there: Vec<&str> = there.iter().map(String::as_str).collect();
+    let fits = |method: &Method| {
+        is_talk(*method) && kinds::of(method.data(ProblemType::default())).fits(format, &there).is_ok()
+    };
+    METHODS.into_iter().filter(fits).collect()
+}
+
 fn fits(method: Method, report: &FileReport, there: &[&str]) -> Result<(), String> {
     let kind = kinds::of(method.data(ProblemType::default()));
     kind.fits(report.format, there)?;
@@ -147,6 +174,33 @@ mod tests {
         assert!(report.is_readable() && report.read_as.is_empty());
         let report = inspect_bytes("chat.jsonl", b"{\"messages\": []}\n");
         assert!(report.is_readable() && report.read_as.keys().eq([&UploadKind::Chats]), "{report:?}");
+    }
+
+    #[test]
+    fn what_a_file_is_meant_for_is_told_by_its_fields_and_then_by_its_faults() {
+        let meant = |text: &str| {
+            let report = inspect_bytes("a.jsonl", text.as_bytes());
+            let (told, others) = super::meant_for(&report);
+            let words = |methods: Vec<super::Method>| {
+                methods.into_iter().map(super::Method::as_str).collect::<Vec<_>>().join(" ")
+            };
+            (words(told), words(others))
+        };
+        let of = |told: &str, others: &str| (told.to_owned(), others.to_owned());
+        let (user, said) = (r#"{"role":"user","content":"a"}"#, r#"{"role":"assistant","content":"b"}"#);
+        assert_eq!(meant(&format!("{{\"messages\":[{user},{said}]}}\n")), of("supervised", ""));
+        assert_eq!(meant("{\"chosen\":\"a\",\"rejected\":\"a\",\"prompt\":\"b\"}\n"), of("dpo", ""));
+        let both = |messages: &str| {
+            format!(
+                "{{\"messages\":[{messages}],\"chosen\":[{said}],\"rejected\":[{{\"role\":\"assistant\",\"content\":\"c\"}}]}}\n"
+            )
+        };
+        assert_eq!(meant(&both(user)), of("dpo", ""), "as conversations they end with the user");
+        assert_eq!(
+            meant("{\"prompt\":\"a\",\"response\":\"b\",\"chosen\":\"c\",\"rejected\":\"d\"}\n"),
+            of("supervised dpo", "")
+        );
+        assert_eq!(meant("{\"text\":\"a\"}\n").0, "");
     }
 
     #[test]

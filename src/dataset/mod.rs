@@ -49,7 +49,7 @@ use crate::domain::report::DataFormat;
 
 /// The version of the readers. Whatever changes which examples or faults are found, or what is counted of them, makes
 /// another: what an older one found is not used any more.
-pub const READER_VERSION: i32 = 4;
+pub const READER_VERSION: i32 = 5;
 
 /// The longest line (JSONL) or row (CSV) that is read, in bytes.
 pub const MAX_LINE_BYTES: usize = 16 << 20;

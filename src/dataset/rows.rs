@@ -5,6 +5,7 @@ use std::io;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::columns::Names;
 use super::constants;
 use super::csv;
 use super::entries::{Ending, Entries, Entry, Step, further, nothing_but, settle_first};
@@ -81,13 +82,17 @@ pub fn delimiter(input: &Input) -> io::Result<Option<Delimiter>> {
     Ok(Some(csv::guess(&input.path, &input.options)?.dialect.delimiter))
 }
 
-/// Of each of these names, whether most of a file's first rows have a field called so.
+/// The names of the fields that most of a file's first rows have.
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn most_have<const N: usize>(input: &Input, names: [&str; N]) -> io::Result<[bool; N]> {
-    let have_it = |rows: &[&Row], name| 2 * rows.iter().filter(|row| row.get(name).is_some()).count() > rows.len();
-    settle_first(read(input)?, Row::weight, |rows| names.map(|name| have_it(rows, name)))
+pub fn usual_names(input: &Input) -> io::Result<Vec<String>> {
+    let have_it =
+        |rows: &[&Row], name: &str| 2 * rows.iter().filter(|row| row.get(name).is_some()).count() > rows.len();
+    settle_first(read(input)?, Row::weight, |rows| {
+        let there = Names::of(rows);
+        there.listed().into_iter().filter(|name| have_it(rows, name)).map(str::to_owned).collect()
+    })
 }
 
 /// What `row` makes of each line that is not blank.

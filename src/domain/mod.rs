@@ -30,6 +30,7 @@ pub mod report;
 pub mod run;
 pub mod serving;
 pub mod split;
+pub mod told;
 
 /// A point in time, with the offset UTC; the API shows it in unix seconds.
 pub type Timestamp = time::OffsetDateTime;

@@ -46,18 +46,17 @@ pub fn check(model_directory: &Path) -> Result<(), String> {
 /// Gemma 3 and GPT-2, from `config.json`, `model.safetensors` or its shards, `tokenizer.json`, `tokenizer_config.json`
 /// and the chat template. A row is held at a time.
 ///
-/// Windows of Mistral's attention are left out: llama.cpp has none for it.
+/// Windows of Mistral's attention are left out: llama.cpp has none for it. `name` is what programs show it by.
 ///
 /// # Errors
 /// A file is missing or damaged, the model or its tokenizer is one that llama.cpp does not have, or `out` cannot be
 /// written; it is not there then.
-pub fn export(model_directory: &Path, kind: GgufType, out: &Path) -> Result<(), String> {
+pub fn export(model_directory: &Path, name: &str, kind: GgufType, out: &Path) -> Result<(), String> {
     let config = config(model_directory)?;
     let fields = Fields(&config);
     let architecture = architecture(&config)?;
     let weights = Weights::open(model_directory)?;
     let source = Source::new(architecture, fields, &weights)?;
-    let name = model_directory.file_name().and_then(|name| name.to_str()).unwrap_or("model");
     let mut entries = vec![
         ("general.architecture".to_owned(), Entry::Text(architecture.gguf().to_owned())),
         ("general.type".to_owned(), Entry::Text("model".to_owned())),
@@ -200,7 +199,7 @@ mod tests {
 
     fn exported(directory: &Path, kind: GgufType) -> Result<Gguf, String> {
         let out = directory.join("exported.gguf");
-        export(&directory.join("model"), kind, &out)?;
+        export(&directory.join("model"), "A model", kind, &out)?;
         Gguf::open(&out)
     }
 

@@ -143,7 +143,7 @@ fn job_requests() -> Vec<(&'static str, Value, Expected)> {
         ("long suffix", json!({"suffix": "a".repeat(65)}), invalid("suffix", "1 to 64")),
         ("negative seed", json!({"seed": -1}), invalid("seed", "0 to 2147483647")),
         ("huge seed", json!({"seed": 1_u64 << 40}), invalid("seed", "0 to 2147483647")),
-        ("seed as text", json!({"seed": "seven"}), invalid("seed", "expected i64")),
+        ("seed as text", json!({"seed": "seven"}), invalid("seed", "expected a whole number")),
         (
             "17 pairs of metadata",
             json!({"metadata": (0..17).map(|i| (i.to_string(), json!("v"))).collect::<serde_json::Map<_, _>>()}),
@@ -236,7 +236,7 @@ async fn bad_classifications_name_what_is_wrong() {
         ("half a pair", json!({"input": [["a"]]}), invalid("input[0]", "a pair of texts")),
         ("a number", json!({"input": ["a", 1]}), invalid("input[1]", "a text or a pair")),
         ("no labels", json!({"top_k": 0}), invalid("top_k", "1 to 100")),
-        ("less than no labels", json!({"top_k": -1}), invalid("top_k", "expected u64")),
+        ("less than no labels", json!({"top_k": -1}), invalid("top_k", "expected a whole number from 0")),
         ("too many labels", json!({"top_k": 101}), invalid("top_k", "1 to 100")),
     ] {
         let mut body = json!({"model": "tiny-bert", "input": "a"});

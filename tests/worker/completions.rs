@@ -110,6 +110,20 @@ async fn texts_go_on_from_texts_and_from_tokens() {
     let streamed = client.post_json(TEXT, &with(echo.clone(), json!({"stream": true}))).await;
     assert_eq!(joined(&chunks(&streamed)), whole(&echoed));
 
+    // Streamed, each token has the place that it has in the whole text.
+    let listed = with(body.clone(), json!({"stream": true, "n": 1, "prompt": "how do i"}));
+    let pieces = chunks(&client.post_json(TEXT, &listed).await);
+    let offsets: Vec<&Value> =
+        pieces.iter().filter_map(|chunk| chunk["choices"][0]["logprobs"]["text_offset"].get(0)).collect();
+    assert_eq!(json!(offsets), told["text_offset"]);
+
+    // What is biased away does not come, and what is biased towards comes alone.
+    let chosen = told["tokens"][0].as_str().unwrap();
+    let asked = |bias: Value| json!({"model": "tiny-llama", "prompt": "how do i", "temperature": 0, "max_tokens": 6, "logit_bias": bias});
+    let forced = whole(&client.post_json(TEXT, &asked(json!({"40": 100}))).await.good())[0].0.clone();
+    assert!(!forced.is_empty() && forced == forced[..forced.len() / 6].repeat(6), "{forced}");
+    assert!(!forced.starts_with(chosen), "{forced}");
+
     let stop: String = texts[0].0.chars().skip(2).take(2).collect();
     let stopped = with(echo, json!({"echo": false, "stop": [stop]}));
     let found = whole(&client.post_json(TEXT, &stopped).await.good());
@@ -162,6 +176,13 @@ async fn what_a_model_cannot_answer_is_refused_by_name() {
         (TEXT, json!({"model": "tiny-llama", "prompt": ""}), "prompt", "has no tokens"),
         (TEXT, json!({"model": "tiny-llama", "prompt": [100_000]}), "prompt", "has the token 100000"),
         (TEXT, json!({"model": "tiny-llama"}), "prompt", "Missing required parameter"),
+        (CHAT, chat(json!({"logit_bias": {"100000": 1}})), "logit_bias", "has the token 100000"),
+        (
+            TEXT,
+            json!({"model": "tiny-llama", "prompt": "a", "logit_bias": {"100000": 1}}),
+            "logit_bias",
+            "the model knows those",
+        ),
         ("/v1/classifications", json!({"model": "tiny-llama", "input": "a"}), "model", "is a language model"),
     ] {
         let (status, found, _, text) = refused(&client, path, body).await;

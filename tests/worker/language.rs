@@ -154,6 +154,66 @@ async fn a_model_comes_to_prefer_what_is_preferred() {
     }
 }
 
+/// What a file without a method is for is told by its fields, whatever is wrong in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_does_not_make_a_file_one_for_another_method() {
+    let service = service(&["tiny-llama"]).await;
+    let client = service.client();
+    let same = r#"[{"role":"assistant","content":"b"}]"#;
+    let faulty = format!(
+        "{}{{\"input\":{{\"messages\":[{{\"role\":\"user\",\"content\":\"a\"}}]}},\"preferred_output\":{same},\"non_preferred_output\":{same}}}\n",
+        preferences(12)
+    );
+    let kto = "{\"prompt\":\"a\",\"completion\":\"b\",\"label\":true}\n{\"prompt\":\"c\",\"completion\":\"d\",\"label\":false}\n";
+    for (rows, method, line, told) in [
+        (faulty.as_str(), "dpo", "line 13", "non_preferred_output"),
+        (kto, "supervised", "line 1", "label: has whether each answer is wanted"),
+    ] {
+        let file = client.upload("rows.jsonl", rows).await;
+        let body = json!({"model": "tiny-llama", "training_file": file});
+        let created = client.post_json("/v1/fine_tuning/jobs", &body).await.good();
+        assert_eq!(created["method"]["type"], method);
+        let job = client.wait_for_end(created["id"].as_str().unwrap()).await;
+        let message = job["error"]["message"].as_str().unwrap();
+        assert!(message.contains(line) && message.contains(told), "{message}");
+    }
+    let both = "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\",\"response\":\"d\"}\n".repeat(4);
+    let file = client.upload("both.jsonl", both).await;
+    let body = json!({"model": "tiny-llama", "training_file": file});
+    let (status, param, _, message) = client.post_json("/v1/fine_tuning/jobs", &body).await.error();
+    assert_eq!((status, param.as_deref()), (400, Some("method")));
+    assert!(message.contains("for supervised and for dpo"), "{message}");
+}
+
+/// The tiny model's chat template writes what is said and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_the_template_leaves_out_are_not_learned_as_silence() {
+    let service = service(&["tiny-llama"]).await;
+    let client = service.client();
+    let call = |weight: u64| {
+        json!({"messages": [
+            {"role": "user", "content": "is it warm"},
+            {"role": "assistant", "weight": weight, "tool_calls":
+                [{"id": "1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}]},
+            {"role": "tool", "tool_call_id": "1", "content": "21"}, {"role": "assistant", "content": "yes"},
+        ], "tools": [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]})
+    };
+    let said = json!({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]});
+    let file = client.upload("calls.jsonl", format!("{said}\n{}\n{}", call(1), format!("{said}\n").repeat(10))).await;
+    let id = create(&client, "tiny-llama", &file, "supervised", json!({"n_epochs": 1}), json!({})).await;
+    let message = client.wait_for_end(&id).await["error"]["message"].as_str().unwrap().to_owned();
+    assert!(
+        message.contains("line 2: messages[1] calls tools, which the model's chat template does not write"),
+        "{message}"
+    );
+
+    let file = client.upload("calls.jsonl", format!("{said}\n{}\n{}", call(0), format!("{said}\n").repeat(10))).await;
+    let id = create(&client, "tiny-llama", &file, "supervised", json!({"n_epochs": 1}), json!({})).await;
+    succeeded(&client, &id).await;
+    let messages = client.messages(&id).await;
+    assert!(messages.iter().any(|message| message.starts_with("1 conversation has tools or calls")), "{messages:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_too_long_is_cut_left_out_or_refused() {
     let service = service(&["tiny-llama"]).await;

@@ -155,13 +155,14 @@ impl ModelFiles {
         self.write_around(directory, kind)
     }
 
-    /// Writes a finished model likewise, as what it is to be kept as.
+    /// Writes a finished model likewise, as what it is to be kept as. `name` is what programs show it by that read GGUF.
     ///
     /// # Errors
     /// A file cannot be written, the base model cannot be read any more, or it is none that is written as GGUF.
     pub fn write_finished(
         &self,
         directory: &Path,
+        name: &str,
         model: Export,
         adapted: Option<&BTreeMap<String, Tensor>>,
     ) -> Result<()> {
@@ -173,7 +174,7 @@ impl ModelFiles {
             (ExportForm::Gguf, adapted) => {
                 self.write(directory, model, adapted)?;
                 let file = directory.join(format!("model-{}.gguf", gguf_type.as_str()));
-                gguf::export(directory, gguf_type, &file).map_err(EngineError::model)
+                gguf::export(directory, name, gguf_type, &file).map_err(EngineError::model)
             }
         }
     }

@@ -38,7 +38,7 @@ fn shifted(sampling: &Sampling, logits: &[f32], written: &[u32]) -> Option<Vec<f
     }
     let penalties = counts.into_iter().map(|(id, count)| (id, -(count * frequency_penalty + presence_penalty)));
     let mut shifted = logits.to_vec();
-    for (id, shift) in penalties.chain(logit_bias.iter().map(|(&id, &bias)| (id, bias))) {
+    for (id, shift) in penalties.chain(logit_bias.iter().copied()) {
         if let Some(logit) = shifted.get_mut(id as usize) {
             *logit += shift as f32;
         }
@@ -101,8 +101,6 @@ fn first(logits: &[f32], count: usize) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::{Sampling, choose, told};
 
     const LOGITS: [f32; 4] = [0.0, 2.0, 1.0, -3.0];
@@ -173,7 +171,7 @@ mod tests {
         assert_eq!(choose(&frequent, &LOGITS, &[1, 1]), 2, "2.0 - 1.2");
         let present = Sampling { presence_penalty: 0.9, ..Sampling::GREEDY };
         assert_eq!(choose(&present, &LOGITS, &[1, 1, 1]), 1, "once, however often it was there");
-        let biased = Sampling { logit_bias: BTreeMap::from([(3, 100.0), (99, 100.0)]), ..Sampling::GREEDY };
+        let biased = Sampling { logit_bias: vec![(3, 100.0), (99, 100.0)], ..Sampling::GREEDY };
         assert_eq!(choose(&biased, &LOGITS, &[]), 3, "a token that there is not has no effect");
     }
 }

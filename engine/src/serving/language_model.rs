@@ -90,6 +90,11 @@ impl LanguageModel {
         asked: &Generate,
         tell: &mut dyn FnMut(Answered),
     ) -> Result<Answered> {
+        let known = self.tokenizer.tokens();
+        if let Some((id, _)) = asked.sampling.logit_bias.iter().find(|(id, _)| *id as usize >= known) {
+            let message = format!("logit_bias has the token {id}; the model knows those below {known}.");
+            return Ok(Answered::Error(Refusal { param: Some("logit_bias".to_owned()), message }));
+        }
         let started = Instant::now();
         let author = Author { model: &self.model, tokenizer: &self.tokenizer, ends: &self.ends, number: self.number };
         let mut generation = Generation::begin(author, memory, asked)?;

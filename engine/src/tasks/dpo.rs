@@ -72,6 +72,7 @@ pub(super) fn load(spec: &RunSpec, device: ComputeDevice, compute: Kind, observe
     let writer = Writer::open(&spec.model, &base.tokenizer)?;
     let load = |file: &DataFile, param| rivals(&writer, file, param, Fitting::new(longest, own.truncation), observer);
     let splits = Splits::load(spec, Rivals::default, load)?;
+    writer.report(observer);
     if spec.training.is_some() {
         some_left(splits.training.len(), longest)?;
     }

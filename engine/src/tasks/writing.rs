@@ -1,5 +1,6 @@
 //! Conversations and texts as the tokens that a language model reads, fitted to its length.
 
+use std::cell::Cell;
 use std::path::Path;
 
 use super::base::TextBase;
@@ -7,8 +8,9 @@ use crate::error::{EngineError, Result};
 use crate::models::text::CausalLm;
 use crate::observer::Observer;
 use crate::text::TextTokenizer;
-use crate::text::chat::ChatTemplate;
-use finetuned::domain::chat::Conversation;
+use crate::text::chat::{ChatTemplate, Rendered};
+use finetuned::domain::calls;
+use finetuned::domain::chat::{Conversation, Message};
 use finetuned::domain::method::language::Truncation;
 use finetuned::domain::report::Faults;
 use finetuned::domain::run::TrainerMessage;
@@ -22,11 +24,17 @@ pub(super) struct Writer<'a> {
     template: Option<ChatTemplate>,
     /// The token that ends a text.
     end: u32,
+    /// Conversations that have tools or calls that the template left out.
+    bare: Cell<usize>,
 }
 
 /// What is said of a model that cannot read conversations.
 const NO_TEMPLATE: &str = "the model has no chat template, which says how it reads conversations: import it with a \
                            chat_template.jinja, or give prompt and completion as texts";
+
+/// What is said of calls that would be learned as silence.
+const SILENT: &str = "which the model's chat template does not write, so that nothing of them would be learned; leave the message out, \
+                      give it \"weight\": 0, or take a model whose template has tools";
 
 impl<'a> Writer<'a> {
     /// That of the model in `directory`.
@@ -35,20 +43,41 @@ impl<'a> Writer<'a> {
     /// Its chat template cannot be used, or it has no token that ends a text.
     pub(super) fn open(directory: &Path, tokenizer: &'a TextTokenizer) -> Result<Self> {
         let template = ChatTemplate::open(directory).map_err(EngineError::model)?;
-        Ok(Self { tokenizer, template, end: tokenizer.end()? })
+        Ok(Self { tokenizer, template, end: tokenizer.end()?, bare: Cell::new(0) })
     }
 
     /// A conversation, of which the messages are learned that `learned` says yes to.
     ///
     /// # Errors
-    /// The model has no chat template, or it refuses the conversation.
+    /// The model has no chat template, or it refuses the conversation, or leaves out calls of tools that are to be learned.
     pub(super) fn conversation(
         &self,
         conversation: &Conversation,
         learned: impl Fn(usize) -> bool,
     ) -> std::result::Result<Tokens, String> {
         let template = self.template.as_ref().ok_or_else(|| NO_TEMPLATE.to_owned())?;
-        self.tokenizer.rendered(&template.rendered(conversation)?, learned)
+        let rendered = template.rendered(conversation)?;
+        let left_out = |(number, message): &(usize, &Message)| !writes_calls(&rendered, *number, message);
+        let mut silent = conversation.messages.iter().enumerate().filter(left_out).peekable();
+        if silent.peek().is_some() || !writes_tools(&rendered, conversation) {
+            self.bare.set(self.bare.get() + 1);
+        }
+        if let Some((number, _)) = silent.find(|(number, _)| learned(*number)) {
+            return Err(format!("messages[{number}] calls tools, {SILENT}"));
+        }
+        self.tokenizer.rendered(&rendered, learned)
+    }
+
+    /// Says what conversations have that the model does not see.
+    pub(super) fn report(&self, observer: &dyn Observer) {
+        let count = self.bare.get();
+        if count > 0 {
+            let have = if count == 1 { "conversation has" } else { "conversations have" };
+            let message = format!(
+                "{count} {have} tools or calls of tools that the model's chat template does not write: the model does not see them"
+            );
+            observer.report(TrainerMessage::Notice { warning: true, message });
+        }
     }
 
     /// A text that goes on as `completion`, which is learned, and then ends.
@@ -58,6 +87,18 @@ impl<'a> Writer<'a> {
     pub(super) fn completion(&self, prompt: &str, completion: &str) -> std::result::Result<Tokens, String> {
         self.tokenizer.completion(prompt, completion, self.end)
     }
+}
+
+/// Whether the calls of message `number` stand in the text.
+fn writes_calls(rendered: &Rendered, number: usize, message: &Message) -> bool {
+    let spans = || rendered.spans.iter().filter(|span| span.message == number);
+    message.tool_calls.iter().all(|call| spans().any(|span| rendered.text[span.range.clone()].contains(&call.name)))
+}
+
+/// Whether a tool that is there stands in the text, if one is.
+fn writes_tools(rendered: &Rendered, conversation: &Conversation) -> bool {
+    let names = calls::names(&conversation.tools);
+    names.is_empty() || names.iter().any(|name| rendered.text.contains(name))
 }
 
 /// Whether a language model can be trained on what it reads. One without a chat template can, on texts that go on.

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::get;
-use super::request::{RequestIdentity, check_metadata, data_file, find_repeated, insert, seed_or_random};
+use super::request::{DataFile, RequestIdentity, check_metadata, data_file, find_repeated, insert, seed_or_random};
 use crate::app::preparation::{Reads, Refusal, prepare};
 use crate::app::tally::Share;
 use crate::app::{App, models, quotas};
+use crate::domain::backbone::Backbone;
 use crate::domain::error::{Error, Result};
 use crate::domain::hyperparameters::{DataFacts, Requested, Subject, resolve};
 use crate::domain::id::ProjectId;
@@ -77,7 +78,7 @@ pub(super) async fn check(app: &App, project: ProjectId, request: CreateJob) -> 
     let seed = seed_or_random(request.seed)?;
     let model = models::get(app, project, &request.model).await?;
     let training = data_file(app, project, "training_file", &request.training_file).await?;
-    let method = request.method.unwrap_or_else(|| Method::default_for(model.facts.backbone, &training.methods));
+    let method = request.method.map_or_else(|| usual_method(model.facts.backbone, &training), Ok)?;
     models::check_method(&model, method, "fine-tuned")?;
     let path = &request.hyperparameters_path;
     let hyperparameters = Requested::parse(method, request.hyperparameters, path)?;
@@ -104,6 +105,20 @@ pub(super) async fn check(app: &App, project: ProjectId, request: CreateJob) -> 
         grading: None,
         baseline: None,
     })
+}
+
+/// The method of a job that names none.
+///
+/// # Errors
+/// The file can be read for several of those that know their data.
+fn usual_method(backbone: Backbone, training: &DataFile) -> Result<Method> {
+    let told: Vec<Method> = training.told.iter().copied().filter(|method| method.supports(backbone)).collect();
+    if backbone.is_language_model() && told.len() > 1 {
+        let methods = told.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(" and for ");
+        let message = format!("The training file can be read for {methods}: say which in 'method.type'.");
+        return Err(Error::invalid("method", message));
+    }
+    Ok(Method::default_for(backbone, &[told, training.others.clone()].concat()))
 }
 
 /// Values that do not fit the model are refused now rather than when the files are read.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::moved::told;
 use crate::app::{App, quotas};
 use crate::auth;
+use crate::dataset::inspect::meant_for;
 use crate::db::{files, jobs, moves, projects, requests};
 use crate::domain::clip::clipped;
 use crate::domain::error::{Error, ErrorKind, Result};
@@ -89,8 +90,9 @@ pub(in crate::app) async fn insert(
 pub(in crate::app) struct DataFile {
     pub(in crate::app) id: FileId,
     pub(in crate::app) rows: u64,
-    /// The methods that its rows are of use for, as far as their fields tell.
-    pub(in crate::app) methods: Vec<Method>,
+    /// The methods that its rows are for, as far as their fields tell: those that know their data by them, and others.
+    pub(in crate::app) told: Vec<Method>,
+    pub(in crate::app) others: Vec<Method>,
 }
 
 /// The file with this id, if it can be read as data.
@@ -118,9 +120,8 @@ pub(in crate::app) async fn data_file(
             Err(invalid(format!("The file {id} cannot be used: {}", report.faults.summary())))
         }
         report => {
-            let uses = report.iter().flat_map(|report| &report.methods);
-            let methods = uses.filter(|one| one.usable).map(|one| one.method).collect();
-            Ok(DataFile { id: file.id, rows: report.as_ref().map_or(0, |report| report.rows), methods })
+            let (told, others) = report.as_ref().map(meant_for).unwrap_or_default();
+            Ok(DataFile { id: file.id, rows: report.as_ref().map_or(0, |report| report.rows), told, others })
         }
     }
 }

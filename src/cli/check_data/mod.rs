@@ -17,6 +17,7 @@ use super::output::{answer, remark};
 use crate::app::findings::findings;
 use crate::dataset::chats::CONVERSATION_COLUMNS;
 use crate::dataset::columns::{self, IMAGE_COLUMN};
+use crate::dataset::inspect::talk_methods;
 use crate::dataset::prepare::{self, Parts, Source, Wanted};
 use crate::dataset::{Detected, Input, detect, rows};
 use crate::domain::backbone::Backbone;
@@ -27,8 +28,7 @@ use crate::domain::report::DataFormat;
 /// How similar texts are that are nearly equal, in percent, as a service has it by default.
 const NEAR: u32 = 80;
 
-const METHOD_HELP: &str = "The method to check for; unless given, image_classification for images and text_classification for \
-                      all else";
+const METHOD_HELP: &str = "The method to check for; unless given, the file's columns tell";
 const PROBLEMS: [&str; 3] = ["single_label_classification", "multi_label_classification", "regression"];
 
 /// What it takes.
@@ -146,21 +146,24 @@ fn serde_word(word: &impl Serialize) -> anyhow::Result<String> {
     Ok(serde_json::to_value(word)?.as_str().unwrap_or_default().to_owned())
 }
 
-/// Archives hold images, and so do rows with an image and no text; rows with messages are conversations; anything else is texts
-/// with labels unless it is said.
+/// Archives hold images, and so do rows with an image and no text; conversations and preferences are told by their columns; anything
+/// else is texts with labels unless it is said.
 fn likely_method(training: &Input) -> anyhow::Result<Method> {
     let backbone = match training.format {
         DataFormat::Zip | DataFormat::Tar => Backbone::VisionTransformer,
-        DataFormat::Jsonl | DataFormat::Json | DataFormat::Parquet => {
-            let [messages, conversations, conversation] = CONVERSATION_COLUMNS;
-            let names = [IMAGE_COLUMN, columns::text(&training.options), messages, conversations, conversation];
-            match rows::most_have(training, names).with_context(|| training.path.display().to_string())? {
-                [true, false, ..] => Backbone::VisionTransformer,
-                [_, _, has @ ..] if has.contains(&true) => Backbone::TextDecoder,
+        DataFormat::Csv | DataFormat::Jsonl | DataFormat::Json | DataFormat::Parquet => {
+            let names = rows::usual_names(training).with_context(|| training.path.display().to_string())?;
+            let has = |name: &str| names.iter().any(|one| one == name);
+            let talks = talk_methods(training.format, &names);
+            match (has(IMAGE_COLUMN), has(columns::text(&training.options))) {
+                (true, false) => Backbone::VisionTransformer,
+                (_, has_text) if !talks.is_empty() && (!has_text || CONVERSATION_COLUMNS.into_iter().any(has)) => {
+                    return Ok(Method::default_for(Backbone::TextDecoder, &talks));
+                }
                 _ => Backbone::TextTransformer,
             }
         }
-        DataFormat::Csv | DataFormat::Text | DataFormat::Unknown => Backbone::TextTransformer,
+        DataFormat::Text | DataFormat::Unknown => Backbone::TextTransformer,
     };
     Ok(Method::default_for(backbone, &[]))
 }

@@ -9,11 +9,11 @@ use crate::dataset::tree::Tree;
 use crate::domain::clip::clipped;
 
 /// Kinds of parts that are no texts, and what is said of them.
-const NOT_TRAINED: [(&[&str], &str); 5] = [
-    (&["image", "image_url", "input_image", "image_file"], "images in chats are not trained; leave the part out"),
-    (&["audio", "input_audio", "audio_url"], "audio in chats is not trained; leave the part out"),
-    (&["video", "video_url"], "videos in chats are not trained; leave the part out"),
-    (&["file", "input_file", "document"], "files in chats are not trained; leave the part out"),
+const NOT_READ: [(&[&str], &str); 5] = [
+    (&["image", "image_url", "input_image", "image_file"], "images in chats are not read; leave the part out"),
+    (&["audio", "input_audio", "audio_url"], "audio in chats is not read; leave the part out"),
+    (&["video", "video_url"], "videos in chats are not read; leave the part out"),
+    (&["file", "input_file", "document"], "files in chats are not read; leave the part out"),
     (&["refusal"], "refusals are trained as texts; write {\"type\": \"text\", \"text\": …}"),
 ];
 
@@ -51,7 +51,7 @@ fn part(tree: &Tree, at: &Path<'_>, findings: &mut Findings) -> Option<String> {
             findings.keep(at.key("text"), text)
         }
         Some(Tree::Text(word)) => {
-            let what = match NOT_TRAINED.into_iter().find(|(words, _)| words.contains(&word.as_str())) {
+            let what = match NOT_READ.into_iter().find(|(words, _)| words.contains(&word.as_str())) {
                 Some((_, what)) => format!("is \"{word}\"; {what}"),
                 None => format!("is \"{}\", but must be \"text\"", clipped(word)),
             };
@@ -96,8 +96,8 @@ mod tests {
             [
                 "content[0] must be an object with type and text, not a string",
                 "content[1].type is missing; it must be \"text\"",
-                "content[2].type is \"image_url\"; images in chats are not trained; leave the part out",
-                "content[3].type is \"input_audio\"; audio in chats is not trained; leave the part out",
+                "content[2].type is \"image_url\"; images in chats are not read; leave the part out",
+                "content[3].type is \"input_audio\"; audio in chats is not read; leave the part out",
                 "content[4].text is missing",
                 "content[5].text must be a string, not a number",
                 "content[6].type is \"thought\", but must be \"text\"",

@@ -18,6 +18,12 @@ pub(super) const COMPLETION: &str = "completion";
 /// Columns that only preferences have.
 const PREFERENCES: [&str; 4] = ["chosen", "rejected", "preferred_output", "preferred_completion"];
 
+/// What KTO's data (Ethayarajh et al. 2024, arXiv:2402.01306) have beside an answer: whether it is wanted.
+const VERDICT: &str = "label";
+const IS_KTO: &str = "has whether each answer is wanted (true, false), as data for KTO have it, which is not supported: unwanted \
+                      answers would be learned as well; keep the wanted ones and leave the column out, or give pairs of answers \
+                      for the method dpo";
+
 /// How rows are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
@@ -86,6 +92,10 @@ pub(super) fn settle(rows: &[&Row]) -> Result<(Form, Vec<Note>), Fault> {
     if let Some(name) = columns::doubled(&names, &read) {
         return Err(Fault::new(names.line(), Some(name), DOUBLED));
     }
+    let verdicts = || rows.iter().filter_map(|row| row.tree(VERDICT));
+    if verdicts().next().is_some() && verdicts().all(|tree| is_verdict(&tree)) {
+        return Err(Fault::new(names.line(), Some(VERDICT), IS_KTO));
+    }
     let notes = [form.note()].into_iter().chain(columns::not_read(rows, &there, &read));
     Ok((form, notes.collect()))
 }
@@ -129,6 +139,12 @@ fn form(there: &[&str], rows: &[&Row], headed: bool) -> Result<Form, String> {
              that are not meant"
         )),
     }
+}
+
+/// Whether it is a truth value, in JSON or as CSV has them.
+fn is_verdict(tree: &Tree) -> bool {
+    matches!(tree, Tree::Bool(_))
+        || matches!(tree, Tree::Text(text) if matches!(text.to_lowercase().as_str(), "true" | "false"))
 }
 
 /// The column of instructions, where there is one.

@@ -195,11 +195,11 @@ mod tests {
             (r#"{"role":"user","content":[]}"#, "messages[1].content: is an empty list".to_owned()),
             (
                 r#"{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url","image_url":{"url":"x"}}]}"#,
-                "messages[1].content[1].type: is \"image_url\"; images in chats are not trained; leave the part out".to_owned(),
+                "messages[1].content[1].type: is \"image_url\"; images in chats are not read; leave the part out".to_owned(),
             ),
             (
                 r#"{"role":"user","content":[{"type":"input_audio"}]}"#,
-                "messages[1].content[0].type: is \"input_audio\"; audio in chats is not trained; leave the part out".to_owned(),
+                "messages[1].content[0].type: is \"input_audio\"; audio in chats is not read; leave the part out".to_owned(),
             ),
             (
                 r#"{"role":"user","content":[{"type":"speech"}]}"#,

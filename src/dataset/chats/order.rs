@@ -85,9 +85,14 @@ fn ends_with(role: Role) -> String {
     format!("ends with a message of the {}; the last one must be the assistant's", role.as_str())
 }
 
-/// Checks what is to be answered: it ends with anybody else, and no call is open.
-pub(in crate::dataset) fn check_input(part: Part<'_>, findings: &mut Findings) {
+/// Checks what is to be answered: no call is open.
+pub(in crate::dataset) fn check_question(part: Part<'_>, findings: &mut Findings) {
     check_calls(&[part], findings).close(findings);
+}
+
+/// Checks what two answers are given to: it ends with anybody else, and no call is open.
+pub(in crate::dataset) fn check_input(part: Part<'_>, findings: &mut Findings) {
+    check_question(part, findings);
     if part.messages.last().is_some_and(|message| message.role == Role::Assistant) {
         findings.fault(part.at, "ends with a message of the assistant; what it says next is for the two outputs");
     }

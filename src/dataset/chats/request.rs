@@ -4,7 +4,7 @@ use super::dialect::Dialect;
 use super::findings::{Findings, Remarks};
 use super::forms::LISTS;
 use super::frame::Frame;
-use super::order::{Part, check_input};
+use super::order::{Part, check_question};
 use super::path::Path;
 use crate::dataset::entries::Entry;
 use crate::dataset::row::MISSING;
@@ -16,7 +16,7 @@ use crate::domain::error::{Error, Result};
 const MESSAGES: &str = LISTS[0];
 
 /// Reads the conversation of a request's body, which is a JSON object: `messages`, `tools` and what goes with them are as in a
-/// data file, and it is for the assistant to speak.
+/// data file. The assistant speaks next, whoever spoke last.
 ///
 /// # Errors
 /// Something is wrong with it; the error names its place.
@@ -44,7 +44,7 @@ fn conversation(object: &Object, findings: &mut Findings) -> Option<Conversation
     let at = Path::field(MESSAGES);
     let Some(tree) = object.get(MESSAGES) else { return findings.refuse(at, MISSING) };
     let messages = frame.messages(tree, Dialect::of([].into_iter()), &at, findings)?;
-    check_input(Part { at, messages: &messages, from: 0 }, findings);
+    check_question(Part { at, messages: &messages, from: 0 }, findings);
     Some(frame.conversation(messages, findings))
 }
 
@@ -67,6 +67,9 @@ mod tests {
         );
         assert_eq!((found.messages.len(), found.tools.len(), found.parallel_tool_calls), (4, 1, Some(false)));
         assert_eq!(found.without_tools().tools.len(), 0);
+        // As at OpenAI, it may have spoken last.
+        let body = r#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}"#;
+        assert_eq!(asked(body.as_bytes()).unwrap().messages.len(), 2);
     }
 
     #[test]
@@ -77,11 +80,6 @@ mod tests {
             (r#"{"messages": "hi"}"#, "messages", "messages must be a list of messages, not a string."),
             (r#"{"messages": [{"role": "user", "content": ""}]}"#, "messages[0].content", "is empty"),
             (r#"{"messages": [{"role": "bot", "content": "a"}]}"#, "messages[0].role", "write \"assistant\""),
-            (
-                r#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}"#,
-                "messages",
-                "ends with a message of the assistant",
-            ),
             (
                 r#"{"messages": [{"role": "tool", "tool_call_id": "1", "content": "b"}]}"#,
                 "messages[0]",

@@ -38,7 +38,7 @@ impl Template {
         names.sort_unstable();
         let is_known = |name: &str| name == "sample.output_text" || name.split('.').next() == Some(ITEM);
         match names.iter().find(|name| !is_known(name)) {
-            None => Ok(Self { environment, names }),
+            None => known(&environment).map(|()| Self { environment, names }),
             Some(name) => Err(format!(
                 "names {{{{ {name} }}}}; there are {{{{ sample.output_text }}}}, what the model wrote, and {{{{ item }}}} with \
                  the fields of the example, as in {{{{ item.answer }}}}"
@@ -63,6 +63,20 @@ impl Template {
     fn missing(&self, item: &Value) -> Option<&str> {
         let is_there = |name: &str| name.split('.').skip(1).try_fold(item, |inside, field| inside.get(field)).is_some();
         self.names.iter().map(String::as_str).find(|name| name.starts_with(ITEM) && !is_there(name))
+    }
+}
+
+/// Whether there is all that a text asks for besides: filters and tests.
+fn known(environment: &Environment<'static>) -> Result<(), String> {
+    let mut lenient = environment.clone();
+    lenient.set_undefined_behavior(UndefinedBehavior::Chainable);
+    let nothing = context! { item => context! {}, sample => context! { output_text => "" } };
+    let filled = lenient.get_template(NAME).and_then(|template| template.render(nothing));
+    match filled {
+        Err(error) if matches!(error.kind(), ErrorKind::UnknownFilter | ErrorKind::UnknownTest) => {
+            Err(format!("is no template: {}", told(&error)))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -107,6 +121,9 @@ mod tests {
             let refused = Template::parse(text).map(|template| template.fill(&json!({"a": 1}), "").unwrap_err());
             let told = refused.unwrap_or_else(|why| why);
             assert!(told.contains(why.trim_start_matches("is no template: ")), "{text}: {told}");
+        }
+        for unknown in ["{{ item.a | nothing }}", "{{ item.a is odder }}"] {
+            assert!(Template::parse(unknown).unwrap_err().starts_with("is no template: "), "{unknown}");
         }
         let filled = |text: &str| Template::parse(text).unwrap().fill(&json!({"a": {}}), "").unwrap_err();
         assert_eq!(filled("{{ item.b }}"), "the example has no item.b");

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::domain::metric::{LOSS, Metric};
+use crate::domain::told::told;
 
 /// Why a value is refused: the path below the hyperparameter (empty for the value itself), and what is wrong.
 pub(super) type Refused = (String, String);
@@ -307,7 +308,7 @@ pub(super) fn read<T: DeserializeOwned>(value: &Value) -> Result<T, Refused> {
     }
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
-        (if path == "." { String::new() } else { path }, error.into_inner().to_string())
+        (if path == "." { String::new() } else { path }, told(&error.into_inner().to_string()))
     })
 }
 

@@ -3,7 +3,6 @@
 //! A text is made in slices. Each tells all that was written before it, so that a process that has seen nothing of it yet
 //! goes on like the one that has, and the same seed gives the same text in however many slices.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -69,8 +68,8 @@ pub struct Sampling {
     pub frequency_penalty: f64,
     /// Taken off a token's logit if the text has it.
     pub presence_penalty: f64,
-    /// Added to the logits of these tokens.
-    pub logit_bias: BTreeMap<u32, f64>,
+    /// Added to the logits of these tokens, each once. No object: JSON's keys are texts.
+    pub logit_bias: Vec<(u32, f64)>,
     /// How many of the likeliest tokens are told with each choice; None where no probabilities are wanted.
     pub top_logprobs: Option<usize>,
 }
@@ -83,7 +82,7 @@ impl Sampling {
         seed: 0,
         frequency_penalty: 0.0,
         presence_penalty: 0.0,
-        logit_bias: BTreeMap::new(),
+        logit_bias: Vec::new(),
         top_logprobs: None,
     };
 }

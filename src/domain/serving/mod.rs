@@ -13,7 +13,7 @@ pub use self::generation::{Finish, Generate, Likely, Piece, Prompt, PromptTokens
 use super::job::JobError;
 
 /// The version of this contract. A trainer refuses a spec of another version.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// What a serving process needs to know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,7 +113,10 @@ pub struct Refusal {
 mod tests {
     use serde_json::json;
 
-    use super::{Answered, Asked, Classify, Finish, Input, Opened, Prediction, Prompt, Question, Refusal, Reply};
+    use super::{
+        Answered, Asked, Classify, Finish, Generate, Input, Opened, Prediction, Prompt, Question, Refusal, Reply,
+        Sampling,
+    };
 
     #[test]
     fn each_message_is_one_line_of_its_own_form() {
@@ -125,6 +128,10 @@ mod tests {
         let text = serde_json::to_string(&asked).unwrap();
         assert_eq!(text, r#"{"id":2,"model":"b","read":{"text":"a"}}"#);
         assert_eq!(serde_json::from_str::<Asked>(&text).unwrap(), asked);
+        let sampling = Sampling { logit_bias: vec![(7, -100.0)], top_logprobs: Some(2), ..Sampling::GREEDY };
+        let generate = Generate { prompt: vec![1], written: vec![2], sampling, stop: vec!["a".into()], most: 3 };
+        let asked = Asked { id: 3, model: None, question: Question::Generate(Box::new(generate)) };
+        assert_eq!(serde_json::from_str::<Asked>(&serde_json::to_string(&asked).unwrap()).unwrap(), asked);
         assert_eq!(serde_json::to_value(Opened::Ready).unwrap(), json!("ready"));
         let refusal = Refusal { param: Some("input[3]".into()), message: "is empty".into() };
         let refused = Reply { id: 1, answer: Answered::Error(refusal) };
