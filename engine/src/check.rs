@@ -1,6 +1,6 @@
 //! Whether a folder is a model that can be trained, and by which methods: everything of loading but the values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::Value;
@@ -10,7 +10,7 @@ use crate::models::text::{SentenceConfig, TextConfig};
 use crate::models::{ModelConfig, read_config};
 use crate::tasks;
 use crate::text::{TextTokenizer, build_missing};
-use crate::weights::adapter_upon;
+use crate::weights::{Weights, adapter_upon};
 use finetuned::domain::method::METHODS;
 use finetuned::domain::model::Checked;
 
@@ -32,6 +32,7 @@ fn examine(directory: &Path) -> Result<Checked> {
     let mut facts = config.facts();
     let weights = config.open_weights(directory)?;
     facts.parameters = weights.values();
+    facts.linear_layers = linear_layers(&weights)?;
     if !weights.wrapper().is_empty() {
         notes.push(format!(
             "a wrapper put \"{}\" before the names of all tensors; they are read without it",
@@ -61,6 +62,21 @@ fn examine(directory: &Path) -> Result<Checked> {
     facts.adapter = adapter_upon(directory)?.and_then(|adapter| adapter.lora);
     (facts.unfit, facts.notes) = (unfit, notes);
     Ok(Checked::Trainable { family, facts })
+}
+
+/// The last parts of the names of layers that may get adapters: matrices below a number.
+fn linear_layers(weights: &Weights) -> Result<Vec<String>> {
+    let mut found = BTreeSet::new();
+    for name in weights.names_other_than(&[]) {
+        let Some((module, layer)) = name.strip_suffix(".weight").and_then(|module| module.rsplit_once('.')) else {
+            continue;
+        };
+        let is_numbered = module.split('.').any(|part| part.parse::<u32>().is_ok());
+        if is_numbered && !layer.starts_with("lora_") && weights.shape(&name)?.len() == 2 {
+            found.insert(layer.to_owned());
+        }
+    }
+    Ok(found.into_iter().collect())
 }
 
 /// What there is to say where the tokenizer knows so few of the model's tokens that it is likely another model's.

@@ -72,6 +72,9 @@ pub struct ModelFacts {
     /// The adapter that it is its base model with, where its weights are stored so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<Lora>,
+    /// The last parts of the names of its layers' matrices; empty where the model was imported before this was kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub linear_layers: Vec<String>,
     /// What its owner should know of how its files were read, each a sentence without a full stop.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

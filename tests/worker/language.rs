@@ -248,6 +248,13 @@ async fn what_does_not_fit_a_language_model_is_refused_by_name() {
         ("tiny-llama", "masked_lm", json!({}), "method.type", "masked_lm"),
         ("tiny-llama", "causal_lm", json!({"max_sequence_length": 257}), "max_sequence_length", "at most 256"),
         ("tiny-llama", "causal_lm", json!({"packing": "yes"}), "packing", "true or false"),
+        (
+            "tiny-llama",
+            "causal_lm",
+            json!({"adapter": {"type": "lora", "target_modules": ["self_attn.q_proj", "lm_head"]}}),
+            "adapter.target_modules",
+            "\"lm_head\". The model's linear layers are called down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj.",
+        ),
     ] {
         let body =
             json!({"model": model, "training_file": file, "method": {"type": method, method: {"hyperparameters": h}}});

@@ -190,6 +190,7 @@ fn an_estimate_of_any_facts_is_a_number() {
             values_per_image: u64::MAX,
             max_seq_length: u32::MAX,
             adapter: None,
+            linear_layers: Vec::new(),
             notes: Vec::new(),
             unfit: std::collections::BTreeMap::new(),
         };

@@ -7,9 +7,9 @@ use super::super::method::language::{self, ExportForm};
 use super::super::method::{Method, ProblemType};
 use super::super::metric;
 use super::super::model::ModelFacts;
-use super::objects::{Adapter, CONTINUE, Freeze, Lora};
+use super::objects::{Adapter, CONTINUE, Freeze, Lora, TargetModules};
 use super::settings::Hyperparameters;
-use super::{Requested, definitions};
+use super::{Requested, clipped, definitions};
 
 /// What is trained, and how.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +86,14 @@ fn auto_length(subject: Subject<'_>) -> u32 {
     if card.has_length && own > 0 { own.min(most) } else { most.min(card.usual.longest) }
 }
 
+/// The first layer that an adapter names and the model does not have.
+fn unknown_layer(lora: &Lora, layers: &[String]) -> Option<String> {
+    let Some(TargetModules::Named(names)) = &lora.target_modules else { return None };
+    let is_known = |name: &str| name.rsplit('.').next().is_some_and(|last| layers.iter().any(|layer| layer == last));
+    let unknown = names.iter().find(|name| !layers.is_empty() && !is_known(name))?;
+    Some(format!("\"{}\". The model's linear layers are called {}.", clipped(unknown), layers.join(", ")))
+}
+
 /// The first value that does not fit the model or the task, and why.
 fn misfit(h: &Hyperparameters, subject: Subject<'_>) -> Option<(&'static str, String)> {
     let model = subject.facts;
@@ -107,7 +115,10 @@ fn misfit(h: &Hyperparameters, subject: Subject<'_>) -> Option<(&'static str, St
     {
         return Some(("export", "\"adapter\". The whole model is trained, so there is no adapter to keep.".to_owned()));
     }
-    if h.tuning.adapter.lora().is_some() {
+    if let Some(lora) = h.tuning.adapter.lora() {
+        if let Some(why) = unknown_layer(lora, &model.linear_layers) {
+            return Some(("adapter.target_modules", why));
+        }
         if !model.backbone.takes_adapters() {
             return Some(("adapter", "LoRA is not built for models whose layers are convolutions.".to_owned()));
         }
