@@ -282,15 +282,15 @@ impl Training<'_> {
             let seed = mix_all(&[self.plan.seed.cast_unsigned(), progress.step, i as u64]);
             let mode = Mode::train(seed).computing_again(self.plan.computed_again);
             parts.enter(Part::Forward);
-            let forward = self.task.forward(&mode)?;
+            let (forward, counts) = self.task.forward(&mode)?;
             let mean = forward.loss_sum.f_div_scalar(count)?;
             parts.enter(Part::Backward);
             mean.f_backward()?;
             if batches.len() > 1 {
                 self.table.accumulate_grads()?;
             }
-            progress.trained_tokens += forward.tokens;
-            sums.add(&mean, forward)?;
+            progress.trained_tokens += counts.tokens;
+            sums.add(&mean, forward, counts.whole)?;
             self.observer.alive();
         }
         parts.enter(Part::Update);

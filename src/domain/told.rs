@@ -19,15 +19,11 @@ pub fn told(message: &str) -> String {
     if message.starts_with("data did not match any variant of untagged enum") {
         return "has none of the forms that are allowed".to_owned();
     }
-    let mut message = message.to_owned();
-    for (name, words) in NUMBERS {
-        for end in [format!("expected {name}"), format!("expected a {name}")] {
-            if message.ends_with(&end) {
-                message.truncate(message.len() - end.len());
-                message.push_str(&format!("expected {words}"));
-            }
-        }
-    }
+    let number = |(name, words): (&str, &str)| {
+        let before = message.strip_suffix(name)?.strip_suffix("expected ")?;
+        Some(format!("{before}expected {words}"))
+    };
+    let message = NUMBERS.into_iter().find_map(number).unwrap_or_else(|| message.to_owned());
     OURS.into_iter().fold(message, |message, name| message.replace(&format!(", `{name}`"), ""))
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::examples::ExampleTable;
-use super::task::{Batch, Forward, Task};
+use super::task::{Batch, Counts, Forward, Task};
 use crate::data::loader::BatchLoader;
 use crate::data::source::{BatchSource, Pick, Subset, View};
 use crate::error::{EngineError, Result};
@@ -26,11 +26,11 @@ pub trait AnyTask {
     /// Says which training batches epoch `epoch` takes, after those that were said before: they are made ahead.
     fn announce(&mut self, batches: &mut dyn Iterator<Item = Vec<usize>>, epoch: u64);
 
-    /// The forward pass over the next batch that was announced.
+    /// The forward pass over the next batch that was announced, and what that counts.
     ///
     /// # Errors
     /// An example cannot be read any more, or libtorch fails.
-    fn forward(&mut self, mode: &Mode) -> Result<Forward>;
+    fn forward(&mut self, mode: &Mode) -> Result<(Forward, Counts)>;
 
     /// Statistics of the training examples; see [`Task::examples`].
     fn examples(&self) -> Option<ExampleTable>;
@@ -79,10 +79,11 @@ impl<T: Task> AnyTask for Ahead<T> {
         self.training.extend(batches.map(|examples| Pick { subset, examples, view }));
     }
 
-    fn forward(&mut self, mode: &Mode) -> Result<Forward> {
+    fn forward(&mut self, mode: &Mode) -> Result<(Forward, Counts)> {
         let batch = self.training.next();
-        let batch = batch.ok_or_else(|| EngineError::native("a batch was wanted that was not announced"))?;
-        self.task.forward(&batch?, mode)
+        let batch = batch.ok_or_else(|| EngineError::native("a batch was wanted that was not announced"))??;
+        let forward = self.task.forward(&self.task.inputs(&batch)?, mode)?;
+        Ok((forward, self.task.counts(&batch)))
     }
 
     fn examples(&self) -> Option<ExampleTable> {

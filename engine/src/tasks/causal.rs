@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 use super::ahead::Ahead;
 use super::base::TextBase;
 use super::guessed::Guessed;
-use super::task::{Batch, Forward, Ratio, Task};
+use super::task::{Batch, Counts, Forward, Task};
 use super::{DataSummary, Loaded};
 use crate::data::sampler::by_length;
 use crate::data::source::{BatchSource, Pick, Subset};
@@ -17,7 +17,7 @@ use crate::data::tokens::{Curriculum, Lesson, TokenRows};
 use crate::device::ComputeDevice;
 use crate::error::{EngineError, Result};
 use crate::export::{AdapterFiles, ModelFiles};
-use crate::models::text::{CausalLm, TextTask};
+use crate::models::text::{CausalLm, TextTask, Tokens};
 use crate::nn::Mode;
 use crate::observer::Observer;
 use crate::params::{LoadReport, ParamTable, Placement};
@@ -36,6 +36,26 @@ struct CausalTask {
     model: CausalLm,
     device: Device,
     source: Arc<Curriculum>,
+}
+
+/// Sequences on the device, and what is learned of them: int64 `[R]` the places that words follow, and these words.
+pub(super) struct LessonInputs {
+    tokens: Tokens,
+    places: Tensor,
+    targets: Tensor,
+}
+
+impl LessonInputs {
+    pub(super) fn new(lesson: &Lesson, device: Device) -> Result<Self> {
+        let on_device = |values: &[i64]| Ok::<_, EngineError>(Tensor::f_from_slice(values)?.f_to_device(device)?);
+        let (places, targets) = (on_device(&lesson.places)?, on_device(&lesson.targets)?);
+        Ok(Self { tokens: lesson.tokens.on(device)?, places, targets })
+    }
+
+    /// Losses of a model's guesses (float32 `[R]`), and whether they are right (int64 `[R]`).
+    pub(super) fn guess(&self, model: &CausalLm, mode: &Mode) -> Result<(Tensor, Tensor)> {
+        model.losses(&self.tokens, &self.places, &self.targets, mode)
+    }
 }
 
 /// A language model that was built, and what belongs to it.
@@ -133,17 +153,9 @@ impl BatchSource for Curriculum {
     }
 }
 
-impl CausalTask {
-    /// Losses of the guesses of a batch (float32 `[R]`), and whether they are right (int64 `[R]`).
-    fn guess(&self, lesson: &Lesson, mode: &Mode) -> Result<(Tensor, Tensor)> {
-        let on_device = |values: &[i64]| Ok(Tensor::f_from_slice(values)?.f_to_device(self.device)?);
-        let places: Result<Tensor> = on_device(&lesson.places);
-        self.model.losses(&lesson.tokens.on(self.device)?, &places?, &on_device(&lesson.targets)?, mode)
-    }
-}
-
 impl Task for CausalTask {
     type Data = Curriculum;
+    type Inputs = LessonInputs;
     /// Of each sequence.
     type Outputs<'a> = Guessed;
 
@@ -157,11 +169,18 @@ impl Task for CausalTask {
         learned.sum::<usize>().max(1) as f64
     }
 
-    fn forward(&self, lesson: &Lesson, mode: &Mode) -> Result<Forward> {
-        let (losses, right) = self.guess(lesson, mode)?;
-        let ratio = Ratio { metric: ACCURACY, part: right.f_sum(Kind::Int64)?, whole: lesson.targets.len() as f64 };
-        let loss_sum = losses.f_sum(Kind::Float)?;
-        Ok(Forward { loss_sum, ratios: vec![ratio], tokens: lesson.tokens.tokens(), seen: None })
+    fn counts(&self, lesson: &Lesson) -> Counts {
+        Counts { tokens: lesson.tokens.tokens(), whole: lesson.targets.len() as f64 }
+    }
+
+    fn inputs(&self, lesson: &Lesson) -> Result<LessonInputs> {
+        LessonInputs::new(lesson, self.device)
+    }
+
+    fn forward(&self, inputs: &LessonInputs, mode: &Mode) -> Result<Forward> {
+        let (losses, right) = inputs.guess(&self.model, mode)?;
+        let parts = vec![(ACCURACY, right.f_sum(Kind::Int64)?)];
+        Ok(Forward { loss_sum: losses.f_sum(Kind::Float)?, parts, seen: None })
     }
 
     fn begin(&self, subset: Subset) -> Guessed {
@@ -169,7 +188,7 @@ impl Task for CausalTask {
     }
 
     fn add(&self, outputs: &mut Guessed, lesson: &Batch<Self>) -> Result<()> {
-        let (losses, right) = self.guess(lesson, &Mode::eval())?;
+        let (losses, right) = self.inputs(lesson)?.guess(&self.model, &Mode::eval())?;
         outputs.add(&lesson.sequences, &lesson.counts, &losses, &right)
     }
 

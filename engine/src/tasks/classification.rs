@@ -10,7 +10,7 @@ use super::classifying;
 use super::examples::{ExampleTable, observed};
 use super::loss::Loss;
 use super::outputs::{Outputs, most_rows};
-use super::task::{Batch, Forward, Ratio, Task};
+use super::task::{Batch, Counts, Forward, Task};
 use crate::data::examples::Targets;
 use crate::data::source::{BatchSource, Pick, Subset, View};
 use crate::data::splits::Splits;
@@ -60,8 +60,14 @@ pub(super) trait Inputs: Send + Sync + 'static {
 
 /// A model that makes features of inputs, and logits of features.
 pub(super) trait FeatureClassifier<P> {
+    /// Inputs where the model computes.
+    type OnDevice;
+
+    /// Moves inputs there.
+    fn on_device(packed: &P, device: Device) -> Result<Self::OnDevice>;
+
     /// What the head reads of each input: `[S, D]`.
-    fn features(&self, inputs: &P, device: Device, mode: &Mode) -> Result<Tensor>;
+    fn features(&self, inputs: &Self::OnDevice, mode: &Mode) -> Result<Tensor>;
 
     /// Logits `[S, C]` in float32 from features.
     fn head(&self, features: &Tensor, mode: &Mode) -> Result<Tensor>;
@@ -152,7 +158,7 @@ impl<I: Inputs, M: FeatureClassifier<I::Packed>> ClassificationTask<I, M> {
         let (mut rows, mut order) = (Vec::new(), Vec::new());
         let seen_all = each(&self.source, subset, View::Plain, observer, |batch: LabelledBatch<I::Packed>| {
             if let Some(inputs) = &batch.inputs {
-                rows.push(self.model.features(inputs, self.device, &Mode::eval())?);
+                rows.push(self.model.features(&M::on_device(inputs, self.device)?, &Mode::eval())?);
             }
             order.extend(batch.examples);
             Ok(())
@@ -173,14 +179,11 @@ impl<I: Inputs, M: FeatureClassifier<I::Packed>> ClassificationTask<I, M> {
     }
 
     /// Logits `[S, C]` in float32.
-    fn logits(&self, batch: &LabelledBatch<I::Packed>, mode: &Mode) -> Result<Tensor> {
-        let features = match (self.kept(batch.subset), &batch.inputs) {
-            (Some(kept), _) => kept.f_index_select(0, &places(&batch.examples, self.device)?)?,
-            (None, Some(inputs)) if self.frozen => {
-                tch::no_grad(|| self.model.features(inputs, self.device, &Mode::eval()))?
-            }
-            (None, Some(inputs)) => self.model.features(inputs, self.device, mode)?,
-            (None, None) => return Err(EngineError::native("a batch has no inputs")),
+    fn logits(&self, shown: &Shown<M::OnDevice>, mode: &Mode) -> Result<Tensor> {
+        let features = match shown {
+            Shown::Known(features) => features.shallow_clone(),
+            Shown::Whole(inputs) if self.frozen => tch::no_grad(|| self.model.features(inputs, &Mode::eval()))?,
+            Shown::Whole(inputs) => self.model.features(inputs, mode)?,
         };
         self.model.head(&features, mode)
     }
@@ -196,8 +199,24 @@ fn places(examples: &[usize], device: Device) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(&places)?.f_to_device(device)?)
 }
 
+/// Inputs on the device, or what the backbone made of them, `[S, D]`.
+enum Shown<T> {
+    Whole(T),
+    Known(Tensor),
+}
+
+/// A batch on the device.
+pub(super) struct LabelledInputs<T> {
+    shown: Shown<T>,
+    targets: Tensor,
+    /// Where inputs are mixed with others of the batch: the targets of these, and float32 `[2]`, the share of their own target
+    /// and of the other one.
+    mixed: Option<(Tensor, Tensor)>,
+}
+
 impl<I: Inputs, M: FeatureClassifier<I::Packed>> Task for ClassificationTask<I, M> {
     type Data = Labelled<I>;
+    type Inputs = LabelledInputs<M::OnDevice>;
     type Outputs<'a>
         = Outputs<'a>
     where
@@ -215,29 +234,47 @@ impl<I: Inputs, M: FeatureClassifier<I::Packed>> Task for ClassificationTask<I, 
         self.kept(subset).is_some()
     }
 
-    fn forward(&self, batch: &Batch<Self>, mode: &Mode) -> Result<Forward> {
+    fn counts(&self, batch: &Batch<Self>) -> Counts {
         let (training, examples) = (&self.source.splits.training, &batch.examples);
-        let logits = self.logits(batch, mode)?;
-        let targets = self.targets(Subset::Training, examples)?;
-        let ratios = match training.targets() {
+        Counts { tokens: training.tokens(examples), whole: examples.len() as f64 }
+    }
+
+    fn inputs(&self, batch: &Batch<Self>) -> Result<Self::Inputs> {
+        let (examples, subset) = (&batch.examples, batch.subset);
+        let shown = match (self.kept(subset), &batch.inputs) {
+            (Some(kept), _) => Shown::Known(kept.f_index_select(0, &places(examples, self.device)?)?),
+            (None, Some(inputs)) => Shown::Whole(M::on_device(inputs, self.device)?),
+            (None, None) => return Err(EngineError::native("a batch has no inputs")),
+        };
+        let mixed = batch.inputs.as_ref().and_then(I::mix).map(|mix| {
+            let partners: Vec<usize> =
+                (0..examples.len()).map(|index| examples[Mix::partner(index, examples.len())]).collect();
+            let shares = [mix.lambda() as f32, (1.0 - mix.lambda()) as f32];
+            let shares = Tensor::f_from_slice(&shares)?.f_to_device(self.device)?;
+            Ok::<_, EngineError>((self.targets(subset, &partners)?, shares))
+        });
+        Ok(LabelledInputs { shown, targets: self.targets(subset, examples)?, mixed: mixed.transpose()? })
+    }
+
+    fn forward(&self, inputs: &Self::Inputs, mode: &Mode) -> Result<Forward> {
+        let LabelledInputs { shown, targets, mixed } = inputs;
+        let logits = self.logits(shown, mode)?;
+        let parts = match self.source.splits.training.targets() {
             Targets::Classes(_) => {
-                let right = tch::no_grad(|| logits.f_argmax(1, false)?.f_eq_tensor(&targets)?.f_sum(Kind::Int64))?;
-                vec![Ratio { metric: ACCURACY, part: right, whole: examples.len() as f64 }]
+                let right = tch::no_grad(|| logits.f_argmax(1, false)?.f_eq_tensor(targets)?.f_sum(Kind::Int64))?;
+                vec![(ACCURACY, right)]
             }
             Targets::Sets(_) | Targets::Values(_) => Vec::new(),
         };
-        let mut loss_sum = self.loss.sum(&logits, &targets)?;
-        let mix = batch.inputs.as_ref().and_then(I::mix);
+        let mut loss_sum = self.loss.sum(&logits, targets)?;
         // What is said of a mixed image is said of two.
-        let seen = if mix.is_none() { Some(observed(&self.loss, &logits, &targets)?) } else { None };
-        if let Some(mix) = mix {
+        let seen = if mixed.is_none() { Some(observed(&self.loss, &logits, targets)?) } else { None };
+        if let Some((others, shares)) = mixed {
             // Cross-entropy is linear in its target, so mixed targets are mixed losses.
-            let partners: Vec<usize> =
-                (0..examples.len()).map(|index| examples[Mix::partner(index, examples.len())]).collect();
-            let other = self.loss.sum(&logits, &self.targets(Subset::Training, &partners)?)?;
-            loss_sum = loss_sum.f_mul_scalar(mix.lambda())?.f_add(&other.f_mul_scalar(1.0 - mix.lambda())?)?;
+            let other = self.loss.sum(&logits, others)?;
+            loss_sum = loss_sum.f_mul(&shares.f_get(0)?)?.f_add(&other.f_mul(&shares.f_get(1)?)?)?;
         }
-        Ok(Forward { loss_sum, ratios, tokens: training.tokens(examples), seen })
+        Ok(Forward { loss_sum, parts, seen })
     }
 
     fn examples(&self) -> Option<ExampleTable> {
@@ -251,8 +288,8 @@ impl<I: Inputs, M: FeatureClassifier<I::Packed>> Task for ClassificationTask<I, 
     }
 
     fn add(&self, outputs: &mut Outputs<'_>, batch: &Batch<Self>) -> Result<()> {
-        let logits = self.logits(batch, &Mode::eval())?;
-        let targets = self.targets(batch.subset, &batch.examples)?;
+        let LabelledInputs { shown, targets, .. } = self.inputs(batch)?;
+        let logits = self.logits(&shown, &Mode::eval())?;
         outputs.add(&batch.examples, &logits, &self.loss.each(&logits, &targets)?)
     }
 

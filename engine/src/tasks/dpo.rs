@@ -13,9 +13,9 @@ use tch::{Device, Kind, Tensor};
 use self::judging::{Judge, log_probabilities};
 use super::ahead::{Ahead, each};
 use super::base::TextBase;
-use super::causal::{Built, built, summary};
+use super::causal::{Built, LessonInputs, built, summary};
 use super::preview::Show;
-use super::task::{Batch, Forward, Ratio, Task};
+use super::task::{Batch, Counts, Forward, Task};
 use super::writing::{self, Fitting, Tokens, Writer, some_left};
 use super::{DataSummary, Loaded};
 use crate::data::reader::Examples;
@@ -148,6 +148,13 @@ fn rivals(
     Ok(rivals)
 }
 
+/// Answers on the device; int64 `[2 P]` how many tokens each has; and the reference's log-probabilities of them, float32 `[P, 2]`.
+struct DuelInputs {
+    lesson: LessonInputs,
+    lengths: Tensor,
+    before: Tensor,
+}
+
 impl BatchSource for Pairs {
     type Batch = Duel;
 
@@ -172,7 +179,7 @@ impl DpoTask {
         for subset in [Subset::Training, Subset::Validation, Subset::Test] {
             let mut found = std::mem::take(self.reference.get_mut(subset));
             let seen_all = each(&self.source, subset, View::Plain, observer, |duel: Duel| {
-                let (log_probabilities, _) = self.log_probabilities(&duel)?;
+                let (log_probabilities, _) = self.log_probabilities(&self.inputs(&duel)?)?;
                 let values = Vec::<Vec<f32>>::try_from(&log_probabilities.f_to_device(Device::Cpu)?)?;
                 for (&pair, value) in duel.pairs.iter().zip(values) {
                     found[pair] = [value[0], value[1]];
@@ -188,25 +195,21 @@ impl DpoTask {
     }
 
     /// Log-probabilities of the answers of a batch, float32 `[P, 2]`, and how many tokens each has, `[P, 2]`.
-    fn log_probabilities(&self, duel: &Duel) -> Result<(Tensor, Tensor)> {
-        let Lesson { tokens, places, targets, counts, .. } = &duel.lesson;
-        let on_device = |values: &[i64]| Ok(Tensor::f_from_slice(values)?.f_to_device(self.device)?);
-        let places: Result<Tensor> = on_device(places);
-        let (losses, _) = self.model.losses(&tokens.on(self.device)?, &places?, &on_device(targets)?, &Mode::eval())?;
-        log_probabilities(&losses, counts)
+    fn log_probabilities(&self, inputs: &DuelInputs) -> Result<(Tensor, Tensor)> {
+        let (losses, _) = inputs.lesson.guess(&self.model, &Mode::eval())?;
+        log_probabilities(&losses, &inputs.lengths)
     }
 
     /// Losses of pairs `[P]`, and rewards of their answers `[P, 2]`.
-    fn judge(&self, duel: &Duel) -> Result<(Tensor, Tensor)> {
-        let (found, counts) = self.log_probabilities(duel)?;
-        let before: Vec<f32> = duel.pairs.iter().flat_map(|&pair| self.reference.get(duel.subset)[pair]).collect();
-        let before = Tensor::f_from_slice(&before)?.f_view([-1, 2])?.f_to_device(self.device)?;
-        self.judge.judge(&found.f_sub(&before)?, &counts)
+    fn judge(&self, inputs: &DuelInputs) -> Result<(Tensor, Tensor)> {
+        let (found, counts) = self.log_probabilities(inputs)?;
+        self.judge.judge(&found.f_sub(&inputs.before)?, &counts)
     }
 }
 
 impl Task for DpoTask {
     type Data = Pairs;
+    type Inputs = DuelInputs;
     /// Of each pair the loss, and the rewards of its answers.
     type Outputs<'a> = Vec<[f64; 3]>;
 
@@ -218,21 +221,33 @@ impl Task for DpoTask {
         examples.len() as f64
     }
 
+    fn counts(&self, duel: &Duel) -> Counts {
+        Counts { tokens: duel.lesson.tokens.tokens(), whole: duel.pairs.len() as f64 }
+    }
+
+    fn inputs(&self, duel: &Duel) -> Result<DuelInputs> {
+        let lengths: Vec<i64> = duel.lesson.counts.iter().map(|&count| count as i64).collect();
+        let before: Vec<f32> = duel.pairs.iter().flat_map(|&pair| self.reference.get(duel.subset)[pair]).collect();
+        Ok(DuelInputs {
+            lesson: LessonInputs::new(&duel.lesson, self.device)?,
+            lengths: Tensor::f_from_slice(&lengths)?.f_to_device(self.device)?,
+            before: Tensor::f_from_slice(&before)?.f_view([-1, 2])?.f_to_device(self.device)?,
+        })
+    }
+
     /// Without dropout, whatever the mode: the reference was asked without it, too.
-    fn forward(&self, duel: &Duel, _mode: &Mode) -> Result<Forward> {
-        let (losses, rewards) = self.judge(duel)?;
+    fn forward(&self, inputs: &DuelInputs, _mode: &Mode) -> Result<Forward> {
+        let (losses, rewards) = self.judge(inputs)?;
         let rewards = rewards.f_detach()?;
         let (chosen, rejected) = (rewards.f_select(1, 0)?, rewards.f_select(1, 1)?);
-        let whole = duel.pairs.len() as f64;
-        let ratio =
-            |metric, part: Tensor| Ok::<_, EngineError>(Ratio { metric, part: part.f_sum(Kind::Double)?, whole });
-        let ratios = vec![
-            ratio(ACCURACY, chosen.f_gt_tensor(&rejected)?)?,
-            ratio(REWARD_MARGIN, chosen.f_sub(&rejected)?)?,
-            ratio(CHOSEN_REWARD, chosen)?,
-            ratio(REJECTED_REWARD, rejected)?,
+        let part = |metric, part: Tensor| Ok::<_, EngineError>((metric, part.f_sum(Kind::Double)?));
+        let parts = vec![
+            part(ACCURACY, chosen.f_gt_tensor(&rejected)?)?,
+            part(REWARD_MARGIN, chosen.f_sub(&rejected)?)?,
+            part(CHOSEN_REWARD, chosen)?,
+            part(REJECTED_REWARD, rejected)?,
         ];
-        Ok(Forward { loss_sum: losses.f_sum(Kind::Float)?, ratios, tokens: duel.lesson.tokens.tokens(), seen: None })
+        Ok(Forward { loss_sum: losses.f_sum(Kind::Float)?, parts, seen: None })
     }
 
     fn begin(&self, subset: Subset) -> Vec<[f64; 3]> {
@@ -240,7 +255,7 @@ impl Task for DpoTask {
     }
 
     fn add(&self, outputs: &mut Vec<[f64; 3]>, duel: &Batch<Self>) -> Result<()> {
-        let (losses, rewards) = self.judge(duel)?;
+        let (losses, rewards) = self.judge(&self.inputs(duel)?)?;
         let all = Tensor::f_cat(&[losses.f_unsqueeze(1)?, rewards], 1)?.f_to_kind(Kind::Double)?;
         for (&pair, row) in duel.pairs.iter().zip(Vec::<Vec<f64>>::try_from(&all.f_to_device(Device::Cpu)?)?) {
             outputs[pair] = [row[0], row[1], row[2]];

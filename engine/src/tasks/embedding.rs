@@ -11,7 +11,7 @@ use tch::{Device, Kind, Reduction, Tensor};
 use super::ahead::Ahead;
 use super::base::TextBase;
 use super::ranking::{ranking_loss, similarities};
-use super::task::{Batch, Forward, Ratio, Task};
+use super::task::{Batch, Counts, Forward, Task};
 use super::{DataSummary, Loaded};
 use crate::data::examples::partition;
 use crate::data::reader::Examples;
@@ -21,7 +21,7 @@ use crate::data::texts::{Packed, Texts, TextsBuilder, TokenNoise};
 use crate::device::ComputeDevice;
 use crate::error::{EngineError, Result};
 use crate::export::{AdapterFiles, ModelFiles};
-use crate::models::text::{SentenceConfig, TextEmbedder, TextTask};
+use crate::models::text::{SentenceConfig, TextEmbedder, TextTask, Tokens};
 use crate::nn::Mode;
 use crate::observer::Observer;
 use crate::params::Placement;
@@ -177,6 +177,12 @@ impl Dataset for Tuples {
     }
 }
 
+/// Texts on the device, all anchors, then all positives and so on; and int64 `[S]`: the place of each anchor's own positive.
+struct RankedInputs {
+    tokens: Tokens,
+    own: Tensor,
+}
+
 impl BatchSource for Ranked {
     type Batch = Rivals;
 
@@ -199,17 +205,16 @@ impl BatchSource for Ranked {
 }
 
 impl EmbeddingTask {
-    /// Similarities `[S, candidates]` of each anchor to every positive and negative of the batch, times `scale`, and int64
-    /// `[S]`: the place of its own positive among them.
-    fn rank(&self, batch: &Rivals, mode: &Mode) -> Result<(Tensor, Tensor)> {
-        let embeddings = self.model.forward(&batch.tokens.on(self.device)?, mode)?;
-        let own = Tensor::f_arange(batch.tuples.len() as i64, (Kind::Int64, self.device))?;
-        Ok((similarities(&embeddings, batch.tuples.len(), self.scale)?, own))
+    /// Similarities `[S, candidates]` of each anchor to every positive and negative of the batch, times `scale`.
+    fn rank(&self, inputs: &RankedInputs, mode: &Mode) -> Result<Tensor> {
+        let embeddings = self.model.forward(&inputs.tokens, mode)?;
+        similarities(&embeddings, inputs.own.numel(), self.scale)
     }
 }
 
 impl Task for EmbeddingTask {
     type Data = Ranked;
+    type Inputs = RankedInputs;
     /// Of each tuple the similarity of anchor and positive, the loss, and whether the positive is the nearest.
     type Outputs<'a> = Vec<(f32, f32, bool)>;
 
@@ -221,12 +226,20 @@ impl Task for EmbeddingTask {
         examples.len() as f64
     }
 
-    fn forward(&self, batch: &Rivals, mode: &Mode) -> Result<Forward> {
-        let (similarities, own) = self.rank(batch, mode)?;
-        let right = tch::no_grad(|| similarities.f_argmax(1, false)?.f_eq_tensor(&own)?.f_sum(Kind::Int64))?;
-        let ratio = Ratio { metric: ACCURACY, part: right, whole: batch.tuples.len() as f64 };
-        let loss_sum = ranking_loss(&similarities, &own, Reduction::Sum)?;
-        Ok(Forward { loss_sum, ratios: vec![ratio], tokens: batch.whole, seen: None })
+    fn counts(&self, batch: &Rivals) -> Counts {
+        Counts { tokens: batch.whole, whole: batch.tuples.len() as f64 }
+    }
+
+    fn inputs(&self, batch: &Rivals) -> Result<RankedInputs> {
+        let own = Tensor::f_arange(batch.tuples.len() as i64, (Kind::Int64, self.device))?;
+        Ok(RankedInputs { tokens: batch.tokens.on(self.device)?, own })
+    }
+
+    fn forward(&self, inputs: &RankedInputs, mode: &Mode) -> Result<Forward> {
+        let similarities = self.rank(inputs, mode)?;
+        let right = tch::no_grad(|| similarities.f_argmax(1, false)?.f_eq_tensor(&inputs.own)?.f_sum(Kind::Int64))?;
+        let loss_sum = ranking_loss(&similarities, &inputs.own, Reduction::Sum)?;
+        Ok(Forward { loss_sum, parts: vec![(ACCURACY, right)], seen: None })
     }
 
     fn begin(&self, subset: Subset) -> Vec<(f32, f32, bool)> {
@@ -234,8 +247,9 @@ impl Task for EmbeddingTask {
     }
 
     fn add(&self, outputs: &mut Vec<(f32, f32, bool)>, batch: &Batch<Self>) -> Result<()> {
-        let (similarities, own) = self.rank(batch, &Mode::eval())?;
-        let losses = ranking_loss(&similarities, &own, Reduction::None)?;
+        let inputs = self.inputs(batch)?;
+        let similarities = self.rank(&inputs, &Mode::eval())?;
+        let losses = ranking_loss(&similarities, &inputs.own, Reduction::None)?;
         let nearest = Vec::<i64>::try_from(&similarities.f_argmax(1, false)?.f_to_device(Device::Cpu)?)?;
         let near = similarities.f_diagonal(0, 0, 1)?.f_div_scalar(self.scale)?;
         let near = Vec::<f32>::try_from(&near.f_to_device(Device::Cpu)?.f_contiguous()?)?;

@@ -222,8 +222,14 @@ impl Inputs for Pictures {
 }
 
 impl FeatureClassifier<Pixels> for ImageClassifier {
-    fn features(&self, inputs: &Pixels, device: Device, mode: &Mode) -> Result<Tensor> {
-        self.features(&batch_tensor(&inputs.values, inputs.size, device)?, mode)
+    type OnDevice = Tensor;
+
+    fn on_device(packed: &Pixels, device: Device) -> Result<Tensor> {
+        batch_tensor(&packed.values, packed.size, device)
+    }
+
+    fn features(&self, inputs: &Tensor, mode: &Mode) -> Result<Tensor> {
+        self.features(inputs, mode)
     }
 
     fn head(&self, features: &Tensor, mode: &Mode) -> Result<Tensor> {

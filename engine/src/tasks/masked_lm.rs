@@ -11,7 +11,7 @@ use tch::{Device, Kind, Reduction, Tensor};
 use super::ahead::Ahead;
 use super::base::TextBase;
 use super::guessed::Guessed;
-use super::task::{Batch, Forward, Ratio, Task};
+use super::task::{Batch, Counts, Forward, Task};
 use super::{DataSummary, Loaded};
 use crate::data::corpus::Corpus;
 use crate::data::sampler::by_length;
@@ -19,9 +19,9 @@ use crate::data::source::{BatchSource, Pick, Subset};
 use crate::data::splits::Splits;
 use crate::data::texts::{Change, Packed, uniform};
 use crate::device::ComputeDevice;
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::export::{AdapterFiles, ModelFiles};
-use crate::models::text::{MaskedLm, SentenceConfig, TextTask};
+use crate::models::text::{MaskedLm, SentenceConfig, TextTask, Tokens};
 use crate::nn::Mode;
 use crate::observer::Observer;
 use crate::params::Placement;
@@ -187,18 +187,16 @@ impl BatchSource for HiddenWords {
     }
 }
 
-impl MaskedLmTask {
-    /// Logits `[R, V]` of the hidden words, and int64 `[R]`: what they are.
-    fn guess(&self, puzzle: &Puzzle, mode: &Mode) -> Result<(Tensor, Tensor)> {
-        let on_device = |values: &[i64]| Ok(Tensor::f_from_slice(values)?.f_to_device(self.device)?);
-        let rows: Result<Tensor> = on_device(&puzzle.rows);
-        let logits = self.model.forward(&puzzle.tokens.on(self.device)?, &rows?, mode)?;
-        Ok((logits, on_device(&puzzle.answers)?))
-    }
+/// Texts on the device, and their hidden words: int64 `[R]` where they stand and what they are.
+struct PuzzleInputs {
+    tokens: Tokens,
+    rows: Tensor,
+    answers: Tensor,
 }
 
 impl Task for MaskedLmTask {
     type Data = HiddenWords;
+    type Inputs = PuzzleInputs;
     /// Of each text, its hidden words.
     type Outputs<'a> = Guessed;
 
@@ -213,12 +211,22 @@ impl Task for MaskedLmTask {
         hidden.sum::<usize>().max(1) as f64
     }
 
-    fn forward(&self, puzzle: &Puzzle, mode: &Mode) -> Result<Forward> {
-        let (logits, answers) = self.guess(puzzle, mode)?;
-        let right = tch::no_grad(|| logits.f_argmax(1, false)?.f_eq_tensor(&answers)?.f_sum(Kind::Int64))?;
-        let loss_sum = logits.f_cross_entropy_loss(&answers, None::<Tensor>, Reduction::Sum, -100, 0.0)?;
-        let ratio = Ratio { metric: ACCURACY, part: right, whole: puzzle.answers.len() as f64 };
-        Ok(Forward { loss_sum, ratios: vec![ratio], tokens: puzzle.tokens.tokens(), seen: None })
+    fn counts(&self, puzzle: &Puzzle) -> Counts {
+        Counts { tokens: puzzle.tokens.tokens(), whole: puzzle.answers.len() as f64 }
+    }
+
+    fn inputs(&self, puzzle: &Puzzle) -> Result<PuzzleInputs> {
+        let on_device = |values: &[i64]| Ok::<_, EngineError>(Tensor::f_from_slice(values)?.f_to_device(self.device)?);
+        let (rows, answers) = (on_device(&puzzle.rows)?, on_device(&puzzle.answers)?);
+        Ok(PuzzleInputs { tokens: puzzle.tokens.on(self.device)?, rows, answers })
+    }
+
+    fn forward(&self, inputs: &PuzzleInputs, mode: &Mode) -> Result<Forward> {
+        let PuzzleInputs { tokens, rows, answers } = inputs;
+        let logits = self.model.forward(tokens, rows, mode)?;
+        let right = tch::no_grad(|| logits.f_argmax(1, false)?.f_eq_tensor(answers)?.f_sum(Kind::Int64))?;
+        let loss_sum = logits.f_cross_entropy_loss(answers, None::<Tensor>, Reduction::Sum, -100, 0.0)?;
+        Ok(Forward { loss_sum, parts: vec![(ACCURACY, right)], seen: None })
     }
 
     fn begin(&self, subset: Subset) -> Guessed {
@@ -226,7 +234,8 @@ impl Task for MaskedLmTask {
     }
 
     fn add(&self, outputs: &mut Guessed, puzzle: &Batch<Self>) -> Result<()> {
-        let (logits, answers) = self.guess(puzzle, &Mode::eval())?;
+        let PuzzleInputs { tokens, rows, answers } = self.inputs(puzzle)?;
+        let logits = self.model.forward(&tokens, &rows, &Mode::eval())?;
         let losses = logits.f_cross_entropy_loss(&answers, None::<Tensor>, Reduction::None, -100, 0.0)?;
         let right = logits.f_argmax(1, false)?.f_eq_tensor(&answers)?.f_to_kind(Kind::Int64)?;
         outputs.add(&puzzle.texts, &puzzle.counts, &losses, &right)

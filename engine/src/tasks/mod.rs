@@ -23,7 +23,7 @@ mod writing;
 
 pub use ahead::AnyTask;
 pub use examples::ExampleTable;
-pub use task::{Forward, Ratio};
+pub use task::{Counts, Forward};
 
 use std::collections::BTreeMap;
 use std::path::Path;

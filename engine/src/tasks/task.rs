@@ -16,26 +16,27 @@ use finetuned::domain::metric::Metric;
 pub struct Forward {
     /// The loss summed over the batch (0-dimensional), from which backward starts.
     pub loss_sum: Tensor,
-    /// Metrics of a step that are ratios of something that is counted.
-    pub ratios: Vec<Ratio>,
-    /// Tokens of the batch; images have none.
-    pub tokens: u64,
+    /// Parts of what the batch [counts](Counts::whole), such as right predictions: 0-dimensional, without gradient.
+    pub parts: Vec<(Metric, Tensor)>,
     /// What the pass says of each example, float64 `[R, S]` without gradient, for [`ExampleTable::add`]; None where it says
     /// nothing of examples by themselves.
     pub seen: Option<Tensor>,
 }
 
-/// A part of something that is counted, such as right predictions.
-pub struct Ratio {
-    pub metric: Metric,
-    /// 0-dimensional, without gradient.
-    pub part: Tensor,
+/// What the host knows of a batch before any device does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Counts {
+    /// Its tokens; images have none.
+    pub tokens: u64,
+    /// What the forward pass gives [parts](Forward::parts) of.
     pub whole: f64,
 }
 
 /// A model with the data of a run, and all that its method adds to the loop.
 pub(super) trait Task {
     type Data: BatchSource;
+    /// A batch where the model computes: all that a forward pass reads of it.
+    type Inputs;
     /// What a model said of the examples that an evaluation has come to so far.
     type Outputs<'a>
     where
@@ -54,11 +55,20 @@ pub(super) trait Task {
         false
     }
 
+    /// What a batch counts.
+    fn counts(&self, batch: &Batch<Self>) -> Counts;
+
+    /// Moves a batch to the model's device. Nothing else is moved there on the way to a loss.
+    ///
+    /// # Errors
+    /// libtorch fails.
+    fn inputs(&self, batch: &Batch<Self>) -> Result<Self::Inputs>;
+
     /// The forward pass over a batch of training examples.
     ///
     /// # Errors
     /// libtorch fails.
-    fn forward(&self, batch: &Batch<Self>, mode: &Mode) -> Result<Forward>;
+    fn forward(&self, inputs: &Self::Inputs, mode: &Mode) -> Result<Forward>;
 
     /// Statistics of the training examples, of which no epoch is counted yet; None where its forward passes say nothing of
     /// examples by themselves.

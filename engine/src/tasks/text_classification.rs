@@ -16,7 +16,7 @@ use crate::data::texts::{Packed, TokenNoise};
 use crate::device::ComputeDevice;
 use crate::error::Result;
 use crate::export::{AdapterFiles, ModelFiles};
-use crate::models::text::{TextClassifier, TextTask};
+use crate::models::text::{TextClassifier, TextTask, Tokens};
 use crate::nn::Mode;
 use crate::observer::Observer;
 use crate::params::Placement;
@@ -109,8 +109,14 @@ impl Inputs for LabelledTexts {
 }
 
 impl FeatureClassifier<Packed> for TextClassifier {
-    fn features(&self, inputs: &Packed, device: Device, mode: &Mode) -> Result<Tensor> {
-        self.features(&inputs.on(device)?, mode)
+    type OnDevice = Tokens;
+
+    fn on_device(packed: &Packed, device: Device) -> Result<Tokens> {
+        packed.on(device)
+    }
+
+    fn features(&self, inputs: &Tokens, mode: &Mode) -> Result<Tensor> {
+        self.features(inputs, mode)
     }
 
     fn head(&self, features: &Tensor, mode: &Mode) -> Result<Tensor> {

@@ -39,21 +39,21 @@ pub(super) struct Read {
 }
 
 impl Sums {
-    /// Adds a batch, whose part of the step's mean loss is `mean`.
-    pub(super) fn add(&mut self, mean: &Tensor, forward: Forward) -> Result<()> {
+    /// Adds a batch, whose part of the step's mean loss is `mean`, and whose parts are of `whole`.
+    pub(super) fn add(&mut self, mean: &Tensor, forward: Forward, whole: f64) -> Result<()> {
         let _guard = tch::no_grad_guard();
         let mean = mean.f_detach()?.f_to_kind(Kind::Double)?;
         self.loss = Some(match &self.loss {
             Some(sum) => sum.f_add(&mean)?,
             None => mean,
         });
-        for ratio in forward.ratios {
-            let part = ratio.part.f_to_kind(Kind::Double)?;
-            let (part, whole) = match self.ratios.get(&ratio.metric) {
-                Some((sum, whole)) => (sum.f_add(&part)?, whole + ratio.whole),
-                None => (part, ratio.whole),
+        for (metric, part) in forward.parts {
+            let part = part.f_to_kind(Kind::Double)?;
+            let summed = match self.ratios.get(&metric) {
+                Some((sum, before)) => (sum.f_add(&part)?, before + whole),
+                None => (part, whole),
             };
-            self.ratios.insert(ratio.metric, (part, whole));
+            self.ratios.insert(metric, summed);
         }
         self.seen.push(forward.seen);
         Ok(())
@@ -98,22 +98,19 @@ mod tests {
     use tch::Tensor;
 
     use super::Sums;
-    use crate::tasks::{Forward, Ratio};
-    use finetuned::domain::metric::{ACCURACY, Metric};
-
-    fn ratio(metric: Metric, part: i64, whole: f64) -> Ratio {
-        Ratio { metric, part: Tensor::from(part), whole }
-    }
+    use crate::tasks::Forward;
+    use finetuned::domain::metric::ACCURACY;
 
     #[test]
     fn batches_add_up_to_a_step() {
         let mut sums = Sums::default();
         let seen = [Some(vec![0.5, 1.5, 1.0, 0.0]), None, Some(vec![2.5, 3.0])];
-        for ((mean, right, whole), seen) in [(0.1_f32, 3, 4.0), (0.2, 1, 2.0), (0.0, 0, 0.0)].into_iter().zip(&seen) {
+        for ((mean, right, whole), seen) in [(0.1_f32, 3_i64, 4.0), (0.2, 1, 2.0), (0.0, 0, 0.0)].into_iter().zip(&seen)
+        {
             let loss = Tensor::from(mean).set_requires_grad(true);
-            let ratios = vec![ratio(ACCURACY, right, whole)];
+            let parts = vec![(ACCURACY, Tensor::from(right))];
             let seen = seen.as_ref().map(|seen| Tensor::from_slice(seen).view([2, -1]));
-            sums.add(&loss, Forward { loss_sum: loss.shallow_clone(), ratios, tokens: 0, seen }).unwrap();
+            sums.add(&loss, Forward { loss_sum: loss.shallow_clone(), parts, seen }, whole).unwrap();
         }
         let read = sums.send(&Tensor::from(0.5_f32)).unwrap().read().unwrap();
         assert_eq!((read.loss, read.norm), (f64::from(0.1_f32) + f64::from(0.2_f32), 0.5));
@@ -126,8 +123,8 @@ mod tests {
     fn a_share_of_nothing_is_none() {
         let mut sums = Sums::default();
         let loss = Tensor::from(1.0_f32);
-        let ratios = vec![ratio(ACCURACY, 0, 0.0)];
-        sums.add(&loss, Forward { loss_sum: loss.shallow_clone(), ratios, tokens: 0, seen: None }).unwrap();
+        let parts = vec![(ACCURACY, Tensor::from(0_i64))];
+        sums.add(&loss, Forward { loss_sum: loss.shallow_clone(), parts, seen: None }, 0.0).unwrap();
         assert!(sums.send(&loss).unwrap().read().unwrap().ratios.is_empty());
     }
 }

@@ -15,12 +15,10 @@ pub(super) struct Judge {
 }
 
 /// The log-probabilities of pairs of answers, float32 `[P, 2]`, from the losses of their tokens `[R]`, and how many tokens
-/// each has (float32 `[P, 2]`), of which `counts` says how many follow each other.
-pub(super) fn log_probabilities(losses: &Tensor, counts: &[usize]) -> Result<(Tensor, Tensor)> {
-    let lengths: Vec<i64> = counts.iter().map(|&count| count as i64).collect();
-    let lengths = Tensor::f_from_slice(&lengths)?.f_to_device(losses.device())?;
+/// each has (float32 `[P, 2]`), of which `lengths` (int64 `[2 P]`) says how many follow each other.
+pub(super) fn log_probabilities(losses: &Tensor, lengths: &Tensor) -> Result<(Tensor, Tensor)> {
     let none = None::<&Tensor>;
-    let sums = Tensor::f_segment_reduce(losses, "sum", Some(&lengths), none, none, 0, false, 0.0)?;
+    let sums = Tensor::f_segment_reduce(losses, "sum", Some(lengths), none, none, 0, false, 0.0)?;
     Ok((sums.f_neg()?.f_view([-1, 2])?, lengths.f_to_kind(Kind::Float)?.f_view([-1, 2])?))
 }
 
@@ -119,7 +117,8 @@ mod tests {
             let (places, targets) = (Tensor::from_slice(&lesson.places), Tensor::from_slice(&lesson.targets));
             let tokens = lesson.tokens.on(Device::Cpu).unwrap();
             let (losses, _) = model.losses(&tokens, &places, &targets, &Mode::eval()).unwrap();
-            log_probabilities(&losses, &lesson.counts).unwrap()
+            let lengths: Vec<i64> = lesson.counts.iter().map(|&count| count as i64).collect();
+            log_probabilities(&losses, &Tensor::from_slice(&lengths)).unwrap()
         };
         let (reference, _) = tch::no_grad(|| asked(&before));
         for (name, beta, loss) in [("sigmoid", 0.3, Loss::Sigmoid), ("ipo", 0.2, Loss::Ipo)] {
