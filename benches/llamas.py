@@ -10,13 +10,11 @@ from where it was built, or from the torch package of this Python with --libtorc
 """
 
 import argparse
-import hashlib
 import json
 import os
 import pathlib
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +23,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
 from safetensors.torch import save_file
+
+import trainer
 
 # Widths, layers, heads, heads of keys and values, words: the last three are Llama 3.2 1B, Llama 3.1 8B and SmolLM2 135M.
 SIZES = {
@@ -136,36 +136,13 @@ def ours(arguments: argparse.Namespace, folder: pathlib.Path, device: str) -> di
     lora = {"type": "lora", "r": LORA_R, "alpha": 2 * LORA_R, "dropout": 0.0, "target_modules": "all-linear"}
     lora |= {"quantization": "nf4"} if arguments.nf4 else {}
     hyperparameters = {
-        "n_epochs": 1, "batch_size": arguments.rows, "learning_rate_multiplier": 1.0, "learning_rate": 1e-4,
-        "lr_schedule": "linear", "warmup_ratio": 0.0, "weight_decay": 0.01, "max_grad_norm": 1.0,
-        "gradient_accumulation_steps": 1, "max_sequence_length": arguments.length, "precision": arguments.precision,
-        "eval_interval": "epoch", "checkpoint_interval": 10**6, "keep_checkpoints": 1, "adapter": lora, "packing": True,
-        "gradient_checkpointing": arguments.checkpointed, "export": "adapter", "gguf_type": "f16",
+        "batch_size": arguments.rows, "max_sequence_length": arguments.length, "precision": arguments.precision, "adapter": lora,
+        "packing": True, "gradient_checkpointing": arguments.checkpointed, "export": "adapter", "gguf_type": "f16",
     }  # fmt: skip
-    spec = {
-        "version": 2, "job": "ftjob-bench", "method": "causal_lm", "model": "model", "model_name": "random",
-        "training": {"path": "rows.txt", "format": "text", "sha256": hashlib.sha256(rows.read_bytes()).hexdigest()},
-        "validation": None, "validation_split": 0.0, "test": None, "labels": [], "hyperparameters": hyperparameters,
-        "seed": 1, "resume": None, "checkpoints": "checkpoints", "output": "output", "threads": arguments.threads,
-    }  # fmt: skip
-    (folder / "spec.json").write_text(json.dumps(spec))
-    library = {"LD_LIBRARY_PATH": str(pathlib.Path(torch.__file__).parent / "lib")} if arguments.libtorch_of_torch else {}
-    # As the worker starts trainers.
-    env = os.environ | library | {"MALLOC_CONF": "thp:always,dirty_decay_ms:-1,muzzy_decay_ms:-1,lg_extent_max_active_fit:30"}
-    command = [arguments.trainer, "run", folder / "spec.json", device]
-    process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    steps, peak = [], None
-    for line in process.stdout:
-        message = json.loads(line)
-        if message["type"] == "step":
-            steps.append(message["seconds"])
-            peak = message.get("peak_device_memory") or peak
-        if message["type"] == "failed":
-            raise SystemExit(message["error"])
-    process.stdin.close()
-    if process.wait():
-        raise SystemExit(f"the trainer ended with status {process.returncode}")
-    return {"seconds": steps[WARM_UP:], "peak": peak}
+    spec = trainer.spec("causal_lm", trainer.data_file(rows, "text"), hyperparameters, [], arguments.threads)
+    libtorch = str(pathlib.Path(torch.__file__).parent / "lib") if arguments.libtorch_of_torch else None
+    run = trainer.run(arguments.trainer, folder, spec, device, libtorch)
+    return {"seconds": run.seconds[WARM_UP:], "peak": run.peak}
 
 
 def theirs(arguments: argparse.Namespace, folder: pathlib.Path, device: str, checkpoints: bool) -> dict:
@@ -198,7 +175,7 @@ def theirs(arguments: argparse.Namespace, folder: pathlib.Path, device: str, che
     return {"seconds": seconds[WARM_UP:], "peak": torch.cuda.max_memory_allocated() if device == "cuda" else None}
 
 
-def main() -> None:
+def main(given: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trainer", type=pathlib.Path, required=True, help="the program finetuned-trainer")
     parser.add_argument("--size", choices=list(SIZES), default="tiny")
@@ -212,7 +189,7 @@ def main() -> None:
     parser.add_argument("--peak-tflops", type=float, help="of the device in this precision, for the share of it that is used")
     parser.add_argument("--without-peer", action="store_true")
     parser.add_argument("--libtorch-of-torch", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     if arguments.steps <= WARM_UP:
         sys.exit(f"--steps must be more than {WARM_UP}")
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -4,7 +4,7 @@
     gpu_check_bundle.py MODEL
 
 Writes target/gpu-check/ and target/gpu-check.tar.xz: the trainer and the engine's tests (release, stripped), golden
-values, data, base model, and gpu_check.py. The base model travels in float16: half the size, and a change of its
+values, data, base model, gpu_check.py, and the benchmark gpu.py with what it imports. The base model travels in float16: half the size, and a change of its
 weights that is far below what fine-tuning does to them.
 """
 
@@ -61,6 +61,8 @@ def main() -> None:
     for name, program in build().items():
         subprocess.run(["strip", "-o", BUNDLE / name, program], check=True)
     shutil.copy(ROOT / "scripts/gpu_check.py", BUNDLE)
+    for name in ("gpu", "llamas", "trainer"):
+        shutil.copy(ROOT / f"benches/{name}.py", BUNDLE)
     shutil.copytree(ROOT / "engine/tests/golden", BUNDLE / "engine/tests/golden")
     shutil.copytree(ROOT / "examples/banking77", BUNDLE / "data")
     (BUNDLE / "model").mkdir()
