@@ -17,9 +17,10 @@ use finetuned::domain::run::{ABANDONED, TrainerCommand, TrainerMessage};
 use finetuned::domain::serving::{Answered, Asked, Opened, Refusal, Reply};
 use finetuned::failpoint::Failpoints;
 use finetuned_engine::error::EngineError;
-use finetuned_engine::profile::{Part, Profile};
+use finetuned_engine::observer::{Observer, Part};
+use finetuned_engine::profile::Profile;
 use finetuned_engine::serving::Server;
-use finetuned_engine::{check, device, native, observer::Observer, preview, run, serving};
+use finetuned_engine::{check, device, native, preview, run, serving};
 
 /// For libtorch as well, whose tensors come and go every step: it takes a tenth less time than the C library's, and
 /// less memory. The worker sets `MALLOC_CONF`.

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use finetuned::domain::run::{TrainerCommand, TrainerMessage};
 
-use crate::profile::Part;
-
 /// Sees what a run does, and may ask it to stop.
 pub trait Observer {
     /// Something happened.
@@ -22,4 +20,40 @@ pub trait Observer {
 
     /// Passes a place where a test may make the trainer die.
     fn pass(&self, _place: &str, _number: u64) {}
+}
+
+/// A part of the loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Choosing examples and what else is between the others.
+    Between,
+    /// Waiting for a batch, moving it to the device, the forward pass.
+    Forward,
+    Backward,
+    /// The norm of gradients, clipping, the update.
+    Update,
+    /// Waiting for a step's numbers and telling them.
+    Reading,
+    Evaluating,
+    /// Copying what a checkpoint is written from.
+    Saving,
+}
+
+impl Part {
+    /// All of them in order.
+    pub const ALL: [Self; 7] =
+        [Self::Between, Self::Forward, Self::Backward, Self::Update, Self::Reading, Self::Evaluating, Self::Saving];
+
+    /// How people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Between => "between",
+            Self::Forward => "forward, with batch",
+            Self::Backward => "backward",
+            Self::Update => "update",
+            Self::Reading => "reading numbers",
+            Self::Evaluating => "evaluation",
+            Self::Saving => "checkpoint",
+        }
+    }
 }

@@ -1,66 +1,10 @@
 //! Where a run's time goes: by part of the loop, and by operator.
 
 use std::fmt::Write;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::native::profile::{Operator, operators};
-use crate::observer::Observer;
-
-/// A part of the loop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// Choosing examples and what else is between the others.
-    Between,
-    /// Waiting for a batch, moving it to the device, the forward pass.
-    Forward,
-    Backward,
-    /// The norm of gradients, clipping, the update.
-    Update,
-    /// Waiting for a step's numbers and telling them.
-    Reading,
-    Evaluating,
-    /// Copying what a checkpoint is written from.
-    Saving,
-}
-
-impl Part {
-    /// All of them in order.
-    pub const ALL: [Self; 7] =
-        [Self::Between, Self::Forward, Self::Backward, Self::Update, Self::Reading, Self::Evaluating, Self::Saving];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Between => "between",
-            Self::Forward => "forward, with batch",
-            Self::Backward => "backward",
-            Self::Update => "update",
-            Self::Reading => "reading numbers",
-            Self::Evaluating => "evaluation",
-            Self::Saving => "checkpoint",
-        }
-    }
-}
-
-/// Tells an observer of parts as they end. It measures the host: what a GPU computes meanwhile is not waited for.
-pub struct Parts<'a> {
-    observer: &'a dyn Observer,
-    part: Part,
-    since: Instant,
-}
-
-impl<'a> Parts<'a> {
-    /// The first part begins.
-    pub fn new(observer: &'a dyn Observer) -> Self {
-        Self { observer, part: Part::Between, since: Instant::now() }
-    }
-
-    /// Another part begins.
-    pub fn enter(&mut self, part: Part) {
-        let now = Instant::now();
-        self.observer.spent(self.part, now - self.since);
-        (self.part, self.since) = (part, now);
-    }
-}
+use crate::observer::Part;
 
 /// What the parts of a run took.
 #[derive(Clone, Copy, Debug, Default)]

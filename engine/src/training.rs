@@ -1,6 +1,7 @@
 //! The training loop. It knows steps, gradients and intervals, and nothing of texts, files or processes.
 
 mod clock;
+mod parts;
 mod sums;
 mod unread;
 
@@ -9,6 +10,7 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 use self::clock::EpochClock;
+use self::parts::Parts;
 use self::sums::Sums;
 use self::unread::{Queue, Unread};
 use crate::data::sampler::epoch_order;
@@ -16,10 +18,9 @@ use crate::data::source::Subset;
 use crate::device::ComputeDevice;
 use crate::error::Result;
 use crate::nn::Mode;
-use crate::observer::Observer;
+use crate::observer::{Observer, Part};
 use crate::optim::{AdamW, Schedule};
 use crate::params::ParamTable;
-use crate::profile::{Part, Parts};
 use crate::tasks::{AnyTask, ExampleTable};
 use finetuned::domain::checkpoint::Metrics;
 use finetuned::domain::hyperparameters::{Hyperparameters, Interval, Patience};

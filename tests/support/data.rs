@@ -11,6 +11,7 @@ pub fn tiny_model() -> PathBuf {
 pub const TINY_CHECKED: &str = concat!(
     r#"{"trainable":{"family":"bert","facts":{"backbone":"text_encoder","hidden_size":32,"max_positions":64,"layers":2,"#,
     r#""intermediate_size":64,"parameters":24160,"vocab_size":120,"image_size":0,"values_per_image":0,"#,
+    r#""linear_layers":["dense","key","query","value"],"#,
     r#""notes":["sentence embeddings are the mean over all tokens, normalised, since it has no modules.json that says otherwise"]}}}"#
 );
 

@@ -396,8 +396,14 @@ async fn what_a_model_cannot_do_is_refused_when_it_is_asked_for() {
         assert_eq!((&job["status"], &job["error"]["code"]), (&json!("failed"), &json!(code)), "{job}");
         assert_eq!(job["attempts"], json!([]));
     }
-    let h = json!({"adapter": {"type": "lora", "target_modules": ["nowhere"]}});
-    let id = create(&client, "tiny-bert", &texts, "text_classification", h, json!({})).await;
+    // Layers of that name are there, but none below another of that name: the model itself tells.
+    let adapted = |name: &str| json!({"adapter": {"type": "lora", "target_modules": [name]}});
+    let id = create(&client, "tiny-bert", &texts, "text_classification", adapted("nowhere.query"), json!({})).await;
     let job = client.wait_for_end(&id).await;
     assert_eq!(job["error"]["param"], "hyperparameters.adapter.target_modules", "{job}");
+    let method = json!({"type": "text_classification", "text_classification": {"hyperparameters": adapted("nowhere")}});
+    let body = json!({"model": "tiny-bert", "training_file": texts, "method": method});
+    let (status, param, ..) = client.post_json("/v1/fine_tuning/jobs", &body).await.error();
+    let named = "method.text_classification.hyperparameters.adapter.target_modules";
+    assert_eq!((status, param.as_deref()), (400, Some(named)));
 }

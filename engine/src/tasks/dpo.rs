@@ -177,7 +177,7 @@ impl DpoTask {
     fn ask(&mut self, observer: &dyn Observer) -> Result<()> {
         let _guard = tch::no_grad_guard();
         for subset in [Subset::Training, Subset::Validation, Subset::Test] {
-            let mut found = std::mem::take(self.reference.get_mut(subset));
+            let mut found = vec![[0.0; 2]; self.source.size(subset)];
             let seen_all = each(&self.source, subset, View::Plain, observer, |duel: Duel| {
                 let (log_probabilities, _) = self.log_probabilities(&self.inputs(&duel)?)?;
                 let values = Vec::<Vec<f32>>::try_from(&log_probabilities.f_to_device(Device::Cpu)?)?;
