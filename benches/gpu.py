@@ -229,14 +229,13 @@ def row(name: str, run: trainer.Run, count: int, base: float, busy: float | None
 
 
 def section(build, cases: list, arguments: argparse.Namespace, device: str) -> None:
-    libtorch = str(pathlib.Path(torch.__file__).parent / "lib") if arguments.libtorch_of_torch else None
     for case in cases:
         with tempfile.TemporaryDirectory() as scratch:
             folder = pathlib.Path(scratch)
             written, peer = build(case, arguments, folder)
             with Busy() as busy:
-                own = trainer.run(arguments.trainer, folder, written, device, libtorch)
-            profile = trainer.run(arguments.trainer, folder, written, device, libtorch, True).profile if arguments.profile else ""
+                own = trainer.run(arguments.trainer, folder, written, device, arguments.libtorch)
+            profile = trainer.run(arguments.trainer, folder, written, device, arguments.libtorch, True).profile if arguments.profile else ""
         base = statistics.median(own.seconds[WARM_UP:])
         print(f"\n### {case.name}\n\n| | median step | samples/s | of the whole run | its step over ours | GPU busy | memory |")
         print("|---|---|---|---|---|---|---|")
@@ -249,19 +248,12 @@ def section(build, cases: list, arguments: argparse.Namespace, device: str) -> N
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trainer", type=pathlib.Path, required=True, help="the program finetuned-trainer")
+    trainer.add_options(parser, WARM_UP + 25)
     parser.add_argument("--size", choices=list(CASES), default="full" if torch.cuda.is_available() else "tiny")
     parser.add_argument("--sections", default="text,images,llamas")
-    parser.add_argument("--steps", type=int, default=WARM_UP + 25)
     parser.add_argument("--precision", choices=["bf16", "fp32", "tf32"], default="bf16" if torch.cuda.is_available() else "fp32")
-    parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--profile", action="store_true", help="a further run of each case that says where the host's time goes")
-    parser.add_argument("--without-peer", action="store_true")
-    parser.add_argument("--libtorch-of-torch", action="store_true")
-    arguments = parser.parse_args()
-    if arguments.steps <= WARM_UP:
-        sys.exit(f"--steps must be more than {WARM_UP}")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    arguments, device = trainer.settled(parser, None, WARM_UP)
     cases = CASES[arguments.size]
     print(f"## {torch.cuda.get_device_name() if device == 'cuda' else 'CPU'}, {arguments.precision}")
     for name in arguments.sections.split(","):

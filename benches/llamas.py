@@ -15,7 +15,6 @@ import os
 import pathlib
 import random
 import statistics
-import sys
 import tempfile
 import time
 
@@ -140,8 +139,7 @@ def ours(arguments: argparse.Namespace, folder: pathlib.Path, device: str) -> di
         "packing": True, "gradient_checkpointing": arguments.checkpointed, "export": "adapter", "gguf_type": "f16",
     }  # fmt: skip
     spec = trainer.spec("causal_lm", trainer.data_file(rows, "text"), hyperparameters, [], arguments.threads)
-    libtorch = str(pathlib.Path(torch.__file__).parent / "lib") if arguments.libtorch_of_torch else None
-    run = trainer.run(arguments.trainer, folder, spec, device, libtorch)
+    run = trainer.run(arguments.trainer, folder, spec, device, arguments.libtorch)
     return {"seconds": run.seconds[WARM_UP:], "peak": run.peak}
 
 
@@ -177,24 +175,15 @@ def theirs(arguments: argparse.Namespace, folder: pathlib.Path, device: str, che
 
 def main(given: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trainer", type=pathlib.Path, required=True, help="the program finetuned-trainer")
+    trainer.add_options(parser, WARM_UP + 5)
     parser.add_argument("--size", choices=list(SIZES), default="tiny")
     parser.add_argument("--rows", type=int, default=2, help="of a batch")
     parser.add_argument("--length", type=int, default=128, help="tokens of a row")
-    parser.add_argument("--steps", type=int, default=WARM_UP + 5)
     parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16" if torch.cuda.is_available() else "fp32")
     parser.add_argument("--checkpointed", type=int, default=0, help="layers that the trainer computes again")
     parser.add_argument("--nf4", action="store_true", help="the trainer's frozen weights in four bits")
-    parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--peak-tflops", type=float, help="of the device in this precision, for the share of it that is used")
-    parser.add_argument("--without-peer", action="store_true")
-    parser.add_argument("--libtorch-of-torch", action="store_true")
-    arguments = parser.parse_args(given)
-    if arguments.steps <= WARM_UP:
-        sys.exit(f"--steps must be more than {WARM_UP}")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    arguments, device = trainer.settled(parser, given, WARM_UP)
     size = SIZES[arguments.size]
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)

@@ -1,5 +1,6 @@
-"""The trainer by itself, without a service: a spec in, its steps out. The standard library is enough."""
+"""The trainer by itself, without a service: a spec in, its steps out."""
 
+import argparse
 import dataclasses
 import hashlib
 import json
@@ -19,6 +20,28 @@ HYPERPARAMETERS = {
     "weight_decay": 0.01, "max_grad_norm": 1.0, "gradient_accumulation_steps": 1, "eval_interval": "epoch",
     "checkpoint_interval": 10**6, "keep_checkpoints": 1,
 }  # fmt: skip
+
+
+def add_options(parser: argparse.ArgumentParser, steps: int) -> None:
+    """What every comparison of the trainer by itself is asked; `steps` are made unless said."""
+    parser.add_argument("--trainer", type=pathlib.Path, required=True, help="the program finetuned-trainer")
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--without-peer", action="store_true")
+    parser.add_argument("--libtorch-of-torch", action="store_true", help="run it with the libraries of this Python's torch")
+
+
+def settled(parser: argparse.ArgumentParser, given: list[str] | None, warm_up: int) -> tuple[argparse.Namespace, str]:
+    """The options and the device, whose peer has as many threads as the trainer."""
+    import torch
+
+    arguments = parser.parse_args(given)
+    if arguments.steps <= warm_up:
+        raise SystemExit(f"--steps must be more than {warm_up}")
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    arguments.libtorch = str(pathlib.Path(torch.__file__).parent / "lib") if arguments.libtorch_of_torch else None
+    return arguments, "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @dataclasses.dataclass

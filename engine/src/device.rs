@@ -8,7 +8,7 @@ use tch::{Cuda, Device, Kind};
 
 use crate::error::{EngineError, Result};
 use crate::native;
-use finetuned::domain::hyperparameters::Precision;
+use finetuned::domain::hyperparameters::{Hyperparameters, Precision};
 use finetuned::domain::run::Devices;
 
 /// The device of a run.
@@ -87,6 +87,16 @@ impl ComputeDevice {
     /// How people call it.
     pub fn name(self) -> &'static str {
         if self.device == Device::Cpu { "cpu" } else { "cuda" }
+    }
+
+    /// Has libtorch count from here on as a run with these hyperparameters does, and says in which precision that is.
+    ///
+    /// # Errors
+    /// libtorch fails.
+    pub fn settle(self, hyperparameters: &Hyperparameters) -> Result<Precision> {
+        let precision = self.precision(hyperparameters.precision);
+        native::set_arithmetic(hyperparameters.deterministic, precision == Precision::Tf32)?;
+        Ok(precision)
     }
 
     /// Replaces `auto` by what the device computes fastest without harm: bf16 where it has units for it. Processors have no

@@ -10,13 +10,11 @@ use crate::device::{self, ComputeDevice};
 use crate::error::{EngineError, Result};
 use crate::export;
 use crate::grading;
-use crate::native;
 use crate::observer::Observer;
 use crate::score::{self, lines};
 use crate::started::report_start;
 use crate::tasks;
 use crate::training::RunProgress;
-use finetuned::domain::hyperparameters::Precision;
 use finetuned::domain::job::Phase;
 use finetuned::domain::metric::LOSS;
 use finetuned::domain::run::{BaselineModel, Finished, RunSpec, TrainerMessage};
@@ -84,8 +82,7 @@ fn scored(
 ) -> Result<Option<Judged>> {
     let phase = |phase| observer.report(TrainerMessage::Phase { phase });
     phase(Phase::Loading);
-    let precision = device.precision(spec.hyperparameters.precision);
-    native::set_arithmetic(true, precision == Precision::Tf32)?;
+    let precision = device.settle(&spec.hyperparameters)?;
     let loaded = tasks::load(spec, device, device::compute_kind(precision), observer)?;
     let missing = &loaded.report.initialised;
     if !missing.is_empty() {

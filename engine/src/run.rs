@@ -12,7 +12,6 @@ use crate::error::{EngineError, Result};
 use crate::evaluation;
 use crate::export;
 use crate::fingerprint::Fingerprint;
-use crate::native;
 use crate::observer::Observer;
 use crate::optim::{AdamW, AdamWConfig};
 use crate::started::report_start;
@@ -20,7 +19,6 @@ use crate::tasks::{self, ExampleTable, Loaded};
 use crate::training::{End, Plan, RunProgress, Training};
 use finetuned::disk::Reserve;
 use finetuned::domain::example::columns::MODEL_FILE;
-use finetuned::domain::hyperparameters::Precision;
 use finetuned::domain::job::Phase;
 use finetuned::domain::run::{Finished, OLDEST_VERSION, RunSpec, TrainerMessage, VERSION};
 
@@ -48,8 +46,7 @@ pub fn run(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Re
 
 fn train(spec: &RunSpec, device: ComputeDevice, observer: &dyn Observer) -> Result<()> {
     observer.report(TrainerMessage::Phase { phase: Phase::Loading });
-    let precision = device.precision(spec.hyperparameters.precision);
-    native::set_arithmetic(spec.hyperparameters.deterministic, precision == Precision::Tf32)?;
+    let precision = device.settle(&spec.hyperparameters)?;
     let mut loaded = tasks::load(spec, device, device::compute_kind(precision), observer)?;
     let plan = Plan::new(&spec.hyperparameters, loaded.task.size(Subset::Training), spec.seed);
     let fingerprint = Fingerprint::new(spec, precision, loaded.task.size(Subset::Training));

@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 use super::ahead::Ahead;
 use super::base::TextBase;
 use super::guessed::Guessed;
-use super::task::{Batch, Counts, Forward, Task};
+use super::task::{Batch, Counts, Forward, Task, on_device};
 use super::{DataSummary, Loaded};
 use crate::data::sampler::by_length;
 use crate::data::source::{BatchSource, Pick, Subset};
@@ -47,8 +47,7 @@ pub(super) struct LessonInputs {
 
 impl LessonInputs {
     pub(super) fn new(lesson: &Lesson, device: Device) -> Result<Self> {
-        let on_device = |values: &[i64]| Ok::<_, EngineError>(Tensor::f_from_slice(values)?.f_to_device(device)?);
-        let (places, targets) = (on_device(&lesson.places)?, on_device(&lesson.targets)?);
+        let (places, targets) = (on_device(&lesson.places, device)?, on_device(&lesson.targets, device)?);
         Ok(Self { tokens: lesson.tokens.on(device)?, places, targets })
     }
 

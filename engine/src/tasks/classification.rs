@@ -10,7 +10,7 @@ use super::classifying;
 use super::examples::{ExampleTable, observed};
 use super::loss::Loss;
 use super::outputs::{Outputs, most_rows};
-use super::task::{Batch, Counts, Forward, Task};
+use super::task::{Batch, Counts, Forward, Task, on_device};
 use crate::data::examples::Targets;
 use crate::data::source::{BatchSource, Pick, Subset, View};
 use crate::data::splits::Splits;
@@ -196,7 +196,7 @@ impl<I: Inputs, M: FeatureClassifier<I::Packed>> ClassificationTask<I, M> {
 /// Int64 `[S]` on `device`.
 fn places(examples: &[usize], device: Device) -> Result<Tensor> {
     let places: Vec<i64> = examples.iter().map(|&example| example as i64).collect();
-    Ok(Tensor::f_from_slice(&places)?.f_to_device(device)?)
+    on_device(&places, device)
 }
 
 /// Inputs on the device, or what the backbone made of them, `[S, D]`.
@@ -250,8 +250,7 @@ impl<I: Inputs, M: FeatureClassifier<I::Packed>> Task for ClassificationTask<I, 
             let partners: Vec<usize> =
                 (0..examples.len()).map(|index| examples[Mix::partner(index, examples.len())]).collect();
             let shares = [mix.lambda() as f32, (1.0 - mix.lambda()) as f32];
-            let shares = Tensor::f_from_slice(&shares)?.f_to_device(self.device)?;
-            Ok::<_, EngineError>((self.targets(subset, &partners)?, shares))
+            Ok::<_, EngineError>((self.targets(subset, &partners)?, on_device(&shares, self.device)?))
         });
         Ok(LabelledInputs { shown, targets: self.targets(subset, examples)?, mixed: mixed.transpose()? })
     }

@@ -15,7 +15,7 @@ use super::ahead::{Ahead, each};
 use super::base::TextBase;
 use super::causal::{Built, LessonInputs, built, summary};
 use super::preview::Show;
-use super::task::{Batch, Counts, Forward, Task};
+use super::task::{Batch, Counts, Forward, Task, on_device};
 use super::writing::{self, Fitting, Tokens, Writer, some_left};
 use super::{DataSummary, Loaded};
 use crate::data::reader::Examples;
@@ -230,8 +230,8 @@ impl Task for DpoTask {
         let before: Vec<f32> = duel.pairs.iter().flat_map(|&pair| self.reference.get(duel.subset)[pair]).collect();
         Ok(DuelInputs {
             lesson: LessonInputs::new(&duel.lesson, self.device)?,
-            lengths: Tensor::f_from_slice(&lengths)?.f_to_device(self.device)?,
-            before: Tensor::f_from_slice(&before)?.f_view([-1, 2])?.f_to_device(self.device)?,
+            lengths: on_device(&lengths, self.device)?,
+            before: on_device(&before, self.device)?.f_view([-1, 2])?,
         })
     }
 

@@ -11,7 +11,7 @@ use tch::{Device, Kind, Reduction, Tensor};
 use super::ahead::Ahead;
 use super::base::TextBase;
 use super::guessed::Guessed;
-use super::task::{Batch, Counts, Forward, Task};
+use super::task::{Batch, Counts, Forward, Task, on_device};
 use super::{DataSummary, Loaded};
 use crate::data::corpus::Corpus;
 use crate::data::sampler::by_length;
@@ -19,7 +19,7 @@ use crate::data::source::{BatchSource, Pick, Subset};
 use crate::data::splits::Splits;
 use crate::data::texts::{Change, Packed, uniform};
 use crate::device::ComputeDevice;
-use crate::error::{EngineError, Result};
+use crate::error::Result;
 use crate::export::{AdapterFiles, ModelFiles};
 use crate::models::text::{MaskedLm, SentenceConfig, TextTask, Tokens};
 use crate::nn::Mode;
@@ -216,8 +216,7 @@ impl Task for MaskedLmTask {
     }
 
     fn inputs(&self, puzzle: &Puzzle) -> Result<PuzzleInputs> {
-        let on_device = |values: &[i64]| Ok::<_, EngineError>(Tensor::f_from_slice(values)?.f_to_device(self.device)?);
-        let (rows, answers) = (on_device(&puzzle.rows)?, on_device(&puzzle.answers)?);
+        let (rows, answers) = (on_device(&puzzle.rows, self.device)?, on_device(&puzzle.answers, self.device)?);
         Ok(PuzzleInputs { tokens: puzzle.tokens.on(self.device)?, rows, answers })
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::examples::ExampleTable;
 use crate::data::source::{BatchSource, Subset};
@@ -93,6 +93,14 @@ pub(super) trait Task {
         outputs: Self::Outputs<'a>,
         intervals: Option<&dyn Observer>,
     ) -> Option<Evaluation<'a>>;
+}
+
+/// Values of the host on the model's device.
+///
+/// # Errors
+/// libtorch fails.
+pub(super) fn on_device<T: tch::kind::Element>(values: &[T], device: Device) -> Result<Tensor> {
+    Ok(Tensor::f_from_slice(values)?.f_to_device(device)?)
 }
 
 /// A batch of a task.
