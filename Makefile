@@ -28,7 +28,7 @@ else
 RUN_TESTS := cargo test --workspace --no-fail-fast -- --test-threads=1
 endif
 
-.PHONY: help setup build demo demo-chat demo-image serve test snippets chaos lint interop golden sqlx bench-training bench-service bench-memory bench-engine-memory bench-neighbours bench-few-shot bench-mislabels bench-domain bench-language-models bench-llamas bench-gpu bench-attacks bench-fairness deny gpu-check gpu-check-bundle clean-deps
+.PHONY: help setup build demo demo-chat demo-image serve test snippets chaos lint interop golden sqlx bench-training bench-service bench-memory bench-engine-memory bench-neighbours bench-few-shot bench-mislabels bench-domain bench-language-models bench-llamas bench-gpu bench-attacks bench-fairness bench-first-step deny gpu-check gpu-check-bundle clean-deps
 
 help:
 	@echo "make demo       fine-tune a text classifier on real data, from an empty state to a downloaded model"
@@ -45,6 +45,7 @@ help:
 	@echo "make sqlx       refresh .sqlx/ after a query or a migration changed"
 	@echo "make bench-training, bench-service, bench-memory, bench-engine-memory, bench-neighbours, bench-few-shot, bench-mislabels, bench-domain, bench-language-models, bench-llamas, bench-gpu   comparisons, run by hand"
 	@echo "make bench-attacks, bench-fairness   what hostile requests cost, and what a project feels of another one's flood"
+	@echo "make bench-first-step   how long a job takes from its creation to its first step"
 	@echo "make deny       check dependencies' licences, sources and known vulnerabilities"
 
 # ---- set-up ------------------------------------------------------------------------------------------------
@@ -188,6 +189,9 @@ bench-attacks: build $(MODEL).done
 
 bench-fairness: build $(MODEL).done
 	$(PYTHON) benches/fairness.py --service $(SERVICE) --model $(MODEL)
+
+bench-first-step: build $(MODEL).done
+	$(PYTHON) benches/first_step.py --service $(SERVICE) --model $(MODEL)
 
 # Known vulnerabilities, as RustSec had them at the pinned commit, where cargo-deny looks for them (db-path in deny.toml).
 ADVISORIES := $(DEPS)/advisory-dbs/advisory-db-3157b0e258782691

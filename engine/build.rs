@@ -25,6 +25,7 @@ fn main() {
                 "optim",
                 "adamw_8bit",
                 "readback",
+                "generator",
                 "runtime",
                 "dispatch",
             ]

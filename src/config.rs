@@ -1,15 +1,17 @@
 //! The service's settings: each defined once, read from flags and environment, all faults reported together.
 
+mod reader;
 mod values;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 pub use values::{Allocation, DatabaseUrl, StoreLocation};
+
+use reader::Reader;
 
 use crate::disk::Reserve;
 use crate::domain::quota::Quotas;
@@ -85,9 +87,14 @@ settings! {
         "for root finetuned-trainer, if there is that user, or an id for each; else the service's own",
         "User that trainers and models at work run as";
     LIBTORCH = "FINETUNED_LIBTORCH", "libtorch", "where the trainer was built", "Folder of libtorch's libraries";
-    SLOTS = "FINETUNED_SLOTS", "slots", "auto", "Jobs that run at once: auto is one per GPU, or one on the CPU";
+    SLOTS = "FINETUNED_SLOTS", "slots", "auto",
+        "Jobs that run at once: auto is as many as each GPU has slots, or one on the CPU";
+    SLOTS_PER_GPU = "FINETUNED_SLOTS_PER_GPU", "slots-per-gpu", "1",
+        "Jobs that share a GPU, each with its part of the memory: small models leave most of one idle";
     TRAINER_THREADS = "FINETUNED_TRAINER_THREADS", "trainer-threads", "0",
         "CPU threads of one job; 0 shares the cores among the slots";
+    SPARE_TRAINERS = "FINETUNED_SPARE_TRAINERS", "spare-trainers", "on",
+        "Whether a trainer with libtorch loaded waits for the next job, on each GPU if there are some: on or off";
     SERVING_MODELS = "FINETUNED_SERVING_MODELS", "serving-models", "1",
         "Models that are tried at once, each in a process of its own; adapters share that of their base", Serve;
     SERVING_IDLE_SECONDS = "FINETUNED_SERVING_IDLE_SECONDS", "serving-idle-seconds", "300",
@@ -155,7 +162,11 @@ pub struct Config {
     pub libtorch: Option<PathBuf>,
     /// None is auto.
     pub slots: Option<u32>,
+    /// Where the number of all is not given.
+    pub slots_per_gpu: u32,
     pub trainer_threads: usize,
+    /// Whether a trainer waits for the next job.
+    pub spare_trainers: bool,
     pub serving_models: u32,
     pub serving_idle: Duration,
     pub reserve: Reserve,
@@ -235,7 +246,9 @@ fn read(
         trainer_user: reader.given(&TRAINER_USER),
         libtorch: reader.path(&LIBTORCH),
         slots: if reader.text(&SLOTS) == "auto" { None } else { Some(reader.within(&SLOTS, 1, 64)) },
+        slots_per_gpu: reader.within(&SLOTS_PER_GPU, 1, 64),
         trainer_threads: reader.within(&TRAINER_THREADS, 0, 1024),
+        spare_trainers: reader.one_of(&SPARE_TRAINERS, &["on", "off"]) == "on",
         serving_models: reader.within(&SERVING_MODELS, 1, 64),
         serving_idle: Duration::from_secs(reader.within(&SERVING_IDLE_SECONDS, 1, 86_400)),
         reserve: Reserve(reader.within(&MIN_FREE_BYTES, 0, 1 << 50)),
@@ -278,73 +291,7 @@ fn is_read(name: &str) -> bool {
         || families.iter().any(|family| name.starts_with(family))
 }
 
-struct Reader<'a> {
-    flags: &'a BTreeMap<String, String>,
-    environment: &'a BTreeMap<String, String>,
-    faults: Vec<String>,
-}
-
 impl Reader<'_> {
-    /// The flag, else the variable; an empty one counts as not given.
-    fn given(&self, setting: &Setting) -> Option<String> {
-        let given = self.flags.get(setting.flag).or_else(|| self.environment.get(setting.env));
-        given.filter(|text| !text.is_empty()).cloned()
-    }
-
-    fn text(&self, setting: &Setting) -> String {
-        self.given(setting).unwrap_or_else(|| setting.default.to_owned())
-    }
-
-    fn path(&self, setting: &Setting) -> Option<PathBuf> {
-        self.given(setting).map(|text| std::path::absolute(&text).unwrap_or_else(|_| text.into()))
-    }
-
-    fn fault(&mut self, setting: &Setting, text: &str, expected: &str) {
-        self.faults.push(format!("{} (--{}) is {text:?}; expected {expected}", setting.env, setting.flag));
-    }
-
-    /// Parses the value; on a fault, the default stands in until all faults are reported.
-    fn parse<T: FromStr>(&mut self, setting: &Setting, expected: &str) -> T {
-        let text = self.text(setting);
-        if let Ok(value) = text.parse() {
-            value
-        } else {
-            self.fault(setting, &text, expected);
-            match setting.default.parse() {
-                Ok(value) => value,
-                Err(_) => unreachable!("the default of {} parses", setting.env),
-            }
-        }
-    }
-
-    fn address(&mut self, setting: &Setting) -> Option<SocketAddr> {
-        let text = self.given(setting)?;
-        let address = text.parse().ok();
-        if address.is_none() {
-            self.fault(setting, &text, ADDRESS);
-        }
-        address
-    }
-
-    fn within<T: TryFrom<u64> + FromStr>(&mut self, setting: &Setting, min: u64, max: u64) -> T {
-        let text = self.text(setting);
-        let value = text.parse::<u64>().ok().filter(|value| (min..=max).contains(value));
-        if let Some(value) = value.and_then(|value| T::try_from(value).ok()) {
-            value
-        } else {
-            self.fault(setting, &text, &format!("a whole number from {min} to {max}"));
-            T::try_from(min).unwrap_or_else(|_| unreachable!("{min} fits every integer type in use"))
-        }
-    }
-
-    fn one_of(&mut self, setting: &Setting, words: &[&str]) -> String {
-        let text = self.text(setting);
-        if !words.contains(&text.as_str()) {
-            self.fault(setting, &text, &words.join(" or "));
-        }
-        text
-    }
-
     fn store(&mut self, state_dir: &Path) -> StoreLocation {
         let Some(url) = self.given(&STORE_URL) else {
             return StoreLocation::Folder(self.path(&STORE_DIR).unwrap_or_else(|| state_dir.join("objects")));

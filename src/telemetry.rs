@@ -61,7 +61,7 @@ metrics! {
     RUNNING = Gauge, "finetuned_attempts_running", "Attempts running on this worker, by kind";
     LEASES = Gauge, "finetuned_leases_held", "Leases that this worker keeps, by kind";
     LEASES_LOST = Counter, "finetuned_leases_lost_total", "Leases that this worker could not keep, by kind";
-    PROCESSES = Gauge, "finetuned_processes", "Processes of the training program at work here, by kind (training, serving)";
+    PROCESSES = Gauge, "finetuned_processes", "Processes of the training program at work here, by kind (training, waiting, serving)";
     WORKERS = Gauge, "finetuned_workers", "Workers that were there within the last minute";
     DISK_FREE = Gauge, "finetuned_disk_free_bytes", "Bytes free where things are kept, by place (state, store, runs)";
     STEPS = Counter, "finetuned_training_steps_total", "Optimizer steps done on this worker";

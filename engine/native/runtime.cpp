@@ -47,6 +47,8 @@ int ft_clear_grads(TensorPtr* tensors, int64_t count) {
   });
 }
 
+[[noreturn]] void ft_leave(int status) { _exit(status); }
+
 // Runs a handler on the thread that called this, whichever thread the signal is delivered to, and ends the process
 // after it, with the status by which shells tell of the signal.
 int ft_on_quit(void (*handler)()) {

@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-use tch::{Cuda, Device, Kind};
+use tch::{Cuda, Device, Kind, Tensor};
 
 use crate::error::{EngineError, Result};
 use crate::native;
 use finetuned::domain::hyperparameters::{Hyperparameters, Precision};
 use finetuned::domain::run::Devices;
+
+/// The side of a matrix whose products all threads share.
+const WARM: i64 = 256;
 
 /// The device of a run.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +79,20 @@ pub fn prepare(wanted: &str, threads: usize) -> Result<ComputeDevice> {
     native::set_threads(if threads == 0 { cores } else { threads })?;
     native::set_arithmetic(true, false)?;
     Ok(ComputeDevice::new(device))
+}
+
+/// Has libtorch do once what every process does at its first step: load its libraries, start its threads, choose its kernels.
+///
+/// # Errors
+/// libtorch fails.
+pub fn warm_up(wanted: &str) -> Result<()> {
+    if wanted != "cpu" {
+        load_cuda();
+    }
+    // On the processor: a GPU's memory is for runs.
+    let weight = Tensor::f_ones([WARM, WARM], (Kind::Float, Device::Cpu))?.f_set_requires_grad(true)?;
+    weight.f_matmul(&weight)?.f_softmax(-1, Kind::Float)?.f_sum(Kind::Float)?.f_backward()?;
+    Ok(())
 }
 
 impl ComputeDevice {

@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use finetuned::clock::boot_time;
@@ -27,7 +27,7 @@ use finetuned_engine::{check, device, native, preview, run, serving};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-const USAGE: &str = "usage: finetuned-trainer run SPEC [auto|cpu|cuda] [--profile] | \
+const USAGE: &str = "usage: finetuned-trainer run SPEC [auto|cpu|cuda] [--profile] | finetuned-trainer wait SPEC | \
                      finetuned-trainer serve SPEC [auto|cpu|cuda] | \
                      finetuned-trainer check MODEL | finetuned-trainer preview SPEC | finetuned-trainer devices";
 
@@ -48,10 +48,11 @@ fn main() -> ExitCode {
             print_line(&shown.unwrap_or_else(|_| Previewed::Failed(told(None))));
             ExitCode::SUCCESS
         }
-        ["run", spec] => train(Path::new(spec), "auto", false),
-        ["run", spec, "--profile"] => train(Path::new(spec), "auto", true),
-        ["run", spec, device] => train(Path::new(spec), device, false),
-        ["run", spec, device, "--profile"] => train(Path::new(spec), device, true),
+        ["run", spec] => train(Path::new(spec), "auto", Begin::AtOnce),
+        ["run", spec, "--profile"] => train(Path::new(spec), "auto", Begin::Profiled),
+        ["run", spec, device] => train(Path::new(spec), device, Begin::AtOnce),
+        ["run", spec, device, "--profile"] => train(Path::new(spec), device, Begin::Profiled),
+        ["wait", spec] => train(Path::new(spec), "auto", Begin::WhenTold),
         ["serve", spec] => serve(Path::new(spec), "auto"),
         ["serve", spec, device] => serve(Path::new(spec), device),
         _ => {
@@ -61,12 +62,29 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs a spec; a profile of it comes on standard error.
-fn train(spec: &Path, wanted: &str, is_profiled: bool) -> ExitCode {
+/// When and how a run begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begin {
+    AtOnce,
+    /// The same, with a profile of it on standard error.
+    Profiled,
+    /// With libtorch ready, once the input says so.
+    WhenTold,
+}
+
+/// Runs a spec.
+fn train(spec: &Path, wanted: &str, begin: Begin) -> ExitCode {
     let console: &'static Console = Box::leak(Box::default());
-    std::thread::spawn(|| console.listen());
+    let (start, started) = mpsc::channel();
+    std::thread::spawn(move || console.listen(&start));
     std::thread::spawn(|| console.keep_lease());
+    let is_profiled = begin == Begin::Profiled;
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        if begin == Begin::WhenTold {
+            device::warm_up(wanted)?;
+            // It is told, or the process ends with its input.
+            let _ = started.recv();
+        }
         let spec = run::read_spec(spec)?;
         let _ = console.failpoints.set(Failpoints::parse(&spec.failpoints).map_err(EngineError::Native)?);
         native::on_quit(write_stack)?;
@@ -166,16 +184,18 @@ const LEASE: Duration = Duration::from_millis(100);
 
 impl Console {
     /// Takes commands until the input ends, which means that the worker is gone: nobody would take the result.
-    fn listen(&self) {
+    fn listen(&self, start: &mpsc::Sender<()>) {
         for line in std::io::stdin().lock().lines() {
             let Ok(line) = line else { break };
             match serde_json::from_str(&line) {
                 Ok(TrainerCommand::Lease { until }) => self.lease_until.store(until, Ordering::Release),
                 Ok(command @ TrainerCommand::Stop { .. }) => drop(self.stop.set(command)),
+                // Whoever does not wait for it began long ago.
+                Ok(TrainerCommand::Start) => drop(start.send(())),
                 Err(error) => eprintln!("ignored an unknown command: {error}"),
             }
         }
-        std::process::exit(ABANDONED);
+        native::leave(ABANDONED);
     }
 
     /// Exits when the lease runs out: the worker hangs, and another one may be given the job.
@@ -184,7 +204,7 @@ impl Console {
             let until = self.lease_until.load(Ordering::Acquire);
             if until > 0 && boot_time() > Duration::from_millis(until) {
                 eprintln!("the worker did not renew the lease in time");
-                std::process::exit(ABANDONED);
+                native::leave(ABANDONED);
             }
             std::thread::sleep(LEASE);
         }
@@ -227,6 +247,6 @@ fn print_line(value: &impl serde::Serialize) {
     line.push(b'\n');
     let mut out = std::io::stdout().lock();
     if out.write_all(&line).and_then(|()| out.flush()).is_err() {
-        std::process::exit(ABANDONED);
+        native::leave(ABANDONED);
     }
 }

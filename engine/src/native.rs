@@ -3,6 +3,7 @@
 pub mod adamw;
 pub mod checkpoint;
 pub mod decoder;
+pub mod generator;
 pub mod lora;
 pub mod nf4;
 pub mod packed;
@@ -22,6 +23,7 @@ unsafe extern "C" {
     fn ft_kernel_isa() -> *const c_char;
     fn ft_set_threads(threads: c_int) -> c_int;
     fn ft_set_arithmetic(deterministic: c_int, tf32: c_int) -> c_int;
+    fn ft_leave(status: c_int) -> !;
     fn ft_on_quit(handler: extern "C" fn()) -> c_int;
     fn ft_device_memory(index: c_int, total: *mut i64) -> c_int;
     fn ft_peak_device_memory(peak: *mut i64) -> c_int;
@@ -81,6 +83,12 @@ pub fn set_threads(threads: usize) -> Result<()> {
 pub fn set_arithmetic(deterministic: bool, tf32: bool) -> Result<()> {
     // SAFETY: plain values.
     check(unsafe { ft_set_arithmetic(c_int::from(deterministic), c_int::from(tf32)) })
+}
+
+/// Ends the process at once, whatever its other threads are at: nothing is torn down under their hands.
+pub fn leave(status: i32) -> ! {
+    // SAFETY: a plain value.
+    unsafe { ft_leave(status) }
 }
 
 /// Calls `handler` on this thread when the process is sent SIGQUIT, and ends the process after it.

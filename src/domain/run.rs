@@ -167,6 +167,8 @@ pub struct Finished {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum TrainerCommand {
+    /// The spec is there: begin. For a trainer that was started before it.
+    Start,
     /// Stop after the current step, with a checkpoint if asked.
     Stop { checkpoint: bool },
     /// The lease was renewed: exit at this many milliseconds since boot, unless another one comes before. So the trainer

@@ -111,18 +111,16 @@ impl Account {
         Self { uid, gid: uid, groups: Vec::new(), name: uid.to_string(), most_processes: MOST_OF_ONE }
     }
 
-    /// Makes the account the owner of a folder and of everything in it. Nobody else can have put anything there yet.
+    /// Makes the account the owner of a file, or of a folder and everything in it. Nobody else can have put anything there
+    /// yet.
     ///
     /// # Errors
     /// An owner cannot be set.
-    pub(super) fn give(&self, folder: &Path) -> io::Result<()> {
-        lchown(folder, Some(self.uid), Some(self.gid))?;
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                self.give(&entry.path())?;
-            } else {
-                lchown(entry.path(), Some(self.uid), Some(self.gid))?;
+    pub(super) fn give(&self, path: &Path) -> io::Result<()> {
+        lchown(path, Some(self.uid), Some(self.gid))?;
+        if fs::symlink_metadata(path)?.is_dir() {
+            for entry in fs::read_dir(path)? {
+                self.give(&entry?.path())?;
             }
         }
         Ok(())

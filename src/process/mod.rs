@@ -211,16 +211,36 @@ pub fn spawn(
 }
 
 impl Process {
-    /// Moves a folder of the service's, on the same disk, into the process's own, whose it is from then on. Nothing is written
-    /// where the process could have put a link.
+    /// Moves a file or a folder of the service's, on the same disk, into the process's own, whose it is from then on. Nothing
+    /// is written where the process could have put a link.
     ///
     /// # Errors
-    /// There is something of that name, or the folder cannot be handed over.
-    pub fn hand_over(&self, from: &Path, name: &str) -> io::Result<()> {
+    /// There is a folder of that name with something in it, or what is there cannot be handed over.
+    pub fn hand_over(&self, from: &Path, name: impl AsRef<Path>) -> io::Result<()> {
         if let Some(account) = &self.account {
             account.give(from)?;
         }
         fs::rename(from, self.folder.join(name))
+    }
+
+    /// Moves what lies in `folder`, as [`hand_over`](Self::hand_over) does, and puts the process's own folder in its place.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn take_over(&mut self, folder: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            self.hand_over(&entry.path(), entry.file_name())?;
+        }
+        // A folder may take the place of an empty one (`rename(2)`).
+        fs::rename(&self.folder, folder)?;
+        folder.clone_into(&mut self.folder);
+        Ok(())
+    }
+
+    /// Whether it has not ended.
+    pub fn is_alive(&self) -> bool {
+        !self.group.is_gone()
     }
 
     /// Most resident memory so far, in bytes.

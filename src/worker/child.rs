@@ -46,7 +46,18 @@ pub(super) struct Trainer {
     process: Process,
     pub(super) commands: Commands,
     lines: Lines,
-    _at_work: OneMore,
+    at_work: OneMore,
+}
+
+/// Where a trainer runs: with so many CPU threads, in a folder, on the GPU of its slot if there are GPUs.
+pub(super) struct Place<'a> {
+    pub config: &'a Config,
+    pub premises: &'a Premises,
+    pub threads: usize,
+    pub folder: &'a Path,
+    pub gpu: Option<&'a str>,
+    /// How many trainers share that GPU.
+    pub sharing: u32,
 }
 
 /// What a trainer printed.
@@ -57,25 +68,51 @@ pub(super) enum Output {
 }
 
 impl Trainer {
-    /// Starts a trainer of so many CPU threads on the spec in `folder`, on the GPU of its slot if there are GPUs.
+    /// Starts a trainer on the spec in its folder.
     ///
     /// # Errors
     /// The program cannot be started.
-    pub(super) fn start(
-        config: &Config,
-        premises: &Premises,
-        threads: usize,
-        folder: &Path,
-        gpu: Option<&str>,
-    ) -> std::io::Result<Self> {
-        let mut command = process::command(config, threads);
-        command.arg("run").arg("spec.json");
-        if let Some(gpu) = gpu {
+    pub(super) fn start(place: &Place<'_>) -> std::io::Result<Self> {
+        Self::spawn(place, "run", "training")
+    }
+
+    /// Starts a trainer that [begins](Self::begin) when it is told to.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub(super) fn wait(place: &Place<'_>) -> std::io::Result<Self> {
+        Self::spawn(place, "wait", "waiting")
+    }
+
+    fn spawn(place: &Place<'_>, how: &str, work: &'static str) -> std::io::Result<Self> {
+        let mut command = process::command(place.config, place.threads);
+        command.arg(how).arg("spec.json");
+        if let Some(gpu) = place.gpu {
             command.env("CUDA_VISIBLE_DEVICES", gpu);
+            if place.sharing > 1 {
+                // Beyond its part a run is out of memory, not its neighbours.
+                let part = 1.0 / f64::from(place.sharing);
+                command.env("PYTORCH_CUDA_ALLOC_CONF", format!("per_process_memory_fraction:{part:.4}"));
+            }
         }
-        let (process, stdin, lines) = process::spawn(command, premises, folder, LONGEST_LINE)?;
-        let at_work = OneMore::of(telemetry::PROCESSES, "training");
-        Ok(Self { process, commands: Commands::to(stdin), lines, _at_work: at_work })
+        let (process, stdin, lines) = process::spawn(command, place.premises, place.folder, LONGEST_LINE)?;
+        Ok(Self { process, commands: Commands::to(stdin), lines, at_work: OneMore::of(telemetry::PROCESSES, work) })
+    }
+
+    /// Has one that waits begin with what lies in `folder`, which becomes its own.
+    ///
+    /// # Errors
+    /// The folder cannot be handed over.
+    pub(super) fn begin(&mut self, folder: &Path) -> std::io::Result<()> {
+        self.process.take_over(folder)?;
+        self.commands.send(TrainerCommand::Start);
+        self.at_work = OneMore::of(telemetry::PROCESSES, "training");
+        Ok(())
+    }
+
+    /// Whether it has not ended.
+    pub(super) fn is_alive(&self) -> bool {
+        self.process.is_alive()
     }
 
     /// What it and its children are signalled by.
@@ -102,7 +139,7 @@ impl Trainer {
 
     /// Waits for its end and returns how it ended and its last words.
     pub(super) async fn end(self) -> (ProcessEnd, String) {
-        let Self { process, commands, lines, _at_work } = self;
+        let Self { process, commands, lines, at_work: _at_work } = self;
         let ended = process.end().await;
         drop((commands, lines));
         ended

@@ -19,9 +19,28 @@ const WRITE: Duration = Duration::from_secs(5);
 pub(super) fn read(devices: &Devices, slots: u32, config: &Config) -> Machine {
     let is_gpu = devices.cuda > 0;
     let host = || limits::memory(Path::new(limits::ROOT), config.allocation);
-    let memory = if is_gpu { devices.cuda_memory } else { host().map(|bytes| bytes / u64::from(slots.max(1))) };
+    let share = u64::from(sharing(devices, slots));
+    let memory = if is_gpu {
+        devices.cuda_memory.map(|bytes| bytes / share)
+    } else {
+        host().map(|bytes| bytes / u64::from(slots.max(1)))
+    };
     let (free_disk, disk) = (config.reserve.usable(&config.runs_dir), config.reserve.capacity(&config.runs_dir));
     Machine { device: Device { is_gpu, has_bf16: is_gpu || devices.cpu_bf16 }, memory, free_disk, disk }
+}
+
+/// How many jobs run at once.
+pub(super) fn slots(devices: &Devices, config: &Config) -> u32 {
+    let gpus = u32::try_from(devices.cuda).unwrap_or(u32::MAX);
+    config.slots.unwrap_or_else(|| gpus.saturating_mul(config.slots_per_gpu).max(1))
+}
+
+/// How many of so many slots share one GPU at most; 1 where there is none.
+pub(super) fn sharing(devices: &Devices, slots: u32) -> u32 {
+    match u32::try_from(devices.cuda) {
+        Ok(0) | Err(_) => 1,
+        Ok(gpus) => slots.div_ceil(gpus).max(1),
+    }
 }
 
 /// CPU threads of a run in one of `slots` slots: the cores are shared, for runs that have more threads than there are
@@ -52,7 +71,7 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
-    use super::{read, threads};
+    use super::{read, sharing, slots, threads};
     use crate::config::{self, Config};
     use crate::domain::run::Devices;
 
@@ -69,6 +88,22 @@ mod tests {
         assert!(one.free_disk.is_some() && one.device.has_bf16 && !one.device.is_gpu);
         let gpus = Devices { cuda: 8, cuda_memory: Some(80 << 30), ..Devices::default() };
         assert_eq!(read(&gpus, 8, here).memory, Some(80 << 30));
+        // Slots that share one have a part of it each.
+        assert_eq!(read(&gpus, 16, here).memory, Some(40 << 30));
+        assert_eq!((sharing(&gpus, 4), sharing(&gpus, 9), sharing(&cpu, 4)), (1, 2, 1));
+    }
+
+    #[test]
+    fn there_are_as_many_slots_as_asked_for_or_as_gpus_have() {
+        let (cpu, gpus) = (Devices::default(), Devices { cuda: 2, ..Devices::default() });
+        for (flags, expected) in [
+            (&[][..], [1, 2]),
+            (&[("slots-per-gpu", "3")], [1, 6]),
+            (&[("slots-per-gpu", "3"), ("slots", "4")], [4, 4]),
+        ] {
+            let config = config(flags);
+            assert_eq!([slots(&cpu, &config), slots(&gpus, &config)], expected);
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod publish;
 mod publisher;
 mod reports;
 mod run;
+mod spare;
 mod supervise;
 pub mod upkeep;
 mod utilization;
@@ -27,6 +28,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use identity::{Identity, IdentityError};
+
+use spare::Spares;
 
 use crate::app::{App, hints};
 use crate::db::queue::{self, Claim};
@@ -50,6 +53,9 @@ pub(crate) struct Worker {
     premises: Arc<Premises>,
     /// CPU threads of one run.
     threads: usize,
+    /// Slots of one GPU.
+    sharing: u32,
+    spares: Arc<Spares>,
     shutdown: CancellationToken,
 }
 
@@ -90,14 +96,18 @@ pub async fn run(app: App, identity: Identity, shutdown: CancellationToken) -> R
         premises = find_premises(&app) => premises,
         () = shutdown.cancelled() => return Ok(0),
     };
-    let slots = app.config.slots.unwrap_or_else(|| u32::try_from(premises.devices.cuda).unwrap_or(u32::MAX).max(1));
+    let slots = machine::slots(&premises.devices, &app.config);
     let threads = machine::threads(slots, &app.config);
-    let worker = Worker { app, identity: Arc::new(identity), premises, threads, shutdown: shutdown.clone() };
+    let sharing = machine::sharing(&premises.devices, slots);
+    let (identity, spares) = (Arc::new(identity), Arc::default());
+    let worker = Worker { app, identity, premises, threads, sharing, spares, shutdown: shutdown.clone() };
     worker.register(slots).await?;
+    worker.keep_spares(slots);
     let showing = tokio::spawn(worker.clone().show_machine(slots));
     tracing::info!(worker = %worker.identity.id, slots, threads, gpus = worker.premises.devices.cuda, "worker ready");
     let unfinished = worker.claim_until(&shutdown).await;
     let _ = showing.await;
+    worker.spares.end().await;
     background.end().await;
     Ok(unfinished)
 }

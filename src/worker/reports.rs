@@ -32,6 +32,8 @@ const MOST_EVENTS: usize = 1_000;
 
 /// Notices of one attempt that become events. Image runs have one an epoch, and a full disk makes one for each checkpoint.
 const MOST_NOTICES: u32 = 200;
+/// What a trainer calls the one GPU that it sees.
+const CUDA: &str = "cuda";
 /// Characters of a device's name.
 const LONGEST_DEVICE: usize = 200;
 
@@ -41,6 +43,8 @@ pub(super) struct Reports {
     claim: Claim,
     prepared: Prepared,
     kind: JobKind,
+    /// The GPU of its slot, if there are GPUs.
+    gpu: Option<String>,
     rows: BTreeMap<u64, Metrics>,
     /// Values in `rows`.
     values: usize,
@@ -64,13 +68,14 @@ pub(super) struct Reports {
 }
 
 impl Reports {
-    pub(super) fn new(app: App, claim: Claim, job: &Job) -> Result<Self> {
+    pub(super) fn new(app: App, claim: Claim, job: &Job, gpu: Option<String>) -> Result<Self> {
         let prepared = job.prepared.clone().ok_or_else(|| Error::internal("a queued job was not validated"))?;
         Ok(Self {
             app,
             claim,
             prepared,
             kind: job.spec.kind,
+            gpu,
             rows: BTreeMap::new(),
             values: 0,
             events: Vec::new(),
@@ -100,9 +105,11 @@ impl Reports {
         match message {
             TrainerMessage::Started(started) => self.start(started),
             TrainerMessage::Phase { phase } => {
-                let ends_training = self.phase == Phase::Training && phase != Phase::Training;
+                // What people wait for is written at once: that training begins, and that it is over.
+                let begins_or_ends = self.started.is_some() || self.phase == Phase::Training;
+                let is_new = self.phase != phase;
                 self.phase = phase;
-                if ends_training {
+                if is_new && begins_or_ends {
                     self.flush().await;
                 }
             }
@@ -110,7 +117,13 @@ impl Reports {
                 self.notices = self.notices.saturating_add(1);
                 self.events.extend(notice(self.notices, warning, &message));
             }
-            TrainerMessage::Step(step) => self.step(step),
+            TrainerMessage::Step(step) => {
+                let is_first = self.seconds_per_step.is_none();
+                self.step(step);
+                if is_first {
+                    self.flush().await;
+                }
+            }
             TrainerMessage::Evaluated { step, metrics } => self.evaluated(step, metrics),
             // The supervisor handles these.
             TrainerMessage::Alive
@@ -122,10 +135,13 @@ impl Reports {
     }
 
     fn start(&mut self, mut started: Started) {
-        started.device = clipped_to(&started.device, LONGEST_DEVICE).into_owned();
         self.prepared.hyperparameters.precision = started.precision;
         self.prepared.report.token_lengths = std::mem::take(&mut started.token_lengths);
         self.utilization = Utilization::of(&started);
+        if let Some(gpu) = self.gpu.as_deref().filter(|_| started.device == CUDA) {
+            started.device = format!("{CUDA}:{gpu}");
+        }
+        started.device = clipped_to(&started.device, LONGEST_DEVICE).into_owned();
         self.step = started.step;
         self.total_steps = started.total_steps;
         if started.step > 0 {

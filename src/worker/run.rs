@@ -273,6 +273,8 @@ impl<'a> Run<'a> {
 
     /// Waits for the process and works out how the attempt ended.
     pub(super) async fn conclude(mut self) -> Ending {
+        // Beside what is left to do for this job, so that the next one finds it ready.
+        self.worker.keep_spare(self.claim.slot);
         let group = self.trainer.group().clone();
         let ended = self.trainer.end();
         tokio::pin!(ended);

@@ -7,7 +7,6 @@ use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
-use super::child::Trainer;
 use super::ending::{self, Ending};
 use super::lease::{Keeper, Lease};
 use super::prepare::prepare;
@@ -85,7 +84,8 @@ async fn attempt(
     let job =
         jobs::find_any(&mut connection, claim.job).await?.ok_or_else(|| Error::internal("a claimed job is gone"))?;
     drop(connection);
-    let mut reports = Reports::new(app.clone(), *claim, &job)?;
+    let gpu = worker.gpu_of(claim.slot);
+    let mut reports = Reports::new(app.clone(), *claim, &job, gpu.clone())?;
     if let Err(not_ready) = prepare(worker, claim, &job, folder, &mut reports).await {
         let error = not_ready.refused()?;
         reports.flush().await;
@@ -95,9 +95,7 @@ async fn attempt(
     if keeper.state() != Lease::Held {
         return Ok(Ending::lease(keeper.state()));
     }
-    let gpu = worker.gpu_of(claim.slot);
-    let started = Trainer::start(&app.config, &worker.premises, worker.threads, folder, gpu.as_deref());
-    let trainer = started.map_err(not_started)?;
+    let trainer = worker.trainer(folder, gpu.as_deref()).map_err(not_started)?;
     app.failpoints.hit("worker.spawned", claim.attempt.into());
     keeper.guard(trainer.group().clone(), trainer.commands.clone());
     let mut run = Run::new(worker, claim, &job, folder, reports, keeper, trainer);
@@ -111,7 +109,7 @@ fn not_started(error: std::io::Error) -> Error {
 
 impl Worker {
     /// The value of `CUDA_VISIBLE_DEVICES` for a slot: one of the GPUs this worker was given.
-    fn gpu_of(&self, slot: i32) -> Option<String> {
+    pub(super) fn gpu_of(&self, slot: i32) -> Option<String> {
         let devices = &self.premises.devices;
         if devices.cuda == 0 {
             return None;

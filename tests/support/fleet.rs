@@ -65,14 +65,36 @@ impl Member {
     }
 }
 
-/// The trainers whose runs have their folders below `state`.
+/// The trainers at work whose runs have their folders below `state`.
 pub fn trainers_of(state: &Path) -> Vec<i32> {
-    let runs = state.join("runs");
+    trainers_in(&state.join("runs"))
+}
+
+/// The trainers at work in a folder of runs: those that wait for a job are in folders that no job has.
+pub fn trainers_in(runs: &Path) -> Vec<i32> {
+    processes_where(|folder| is_run(folder, runs))
+}
+
+/// The trainers that wait there.
+pub fn spares_in(runs: &Path) -> Vec<i32> {
+    processes_where(|folder| folder.starts_with(runs) && !is_run(folder, runs))
+}
+
+/// The processes that work below a folder.
+pub fn processes_in(folder: &Path) -> Vec<i32> {
+    processes_where(|own| own.starts_with(folder))
+}
+
+/// A run's folder is named by its job and its attempt.
+fn is_run(folder: &Path, runs: &Path) -> bool {
+    let name = folder.strip_prefix(runs).ok().and_then(|below| below.components().next());
+    name.is_some_and(|name| name.as_os_str().to_string_lossy().contains('-'))
+}
+
+fn processes_where(works_in: impl Fn(&Path) -> bool) -> Vec<i32> {
     let pids = std::fs::read_dir("/proc").unwrap().flatten();
     pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid: &i32| {
-            std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|folder| folder.starts_with(&runs))
-        })
+        .filter(|pid: &i32| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|folder| works_in(&folder)))
         .collect()
 }
 

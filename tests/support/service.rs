@@ -45,6 +45,12 @@ pub fn configuration(state: &Path, database_url: &str) -> Config {
     config::load(&flags.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()).unwrap()
 }
 
+/// Has a stand-in play the trainer: one that does not wait for its job.
+pub fn employ(config: &mut Config, trainer: PathBuf) {
+    config.trainer = trainer;
+    config.spare_trainers = false;
+}
+
 /// The trainer, which cargo builds beside the service's own program.
 pub fn trainer() -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_finetuned")).with_file_name("finetuned-trainer");

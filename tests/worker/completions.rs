@@ -7,8 +7,8 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::language::chats;
-use super::recovery::processes_in;
 use super::support::client::{Answer, Client};
+use super::support::fleet::processes_in;
 use super::support::service::{Service, eventually};
 use super::tasks::{create, service, succeeded};
 

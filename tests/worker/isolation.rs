@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::embedded;
 use super::process::Program;
-use super::recovery::processes_in;
 use super::support::data;
+use super::support::fleet::trainers_in;
 use super::support::service::{Service, eventually, trainer};
 
 /// A user who has nothing to do with the service.
@@ -90,7 +90,7 @@ async fn other_users_reach_nothing_of_the_state_folder() {
     })
     .await;
     closed(&program.state());
-    let pid = eventually("the trainer", 60, async || processes_in(&runs).first().copied()).await;
+    let pid = eventually("the trainer", 60, async || trainers_in(&runs).first().copied()).await;
     let (user, gave_up) = status_of(pid);
     assert!(gave_up, "no program makes it more than it is");
     if geteuid().is_root() && !reachable(&[trainer()]).is_empty() {
@@ -112,7 +112,7 @@ fn has_landlock() -> bool {
 fn employ(config: &mut Config, trainer: &Path, script: &str) {
     std::fs::write(trainer, script.replace("CHECKED", data::TINY_CHECKED)).unwrap();
     std::fs::set_permissions(trainer, PermissionsExt::from_mode(0o755)).unwrap();
-    config.trainer = trainer.to_owned();
+    super::support::service::employ(config, trainer.to_owned());
 }
 
 /// What a script that is a trainer had to say of a job on the tiny model: whom it ran as, and the rest. The id of the job

@@ -44,6 +44,7 @@ mod retention;
 mod saving_memory;
 mod sdk;
 mod serving;
+mod spares;
 mod stores;
 mod tasks;
 mod turns;

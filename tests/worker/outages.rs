@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::support::data;
 use super::support::database;
+use super::support::fleet::trainers_in;
 use super::support::proxy::Proxy;
 use super::support::service::{Service, eventually};
 
@@ -116,8 +117,7 @@ async fn a_worker_cut_off_for_longer_than_its_lease_stops_and_goes_on_later() {
     proxy.stall();
     let runs = service.app.runs();
     // Two thirds of twelve seconds.
-    eventually("the trainer to be ended", 11, async || super::recovery::processes_in(&runs).is_empty().then_some(()))
-        .await;
+    eventually("the trainer to be ended", 11, async || trainers_in(&runs).is_empty().then_some(())).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     proxy.pass();
     proxy.drop_all();
@@ -138,8 +138,7 @@ async fn a_trainer_that_died_before_its_worker_lost_the_lease_counts_as_a_crash(
     // Short leases are lost where the machine is busy: it is the attempt at work now that is looked at.
     let number: i32 =
         sqlx::query_scalar("select max(attempt) from attempts").fetch_one(elsewhere.app.db.pool()).await.unwrap();
-    let trainer =
-        eventually("a trainer", 60, async || super::recovery::processes_in(&service.app.runs()).first().copied()).await;
+    let trainer = eventually("a trainer", 60, async || trainers_in(&service.app.runs()).first().copied()).await;
     proxy.stall();
     kill(Pid::from_raw(trainer), Signal::SIGKILL).unwrap();
     eventually("the lease to run out", 60, async || {

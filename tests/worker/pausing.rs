@@ -3,8 +3,8 @@
 use finetuned::failpoint::Failpoints;
 use serde_json::{Value, json};
 
-use super::recovery::processes_in;
 use super::support::data;
+use super::support::fleet::trainers_in;
 use super::support::service::{Service, eventually};
 
 /// A service with a worker whose steps take a while, and one job.
@@ -41,7 +41,7 @@ async fn a_paused_job_rests_with_a_checkpoint_and_without_a_slot() {
     assert_eq!((&paused["status"], &paused["phase"], &paused["error"]), (&json!("paused"), &json!(null), &json!(null)));
     let attempt = &paused["attempts"][0];
     assert_eq!((&attempt["outcome"], &attempt["cause"]), (&json!("paused"), &json!("pause_requested")));
-    assert!(processes_in(&service.app.runs()).is_empty());
+    assert!(trainers_in(&service.app.runs()).is_empty());
     let checkpoints = service.client().get(&format!("/v1/fine_tuning/jobs/{id}/checkpoints")).await.good();
     let step = checkpoints["data"][0]["step_number"].as_u64().unwrap();
     assert!(step >= 3, "{checkpoints}");
@@ -115,7 +115,7 @@ async fn a_trainer_that_dies_while_its_job_pauses_leaves_a_paused_job() {
     let (paused, ()) = tokio::join!(call(&service, &id, "pause"), async {
         eventually("the request", 10, async || (service.client().job(&id).await["phase"] == "pausing").then_some(()))
             .await;
-        for pid in processes_in(&runs) {
+        for pid in trainers_in(&runs) {
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
         }
     });

@@ -13,10 +13,10 @@ use serde_json::json;
 
 use super::embedded;
 use super::fleet::bits;
-use super::recovery::processes_in;
 use super::support::client::Client;
 use super::support::data;
 use super::support::database;
+use super::support::fleet::processes_in;
 use super::support::service::{eventually, trainer};
 
 /// `finetuned` with a state directory of its own.

@@ -9,20 +9,8 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::support::data;
-use super::support::service::{Service, eventually};
-
-/// The processes that work below a folder.
-pub fn processes_in(folder: &Path) -> Vec<i32> {
-    std::fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid: &i32| {
-            let link = |name: &str| std::fs::read_link(format!("/proc/{pid}/{name}"));
-            link("cwd").is_ok_and(|cwd| cwd.starts_with(folder))
-        })
-        .collect()
-}
+use super::support::fleet::trainers_in;
+use super::support::service::{Service, employ, eventually};
 
 /// A job that trains for a while: some hundred steps, with a checkpoint every `checkpoints` of them.
 async fn long_job(service: &Service, checkpoints: u64) -> String {
@@ -65,7 +53,7 @@ async fn a_killed_trainer_is_recorded_and_the_job_goes_on_from_its_checkpoint() 
     service.import_tiny_model().await;
     let id = long_job(&service, 40).await;
     wait_for_checkpoint(&service, &id, 60).await;
-    let trainers = processes_in(&service.app.runs());
+    let trainers = trainers_in(&service.app.runs());
     assert_eq!(trainers.len(), 1);
     kill(Pid::from_raw(trainers[0]), Signal::SIGKILL).unwrap();
     let job = service.client().wait_for_end(&id).await;
@@ -87,7 +75,7 @@ async fn a_killed_trainer_is_recorded_and_the_job_goes_on_from_its_checkpoint() 
     let rows = service.client().get(&format!("/v1/fine_tuning/jobs/{id}/metrics")).await.good();
     let steps: Vec<u64> = rows["data"].as_array().unwrap().iter().map(|row| row["step"].as_u64().unwrap()).collect();
     assert!(steps.iter().copied().eq(1..=steps.len() as u64), "no gap, no step twice");
-    assert!(processes_in(&service.app.runs()).is_empty());
+    assert!(trainers_in(&service.app.runs()).is_empty());
     assert_eq!(free_slots(&service).await, 1);
 }
 
@@ -96,7 +84,7 @@ async fn cancel_and_check(service: &Service, id: &str) {
     let job = service.client().post(&format!("/v1/fine_tuning/jobs/{id}/cancel")).await.good();
     assert_eq!(job["status"], "cancelled");
     let runs = service.app.runs();
-    eventually("the trainer to be gone", 5, async || processes_in(&runs).is_empty().then_some(())).await;
+    eventually("the trainer to be gone", 5, async || trainers_in(&runs).is_empty().then_some(())).await;
     eventually("the slot to be free", 5, async || (free_slots(service).await == 1).then_some(())).await;
     let after = service.client().job(id).await;
     assert_eq!(
@@ -150,7 +138,7 @@ async fn a_worker_that_shuts_down_saves_a_checkpoint_and_the_next_one_goes_on() 
         .unwrap();
     assert_eq!(status, "queued");
     assert!(step >= 20, "{step}");
-    assert!(processes_in(&service.app.runs()).is_empty());
+    assert!(trainers_in(&service.app.runs()).is_empty());
 
     let shutdown = tokio_util::sync::CancellationToken::new();
     let identity = finetuned::worker::Identity::take(service.state.path()).unwrap();
@@ -182,7 +170,7 @@ async fn a_worker_whose_lease_is_taken_kills_its_trainer_and_writes_nothing_more
     .await
     .unwrap();
     let runs = service.app.runs();
-    eventually("the trainer to be gone", 6, async || processes_in(&runs).is_empty().then_some(())).await;
+    eventually("the trainer to be gone", 6, async || trainers_in(&runs).is_empty().then_some(())).await;
     let count = async || -> (i64, i64) {
         sqlx::query_as("select (select count(*) from metrics), (select count(*) from checkpoints)")
             .fetch_one(service.app.db.pool())
@@ -208,7 +196,7 @@ pub fn script(folder: &Path, body: &str) -> std::path::PathBuf {
 pub async fn with_script(body: &str) -> (Service, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let trainer = script(folder.path(), body);
-    let mut service = Service::with(|config| config.trainer = trainer).await;
+    let mut service = Service::with(|config| employ(config, trainer)).await;
     service.import_tiny_model().await;
     service.start_worker();
     (service, folder)
@@ -255,7 +243,7 @@ async fn a_trainer_that_ignores_everything_is_killed_with_its_children() {
     let file = service.client().upload("data.csv", data::csv(30)).await;
     let id = service.client().create_job(&file, json!({})).await;
     let runs = service.app.runs();
-    eventually("the trainer", 20, async || (processes_in(&runs).len() >= 3).then_some(())).await;
+    eventually("the trainer", 20, async || (trainers_in(&runs).len() >= 3).then_some(())).await;
     cancel_and_check(&service, &id).await;
 }
 

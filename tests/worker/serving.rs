@@ -11,9 +11,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use super::recovery::processes_in;
 use super::support::client::{Answer, Client};
 use super::support::data;
+use super::support::fleet::processes_in;
 use super::support::service::{Service, eventually, trainer};
 use super::tasks::{create, images, model_file, succeeded};
 

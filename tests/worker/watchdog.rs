@@ -8,9 +8,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use super::recovery::processes_in;
 use super::support::data;
-use super::support::service::{Service, eventually, trainer};
+use super::support::fleet::trainers_in;
+use super::support::service::{Service, employ, eventually, trainer};
 
 /// A service that calls so many seconds without progress a stall.
 async fn impatient(stall: u64, failpoints: &str) -> Service {
@@ -54,7 +54,7 @@ async fn a_trainer_that_was_stopped_is_ended_too() {
         (service.client().job(&id).await["progress"]["step"].as_u64().unwrap_or(0) >= 1).then_some(())
     })
     .await;
-    kill(Pid::from_raw(processes_in(&runs)[0]), Signal::SIGSTOP).unwrap();
+    kill(Pid::from_raw(trainers_in(&runs)[0]), Signal::SIGSTOP).unwrap();
     let job = service.client().wait_for_end(&id).await;
     assert_eq!((&job["status"], &job["attempts"][0]["cause"]), (&json!("succeeded"), &json!("stalled")), "{job}");
 }
@@ -78,7 +78,7 @@ async fn a_trainer_that_runs_out_of_memory_says_so_with_its_peak() {
     let script = format!("#!/bin/sh\n[ \"$1\" = run ] && ulimit -d 170000\nexec {} \"$@\"\n", trainer().display());
     std::fs::write(&path, script).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let mut service = Service::with(|config| config.trainer = path).await;
+    let mut service = Service::with(|config| employ(config, path)).await;
     service.import_tiny_model().await;
     service.start_worker();
     let long = "where is my new card ".repeat(20);

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use tch::{Kind, Tensor};
 
 use super::functional::on_cpu;
-use super::packed::{self, Dropout};
+use super::packed;
 use super::{Heads, KvCache, Mode, RmsNorm, Rotation, Seen, Sequences};
 use crate::error::Result;
 use crate::native::decoder::{self as native, CausalShape, RmsScale};
@@ -91,7 +91,7 @@ pub fn attention(
     if let Some((cache, layer)) = past {
         return reference::attention_to_past(qkv, &mut cache.borrow_mut(), layer, causal, rotation);
     }
-    let (p, key) = mode.dropout(p);
+    let (p, _) = mode.dropout(p);
     let Heads { query, key_value, size } = causal.heads;
     if p == 0.0 && causal.softcap.is_none() && on_cpu(qkv) {
         let reach = causal.reach.unwrap_or(i64::MAX);
@@ -102,10 +102,9 @@ pub fn attention(
     let seen = causal.seen().within(sequences.longest);
     if causal.softcap.is_none() && packed::has_kernel(qkv, sequences, causal.heads, seen) {
         let turned = rotation.map(|rotation| rotation.apply(qkv, causal.heads)).transpose()?;
-        let dropout = Dropout { p, key };
-        return packed::attention(turned.as_ref().unwrap_or(qkv), sequences, causal.heads, seen, causal.scale, dropout);
+        return packed::attention(turned.as_ref().unwrap_or(qkv), sequences, causal.heads, seen, causal.scale, p);
     }
-    reference::attention(qkv, sequences, causal, rotation, p, key)
+    reference::attention(qkv, sequences, causal, rotation, p)
 }
 
 /// The loss of each row of `x` `[R, D]` whose logits are `x weightᵀ` (`weight` `[V, D]`, of one type with `x`) and whose word is
@@ -117,7 +116,7 @@ pub fn linear_cross_entropy(x: &Tensor, weight: &Tensor, targets: &Tensor) -> Re
     native::linear_cross_entropy(x, weight, targets, rows.max(16))
 }
 
-/// The same operators in plain libtorch. Dropout draws from libtorch's generator, seeded with the key.
+/// The same operators in plain libtorch. Dropout draws from libtorch's generator.
 pub mod reference {
     use super::super::functional::reference::{packed, padded};
     use super::{Causal, Heads, Kind, KvCache, Result, RmsNorm, Rotation, Seen, Sequences, Tensor};
@@ -147,15 +146,11 @@ pub mod reference {
         causal: &Causal,
         rotation: Option<&Rotation>,
         p: f64,
-        key: u64,
     ) -> Result<Tensor> {
         let heads = causal.heads;
         let turned = rotation.map(|rotation| rotation.apply(qkv, heads)).transpose()?;
         let (q, k, v) = padded(turned.as_ref().unwrap_or(qkv), sequences, heads)?;
         let seen = causal.seen().within(sequences.longest);
-        if p > 0.0 {
-            tch::manual_seed(key.cast_signed());
-        }
         let out = if sequences.are_even() && seen == Seen::Causal && causal.softcap.is_none() {
             dot_product([&q, &k, &v], None, causal, p)?
         } else {

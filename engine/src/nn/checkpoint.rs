@@ -8,6 +8,7 @@ use tch::Tensor;
 use super::Mode;
 use crate::error::Result;
 use crate::native::checkpoint::checkpoint;
+use crate::native::generator;
 
 /// What `layer` makes of the residual stream `[T, D]` in float32, and of what is still to be added to it. Where the pass wants it
 /// of layer number `number`, nothing is kept of what it computes but what goes into it, and backward computes it again, with
@@ -22,9 +23,12 @@ pub fn checkpointed(
         return layer(sum, pending, mode);
     }
     let (before, drawn) = (mode.clone(), Rc::new(Cell::new(0)));
+    let state = generator::state(&sum)?;
     let told = Rc::clone(&drawn);
     let again = move |sum, pending| {
         let own = before.clone();
+        // Nothing draws after backward has begun, so it need not be put back.
+        generator::restore(&sum, &state)?;
         let out = layer(sum, pending, &own)?;
         told.set(own.next_key());
         Ok(out)

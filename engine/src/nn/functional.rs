@@ -3,7 +3,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::packed::{self, Dropout};
+use super::packed;
 use super::{Heads, Hidden, LayerNorm, Mode, Seen, Sequences};
 use crate::error::Result;
 use crate::native;
@@ -21,7 +21,7 @@ pub fn dropout(x: &Tensor, p: f64, mode: &Mode) -> Result<Tensor> {
     match mode.dropout(p) {
         (0.0, _) => Ok(x.shallow_clone()),
         (p, key) if on_cpu(x) => native::dropout(x, p, key),
-        (p, key) => reference::dropout(x, p, key),
+        (p, _) => reference::dropout(x, p),
     }
 }
 
@@ -29,7 +29,7 @@ pub fn dropout(x: &Tensor, p: f64, mode: &Mode) -> Result<Tensor> {
 pub fn dropout_add_norm(x: &Tensor, residual: &Tensor, norm: &LayerNorm, p: f64, mode: &Mode) -> Result<Hidden> {
     let (p, key) = mode.dropout(p);
     if !on_cpu(x) {
-        return reference::dropout_add_norm(x, residual, norm, p, key);
+        return reference::dropout_add_norm(x, residual, norm, p);
     }
     let (wide, low) = native::dropout_add_norm(x, residual, &norm.weight, &norm.bias, norm.eps, p, key)?;
     let low = low.unwrap_or_else(|| wide.shallow_clone());
@@ -46,9 +46,9 @@ pub fn attention(qkv: &Tensor, sequences: &Sequences, heads: Heads, seen: Seen, 
         native::attention(qkv, &sequences.offsets, sequences.longest, heads.query, p, key)
     } else if packed::has_kernel(qkv, sequences, heads, seen) {
         let scale = 1.0 / (heads.size as f64).sqrt();
-        packed::attention(qkv, sequences, heads, seen, scale, Dropout { p, key })
+        packed::attention(qkv, sequences, heads, seen, scale, p)
     } else {
-        reference::attention(qkv, sequences, heads, seen, p, key)
+        reference::attention(qkv, sequences, heads, seen, p)
     }
 }
 
@@ -65,41 +65,26 @@ pub fn biased_attention(qkv: &Tensor, sequences: &Sequences, bias: &Tensor, p: f
     reference::packed(&probabilities.f_matmul(&v)?, sequences)
 }
 
-/// The same operators in plain libtorch. Dropout draws from libtorch's generator, seeded with the key.
+/// The same operators in plain libtorch. Dropout draws from libtorch's generator.
 pub mod reference {
     use super::{Heads, Hidden, LayerNorm, Result, Seen, Sequences, Tensor};
 
-    fn seed(p: f64, key: u64) {
-        if p > 0.0 {
-            tch::manual_seed(key.cast_signed());
-        }
-    }
-
     /// See [`super::dropout`].
-    pub fn dropout(x: &Tensor, p: f64, key: u64) -> Result<Tensor> {
-        seed(p, key);
+    pub fn dropout(x: &Tensor, p: f64) -> Result<Tensor> {
         Ok(x.f_dropout(p, p > 0.0)?)
     }
 
     /// See [`super::dropout_add_norm`].
-    pub fn dropout_add_norm(x: &Tensor, residual: &Tensor, norm: &LayerNorm, p: f64, key: u64) -> Result<Hidden> {
-        let sum = residual.f_add(&dropout(x, p, key)?)?;
+    pub fn dropout_add_norm(x: &Tensor, residual: &Tensor, norm: &LayerNorm, p: f64) -> Result<Hidden> {
+        let sum = residual.f_add(&dropout(x, p)?)?;
         Hidden::new(norm.forward(&sum)?, x.kind())
     }
 
     /// See [`super::attention`]. Sequences are padded for `scaled_dot_product_attention` and packed again.
-    pub fn attention(
-        qkv: &Tensor,
-        sequences: &Sequences,
-        heads: Heads,
-        seen: Seen,
-        p: f64,
-        key: u64,
-    ) -> Result<Tensor> {
+    pub fn attention(qkv: &Tensor, sequences: &Sequences, heads: Heads, seen: Seen, p: f64) -> Result<Tensor> {
         let (q, k, v) = padded(qkv, sequences, heads)?;
         let sees_all = sequences.are_even() && seen == Seen::All;
         let mask = (!sees_all).then(|| sequences.mask(seen, qkv.device())).transpose()?;
-        seed(p, key);
         let is_grouped = heads.query != heads.key_value;
         let out = Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask, p, false, None, is_grouped)?;
         packed(&out, sequences)

@@ -32,8 +32,9 @@ use finetuned::domain::random::mix;
 
 /// How a forward pass runs: with dropout and batch statistics, or without; and whether adapters count.
 ///
-/// Dropout masks are functions of a key that counts up from `seed`, one per dropout layer, so a step's masks depend
-/// on its seed alone and a resumed run draws the same ones.
+/// Masks of dropout depend on the seed of the pass alone, so a resumed run draws the same ones. Kernels of ours draw them from a
+/// key that counts up from the seed, one per layer; operators of libtorch from its generator, seeded once for the pass, as a
+/// captured CUDA graph can have it.
 #[derive(Clone, Debug)]
 pub struct Mode {
     next_key: Option<Cell<u64>>,
@@ -48,8 +49,9 @@ impl Mode {
         Self { next_key: None, has_adapters: true, computed_again: 0 }
     }
 
-    /// Dropout with masks drawn from `seed`.
+    /// Dropout with masks drawn from `seed`, also by libtorch's generators from here on.
     pub fn train(seed: u64) -> Self {
+        tch::manual_seed(mix(seed).cast_signed());
         Self { next_key: Some(Cell::new(seed)), has_adapters: true, computed_again: 0 }
     }
 

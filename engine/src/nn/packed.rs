@@ -6,13 +6,6 @@ use super::{Heads, Seen, Sequences};
 use crate::error::Result;
 use crate::native::packed::{self as native, PackedShape};
 
-/// The share of probabilities that is dropped, and what its draws are seeded with.
-#[derive(Clone, Copy)]
-pub(super) struct Dropout {
-    pub p: f64,
-    pub key: u64,
-}
-
 fn shape(sequences: &Sequences, heads: Heads, seen: Seen, scale: f64, dropout: f64) -> PackedShape {
     let ((left, right), Heads { query, key_value, size }) = (seen.bounds(), heads);
     PackedShape { longest: sequences.longest, query, key_value, head_size: size, left, right, scale, dropout }
@@ -26,18 +19,15 @@ pub(super) fn has_kernel(qkv: &Tensor, sequences: &Sequences, heads: Heads, seen
 }
 
 /// Softmax attention of every token over what it sees of its own sequence: `qkv` `[T, W]` to `[T, N D]`, where there
-/// is [a kernel](has_kernel).
+/// is [a kernel](has_kernel). Of the probabilities the share `p` is dropped.
 pub(super) fn attention(
     qkv: &Tensor,
     sequences: &Sequences,
     heads: Heads,
     seen: Seen,
     scale: f64,
-    dropout: Dropout,
+    p: f64,
 ) -> Result<Tensor> {
-    if dropout.p > 0.0 {
-        tch::manual_seed(dropout.key.cast_signed());
-    }
-    let shape = shape(sequences, heads, seen, scale, dropout.p);
+    let shape = shape(sequences, heads, seen, scale, p);
     native::attention(qkv, &sequences.offsets_on(qkv.device())?, shape)
 }

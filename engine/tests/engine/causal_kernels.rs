@@ -132,7 +132,7 @@ fn attention_of(lengths: &[i64]) {
                 let qkv = leaf(&qkv, kind);
                 let sequences = Sequences::from_lengths(lengths.to_vec(), device).unwrap();
                 let out = if plain {
-                    reference::attention(&qkv, &sequences, &causal, rotation.as_ref(), 0.0, 0)
+                    reference::attention(&qkv, &sequences, &causal, rotation.as_ref(), 0.0)
                 } else {
                     causal::attention(
                         &qkv,

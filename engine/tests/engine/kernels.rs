@@ -40,7 +40,7 @@ fn attention_agrees_with_scaled_dot_product_attention() {
             (out.to_kind(Kind::Float) * &weight).sum(Kind::Float).backward();
             let plain = leaf(&values.to_kind(kind), Kind::Float);
             let expected =
-                reference::attention(&plain, &sequences, Heads::alike(heads, size * heads), Seen::All, 0.0, 0).unwrap();
+                reference::attention(&plain, &sequences, Heads::alike(heads, size * heads), Seen::All, 0.0).unwrap();
             (&expected * &weight.to_kind(kind).to_kind(Kind::Float)).sum(Kind::Float).backward();
             let what = format!("{heads} heads of {size} in {kind:?}");
             assert_close(&out, &expected, tolerance(kind), &what);
@@ -161,7 +161,7 @@ fn dropout_add_norm_agrees_with_its_parts() {
                 } else {
                     let norm =
                         LayerNorm { weight: leaves[1].shallow_clone(), bias: leaves[2].shallow_clone(), eps: 1e-6 };
-                    let hidden = reference::dropout_add_norm(&x, &leaves[0], &norm, 0.0, 0).unwrap();
+                    let hidden = reference::dropout_add_norm(&x, &leaves[0], &norm, 0.0).unwrap();
                     (hidden.wide, hidden.low)
                 };
                 let total = (&wide * &upstream[0]).sum(Kind::Float)

@@ -7,9 +7,9 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::{classify, close, fp32, refused, service, trained, urls};
-use crate::recovery::processes_in;
 use crate::support::client::Client;
 use crate::support::data;
+use crate::support::fleet::processes_in;
 use crate::tasks::{create, images, succeeded};
 
 /// So many texts, every tenth longer than a model reads.
