@@ -102,6 +102,8 @@ settings! {
     MIN_FREE_BYTES = "FINETUNED_MIN_FREE_BYTES", "min-free-bytes", "1073741824",
         "What uploads and runs leave free on the disks, so that the database always has room; 0 is nothing";
     MAX_FILE_BYTES = "FINETUNED_MAX_FILE_BYTES", "max-file-bytes", "8589934592", "Largest upload", Serve;
+    MAX_UPLOAD_BYTES = "FINETUNED_MAX_UPLOAD_BYTES", "max-upload-bytes", "68719476736",
+        "Largest file that may come in parts", Serve;
     IMAGE_MEMORY_BYTES = "FINETUNED_IMAGE_MEMORY_BYTES", "image-memory-bytes", "536870912",
         "Memory of the service for decoding the images that it checks; one that needs more is decoded beside small ones alone";
     NEAR_DUPLICATE_PERCENT = "FINETUNED_NEAR_DUPLICATE_PERCENT", "near-duplicate-percent", "80",
@@ -171,6 +173,8 @@ pub struct Config {
     pub serving_idle: Duration,
     pub reserve: Reserve,
     pub max_file_bytes: u64,
+    /// Of a file that comes in parts.
+    pub max_upload_bytes: u64,
     /// In bytes.
     pub image_memory: u64,
     pub near_duplicate_percent: u32,
@@ -253,6 +257,7 @@ fn read(
         serving_idle: Duration::from_secs(reader.within(&SERVING_IDLE_SECONDS, 1, 86_400)),
         reserve: Reserve(reader.within(&MIN_FREE_BYTES, 0, 1 << 50)),
         max_file_bytes: reader.within(&MAX_FILE_BYTES, 1, 1 << 50),
+        max_upload_bytes: reader.within(&MAX_UPLOAD_BYTES, 1, 1 << 50),
         image_memory: reader.within(&IMAGE_MEMORY_BYTES, 1 << 20, 1 << 50),
         near_duplicate_percent: reader.within(&NEAR_DUPLICATE_PERCENT, 0, 100),
         rate_limit: reader.within(&RATE_LIMIT, 0, 10_000_000),

@@ -35,7 +35,7 @@ pub(super) fn routes() -> Vec<Route> {
 
 /// A file as OpenAI shows it, and `validation`, which is ours.
 #[derive(Serialize)]
-struct FileView {
+pub(super) struct FileView {
     id: String,
     object: &'static str,
     bytes: u64,

@@ -36,6 +36,7 @@ mod server;
 mod stream;
 mod texts;
 mod unread;
+mod uploads;
 
 use std::sync::Arc;
 
@@ -80,6 +81,7 @@ pub fn routes() -> Vec<Route> {
     let resources = [
         operations::routes(),
         files::routes(),
+        uploads::routes(),
         jobs::routes(),
         previews::routes(),
         evaluations::routes(),

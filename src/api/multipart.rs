@@ -1,20 +1,22 @@
-//! The form that uploads a file. Its parts may come in any order, and the file never lies in memory.
+//! The forms that upload a file, and a part of one. Their parts may come in any order, and no file ever lies in memory.
 
 use axum::extract::multipart::{Field, MultipartError};
 use axum::extract::{FromRequest, FromRequestParts, Multipart, Request};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 
 use super::ApiState;
-use super::extract::Caller;
+use super::extract::{Caller, Path};
+use super::fields::missing;
 use super::form_heads::{HeadRoom, HeadTooLong, LONGEST_HEAD};
 use super::pace::{caused_by, too_slow};
 use super::problem::Problem;
-use crate::app::files::{self, NewFile, Spool};
-use crate::app::quotas::Headroom;
+use crate::app::files::{self, Limit, NewFile, Spool};
+use crate::app::uploads;
 use crate::domain::clip::clipped;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::file::FilePurpose;
-use crate::domain::id::ProjectId;
+use crate::domain::upload::Upload;
 
 /// The parts that are no file.
 const TEXTS: [&str; 3] = ["purpose", "expires_after[anchor]", "expires_after[seconds]"];
@@ -39,69 +41,115 @@ impl FromRequest<ApiState> for UploadForm {
     async fn from_request(request: Request, state: &ApiState) -> std::result::Result<Self, Problem> {
         let (mut parts, body) = request.into_parts();
         let caller = Caller::from_request_parts(&mut parts, state).await?;
-        let request = Request::from_parts(parts, body);
-        let limit = state.app.config.max_file_bytes;
-        let announced =
-            request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        if announced.is_some_and(|bytes: u64| bytes > limit.saturating_add(FORM_OVERHEAD)) {
-            let message = format!("The file is larger than the allowed {limit} bytes.");
-            return Err(Error::new(ErrorKind::TooLarge, message).param("file").code("file_too_large").into());
+        let limit = Limit::of_files(&state.app);
+        let least = announced(&parts, limit)?;
+        let mut headroom = Some(files::check_room(&state.app, caller.0.id, least).await?);
+        let mut form = Form::open(Request::from_parts(parts, body), state).await?;
+        let (mut file, mut texts) = (None, TEXTS.map(|_| None));
+        while let Some((name, field)) = form.next().await? {
+            if name == limit.param {
+                let headroom = headroom.take().ok_or_else(|| twice(&name))?;
+                let filename = field.file_name().unwrap_or("upload").to_owned();
+                let empty = Spool::new(&state.app, caller.0.id, limit, headroom).await?;
+                file = Some((spool(field, empty).await?, filename));
+            } else if let Some(place) = TEXTS.iter().position(|text| *text == name) {
+                if texts[place].is_some() {
+                    return Err(twice(&name).into());
+                }
+                texts[place] = Some(text(field, TEXTS[place]).await?);
+            } else {
+                return Err(unknown(&name).into());
+            }
         }
-        let least = announced.unwrap_or(0).saturating_sub(FORM_OVERHEAD);
-        let headroom = Some(files::check_room(&state.app, caller.0.id, least).await?);
+        let [purpose, anchor, seconds] = texts;
+        let (spool, filename) = file.ok_or_else(|| missing(limit.param))?;
+        let purpose = parse_purpose(&purpose.ok_or_else(|| missing("purpose"))?)?;
+        let expires_after = expiry(anchor.as_deref(), seconds.as_deref())?;
+        Ok(Self { caller, spool, new: NewFile { purpose, filename, expires_after } })
+    }
+}
+
+/// A complete form with a part of an upload.
+pub(super) struct PartForm {
+    /// What it is a part of.
+    pub(super) upload: Upload,
+    pub(super) spool: Spool,
+}
+
+impl FromRequest<ApiState> for PartForm {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &ApiState) -> std::result::Result<Self, Problem> {
+        let (mut parts, body) = request.into_parts();
+        let caller = Caller::from_request_parts(&mut parts, state).await?;
+        let Path(id) = Path::<String>::from_request_parts(&mut parts, state).await?;
+        let limit = uploads::PART_LIMIT;
+        let least = announced(&parts, limit)?;
+        let (upload, headroom) = uploads::open(&state.app, caller.0.id, &id, least).await?;
+        let mut headroom = Some(headroom);
+        let mut form = Form::open(Request::from_parts(parts, body), state).await?;
+        let mut data = None;
+        while let Some((name, field)) = form.next().await? {
+            if name != limit.param {
+                return Err(unknown(&name).into());
+            }
+            let headroom = headroom.take().ok_or_else(|| twice(&name))?;
+            data = Some(spool(field, Spool::new(&state.app, caller.0.id, limit, headroom).await?).await?);
+        }
+        Ok(Self { upload, spool: data.ok_or_else(|| missing(limit.param))? })
+    }
+}
+
+/// The least bytes that a file has, as the form's length says.
+///
+/// # Errors
+/// They are more than it may have.
+fn announced(parts: &Parts, limit: Limit) -> Result<u64> {
+    let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let least = length.unwrap_or(0_u64).saturating_sub(FORM_OVERHEAD);
+    if least > limit.bytes { Err(limit.error()) } else { Ok(least) }
+}
+
+/// A form as it comes in.
+struct Form {
+    form: Multipart,
+    room: HeadRoom,
+}
+
+impl Form {
+    async fn open(request: Request, state: &ApiState) -> Result<Self> {
         let (room, request) = HeadRoom::limit(request);
         let form = Multipart::from_request(request, state).await.map_err(|_| {
             let message = "The body must be a form: Content-Type multipart/form-data with a boundary.";
             Error::new(ErrorKind::Invalid, message).code("invalid_multipart")
         })?;
-        Ok(Reader { form, room, headroom, state }.read(caller).await?)
+        Ok(Self { form, room })
+    }
+
+    /// The next part, and its name.
+    async fn next(&mut self) -> Result<Option<(String, Field<'_>)>> {
+        self.room.bounded();
+        let field = self.form.next_field().await.map_err(malformed)?;
+        self.room.unbounded();
+        Ok(field.map(|field| (field.name().unwrap_or_default().to_owned(), field)))
     }
 }
 
-struct Reader<'a> {
-    form: Multipart,
-    room: HeadRoom,
-    /// Until the file comes.
-    headroom: Option<Headroom>,
-    state: &'a ApiState,
+fn twice(name: &str) -> Error {
+    Error::invalid(name, format!("'{name}' is given more than once."))
 }
 
-impl Reader<'_> {
-    async fn read(mut self, caller: Caller) -> Result<UploadForm> {
-        let (mut file, mut texts) = (None, TEXTS.map(|_| None));
-        loop {
-            self.room.bounded();
-            let Some(field) = self.form.next_field().await.map_err(malformed)? else { break };
-            self.room.unbounded();
-            let name = field.name().unwrap_or_default().to_owned();
-            let twice = || Error::invalid(&*name, format!("'{name}' is given more than once."));
-            if name == "file" {
-                let headroom = self.headroom.take().ok_or_else(twice)?;
-                file = Some(spool(field, self.state, caller.0.id, headroom).await?);
-            } else if let Some(place) = TEXTS.iter().position(|text| *text == name) {
-                if texts[place].is_some() {
-                    return Err(twice());
-                }
-                texts[place] = Some(text(field, TEXTS[place]).await?);
-            } else {
-                let name = clipped(&name);
-                let message = format!("Unrecognized request argument supplied: {name}");
-                return Err(Error::invalid(&*name, message).code("unknown_parameter"));
-            }
-        }
-        let [purpose, anchor, seconds] = texts;
-        let (spool, filename) = file.ok_or_else(|| missing("file"))?;
-        let purpose = parse_purpose(&purpose.ok_or_else(|| missing("purpose"))?)?;
-        let expires_after = expiry(anchor.as_deref(), seconds.as_deref())?;
-        Ok(UploadForm { caller, spool, new: NewFile { purpose, filename, expires_after } })
-    }
+fn unknown(name: &str) -> Error {
+    let name = clipped(name);
+    let message = format!("Unrecognized request argument supplied: {name}");
+    Error::invalid(&*name, message).code("unknown_parameter")
 }
 
-fn missing(name: &str) -> Error {
-    Error::invalid(name, format!("Missing required parameter: '{name}'.")).code("missing_required_parameter")
-}
-
-fn parse_purpose(word: &str) -> Result<FilePurpose> {
+/// A purpose that a client may name.
+///
+/// # Errors
+/// It is none; the error says which there are.
+pub(super) fn parse_purpose(word: &str) -> Result<FilePurpose> {
     let purpose = word.parse().ok().filter(|purpose| FilePurpose::UPLOADABLE.contains(purpose));
     purpose.ok_or_else(|| {
         let allowed = FilePurpose::UPLOADABLE.map(FilePurpose::as_str).join(", ");
@@ -110,7 +158,7 @@ fn parse_purpose(word: &str) -> Result<FilePurpose> {
     })
 }
 
-fn expiry(anchor: Option<&str>, seconds: Option<&str>) -> Result<Option<i64>> {
+pub(super) fn expiry(anchor: Option<&str>, seconds: Option<&str>) -> Result<Option<i64>> {
     match (anchor, seconds) {
         (None, None) => Ok(None),
         (Some("created_at"), Some(seconds)) => seconds.parse().map(Some).map_err(|_| {
@@ -126,18 +174,12 @@ fn expiry(anchor: Option<&str>, seconds: Option<&str>) -> Result<Option<i64>> {
     }
 }
 
-async fn spool(
-    mut field: Field<'_>,
-    state: &ApiState,
-    project: ProjectId,
-    headroom: Headroom,
-) -> Result<(Spool, String)> {
-    let filename = field.file_name().unwrap_or("upload").to_owned();
-    let mut spool = Spool::new(&state.app, project, headroom).await?;
+/// Takes the bytes of a field in.
+async fn spool(mut field: Field<'_>, mut spool: Spool) -> Result<Spool> {
     while let Some(chunk) = field.chunk().await.map_err(malformed)? {
         spool.write(&chunk).await?;
     }
-    Ok((spool, filename))
+    Ok(spool)
 }
 
 async fn text(mut field: Field<'_>, name: &str) -> Result<String> {

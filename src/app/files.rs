@@ -31,7 +31,7 @@ pub struct Spool {
     file: tokio::fs::File,
     hasher: Sha256,
     bytes: u64,
-    limit: u64,
+    limit: Limit,
     headroom: Headroom,
     /// What of the bytes counts as under way.
     counted: Share,
@@ -43,19 +43,53 @@ impl Drop for Spool {
     }
 }
 
+/// The most bytes that an upload may have, and which part of the request they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    pub bytes: u64,
+    pub param: &'static str,
+}
+
+impl Limit {
+    /// Of a file that comes as a whole.
+    pub fn of_files(app: &App) -> Self {
+        Self { bytes: app.config.max_file_bytes, param: "file" }
+    }
+
+    /// What whoever sends more is told.
+    pub fn error(self) -> Error {
+        let message = format!("The {} is larger than the allowed {} bytes.", self.param, self.bytes);
+        Error::new(ErrorKind::TooLarge, message).param(self.param).code("file_too_large")
+    }
+}
+
 impl Spool {
     /// An empty one, of a project with so much room.
     ///
     /// # Errors
     /// The scratch folder takes no file.
-    pub async fn new(app: &App, project: ProjectId, headroom: Headroom) -> Result<Self> {
+    pub async fn new(app: &App, project: ProjectId, limit: Limit, headroom: Headroom) -> Result<Self> {
         let reserve = app.config.reserve;
         let path = app.scratch().join(uuid::Uuid::new_v4().simple().to_string());
         reserve.check(&path, 0).map_err(write_failed)?;
         let file = tokio::fs::File::create_new(&path).await.map_err(write_failed)?;
         let counted = app.uploading.share(project);
-        let (hasher, limit) = (Sha256::new(), app.config.max_file_bytes);
-        Ok(Self { path, reserve, file, hasher, bytes: 0, limit, headroom, counted })
+        Ok(Self { path, reserve, file, hasher: Sha256::new(), bytes: 0, limit, headroom, counted })
+    }
+
+    /// How many bytes have come.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Puts what has come into the store.
+    ///
+    /// # Errors
+    /// The disk or the store does not take it.
+    pub async fn store(&mut self, app: &App, key: &str) -> Result<[u8; 32]> {
+        let sha256 = self.finish().await?;
+        app.store.put(key, &self.path).await?;
+        Ok(sha256)
     }
 
     /// Adds bytes.
@@ -65,9 +99,8 @@ impl Spool {
     pub async fn write(&mut self, chunk: &[u8]) -> Result<()> {
         let before = self.bytes;
         self.bytes += chunk.len() as u64;
-        if self.bytes > self.limit {
-            let message = format!("The file is larger than the allowed {} bytes.", self.limit);
-            return Err(Error::new(ErrorKind::TooLarge, message).param("file").code("file_too_large"));
+        if self.bytes > self.limit.bytes {
+            return Err(self.limit.error());
         }
         if before / LOOK_EVERY != self.bytes / LOOK_EVERY {
             self.reserve.check(&self.path, 0).map_err(write_failed)?;
@@ -85,7 +118,7 @@ impl Spool {
     }
 }
 
-fn write_failed(error: std::io::Error) -> Error {
+pub(in crate::app) fn write_failed(error: std::io::Error) -> Error {
     if is_storage_full(&error) { out_of_storage(error) } else { Error::internal(error) }
 }
 
@@ -106,26 +139,43 @@ pub struct NewFile {
     pub expires_after: Option<i64>,
 }
 
+/// Whether a file may be kept for so many seconds.
+///
+/// # Errors
+/// It may not; the error names the field.
+pub fn check_expiry(seconds: i64) -> Result<i64> {
+    if EXPIRY_SECONDS.contains(&seconds) {
+        return Ok(seconds);
+    }
+    let (min, max) = (EXPIRY_SECONDS.start(), EXPIRY_SECONDS.end());
+    let message = format!("Invalid value for 'expires_after[seconds]': {seconds}. Allowed: {min} to {max}.");
+    Err(Error::invalid("expires_after[seconds]", message))
+}
+
 /// Keeps a complete upload. Files for fine-tuning are read once, and what is wrong with them is in the report.
 ///
 /// # Errors
 /// The file is empty, what is said about it is not allowed, or the project has as much as it may.
-pub async fn create(app: &App, project: ProjectId, mut spool: Spool, new: NewFile) -> Result<File> {
+pub async fn create(app: &App, project: ProjectId, spool: Spool, new: NewFile) -> Result<File> {
+    let file = store(app, project, spool, new).await?;
+    if let Err(error) = record(app, &file).await {
+        let _ = app.store.delete(&file.object_key).await;
+        return Err(error);
+    }
+    Ok(file)
+}
+
+/// Puts a complete upload into the store and reads it, and leaves it to the caller to record it.
+///
+/// # Errors
+/// The file is empty, what is said about it is not allowed, or the store does not take it.
+pub(in crate::app) async fn store(app: &App, project: ProjectId, mut spool: Spool, new: NewFile) -> Result<File> {
     if spool.bytes == 0 {
         return Err(Error::invalid("file", "The file is empty.").code("empty_file"));
     }
     let created_at = Timestamp::now_utc();
-    let expires_at = match new.expires_after {
-        None => None,
-        Some(seconds) if EXPIRY_SECONDS.contains(&seconds) => {
-            Some(created_at + Duration::from_secs(seconds.unsigned_abs()))
-        }
-        Some(seconds) => {
-            let (min, max) = (EXPIRY_SECONDS.start(), EXPIRY_SECONDS.end());
-            let message = format!("Invalid value for 'expires_after[seconds]': {seconds}. Allowed: {min} to {max}.");
-            return Err(Error::invalid("expires_after[seconds]", message));
-        }
-    };
+    let expires_after = new.expires_after.map(check_expiry).transpose()?;
+    let expires_at = expires_after.map(|seconds| created_at + Duration::from_secs(seconds.unsigned_abs()));
     let filename = clean_filename(&new.filename);
     let sha256 = spool.finish().await?;
     let report = if new.purpose == FilePurpose::FineTune {
@@ -147,10 +197,6 @@ pub async fn create(app: &App, project: ProjectId, mut spool: Spool, new: NewFil
         expires_at,
     };
     app.store.put(&file.object_key, &spool.path).await?;
-    if let Err(error) = record(app, &file).await {
-        let _ = app.store.delete(&file.object_key).await;
-        return Err(error);
-    }
     metrics::counter!(crate::telemetry::UPLOADED_BYTES).increment(file.bytes);
     Ok(file)
 }
@@ -173,7 +219,7 @@ async fn inspect_file(app: &App, project: ProjectId, path: &Path, filename: &str
 }
 
 /// A filename is shown and nothing else: its last segment, without control characters, not too long.
-fn clean_filename(name: &str) -> String {
+pub(in crate::app) fn clean_filename(name: &str) -> String {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let mut clean: String = last.chars().filter(|c| !c.is_control()).collect();
     while clean.len() > MAX_FILENAME {

@@ -15,6 +15,7 @@ pub mod quotas;
 pub mod serving;
 pub mod tally;
 mod trainer;
+pub mod uploads;
 pub mod validation;
 
 use std::path::PathBuf;

@@ -9,6 +9,7 @@ use super::App;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::file::{File, FilePurpose};
 use crate::domain::model::{Model, ModelFile, ModelKind};
+use crate::domain::upload::Part;
 use crate::store::{Content, Opened, StoreError, Stored};
 use crate::telemetry;
 
@@ -17,6 +18,7 @@ use crate::telemetry;
 enum Holder<'a> {
     File(&'a File),
     Model(&'a Model, &'a ModelFile),
+    Part(&'a Part),
 }
 
 /// A stored object.
@@ -39,6 +41,12 @@ impl<'a> Object<'a> {
     pub fn of_model(model: &'a Model, file: &'a ModelFile) -> Self {
         let stored = Stored { bytes: file.bytes, sha256: file.sha256 };
         Self { key: &file.object_key, stored, holder: Holder::Model(model, file), param: Some("model") }
+    }
+
+    /// The bytes of a part of an upload.
+    pub fn of_part(part: &'a Part) -> Self {
+        let stored = Stored { bytes: part.bytes, sha256: part.sha256 };
+        Self { key: &part.object_key, stored, holder: Holder::Part(part), param: Some("part_ids") }
     }
 
     /// The same, which this field of a request names.
@@ -109,6 +117,7 @@ impl<'a> Object<'a> {
         match self.holder {
             Holder::File(file) => file.id.to_string(),
             Holder::Model(model, file) => format!("{} of model {}", file.path, model.id),
+            Holder::Part(part) => part.id.to_string(),
         }
     }
 
@@ -123,6 +132,9 @@ impl<'a> Object<'a> {
             Holder::File(file) => {
                 let remedy = if file.purpose == FilePurpose::FineTuneResults { "" } else { " Upload the file again." };
                 ("file_damaged", format!("The stored bytes of {} are {fault}.{remedy}", file.id))
+            }
+            Holder::Part(part) => {
+                ("file_damaged", format!("The stored bytes of {} are {fault}. Send it again.", part.id))
             }
             Holder::Model(model, file) => {
                 let remedy = match model.kind {

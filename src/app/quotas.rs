@@ -17,6 +17,11 @@ pub struct Headroom {
 }
 
 impl Headroom {
+    /// For bytes that count already.
+    pub(in crate::app) fn unlimited() -> Self {
+        Self { limits: Quotas::default(), stored: 0 }
+    }
+
     /// Lets an upload grow, given the bytes of the project's uploads that are on their way; [`admit_file`] decides.
     ///
     /// # Errors
@@ -57,6 +62,19 @@ async fn check_file(db: &mut Connection, limits: &Quotas, project: ProjectId, by
     limits.check(Quota::Files, used.files, 1)?;
     limits.check(Quota::StoredBytes, used.stored_bytes, bytes)?;
     Ok(used)
+}
+
+/// Lets so many bytes be recorded in this transaction, of an upload that counts as a file already.
+///
+/// # Errors
+/// It would exceed the quota of stored bytes.
+pub(in crate::app) async fn admit_part(app: &App, db: &mut Connection, project: ProjectId, bytes: u64) -> Result<()> {
+    let limits = projects::hold(&mut *db, project).await?.or(&app.config.quotas);
+    if limits.stored_bytes == 0 {
+        return Ok(());
+    }
+    let used = projects::stored(db, project, Quotas::default()).await?;
+    limits.check(Quota::StoredBytes, used.stored_bytes, bytes)
 }
 
 /// Lets the job stay that this transaction has inserted, after it called [`projects::hold`].

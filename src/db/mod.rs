@@ -20,6 +20,7 @@ pub mod projects;
 pub mod queue;
 pub mod readings;
 pub mod requests;
+pub mod uploads;
 pub mod validation;
 pub mod workers;
 

@@ -12,6 +12,7 @@ pub async fn unnamed(db: impl PgExecutor<'_>, keys: &[String]) -> Result<Vec<Str
         select key as "key!" from unnest($1::text[]) as listed (key)
         where not exists (select from files where object_key = key and swept_at is null)
           and not exists (select from model_files where object_key = key)
+          and not exists (select from upload_parts where object_key = key)
         "#,
         keys
     )
@@ -25,7 +26,7 @@ pub async fn any_named(db: impl PgExecutor<'_>) -> Result<bool> {
     let row = sqlx::query!(
         r#"
         select exists (select from files where swept_at is null)
-            or exists (select from model_files) as "is_any!"
+            or exists (select from model_files) or exists (select from upload_parts) as "is_any!"
         "#
     )
     .fetch_one(db)

@@ -45,7 +45,7 @@ pub async fn quotas(db: impl PgExecutor<'_>, project: ProjectId) -> Result<Quota
     })
 }
 
-/// What a project stores, added to `used`. Deleted files and models count until their bytes are gone; what several of its
+/// What a project stores, added to `used`; an upload that is not complete counts as a file. Deleted files and models count until their bytes are gone; what several of its
 /// models share counts once, and what a base model has is not the project's.
 pub async fn stored(db: impl PgExecutor<'_>, project: ProjectId, used: Quotas) -> Result<Quotas> {
     let row = sqlx::query!(
@@ -65,15 +65,22 @@ pub async fn stored(db: impl PgExecutor<'_>, project: ProjectId, used: Quotas) -
                 ) own
             ) as "models!",
             (
+                select coalesce(sum(p.bytes), 0)::bigint
+                from uploads u join upload_parts p on p.upload_id = u.id
+                where u.project_id = $1 and u.status = 'pending'
+            ) as "parts!",
+            (
                 select count(*) from files
                 where project_id = $1 and deleted_at is null and (expires_at is null or expires_at > now())
+            ) + (
+                select count(*) from uploads where project_id = $1 and status = 'pending' and expires_at > now()
             ) as "count!"
         "#,
         project.0
     )
     .fetch_one(db)
     .await?;
-    let stored_bytes = unsigned(row.files).saturating_add(unsigned(row.models));
+    let stored_bytes = [row.files, row.models, row.parts].into_iter().map(unsigned).fold(0, u64::saturating_add);
     Ok(Quotas { stored_bytes, files: unsigned(row.count), ..used })
 }
 

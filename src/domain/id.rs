@@ -78,6 +78,10 @@ ids! {
     KeyId = "key_";
     /// An uploaded or produced file.
     FileId = "file-";
+    /// A file that comes in parts.
+    UploadId = "upload_";
+    /// A part of one.
+    PartId = "part_";
     /// A fine-tuning job.
     JobId = "ftjob-";
     /// An evaluation of a model: a job that trains nothing, under another name.

@@ -31,6 +31,7 @@ pub mod run;
 pub mod serving;
 pub mod split;
 pub mod told;
+pub mod upload;
 
 /// A point in time, with the offset UTC; the API shows it in unix seconds.
 pub type Timestamp = time::OffsetDateTime;

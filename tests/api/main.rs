@@ -30,3 +30,4 @@ mod observing;
 mod quotas;
 mod readings;
 mod shell;
+mod uploads;

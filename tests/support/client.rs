@@ -125,10 +125,14 @@ impl Client {
     }
 
     pub async fn send_form(&self, form: Form) -> Answer {
-        let response = self.request(Method::POST, "/v1/files").multipart(form).send().await.unwrap();
+        self.send_form_to("/v1/files", form).await
+    }
+
+    pub async fn send_form_to(&self, path: &str, form: Form) -> Answer {
+        let response = self.request(Method::POST, path).multipart(form).send().await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let answer = Answer { status, headers, bytes: response.bytes().await.unwrap().to_vec() };
-        contract::check("POST", "/v1/files", &answer);
+        contract::check("POST", path, &answer);
         answer
     }
 

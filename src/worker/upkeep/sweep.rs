@@ -1,8 +1,9 @@
-//! Bytes that nothing needs any more: of deleted and expired files, of deleted models, of checkpoints past their time, and
-//! of training states that no attempt will go on from. The object goes first and the row is marked after, so nothing is forgotten.
+//! Bytes that nothing needs any more: of deleted and expired files, of deleted models, of checkpoints past their time, of
+//! training states that no attempt will go on from, and of parts whose upload has ended. The object goes first and the row is
+//! marked after, so nothing is forgotten.
 
 use crate::app::App;
-use crate::db::{checkpoints, files, models, readings};
+use crate::db::{checkpoints, files, models, readings, uploads};
 use crate::domain::error::Result;
 
 /// How many of each are swept at a time.
@@ -32,6 +33,12 @@ pub async fn run_once(app: &App) -> Result<bool> {
         app.store.delete(&key).await?;
         files::mark_swept(app.db.pool(), id).await?;
         readings::forget(app.db.pool(), id).await?;
+    }
+    let parts = uploads::parts_to_sweep(app.db.pool(), BATCH).await?;
+    more |= parts.len() as i64 == BATCH;
+    for (id, key) in parts {
+        app.store.delete(&key).await?;
+        uploads::forget_part(app.db.pool(), id).await?;
     }
     let deleted = models::to_sweep(app.db.pool(), BATCH).await?;
     more |= deleted.len() as i64 == BATCH;
