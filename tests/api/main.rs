@@ -27,6 +27,8 @@ mod jobs;
 mod memory;
 mod models;
 mod observing;
+mod pages;
 mod quotas;
 mod readings;
+mod reads;
 mod shell;
