@@ -1,5 +1,5 @@
 -- Pages and upkeep in constant time, however many rows there are. The indexes are made in one transaction with all else, so
--- jobs do not move meanwhile: some 20 seconds for each million of them.
+-- jobs do not move meanwhile: up to a minute for each million of them.
 
 set local statement_timeout = 0;
 
