@@ -28,7 +28,7 @@ else
 RUN_TESTS := cargo test --workspace --no-fail-fast -- --test-threads=1
 endif
 
-.PHONY: help setup build demo demo-chat demo-image serve test snippets chaos lint interop golden sqlx bench-training bench-service bench-memory bench-engine-memory bench-neighbours bench-few-shot bench-mislabels bench-domain bench-language-models bench-llamas bench-gpu bench-attacks bench-fairness bench-first-step deny gpu-check gpu-check-bundle clean-deps
+.PHONY: help setup build demo demo-chat demo-image serve test snippets chaos lint interop golden sqlx bench-training bench-service bench-growth bench-memory bench-engine-memory bench-neighbours bench-few-shot bench-mislabels bench-domain bench-language-models bench-llamas bench-gpu bench-attacks bench-fairness bench-first-step deny gpu-check gpu-check-bundle clean-deps
 
 help:
 	@echo "make demo       fine-tune a text classifier on real data, from an empty state to a downloaded model"
@@ -43,7 +43,7 @@ help:
 	@echo "make gpu-check  golden tests, the demo's training and a resume on an NVIDIA GPU"
 	@echo "make golden     make the golden test values again with PyTorch and Transformers"
 	@echo "make sqlx       refresh .sqlx/ after a query or a migration changed"
-	@echo "make bench-training, bench-service, bench-memory, bench-engine-memory, bench-neighbours, bench-few-shot, bench-mislabels, bench-domain, bench-language-models, bench-llamas, bench-gpu   comparisons, run by hand"
+	@echo "make bench-training, bench-service, bench-growth, bench-memory, bench-engine-memory, bench-neighbours, bench-few-shot, bench-mislabels, bench-domain, bench-language-models, bench-llamas, bench-gpu   comparisons, run by hand"
 	@echo "make bench-attacks, bench-fairness   what hostile requests cost, and what a project feels of another one's flood"
 	@echo "make bench-first-step   how long a job takes from its creation to its first step"
 	@echo "make deny       check dependencies' licences, sources and known vulnerabilities"
@@ -153,6 +153,10 @@ bench-training: build $(MODEL).done $(DEPS)/venv-bench.done
 
 bench-service: build $(MODEL).done
 	$(PYTHON) benches/service.py --service $(SERVICE) --model $(MODEL)
+
+# Ten million rows of each kind: 10 GB of disk and half an hour. ROWS="1000 100000" shows less sooner.
+bench-growth: build
+	$(PYTHON) scripts/with_postgres.py $(PYTHON) benches/growth.py --service $(SERVICE) $(if $(ROWS),--rows $(ROWS))
 
 bench-memory: build $(MODEL).done
 	$(PYTHON) benches/memory.py --service $(SERVICE) --model $(MODEL)

@@ -15,6 +15,7 @@ pub mod db;
 pub mod disk;
 pub mod domain;
 pub mod failpoint;
+pub mod gather;
 pub mod gguf;
 pub mod limits;
 pub mod private;

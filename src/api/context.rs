@@ -9,6 +9,7 @@ use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use metrics::SharedString;
 use serde::Serialize;
 
 use super::connections::Admission;
@@ -52,6 +53,8 @@ struct Inner {
 pub(super) struct Operation {
     /// Its id in `openapi.yaml`.
     pub(super) id: &'static str,
+    /// Its path.
+    pub(super) route: &'static str,
     /// Whether it changes anything.
     pub(super) is_change: bool,
 }
@@ -196,11 +199,16 @@ impl Drop for Line {
     fn drop(&mut self) {
         let elapsed = self.started.elapsed();
         let route = self.route.as_ref().map_or("unmatched", MatchedPath::as_str);
-        let labels =
-            [("method", self.method.to_owned()), ("route", route.to_owned()), ("status", self.status.to_string())];
-        metrics::counter!(telemetry::HTTP_REQUESTS, &labels).increment(1);
-        metrics::histogram!(telemetry::HTTP_SECONDS, "route" => route.to_owned()).record(elapsed.as_secs_f64());
         let inner = &self.context.0;
+        // Of all but requests that came to no route's handler the label is a constant.
+        let known = inner.operation.get().map(|operation| operation.route);
+        let label = known.map_or_else(|| SharedString::from(route.to_owned()), SharedString::const_str);
+        let (method, status) = (self.method, self.status.to_string());
+        metrics::counter!(
+            telemetry::HTTP_REQUESTS, "method" => method, "route" => label.clone(), "status" => status
+        )
+        .increment(1);
+        metrics::histogram!(telemetry::HTTP_SECONDS, "route" => label).record(elapsed.as_secs_f64());
         let resource = self.made.as_deref().or(inner.resource.get().map(String::as_str));
         let (project, key) = (self.context.project(), inner.caller.get().map(|(_, key)| tracing::field::display(key)));
         let (id, method, path, status) = (self.id, self.method, self.path.as_str(), self.status);

@@ -13,12 +13,12 @@ use super::context::Context;
 use super::problem::Problem;
 use super::route::BodyLimit;
 use super::{ApiState, MAX_JSON_BYTES};
+use crate::app::keys;
 use crate::auth;
 use crate::dataset::json;
-use crate::db::keys;
+use crate::db::keys::Opened;
 use crate::domain::clip::{clipped, clipped_to};
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::id::KeyId;
 use crate::domain::project::{Project, Role, Secret};
 use crate::domain::told::told;
 
@@ -37,7 +37,7 @@ impl FromRequestParts<ApiState> for Caller {
                            using Bearer auth (i.e. Authorization: Bearer YOUR_KEY).";
             return Err(refusal(&context, wait, Error::new(ErrorKind::Unauthenticated, message)));
         };
-        let Some((key, project, role)) = authenticate(state, &secret, wait.is_some()).await? else {
+        let Some(Opened { key, project, role, .. }) = authenticate(state, &secret, wait.is_some()).await? else {
             let error = Error::new(ErrorKind::Unauthenticated, "Incorrect API key provided.").code("invalid_api_key");
             return Err(refusal(&context, wait, error));
         };
@@ -58,10 +58,10 @@ impl FromRequestParts<ApiState> for Caller {
 
 /// Who has this key. From an address with too many strangers, keys that were never seen to be valid are looked up one
 /// after the other.
-async fn authenticate(state: &ApiState, secret: &Secret, are_too_many: bool) -> Result<Option<(KeyId, Project, Role)>> {
+async fn authenticate(state: &ApiState, secret: &Secret, are_too_many: bool) -> Result<Option<Opened>> {
     let hash = secret.hash();
     let _turn = if are_too_many { state.rate_limit.turn(&hash).await } else { None };
-    let found = keys::authenticate(state.app.db.pool(), &hash).await?;
+    let found = keys::open(&state.app, hash).await?;
     state.rate_limit.note(hash, found.is_some());
     Ok(found)
 }

@@ -2,8 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::ApiState;
@@ -18,10 +19,12 @@ use super::problem::Answer;
 use super::query::{self, Query};
 use super::route::{Route, get, post};
 use crate::app::jobs::{ExamplesRequest, RequestIdentity};
-use crate::app::{checkpoints, jobs};
+use crate::app::{App, ROWS, checkpoints, jobs};
+use crate::db::jobs::JobKey;
 use crate::domain::error::{Error, Result};
 use crate::domain::job::JobKind;
 use crate::domain::page::Order;
+use crate::gather::Gather;
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -78,8 +81,26 @@ async fn list_jobs(caller: Caller, State(state): State<ApiState>, query: Query) 
     Ok(Json(found.map(JobView::listed).into()))
 }
 
-async fn retrieve_job(caller: Caller, State(state): State<ApiState>, Path(id): Path<String>) -> Answer<Json<JobView>> {
-    Ok(Json(jobs::get(&state.app, caller.0.id, JobKind::Training, &id).await?.into()))
+/// Jobs as they are shown, by whose they are: who asks for one at the same time as others has the same bytes.
+pub(super) type Shown = Gather<JobKey, Bytes>;
+
+pub(super) fn shown(app: &App) -> Shown {
+    let app = app.clone();
+    Gather::new(ROWS, move |keys| {
+        let app = app.clone();
+        async move {
+            let jobs = jobs::get_all(&app, &keys).await?.into_iter();
+            let written = |job| serde_json::to_vec(&JobView::from(job)).map(Bytes::from).map_err(Error::internal);
+            jobs.map(|(key, job)| Ok((key, written(job)?))).collect()
+        }
+    })
+}
+
+async fn retrieve_job(caller: Caller, State(state): State<ApiState>, Path(id): Path<String>) -> Answer<Response> {
+    let kind = JobKind::Training;
+    let found = state.shown_jobs.find((caller.0.id, kind, kind.job(&id)?)).await?;
+    let job = found.ok_or_else(|| kind.not_found(&id))?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], job).into_response())
 }
 
 async fn cancel_job(caller: Caller, State(state): State<ApiState>, Path(id): Path<String>) -> Answer<Json<JobView>> {

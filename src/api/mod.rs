@@ -38,6 +38,7 @@ mod texts;
 mod unread;
 mod uploads;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
@@ -58,21 +59,34 @@ use rate_limit::RateLimit;
 /// The largest JSON body, in bytes, unless its route says otherwise.
 const MAX_JSON_BYTES: usize = 1 << 20;
 
-/// What handlers work on.
+/// What handlers work on. Each request clones it a few times.
 #[derive(Clone)]
-pub struct ApiState {
+pub struct ApiState(Arc<Shared>);
+
+/// What all requests share.
+pub struct Shared {
     app: App,
     prometheus: PrometheusHandle,
-    rate_limit: Arc<RateLimit>,
-    readiness: Arc<Readiness>,
+    rate_limit: RateLimit,
+    readiness: Readiness,
+    shown_jobs: jobs::Shown,
     bodies: Arc<body::Gate>,
 }
 
 impl ApiState {
     /// State for a service over `app`.
     pub fn new(app: App, prometheus: PrometheusHandle) -> Self {
-        let rate_limit = Arc::new(RateLimit::new(app.config.rate_limit));
-        Self { app, prometheus, rate_limit, readiness: Arc::default(), bodies: Arc::default() }
+        let rate_limit = RateLimit::new(app.config.rate_limit);
+        let (readiness, shown_jobs, bodies) = (Readiness::default(), jobs::shown(&app), Arc::default());
+        Self(Arc::new(Shared { app, prometheus, rate_limit, readiness, shown_jobs, bodies }))
+    }
+}
+
+impl Deref for ApiState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
     }
 }
 
@@ -114,7 +128,7 @@ fn assemble(routes: Vec<Route>, state: ApiState) -> Router {
             Some(known) => handler.layer(middleware::from_fn_with_state(known, query::check)),
             None => handler,
         };
-        let operation = Operation { id: route.operation, is_change: route.is_change };
+        let operation = Operation { id: route.operation, route: route.path, is_change: route.is_change };
         let handler = handler.layer(middleware::from_fn_with_state(operation, context::name));
         router = router.route(route.path, handler);
     }

@@ -169,7 +169,7 @@ async fn download_model_archive(
         (header::CONTENT_LENGTH, archive::size(&files).to_string()),
         (header::CONTENT_DISPOSITION, stream::attachment(&format!("{folder}.tar"))),
     ];
-    let body = Body::from_stream(archive::tar(state.app, folder, created, model, files));
+    let body = Body::from_stream(archive::tar(state.app.clone(), folder, created, model, files));
     Ok((headers, body).into_response())
 }
 

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::ApiState;
 use super::problem::Problem;
-use crate::db::jobs::{Filter, MetadataFilter};
+use crate::db::job_pages::{Filter, MetadataFilter};
 use crate::domain::clip::clipped;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::example::ExampleOrder;

@@ -1,6 +1,7 @@
 //! Files: uploading, reading, deleting.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -234,10 +235,10 @@ pub(in crate::app) fn clean_filename(name: &str) -> String {
 /// There is none of that id.
 pub async fn get(app: &App, project: ProjectId, id: &str) -> Result<File> {
     let found = match id.parse() {
-        Ok(id) => files::find(app.db.pool(), project, id).await?,
+        Ok(id) => app.lookups.files.find((project, id)).await?,
         Err(_) => None,
     };
-    found.ok_or_else(|| not_found(id))
+    found.map(Arc::unwrap_or_clone).ok_or_else(|| not_found(id))
 }
 
 /// No such file.

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use subtle::ConstantTimeEq;
+
 use super::App;
 use crate::auth;
-use crate::db::keys;
+use crate::db::keys::{self, Opened};
 use crate::domain::error::{Error, Result};
 use crate::domain::id::KeyId;
 use crate::domain::project::{ApiKey, Role, Secret, is_project_name};
@@ -51,6 +53,12 @@ pub async fn create_as(app: &App, project: &str, name: &str, role: Role) -> Resu
 fn is_key_name(name: &str) -> bool {
     let is_printable = |c: char| !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}');
     (1..=KEY_NAME_CHARS).contains(&name.chars().count()) && !name.trim().is_empty() && name.chars().all(is_printable)
+}
+
+/// What a secret opens, unless it is unknown or revoked; and notes now and then that its key is used.
+pub async fn open(app: &App, hash: [u8; 32]) -> Result<Option<Opened>> {
+    let opened = app.lookups.keys.find(hash).await?;
+    Ok(opened.filter(|opened| bool::from(opened.hash[..].ct_eq(&hash[..]))))
 }
 
 /// All keys.

@@ -7,6 +7,7 @@ pub mod findings;
 pub mod hints;
 pub mod jobs;
 pub mod keys;
+mod lookups;
 pub mod models;
 pub mod objects;
 pub mod ownership;
@@ -33,6 +34,8 @@ use crate::private;
 use crate::process::Premises;
 use crate::store::Store;
 use hints::Hints;
+use lookups::Lookups;
+pub use lookups::ROWS;
 use serving::Pool;
 use tally::{Places, Tally};
 
@@ -49,6 +52,8 @@ pub struct App {
     pub failpoints: Failpoints,
     /// What other processes say of jobs.
     pub hints: Hints,
+    /// What requests that come together look up together.
+    lookups: Lookups,
     /// The models that answer requests.
     pub serving: Pool,
     /// Dry runs that this process makes.
@@ -72,12 +77,14 @@ impl App {
         let failpoints = config.failpoints.clone();
         let serving = serving::pool(config.serving_models as usize);
         let decoding = Gate::new(config.image_memory);
+        let lookups = Lookups::new(&db);
         let app = Self {
             db,
             store,
             config: Arc::new(config),
             failpoints,
             hints: Hints::default(),
+            lookups,
             serving,
             dry_runs: Tally::default(),
             uploading: Tally::default(),

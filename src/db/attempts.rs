@@ -17,7 +17,8 @@ pub async fn of_jobs(db: impl PgExecutor<'_>, jobs: &[JobId]) -> Result<HashMap<
         r#"
         select job_id, attempt, host, started_at, ended_at, outcome, cause, detail, exit_code, signal, peak_memory,
                peak_device_memory, start_step, device, stderr_tail
-        from attempts where job_id = any($1) order by job_id, attempt
+        from unnest($1::uuid[]) as asked (id)
+        cross join lateral (select * from attempts where job_id = asked.id order by attempt offset 0) a
         "#,
         &ids
     )

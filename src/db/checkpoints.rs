@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use sqlx::PgExecutor;
 use sqlx::types::Json;
+use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::{interval, signed, to_json, unsigned};
 use crate::domain::checkpoint::{Checkpoint, Metrics};
@@ -42,27 +44,43 @@ pub async fn is_recorded(db: impl PgExecutor<'_>, job: JobId, step: u64, attempt
     Ok(row.is_some())
 }
 
+struct Row {
+    id: Uuid,
+    step: i64,
+    name: String,
+    metrics: Json<Metrics>,
+    created_at: OffsetDateTime,
+}
+
+/// A page of checkpoints, in one order: along the index of steps, whatever the planner thinks of how many models there are.
+macro_rules! select {
+    ($behind:literal, $order:literal, $($argument:expr),* $(,)?) => {
+        sqlx::query_as!(
+            Row,
+            r#"
+            select c.id, c.step, m.name, c.metrics as "metrics: Json<Metrics>", c.created_at
+            from checkpoints c
+            cross join lateral (
+                select name from models where id = c.model_id and deleted_at is null offset 0
+            ) m
+            where c.job_id = $1 and c.dropped_at is null and c.step "# + $behind + r#" case
+                when $2::uuid is null then $3
+                else (select step from checkpoints where id = $2 and job_id = $1)
+            end
+            order by c.step "# + $order + " limit $4",
+            $($argument),*
+        )
+    };
+}
+
 /// One page of a job's checkpoints.
 pub async fn list(db: impl PgExecutor<'_>, job: JobId, page: PageRequest<CheckpointId>) -> Result<Page<Checkpoint>> {
-    let rows = sqlx::query!(
-        r#"
-        select c.id, c.step, m.name, c.metrics as "metrics: Json<Metrics>", c.created_at
-        from checkpoints c join models m on m.id = c.model_id
-        where c.job_id = $1 and c.dropped_at is null and m.deleted_at is null
-          and ($2::uuid is null or case
-              when $3 then c.step > (select step from checkpoints where id = $2 and job_id = $1)
-              else c.step < (select step from checkpoints where id = $2 and job_id = $1)
-          end)
-        order by case when $3 then c.step end asc, case when not $3 then c.step end desc
-        limit $4
-        "#,
-        job.0,
-        page.after.map(|id| id.0),
-        page.order == Order::Ascending,
-        page.rows()
-    )
-    .fetch_all(db)
-    .await?;
+    let after = page.after.map(|id| id.0);
+    // Each order is a query of its own, since each goes along the index.
+    let rows = match page.order {
+        Order::Ascending => select!(">", "asc", job.0, after, 0_i64, page.rows()).fetch_all(db).await?,
+        Order::Descending => select!("<", "desc", job.0, after, i64::MAX, page.rows()).fetch_all(db).await?,
+    };
     let checkpoints = rows
         .into_iter()
         .map(|row| Checkpoint {
@@ -152,7 +170,10 @@ pub async fn drop_older(db: impl PgExecutor<'_>, retention: Duration) -> Result<
         r#"
         with dropped as (
             update checkpoints c set dropped_at = now(), resumable = false
-            from jobs j where j.id = c.job_id and c.dropped_at is null and j.finished_at < now() - $1::interval
+            from jobs j
+            -- Made before its job ended, which an index knows nothing of.
+            where c.dropped_at is null and c.created_at < now() - $1::interval
+              and j.id = c.job_id and j.finished_at < now() - $1::interval
             returning c.model_id
         )
         update models set deleted_at = now() where id in (select model_id from dropped) and deleted_at is null
@@ -173,16 +194,18 @@ pub struct SpentState {
 
 /// Training states of ended jobs, and those behind the latest.
 pub async fn states_to_sweep(db: impl PgExecutor<'_>, limit: i64) -> Result<Vec<SpentState>> {
+    // The query says it by itself, so that the index of such files can be used.
+    const { assert!(matches!(TRAINING_STATE_FOLDER.as_bytes(), b"training/")) };
     let rows = sqlx::query!(
         r#"
         select f.model_id, f.path, f.object_key
-        from checkpoints c
+        from model_files f
+        join checkpoints c on c.model_id = f.model_id
         join jobs j on j.id = c.job_id
-        join model_files f on f.model_id = c.model_id and starts_with(f.path, $1)
-        where not c.resumable or j.status in ('succeeded', 'failed', 'cancelled')
-        limit $2
+        where starts_with(f.path, 'training/')
+          and (not c.resumable or j.status in ('succeeded', 'failed', 'cancelled'))
+        limit $1
         "#,
-        TRAINING_STATE_FOLDER,
         limit
     )
     .fetch_all(db)

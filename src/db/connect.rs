@@ -45,6 +45,9 @@ impl Db {
             .map_err(|error| Error::invalid("DATABASE_URL", "DATABASE_URL is no valid PostgreSQL URL").source(error))?
             .application_name("finetuned")
             .options([
+                // Pages go along an index, and a bitmap of it has no order: where the planner underrates how much there is, it
+                // would collect and sort all of it for one page.
+                ("enable_bitmapscan", "off"),
                 ("statement_timeout", "15s"),
                 ("lock_timeout", "5s"),
                 ("idle_in_transaction_session_timeout", "30s"),

@@ -76,22 +76,32 @@ pub async fn insert(db: impl PgExecutor<'_>, file: &File) -> Result<()> {
     Ok(())
 }
 
-/// A project's file, unless it is deleted or expired.
-pub async fn find(db: impl PgExecutor<'_>, project: ProjectId, id: FileId) -> Result<Option<File>> {
-    let row = sqlx::query_as!(
+/// What a caller knows of a file: whose it is, and its id.
+pub type FileKey = (ProjectId, FileId);
+
+/// Those of these files that there are, but for deleted and expired ones.
+pub async fn find_all(db: impl PgExecutor<'_>, keys: &[FileKey]) -> Result<Vec<File>> {
+    let (projects, ids): (Vec<Uuid>, Vec<Uuid>) = keys.iter().map(|(project, id)| (project.0, id.0)).unzip();
+    let rows = sqlx::query_as!(
         Row,
         r#"
-        select id, project_id, purpose, filename, bytes, sha256, object_key,
-               report as "report: Json<FileReport>", created_at, expires_at
-        from files
-        where id = $1 and project_id = $2 and deleted_at is null and (expires_at is null or expires_at > now())
+        select f.id, f.project_id, f.purpose, f.filename, f.bytes, f.sha256, f.object_key,
+               f.report as "report: Json<FileReport>", f.created_at, f.expires_at
+        from unnest($1::uuid[], $2::uuid[]) as asked (project_id, id)
+        join files f on f.id = asked.id and f.project_id = asked.project_id
+        where f.deleted_at is null and (f.expires_at is null or f.expires_at > now())
         "#,
-        id.0,
-        project.0
+        &projects,
+        &ids
     )
-    .fetch_optional(db)
+    .fetch_all(db)
     .await?;
-    row.map(File::try_from).transpose()
+    rows.into_iter().map(File::try_from).collect()
+}
+
+/// A project's file, unless it is deleted or expired.
+pub async fn find(db: impl PgExecutor<'_>, project: ProjectId, id: FileId) -> Result<Option<File>> {
+    Ok(find_all(db, &[(project, id)]).await?.pop())
 }
 
 /// A file that a job of the project names, even if it was deleted since.
@@ -111,6 +121,28 @@ pub async fn find_for_job(db: impl PgExecutor<'_>, project: ProjectId, id: FileI
     row.map(File::try_from).transpose()
 }
 
+/// A page of files, in one order, of one purpose or of any.
+macro_rules! select_page {
+    ($purpose:literal, $behind:literal, $order:literal, $($argument:expr),* $(,)?) => {
+        sqlx::query_as!(
+            Row,
+            r#"
+            select id, project_id, purpose, filename, bytes, sha256, object_key,
+                   case when report is not null then jsonb_build_object(
+                       'format', report -> 'format', 'rows', report -> 'rows',
+                       'faults', jsonb_build_object(
+                           'count', report -> 'faults' -> 'count',
+                           'listed', jsonb_path_query_array(report -> 'faults' -> 'listed', '$[0 to 2]')
+                       )
+                   ) end as "report: Json<FileReport>", created_at, expires_at
+            from files
+            where project_id = $1 and deleted_at is null and (expires_at is null or expires_at > now())
+              and id "# + $behind + " $2 " + $purpose + " order by id " + $order + " limit $3",
+            $($argument),*
+        )
+    };
+}
+
 /// One page of a project's files. Of their reports there is what says whether a file can be read, and the first faults.
 pub async fn list(
     db: impl PgExecutor<'_>,
@@ -118,33 +150,28 @@ pub async fn list(
     purpose: Option<FilePurpose>,
     page: PageRequest<FileId>,
 ) -> Result<Page<File>> {
-    let ascending = page.order == Order::Ascending;
-    let rows = sqlx::query_as!(
-        Row,
-        r#"
-        select id, project_id, purpose, filename, bytes, sha256, object_key,
-               case when report is not null then jsonb_build_object(
-                   'format', report -> 'format', 'rows', report -> 'rows',
-                   'faults', jsonb_build_object(
-                       'count', report -> 'faults' -> 'count',
-                       'listed', jsonb_path_query_array(report -> 'faults' -> 'listed', '$[0 to 2]')
-                   )
-               ) end as "report: Json<FileReport>", created_at, expires_at
-        from files
-        where project_id = $1 and deleted_at is null and (expires_at is null or expires_at > now())
-          and ($2::text is null or purpose = $2)
-          and ($3::uuid is null or case when $4 then id > $3 else id < $3 end)
-        order by case when $4 then id end asc, case when not $4 then id end desc
-        limit $5
-        "#,
-        project.0,
-        purpose.map(FilePurpose::as_str),
-        page.after.map(|id| id.0),
-        ascending,
-        page.rows()
-    )
-    .fetch(db);
-    pages::collect(rows, page.limit, Row::text_bytes, File::try_from).await
+    let (after, rows) = (page.after.map(|id| id.0), page.rows());
+    // Each order is a query of its own, since each goes along the index; and each purpose has a stretch of another one.
+    macro_rules! page {
+        ($behind:literal, $order:literal, $none:expr) => {{
+            let after = after.unwrap_or($none);
+            match purpose.map(FilePurpose::as_str) {
+                None => {
+                    let rows = select_page!("", $behind, $order, project.0, after, rows).fetch(db);
+                    pages::collect(rows, page.limit, Row::text_bytes, File::try_from).await
+                }
+                Some(purpose) => {
+                    let rows =
+                        select_page!("and purpose = $4", $behind, $order, project.0, after, rows, purpose).fetch(db);
+                    pages::collect(rows, page.limit, Row::text_bytes, File::try_from).await
+                }
+            }
+        }};
+    }
+    match page.order {
+        Order::Ascending => page!(">", "asc", Uuid::nil()),
+        Order::Descending => page!("<", "desc", Uuid::max()),
+    }
 }
 
 /// Makes a file invisible; false if there is none.
@@ -166,13 +193,17 @@ pub async fn delete(db: impl PgExecutor<'_>, project: ProjectId, id: FileId) -> 
 pub async fn to_sweep(db: impl PgExecutor<'_>, limit: i64) -> Result<Vec<(FileId, String)>> {
     let rows = sqlx::query!(
         r#"
-        select id, object_key from files f
-        where swept_at is null and (deleted_at is not null or expires_at < now())
-          and not exists (
+        select id as "id!", object_key as "object_key!"
+        from (
+            select id, object_key from files where swept_at is null and deleted_at is not null
+            union all
+            select id, object_key from files where swept_at is null and deleted_at is null and expires_at < now()
+        ) f
+        where not exists (
             select from jobs j
             where j.status in ('validating_files', 'queued', 'running', 'paused')
               and f.id in (j.training_file_id, j.validation_file_id, j.test_file_id)
-          )
+        )
         order by id limit $1
         "#,
         limit

@@ -1,113 +1,19 @@
 //! Jobs as their owners see them. What workers do with them is in `queue`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor};
-use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{attempts, from_json, known, pages, to_json, unsigned};
-use crate::domain::error::{Error, Result};
+use super::job_rows::{Row, select};
+use super::{attempts, known, to_json, unsigned};
+use crate::domain::Timestamp;
+use crate::domain::error::Result;
 use crate::domain::grading::Grading;
-use crate::domain::hyperparameters::Requested;
-use crate::domain::id::{FileId, JobId, ModelId, ProjectId};
-use crate::domain::job::{
-    Baseline, DatasetOptions, Job, JobError, JobKind, JobSpec, JobStatus, Phase, Prepared, Progress,
-};
-use crate::domain::page::{Order, Page, PageRequest};
+use crate::domain::id::{JobId, ProjectId};
+use crate::domain::job::{DatasetOptions, Job, JobError, JobKind, JobSpec, JobStatus, Prepared};
 use crate::domain::report::DataReport;
-
-struct Row {
-    id: Uuid,
-    project_id: Uuid,
-    kind: String,
-    created_at: OffsetDateTime,
-    status: String,
-    model: String,
-    base_model_id: Uuid,
-    grading: Option<Json<Grading>>,
-    baseline: Option<String>,
-    baseline_model_id: Option<Uuid>,
-    training_file_id: Option<Uuid>,
-    validation_file_id: Option<Uuid>,
-    test_file_id: Option<Uuid>,
-    method: String,
-    hyperparameters: serde_json::Value,
-    dataset: Json<DatasetOptions>,
-    suffix: Option<String>,
-    seed: i64,
-    name_tag: String,
-    metadata: Option<Json<BTreeMap<String, String>>>,
-    prepared: Option<Json<Prepared>>,
-    report: Option<Json<DataReport>>,
-    phase: Option<String>,
-    pause_requested: bool,
-    step: i64,
-    total_steps: i64,
-    estimated_finish: Option<OffsetDateTime>,
-    error: Option<Json<JobError>>,
-    fine_tuned_model: Option<String>,
-    result_file_id: Option<Uuid>,
-    report_file_id: Option<Uuid>,
-    trained_tokens: Option<i64>,
-    evaluation: Option<serde_json::Value>,
-    finished_at: Option<OffsetDateTime>,
-    /// Of the columns of any length.
-    bytes: i32,
-}
-
-impl TryFrom<Row> for Job {
-    type Error = Error;
-
-    fn try_from(row: Row) -> Result<Self> {
-        let phase: Option<Phase> = row.phase.map(|word| from_json(word.into())).transpose()?;
-        let phase = phase.map(|phase| if row.pause_requested { Phase::Pausing } else { phase });
-        let progress = phase.map(|phase| Progress {
-            phase,
-            step: unsigned(row.step),
-            total_steps: unsigned(row.total_steps),
-            estimated_finish: row.estimated_finish,
-        });
-        Ok(Self {
-            id: JobId(row.id),
-            project: ProjectId(row.project_id),
-            created_at: row.created_at,
-            status: known("job status", &row.status)?,
-            spec: JobSpec {
-                kind: known("kind of job", &row.kind)?,
-                model: row.model,
-                base_model: ModelId(row.base_model_id),
-                training_file: row.training_file_id.map(FileId),
-                validation_file: row.validation_file_id.map(FileId),
-                test_file: row.test_file_id.map(FileId),
-                method: from_json(row.method.into())?,
-                hyperparameters: Requested::from_stored(from_json(row.hyperparameters)?),
-                dataset: row.dataset.0,
-                suffix: row.suffix,
-                seed: row.seed,
-                metadata: row.metadata.map(|Json(metadata)| metadata),
-                grading: row.grading.map(|Json(grading)| grading),
-                baseline: row
-                    .baseline
-                    .zip(row.baseline_model_id)
-                    .map(|(name, model)| Baseline { name, model: ModelId(model) }),
-            },
-            name_tag: row.name_tag,
-            report: row.report.map(|Json(report)| report),
-            prepared: row.prepared.map(|Json(prepared)| prepared),
-            progress,
-            error: row.error.map(|Json(error)| error),
-            fine_tuned_model: row.fine_tuned_model,
-            result_file: row.result_file_id.map(FileId),
-            report_file: row.report_file_id.map(FileId),
-            trained_tokens: row.trained_tokens.map(unsigned),
-            evaluation: row.evaluation,
-            finished_at: row.finished_at,
-            attempts: Vec::new(),
-        })
-    }
-}
 
 /// A job to insert, with what only the database keeps.
 pub struct NewJob<'a> {
@@ -157,143 +63,63 @@ pub async fn insert(db: &mut PgConnection, job: &NewJob<'_>) -> Result<bool> {
     Ok(done.rows_affected() > 0)
 }
 
-/// Which jobs a list shows.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    pub metadata: MetadataFilter,
-    pub status: Option<JobStatus>,
-    /// The model that a job starts from.
-    pub model: Option<String>,
+/// What a caller knows of a job: whose it is, of which kind, and its id.
+pub type JobKey = (ProjectId, JobKind, JobId);
+
+/// Those of these jobs that there are, with their attempts, without their labels: they may be megabytes, and are shown nowhere.
+pub async fn find_all(db: &mut PgConnection, keys: &[JobKey]) -> Result<HashMap<JobKey, Job>> {
+    let projects: Vec<Uuid> = keys.iter().map(|(project, ..)| project.0).collect();
+    let kinds: Vec<String> = keys.iter().map(|(_, kind, _)| kind.as_str().to_owned()).collect();
+    let ids: Vec<Uuid> = keys.iter().map(|(.., id)| id.0).collect();
+    let rows = select!(
+        "0",
+        "(j.prepared - 'labels')",
+        "j.report",
+        [r#"
+        unnest($1::uuid[], $2::text[], $3::uuid[]) as asked (project_id, kind, id)
+        join jobs j on j.id = asked.id and j.project_id = asked.project_id and j.kind = asked.kind
+        left join models m on m.id = j.fine_tuned_model_id
+        "#],
+        &projects,
+        &kinds,
+        &ids
+    );
+    let mut jobs = rows.fetch_all(&mut *db).await?.into_iter().map(Job::try_from).collect::<Result<Vec<_>>>()?;
+    add_attempts(db, &mut jobs).await?;
+    Ok(jobs.into_iter().map(|job| ((job.project, job.spec.kind, job.id), job)).collect())
 }
 
-/// Which jobs a list shows, by their metadata.
-#[derive(Clone, Debug, Default)]
-pub enum MetadataFilter {
-    #[default]
-    All,
-    /// Jobs without metadata.
-    None,
-    /// Jobs with all of these pairs.
-    Has(BTreeMap<String, String>),
-}
-
-/// The columns of a [`Row`], and where they come from.
-macro_rules! select {
-    ($prepared:literal, $report:literal, [$($rest:literal),*], $($argument:expr),* $(,)?) => {
-        sqlx::query_as!(
-            Row,
-            r#"
-            select j.id, j.project_id, j.kind, j.created_at, j.status, j.model, j.base_model_id, j.training_file_id,
-                   j.validation_file_id, j.test_file_id, j.method, j.hyperparameters,
-                   j.dataset as "dataset: Json<DatasetOptions>", j.suffix, j.seed, j.name_tag,
-                   j.grading as "grading: Json<Grading>", j.baseline, j.baseline_model_id,
-                   j.metadata as "metadata: Json<BTreeMap<String, String>>",
-                   j.phase, j.pause_requested, j.step, j.total_steps, j.estimated_finish,
-                   j.error as "error: Json<JobError>", m.name as "fine_tuned_model?", j.result_file_id,
-                   j.report_file_id, j.trained_tokens, j.evaluation, j.finished_at,
-                   octet_length(j.hyperparameters::text) + octet_length(j.dataset::text)
-                       + coalesce(octet_length(j.grading::text), 0)
-                       + coalesce(octet_length((j.prepared -> 'hyperparameters')::text), 0)
-                       + coalesce(octet_length(j.evaluation::text), 0) as "bytes!",
-            "# + $prepared + r#" as "prepared: Json<Prepared>", "# + $report + r#" as "report: Json<DataReport>"
-            from jobs j left join models m on m.id = j.fine_tuned_model_id
-            "# $(+ $rest)*,
-            $($argument),*
-        )
-    };
-}
-
-/// A page of a list, in one order.
-macro_rules! select_page {
-    ($behind:literal, $order:literal, $($argument:expr),* $(,)?) => {
-        select!(
-            "(j.prepared - 'labels' - 'report')",
-            "null::jsonb",
-            [
-                "where j.project_id = $1 and j.kind = $2 and ($3::uuid is null or j.id ",
-                $behind,
-                r#" $3)
-                and (not $4 or j.metadata is null)
-                and ($5::jsonb is null or j.metadata @> $5)
-                and ($6::text is null or j.status = $6)
-                and ($7::text is null or j.model = $7)
-                order by j.id "#,
-                $order,
-                " limit $8"
-            ],
-            $($argument),*
-        )
-    };
-}
-
-/// One job, by what an argument may narrow.
-macro_rules! select_one {
-    ($prepared:literal, $($argument:expr),* $(,)?) => {
-        select!(
-            $prepared,
-            "j.report",
-            [r#"
-            where j.id = $1 and ($2::uuid is null or j.project_id = $2)
-              and ($3::text is null or j.kind = $3)
-            "#],
-            $($argument),*
-        )
-    };
-}
-
-/// A project's job of that kind with its attempts, without its labels: they may be megabytes, and are shown nowhere.
+/// The same for one of them.
 pub async fn find(db: &mut PgConnection, project: ProjectId, kind: JobKind, id: JobId) -> Result<Option<Job>> {
-    let kind = Some(kind.as_str());
-    let row = select_one!("(j.prepared - 'labels')", id.0, Some(project.0), kind).fetch_optional(&mut *db).await?;
-    with_attempts(db, row.map(Job::try_from).transpose()?).await
+    let key = (project, kind, id);
+    Ok(find_all(db, &[key]).await?.remove(&key))
 }
 
-/// A job of any project, for the worker that holds it.
+/// A job of any project, with its labels, for the worker that holds it.
 pub async fn find_any(db: &mut PgConnection, id: JobId) -> Result<Option<Job>> {
-    let (project, kind) = (None::<Uuid>, None::<&str>);
-    let row = select_one!("j.prepared", id.0, project, kind).fetch_optional(&mut *db).await?;
-    with_attempts(db, row.map(Job::try_from).transpose()?).await
+    let row = select!(
+        "0",
+        "j.prepared",
+        "j.report",
+        ["jobs j left join models m on m.id = j.fine_tuned_model_id where j.id = $1"],
+        id.0
+    );
+    let mut jobs: Vec<Job> = row.fetch_optional(&mut *db).await?.map(Job::try_from).transpose()?.into_iter().collect();
+    add_attempts(db, &mut jobs).await?;
+    Ok(jobs.pop())
 }
 
-async fn with_attempts(db: &mut PgConnection, job: Option<Job>) -> Result<Option<Job>> {
-    let Some(mut job) = job else { return Ok(None) };
-    job.attempts = attempts::of_jobs(db, &[job.id]).await?.remove(&job.id).unwrap_or_default();
-    Ok(Some(job))
-}
-
-/// One page of a project's jobs of that kind with their attempts, without the reports on their files.
-pub async fn list(
-    db: &mut PgConnection,
-    project: ProjectId,
-    kind: JobKind,
-    filter: &Filter,
-    page: PageRequest<JobId>,
-) -> Result<Page<Job>> {
-    let (without, has) = match &filter.metadata {
-        MetadataFilter::All => (false, None),
-        MetadataFilter::None => (true, None),
-        MetadataFilter::Has(pairs) => (false, Some(to_json(pairs)?)),
-    };
-    let (kind, after) = (kind.as_str(), page.after.map(|id| id.0));
-    let (status, model) = (filter.status.map(JobStatus::as_str), filter.model.as_deref());
-    let bytes = |row: &Row| i64::from(row.bytes);
-    // Each order is a query of its own, since each goes along the index.
-    let mut jobs = match page.order {
-        Order::Ascending => {
-            let rows = select_page!(">", "asc", project.0, kind, after, without, has, status, model, page.rows());
-            pages::collect(rows.fetch(&mut *db), page.limit, bytes, Job::try_from).await?
-        }
-        Order::Descending => {
-            let rows = select_page!("<", "desc", project.0, kind, after, without, has, status, model, page.rows());
-            pages::collect(rows.fetch(&mut *db), page.limit, bytes, Job::try_from).await?
-        }
-    };
-    let ids: Vec<JobId> = jobs.items.iter().map(|job| job.id).collect();
+/// Adds their attempts to jobs.
+pub(super) async fn add_attempts(db: &mut PgConnection, jobs: &mut [Job]) -> Result<()> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
     let mut attempts = attempts::of_jobs(db, &ids).await?;
-    for job in &mut jobs.items {
+    for job in jobs {
         job.attempts = attempts.remove(&job.id).unwrap_or_default();
     }
-    Ok(jobs)
+    Ok(())
 }
 
 /// Whether a project has this job of that kind.
@@ -362,16 +188,45 @@ pub async fn summary(db: impl PgExecutor<'_>, id: JobId) -> Result<Option<Summar
     }))
 }
 
-/// The number of jobs of each kind in each status, over all projects.
-pub async fn count(db: impl PgExecutor<'_>) -> Result<Vec<(JobKind, JobStatus, u64)>> {
-    let rows =
-        sqlx::query!(r#"select kind, status, count(*) as "count!" from jobs group by 1, 2"#).fetch_all(db).await?;
-    rows.into_iter()
-        .map(|row| {
-            let status = known("job status", &row.status)?;
-            Ok((known("kind of job", &row.kind)?, status, unsigned(row.count)))
-        })
-        .collect()
+/// Jobs of one kind in one status.
+pub type Count = (JobKind, JobStatus, u64);
+
+/// The number of jobs of each kind in each status that have not ended, over all projects; and what time it is.
+pub async fn count_open(db: impl PgExecutor<'_>) -> Result<(Vec<Count>, Timestamp)> {
+    let rows = sqlx::query!(
+        r#"
+        select clock.now as "now!", counted.kind as "kind?", counted.status as "status?", counted.jobs as "jobs?"
+        from (select now()) clock left join (
+            select kind, status, count(*) as jobs from jobs
+            where status in ('validating_files', 'queued', 'running', 'paused') group by 1, 2
+        ) counted on true
+        "#
+    )
+    .fetch_all(db)
+    .await?;
+    let now = rows.first().map_or(Timestamp::UNIX_EPOCH, |row| row.now);
+    let counts = rows.into_iter().filter_map(|row| Some((row.kind?, row.status?, row.jobs?)));
+    Ok((counts.map(counted).collect::<Result<_>>()?, now))
+}
+
+/// The same of those that ended between these times, the latter not included.
+pub async fn count_ended(db: impl PgExecutor<'_>, from: Timestamp, before: Timestamp) -> Result<Vec<Count>> {
+    let rows = sqlx::query!(
+        r#"
+        select kind, status, count(*) as "jobs!" from jobs
+        where finished_at is not null and finished_at >= $1 and finished_at < $2
+        group by 1, 2
+        "#,
+        from,
+        before
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(|row| counted((row.kind, row.status, row.jobs))).collect()
+}
+
+fn counted((kind, status, jobs): (String, String, i64)) -> Result<Count> {
+    Ok((known("kind of job", &kind)?, known("job status", &status)?, unsigned(jobs)))
 }
 
 /// How long the first of the jobs that wait for their validation, or for a slot, has waited, in seconds.

@@ -1,34 +1,64 @@
 //! Projects and API keys.
 
 use sqlx::PgExecutor;
+use uuid::Uuid;
 
 use super::hash32;
 use crate::domain::error::Result;
 use crate::domain::id::{KeyId, ProjectId};
 use crate::domain::project::{ApiKey, Project, Role, Secret};
 
-/// The key of the secret with this hash, the project that it acts for and what it may do, unless it is unknown or revoked;
-/// and that it was used now.
-pub async fn authenticate(db: impl PgExecutor<'_>, hash: &[u8; 32]) -> Result<Option<(KeyId, Project, Role)>> {
-    let row = sqlx::query!(
+/// What a secret opens.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// The hash of the secret, as it is stored.
+    pub hash: [u8; 32],
+    pub key: KeyId,
+    pub project: Project,
+    pub role: Role,
+    /// Whether it was not noted within the last minute that the key is used.
+    pub is_stale: bool,
+}
+
+/// What the secrets with these hashes open, but for those that are unknown or revoked.
+pub async fn open(db: impl PgExecutor<'_>, hashes: &[[u8; 32]]) -> Result<Vec<Opened>> {
+    let hashes: Vec<&[u8]> = hashes.iter().map(|hash| &hash[..]).collect();
+    let rows = sqlx::query!(
         r#"
-        with used as (
-            update api_keys set last_used_at = now()
-            where hash = $1 and revoked_at is null
-              and (last_used_at is null or last_used_at < now() - interval '1 minute')
-        )
-        select k.id, k.hash, k.is_admin, p.id as project_id, p.name
+        select k.id, k.hash, k.is_admin, p.id as project_id, p.name,
+               coalesce(k.last_used_at < now() - interval '1 minute', true) as "is_stale!"
         from api_keys k join projects p on p.id = k.project_id
-        where k.hash = $1 and k.revoked_at is null
+        where k.hash = any($1) and k.revoked_at is null
         "#,
-        &hash[..]
+        &hashes as &[&[u8]]
     )
-    .fetch_optional(db)
+    .fetch_all(db)
     .await?;
-    let Some(row) = row else { return Ok(None) };
-    let same = subtle::ConstantTimeEq::ct_eq(&hash32(&row.hash)?[..], &hash[..]);
-    let project = Project { id: ProjectId(row.project_id), name: row.name };
-    Ok(bool::from(same).then_some((KeyId(row.id), project, Role::of(row.is_admin))))
+    let opened = rows.into_iter().map(|row| {
+        Ok(Opened {
+            hash: hash32(&row.hash)?,
+            key: KeyId(row.id),
+            project: Project { id: ProjectId(row.project_id), name: row.name },
+            role: Role::of(row.is_admin),
+            is_stale: row.is_stale,
+        })
+    });
+    opened.collect()
+}
+
+/// Notes that these keys are used now, unless that was noted within the last minute.
+pub async fn touch(db: impl PgExecutor<'_>, keys: &[KeyId]) -> Result<()> {
+    let ids: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
+    sqlx::query!(
+        r#"
+        update api_keys set last_used_at = now()
+        where id = any($1) and (last_used_at is null or last_used_at < now() - interval '1 minute')
+        "#,
+        &ids
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// A project by id.

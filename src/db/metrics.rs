@@ -30,29 +30,41 @@ pub async fn upsert(db: impl PgExecutor<'_>, job: JobId, attempt: u32, rows: &[M
     Ok(())
 }
 
+struct Row {
+    step: i64,
+    measured: Json<Metrics>,
+    bytes: i32,
+}
+
+/// A page of metrics, in one order.
+macro_rules! select {
+    ($behind:literal, $order:literal, $($argument:expr),* $(,)?) => {
+        sqlx::query_as!(
+            Row,
+            r#"
+            select step, measured as "measured: Json<Metrics>", octet_length(measured::text) as "bytes!" from metrics
+            where job_id = $1 and step "# + $behind + " $2 order by step " + $order + " limit $3",
+            $($argument),*
+        )
+    };
+}
+
 /// One page of a job's metrics by step.
 pub async fn list(db: impl PgExecutor<'_>, job: JobId, page: PageRequest<u64>) -> Result<Page<MetricRow>> {
-    let ascending = page.order == Order::Ascending;
-    let rows = sqlx::query!(
-        r#"
-        select step, measured as "measured: Json<Metrics>", octet_length(measured::text) as "bytes!" from metrics
-        where job_id = $1 and ($2::bigint is null or case when $3 then step > $2 else step < $2 end)
-        order by case when $3 then step end asc, case when not $3 then step end desc
-        limit $4
-        "#,
-        job.0,
-        page.after.map(signed),
-        ascending,
-        page.rows()
-    )
-    .fetch(db);
-    pages::collect(
-        rows,
-        page.limit,
-        |row| i64::from(row.bytes),
-        |row| Ok(MetricRow { step: unsigned(row.step), values: row.measured.0 }),
-    )
-    .await
+    let after = page.after.map(signed);
+    let bytes = |row: &Row| i64::from(row.bytes);
+    let read = |row: Row| Ok(MetricRow { step: unsigned(row.step), values: row.measured.0 });
+    // Each order is a query of its own, since each goes along the index.
+    match page.order {
+        Order::Ascending => {
+            let rows = select!(">", "asc", job.0, after.unwrap_or(0), page.rows());
+            pages::collect(rows.fetch(db), page.limit, bytes, read).await
+        }
+        Order::Descending => {
+            let rows = select!("<", "desc", job.0, after.unwrap_or(i64::MAX), page.rows());
+            pages::collect(rows.fetch(db), page.limit, bytes, read).await
+        }
+    }
 }
 
 /// All of a job's metrics by step.

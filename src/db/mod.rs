@@ -8,6 +8,8 @@ pub mod embedded;
 pub mod events;
 pub mod files;
 mod hints;
+pub mod job_pages;
+mod job_rows;
 pub mod jobs;
 pub mod keys;
 mod lease_line;

@@ -123,9 +123,13 @@ pub async fn list(db: impl PgExecutor<'_>, project: Option<ProjectId>) -> Result
     let rows = sqlx::query_as!(
         Row,
         r#"
-        select id, project_id, name, kind, family, facts as "facts: Json<ModelFacts>", job_id, created_at
-        from models
-        where deleted_at is null and kind <> 'checkpoint' and (project_id is null or project_id = $1)
+        select id as "id!", project_id, name as "name!", kind as "kind!", family as "family!",
+               facts as "facts!: Json<ModelFacts>", job_id, created_at as "created_at!"
+        from (
+            select * from models where deleted_at is null and kind <> 'checkpoint' and project_id is null
+            union all
+            select * from models where deleted_at is null and kind <> 'checkpoint' and project_id = $1
+        ) seen
         order by project_id nulls first, id
         "#,
         project.map(|id| id.0)

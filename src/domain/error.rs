@@ -102,6 +102,19 @@ impl Error {
         self
     }
 
+    /// The same error for one more who waits for what failed. Of its causes it has the text.
+    #[must_use]
+    pub fn shared(&self) -> Self {
+        let causes = self.chain()[self.message.len()..].strip_prefix(": ").map(Into::into);
+        Self {
+            kind: self.kind,
+            message: self.message.clone(),
+            param: self.param.clone(),
+            code: self.code,
+            source: causes,
+        }
+    }
+
     /// The error and its causes in one line, for the log.
     pub fn chain(&self) -> String {
         let mut text = self.message.clone();

@@ -52,10 +52,11 @@ impl Backlog {
 /// Takes lines, one a call, and never blocks.
 impl Write for Backlog {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.0.take(line) {
-            self.0.changed.notify_all();
-        } else {
-            lost();
+        match self.0.take(line) {
+            // Whoever writes looks for more before it waits, so it is woken by the first line alone.
+            Some(true) => self.0.changed.notify_all(),
+            Some(false) => {}
+            None => lost(),
         }
         Ok(line.len())
     }
@@ -70,15 +71,15 @@ impl Shared {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether there was room for the line.
-    fn take(&self, line: &[u8]) -> bool {
+    /// Whether the line is the only one that waits; None if there was no room for it.
+    fn take(&self, line: &[u8]) -> Option<bool> {
         let mut waiting = self.waiting();
         let has_room = waiting.bytes + line.len() <= MOST_WAITING;
         if has_room {
             waiting.bytes += line.len();
             waiting.lines.push_back(line.to_vec());
         }
-        has_room
+        has_room.then(|| waiting.lines.len() == 1)
     }
 
     fn write_to(&self, mut target: impl Write) {

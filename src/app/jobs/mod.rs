@@ -19,9 +19,12 @@ pub use preview::{JobPreview, preview};
 pub use request::RequestIdentity;
 pub(in crate::app) use request::{check_metadata, data_file, find_repeated, insert, seed_or_random};
 
+use std::collections::HashMap;
+
 use super::App;
-use crate::db::jobs::{self, Filter};
-use crate::db::{events, metrics};
+use crate::db::job_pages::{self, Filter};
+use crate::db::jobs::JobKey;
+use crate::db::{events, jobs, metrics};
 use crate::domain::checkpoint::MetricRow;
 use crate::domain::error::Result;
 use crate::domain::event::Event;
@@ -36,6 +39,11 @@ use crate::domain::page::{Page, PageRequest};
 pub async fn get(app: &App, project: ProjectId, kind: JobKind, id: &str) -> Result<Job> {
     let mut connection = app.db.connection().await?;
     jobs::find(&mut connection, project, kind, kind.job(id)?).await?.ok_or_else(|| kind.not_found(id))
+}
+
+/// Those of these jobs that there are.
+pub async fn get_all(app: &App, keys: &[JobKey]) -> Result<HashMap<JobKey, Job>> {
+    jobs::find_all(&mut *app.db.connection().await?, keys).await
 }
 
 /// The id of a project's job.
@@ -56,7 +64,7 @@ pub async fn list(
     page: PageRequest<JobId>,
 ) -> Result<Page<Job>> {
     let mut connection = app.db.connection().await?;
-    jobs::list(&mut connection, project, kind, filter, page).await
+    job_pages::list(&mut connection, project, kind, filter, page).await
 }
 
 /// One page of a job's events.

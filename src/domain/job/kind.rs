@@ -10,7 +10,7 @@ use super::super::quota::Quota;
 use super::super::report::DataReport;
 
 /// What a job is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum JobKind {
     /// It trains a model.
     Training,

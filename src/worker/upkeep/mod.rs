@@ -1,24 +1,23 @@
 //! Reconcilers: each looks at what is, and brings it to what should be. They take no input, may run in any number of
 //! processes at once, and lose nothing when they die.
 
+mod gauges;
 pub mod orphans;
 pub mod rescue;
 pub mod sweep;
 pub mod unattended;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, validation};
-use crate::config::StoreLocation;
-use crate::db::{self, jobs, workers};
-use crate::disk::free_bytes;
+use crate::db;
 use crate::domain::error::Result;
-use crate::domain::job::{JobKind, JobStatus};
-use crate::telemetry;
+use gauges::Ended;
 
 /// How many jobs a process validates at once, each of another project: one that takes long holds nobody else's up.
 const VALIDATIONS: usize = 2;
@@ -51,7 +50,12 @@ pub(super) async fn run(app: App, shutdown: CancellationToken) {
     // No hint says anything about objects, and looking at all of them is work.
     let by_clock = Repeat { hints: watch::channel(0).1, ..repeat("orphans", 6 * 3600, 3600) };
     tasks.spawn(by_clock.run(|app| async move { orphans::run_once(&app, orphans::AGE).await }));
-    tasks.spawn(repeat("gauges", 5, 10).run(|app| async move { gauges(&app).await }));
+    let ended = Arc::<Mutex<Ended>>::default();
+    let gauges = move |app: App| {
+        let ended = ended.clone();
+        async move { gauges::run_once(&app, &mut *ended.lock().await).await }
+    };
+    tasks.spawn(repeat("gauges", 5, 30).run(gauges));
     while tasks.join_next().await.is_some() {}
 }
 
@@ -81,31 +85,4 @@ impl Repeat {
             }
         }
     }
-}
-
-/// Sets the gauges that show the whole service, and what is free on this machine.
-async fn gauges(app: &App) -> Result<bool> {
-    let db = app.db.pool();
-    let counts = jobs::count(db).await?;
-    for kind in JobKind::ALL {
-        for status in JobStatus::ALL {
-            let count = counts.iter().find(|counted| (counted.0, counted.1) == (kind, status));
-            let labels = [("kind", kind.as_str()), ("status", status.as_str())];
-            metrics::gauge!(telemetry::JOBS, &labels).set(count.map_or(0, |(_, _, count)| *count) as f64);
-        }
-    }
-    let waits = jobs::longest_waits(db).await?;
-    for status in [JobStatus::ValidatingFiles, JobStatus::Queued] {
-        let seconds = waits.iter().find(|(waiting, _)| *waiting == status).map_or(0.0, |(_, seconds)| *seconds);
-        metrics::gauge!(telemetry::LONGEST_WAIT, "status" => status.as_str()).set(seconds);
-    }
-    metrics::gauge!(telemetry::WORKERS).set(workers::machines(db).await?.len() as f64);
-    let config = &app.config;
-    let store = if let StoreLocation::Folder(folder) = &config.store { Some(folder) } else { None };
-    for (place, path) in [("state", Some(&config.state_dir)), ("store", store), ("runs", Some(&config.runs_dir))] {
-        if let Some(bytes) = path.and_then(|path| free_bytes(path)) {
-            metrics::gauge!(telemetry::DISK_FREE, "place" => place).set(bytes as f64);
-        }
-    }
-    Ok(false)
 }
