@@ -94,7 +94,8 @@ settings! {
     TRAINER_THREADS = "FINETUNED_TRAINER_THREADS", "trainer-threads", "0",
         "CPU threads of one job; 0 shares the cores among the slots";
     SPARE_TRAINERS = "FINETUNED_SPARE_TRAINERS", "spare-trainers", "on",
-        "Whether a trainer with libtorch loaded waits for the next job, on each GPU if there are some: on or off";
+        "Whether a trainer with libtorch loaded waits for the next job, on each GPU if there are some: on or off; on the CPU \
+         it holds 64 MiB and a 32nd of the memory, up to 512 MiB";
     SERVING_MODELS = "FINETUNED_SERVING_MODELS", "serving-models", "1",
         "Models that are tried at once, each in a process of its own; adapters share that of their base", Serve;
     SERVING_IDLE_SECONDS = "FINETUNED_SERVING_IDLE_SECONDS", "serving-idle-seconds", "300",

@@ -23,6 +23,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 const ACQUIRE: Duration = Duration::from_secs(5);
 /// How long a connection that nobody needs is kept: others share the server.
 const IDLE: Duration = Duration::from_mins(1);
+/// A connection that answered so lately, when it was given back, is not asked again.
+const FRESH: Duration = Duration::from_secs(1);
 /// How long a connection may take to answer a ping.
 const PING: Duration = Duration::from_secs(2);
 
@@ -61,7 +63,9 @@ impl Db {
             .acquire_timeout(ACQUIRE)
             .idle_timeout(IDLE)
             .test_before_acquire(false)
-            .before_acquire(|connection, _| Box::pin(async move { Ok(answers(connection).await) }))
+            .before_acquire(|connection, meta| {
+                Box::pin(async move { Ok(meta.idle_for < FRESH || answers(connection).await) })
+            })
             // An error drops the connection at once; the pool's own ping after it has no limit.
             .after_release(|connection, _| {
                 Box::pin(

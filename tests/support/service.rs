@@ -39,16 +39,12 @@ pub fn configuration(state: &Path, database_url: &str) -> Config {
         ("database-url", database_url.to_owned()),
         ("trainer", trainer().to_string_lossy().into_owned()),
         ("trainer-threads", "1".to_owned()),
+        // The tests of what waits ask for it; the programs that others start have it.
+        ("spare-trainers", "off".to_owned()),
         // Long: a busy machine must not cost an attempt in a test about something else.
         ("lease-seconds", "60".to_owned()),
     ];
     config::load(&flags.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()).unwrap()
-}
-
-/// Has a stand-in play the trainer: one that does not wait for its job.
-pub fn employ(config: &mut Config, trainer: PathBuf) {
-    config.trainer = trainer;
-    config.spare_trainers = false;
 }
 
 /// The trainer, which cargo builds beside the service's own program.

@@ -112,7 +112,7 @@ fn has_landlock() -> bool {
 fn employ(config: &mut Config, trainer: &Path, script: &str) {
     std::fs::write(trainer, script.replace("CHECKED", data::TINY_CHECKED)).unwrap();
     std::fs::set_permissions(trainer, PermissionsExt::from_mode(0o755)).unwrap();
-    super::support::service::employ(config, trainer.to_owned());
+    config.trainer = trainer.to_owned();
 }
 
 /// What a script that is a trainer had to say of a job on the tiny model: whom it ran as, and the rest. The id of the job

@@ -9,7 +9,7 @@ use super::recovery::{script, with_script};
 use super::support::data;
 use super::support::database;
 use super::support::logs;
-use super::support::service::{Service, employ, eventually};
+use super::support::service::{Service, eventually};
 
 /// What a trainer of 200 steps begins with, and what ends the job with these words.
 const STARTED: &str = concat!(
@@ -103,7 +103,7 @@ async fn while_the_database_is_away_a_trainer_waits_with_what_it_has_to_say() {
     let (url, _, proxy) = database::behind_proxy().await;
     let folder = tempfile::tempdir().unwrap();
     let trainer = script(folder.path(), &body);
-    let mut service = Service::over(&url, |config| employ(config, trainer)).await;
+    let mut service = Service::over(&url, |config| config.trainer = trainer).await;
     service.import_tiny_model().await;
     service.start_worker();
     let id = create(&service).await;
@@ -149,7 +149,7 @@ async fn noise_is_no_progress_and_does_not_fill_the_log() {
     let folder = tempfile::tempdir().unwrap();
     let trainer = script(folder.path(), "yes 'no message'");
     let mut service = Service::with(|config| {
-        employ(config, trainer);
+        config.trainer = trainer;
         config.stall = Duration::from_secs(2);
     })
     .await;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::support::data;
 use super::support::fleet::trainers_in;
-use super::support::service::{Service, employ, eventually};
+use super::support::service::{Service, eventually};
 
 /// A job that trains for a while: some hundred steps, with a checkpoint every `checkpoints` of them.
 async fn long_job(service: &Service, checkpoints: u64) -> String {
@@ -196,7 +196,7 @@ pub fn script(folder: &Path, body: &str) -> std::path::PathBuf {
 pub async fn with_script(body: &str) -> (Service, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let trainer = script(folder.path(), body);
-    let mut service = Service::with(|config| employ(config, trainer)).await;
+    let mut service = Service::with(|config| config.trainer = trainer).await;
     service.import_tiny_model().await;
     service.start_worker();
     (service, folder)

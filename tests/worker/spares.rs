@@ -8,6 +8,14 @@ use super::support::data;
 use super::support::fleet::{processes_in, spares_in, trainers_in};
 use super::support::service::{Service, eventually};
 
+/// A service with a worker that keeps a trainer waiting.
+async fn with_spare() -> Service {
+    let mut service = Service::with(|config| config.spare_trainers = true).await;
+    service.import_tiny_model().await;
+    service.start_worker();
+    service
+}
+
 async fn spare(service: &Service) -> i32 {
     let runs = service.app.runs();
     eventually("a trainer that waits", 30, async || spares_in(&runs).first().copied()).await
@@ -25,8 +33,7 @@ async fn begun(service: &Service, epochs: u32) -> (String, i32) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_is_trained_by_the_trainer_that_waited_and_the_next_one_finds_another() {
-    let mut service = Service::with_worker().await;
-    service.import_tiny_model().await;
+    let mut service = with_spare().await;
     let runs = service.app.runs();
     let first = spare(&service).await;
     let (id, trainer) = begun(&service, 2).await;
@@ -45,8 +52,7 @@ async fn a_job_is_trained_by_the_trainer_that_waited_and_the_next_one_finds_anot
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_may_die() {
-    let service = Service::with_worker().await;
-    service.import_tiny_model().await;
+    let service = with_spare().await;
     let waiting = spare(&service).await;
     kill(Pid::from_raw(waiting), Signal::SIGKILL).unwrap();
     let (id, trainer) = begun(&service, 1).await;
@@ -57,7 +63,7 @@ async fn what_waits_may_die() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn none_waits_where_none_is_wanted() {
-    let mut service = Service::with(|config| config.spare_trainers = false).await;
+    let mut service = Service::api().await;
     service.import_tiny_model().await;
     service.start_worker();
     let (id, _) = begun(&service, 1).await;

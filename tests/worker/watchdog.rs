@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::support::data;
 use super::support::fleet::trainers_in;
-use super::support::service::{Service, employ, eventually, trainer};
+use super::support::service::{Service, eventually, trainer};
 
 /// A service that calls so many seconds without progress a stall.
 async fn impatient(stall: u64, failpoints: &str) -> Service {
@@ -78,7 +78,7 @@ async fn a_trainer_that_runs_out_of_memory_says_so_with_its_peak() {
     let script = format!("#!/bin/sh\n[ \"$1\" = run ] && ulimit -d 170000\nexec {} \"$@\"\n", trainer().display());
     std::fs::write(&path, script).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let mut service = Service::with(|config| employ(config, path)).await;
+    let mut service = Service::with(|config| config.trainer = path).await;
     service.import_tiny_model().await;
     service.start_worker();
     let long = "where is my new card ".repeat(20);
