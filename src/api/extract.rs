@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -41,6 +41,7 @@ impl FromRequestParts<ApiState> for Caller {
             let error = Error::new(ErrorKind::Unauthenticated, "Incorrect API key provided.").code("invalid_api_key");
             return Err(refusal(&context, wait, error));
         };
+        check_project(&parts.headers, &project)?;
         context.set_caller(&project.name, key);
         if let Some(allowance) = state.rate_limit.take(key) {
             context.set_allowance(allowance);
@@ -54,6 +55,20 @@ impl FromRequestParts<ApiState> for Caller {
         }
         Ok(Self(project, role))
     }
+}
+
+/// Whether the request means the project of its key, where it names one, by its id or its name.
+fn check_project(headers: &HeaderMap, own: &Project) -> Result<()> {
+    let Some(named) = headers.get("openai-project").filter(|named| !named.is_empty()) else { return Ok(()) };
+    if *named == own.name.as_str() || *named == own.id.to_string().as_str() {
+        return Ok(());
+    }
+    let message = format!(
+        "OpenAI-Project header should match project for API key: leave the header (the SDKs' `project`, OPENAI_PROJECT_ID) out, or \
+         send {}.",
+        own.id
+    );
+    Err(Error::new(ErrorKind::Unauthenticated, message).param("openai-project").code("mismatched_project"))
 }
 
 /// Who has this key. From an address with too many strangers, keys that were never seen to be valid are looked up one
@@ -111,6 +126,10 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<ApiState> for JsonBody<T>
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    // serde would take a list for an object whose fields come in order.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Error::new(ErrorKind::Invalid, "The body must be a JSON object, not a list."));
+    }
     if let Err(error) = json::check(bytes, MAX_VALUES)
         && error.is_data()
     {

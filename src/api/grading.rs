@@ -66,7 +66,7 @@ pub(super) fn grading(
         return Err(Error::invalid("graders", message));
     }
     let graders: Vec<Grader> =
-        graders.into_iter().enumerate().map(|(i, body)| body.read(i)?.grader(i)).collect::<Result<_>>()?;
+        graders.into_iter().enumerate().map(|(i, body)| body.read(&format!("graders[{i}]"))).collect::<Result<_>>()?;
     for (index, grader) in graders.iter().enumerate() {
         if graders[..index].iter().any(|other| other.name == grader.name) {
             let message = format!("graders[{index}].name is that of another grader; each must have its own.");
@@ -77,10 +77,11 @@ pub(super) fn grading(
 }
 
 impl GraderBody {
+    /// The grader that stands at `at` in a body.
+    ///
     /// # Errors
     /// It is of a type that is not here, or not as one of its type is.
-    fn read(self, index: usize) -> Result<OwnGrader> {
-        let at = format!("graders[{index}]");
+    pub(super) fn read(self, at: &str) -> Result<Grader> {
         if let Some(word) = self.0["type"].as_str().filter(|word| ELSEWHERE.contains(word)) {
             let message = format!(
                 "{at}.type is {word}, which asks another model or runs a program; the graders here are string_check and \
@@ -88,13 +89,13 @@ impl GraderBody {
             );
             return Err(Error::invalid(format!("{at}.type"), message));
         }
-        read_value(self.0, &at)
+        read_value::<OwnGrader>(self.0, at)?.grader(at)
     }
 }
 
 impl OwnGrader {
-    fn grader(self, index: usize) -> Result<Grader> {
-        let at = |field: &str| format!("graders[{index}].{field}");
+    fn grader(self, at: &str) -> Result<Grader> {
+        let at = |field: &str| format!("{at}.{field}");
         let text = |field, value: Option<String>, most| {
             let text = bounded(&at(field), value, most)?;
             text.filter(|text| !text.is_empty()).ok_or_else(|| missing(&at(field)))

@@ -17,6 +17,7 @@ mod fields;
 mod files;
 mod form_heads;
 mod generation;
+mod graders;
 mod grading;
 mod job_body;
 mod job_view;
@@ -98,6 +99,7 @@ pub fn routes() -> Vec<Route> {
         uploads::routes(),
         jobs::routes(),
         previews::routes(),
+        graders::routes(),
         evaluations::routes(),
         models::routes(),
         classifications::routes(),

@@ -49,7 +49,7 @@ impl FromRequest<ApiState> for UploadForm {
         while let Some((name, field)) = form.next().await? {
             if name == limit.param {
                 let headroom = headroom.take().ok_or_else(|| twice(&name))?;
-                let filename = field.file_name().unwrap_or("upload").to_owned();
+                let filename = field.file_name().ok_or_else(no_file)?.to_owned();
                 let empty = Spool::new(&state.app, caller.0.id, limit, headroom).await?;
                 file = Some((spool(field, empty).await?, filename));
             } else if let Some(place) = TEXTS.iter().position(|text| *text == name) {
@@ -133,6 +133,12 @@ impl Form {
         self.room.unbounded();
         Ok(field.map(|field| (field.name().unwrap_or_default().to_owned(), field)))
     }
+}
+
+/// What is said of a text in the place of a file, whose bytes would be those of a path.
+fn no_file() -> Error {
+    let message = "'file' is a text without a file name. Send it as a file, as curl does with -F file=@data.csv.";
+    Error::invalid("file", message)
 }
 
 fn twice(name: &str) -> Error {

@@ -40,7 +40,7 @@ pub(super) async fn keep_pace(request: Request, next: Next) -> Response {
     let coding = request.headers().get(header::CONTENT_ENCODING);
     if coding.is_some_and(|coding| coding != "identity") {
         let message = "The body must not be compressed: Content-Encoding is not supported.";
-        return Problem(Error::new(ErrorKind::Invalid, message).param("content-encoding")).into_response();
+        return Problem(Error::new(ErrorKind::UnsupportedCoding, message).param("content-encoding")).into_response();
     }
     next.run(request.map(|body| Body::from_stream(paced(body.into_data_stream(), PACE)))).await
 }

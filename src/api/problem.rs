@@ -37,6 +37,7 @@ fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::Conflict => StatusCode::CONFLICT,
         ErrorKind::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorKind::UnsupportedCoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorKind::TooSlow => StatusCode::REQUEST_TIMEOUT,
         ErrorKind::RateLimited | ErrorKind::TooManyAtOnce | ErrorKind::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -54,6 +55,7 @@ fn error_type(kind: ErrorKind) -> &'static str {
         | ErrorKind::Conflict
         | ErrorKind::PreconditionFailed
         | ErrorKind::TooLarge
+        | ErrorKind::UnsupportedCoding
         | ErrorKind::TooSlow => "invalid_request_error",
         ErrorKind::RateLimited | ErrorKind::TooManyAtOnce => "rate_limit_error",
         ErrorKind::QuotaExceeded => "insufficient_quota",
@@ -73,6 +75,10 @@ impl IntoResponse for Problem {
             }
             ErrorKind::Invalid if error.code == Some("invalid_state") => {
                 headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+            }
+            // RFC 9110, section 12.5.3: what it may be sent in.
+            ErrorKind::UnsupportedCoding => {
+                headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             }
             ErrorKind::TooManyAtOnce => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));

@@ -9,7 +9,7 @@ use super::objects::Object;
 use super::{App, models};
 use crate::db;
 use crate::domain::error::{Error, Result};
-use crate::domain::grading::{Grading, Ready};
+use crate::domain::grading::{Grader, Grading, Ready};
 use crate::domain::head::Head;
 use crate::domain::hyperparameters::{DataFacts, Requested, Subject, resolve};
 use crate::domain::id::ProjectId;
@@ -101,6 +101,17 @@ async fn check(app: &App, project: ProjectId, request: CreateEvaluation) -> Resu
     })
 }
 
+/// A grader, which stands at `at` in a body, ready to work.
+///
+/// # Errors
+/// A template of it cannot be used; the error names it.
+pub fn ready<'a>(grader: &'a Grader, at: &str) -> Result<Ready<'a>> {
+    Ready::new(grader).map_err(|(field, why)| {
+        let at = format!("{at}.{field}");
+        Error::invalid(at.clone(), format!("{at} {why}."))
+    })
+}
+
 /// Refuses graders that cannot work, and those of what writes nothing.
 fn check_grading(grading: &Grading, method: Method) -> Result<()> {
     if Some(method) != Method::graded() {
@@ -111,10 +122,7 @@ fn check_grading(grading: &Grading, method: Method) -> Result<()> {
         return Err(Error::invalid("graders", message));
     }
     for (index, grader) in grading.graders.iter().enumerate() {
-        Ready::new(grader).map(drop).map_err(|(field, why)| {
-            let at = format!("graders[{index}].{field}");
-            Error::invalid(at.clone(), format!("{at} {why}."))
-        })?;
+        ready(grader, &format!("graders[{index}]"))?;
     }
     Ok(())
 }

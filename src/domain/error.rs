@@ -20,6 +20,8 @@ pub enum ErrorKind {
     PreconditionFailed,
     /// The body is larger than allowed.
     TooLarge,
+    /// The body is in a coding that is not read.
+    UnsupportedCoding,
     /// The body did not come in time.
     TooSlow,
     /// The caller sends too many requests.

@@ -194,7 +194,8 @@ async fn bodies_that_are_no_json_object_are_refused() {
     let client = service.client();
     let large = format!("{{\"model\": \"{}\"}}", "x".repeat(2 << 20));
     let deep = format!("{{\"hyperparameters\": {{\"a\": {}", "[".repeat(200_000));
-    let rows: [(&str, Vec<u8>, Expected); 8] = [
+    let rows: [(&str, Vec<u8>, Expected); 9] = [
+        ("fields in order", b" [\"tiny-bert\", \"file-1\"]".to_vec(), expect(400, None, None, "not a list")),
         ("no body", Vec::new(), expect(400, None, Some("invalid_json"), "not valid JSON (line 1, column 0)")),
         ("half a body", b"{\"model\": ".to_vec(), expect(400, None, Some("invalid_json"), "not valid JSON")),
         ("a list", b"[]".to_vec(), expect(400, None, None, "must be a JSON object")),

@@ -264,3 +264,12 @@ async fn a_large_upload_is_never_held_in_memory() {
     let grown = peak.load(std::sync::atomic::Ordering::Relaxed).saturating_sub(before);
     assert!(grown < 64 << 20, "memory grew by {} MiB", grown >> 20);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_in_the_place_of_a_file_is_none() {
+    let service = Service::api().await;
+    let form = Form::new().text("purpose", "fine-tune").text("file", "/home/me/data.csv");
+    let (status, param, _, message) = service.client().send_form(form).await.error();
+    assert_eq!((status, param.as_deref()), (400, Some("file")));
+    assert!(message.contains("-F file=@"), "{message}");
+}

@@ -157,7 +157,8 @@ async fn a_compressed_body_is_refused_by_name() {
     let request = service.client().request(Method::POST, "/v1/fine_tuning/jobs");
     let answer = service.client().send(request.header("content-encoding", "gzip").body(vec![0x1F, 0x8B, 8, 0])).await;
     let (status, param, _, message) = answer.error();
-    assert_eq!((status, param.as_deref()), (400, Some("content-encoding")));
+    assert_eq!((status, param.as_deref()), (415, Some("content-encoding")));
+    assert_eq!(answer.header("accept-encoding"), Some("identity"));
     assert!(message.contains("must not be compressed"), "{message}");
 }
 
@@ -169,4 +170,20 @@ async fn a_key_that_stands_twice_in_a_body_is_refused() {
     let (status, _, code, message) = answer.error();
     assert_eq!((status, code.as_deref()), (400, Some("invalid_json")));
     assert!(message.contains("duplicate key \"n_epochs\""), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_that_is_not_the_keys_own_is_refused() {
+    let service = Service::api().await;
+    let client = service.client();
+    let ask = async |project: &str| {
+        client.send(client.request(Method::GET, "/v1/models").header("openai-project", project)).await
+    };
+    let (status, param, code, message) = ask("proj_abc").await.error();
+    assert_eq!((status, param.as_deref(), code.as_deref()), (401, Some("openai-project"), Some("mismatched_project")));
+    let own = message.split("send ").nth(1).unwrap().trim_end_matches('.').to_owned();
+    assert!(own.starts_with("proj_"), "{message}");
+    for named in [own.as_str(), "acme", ""] {
+        assert_eq!(ask(named).await.status, 200, "{named}");
+    }
 }

@@ -22,6 +22,7 @@ mod connections;
 mod contract;
 mod damage;
 mod files;
+mod graders;
 mod headers;
 mod jobs;
 mod memory;

@@ -150,8 +150,16 @@ impl<'a> Ready<'a> {
     /// # Errors
     /// A template names what is not there.
     pub fn score(&self, item: &Value, output_text: &str) -> Result<f64, String> {
-        let (input, reference) = (self.input.fill(item, output_text)?, self.reference.fill(item, output_text)?);
+        let (input, reference) = self.texts(item, output_text)?;
         Ok(self.grader.check.score(&input, &reference))
+    }
+
+    /// The input and the reference of an answer.
+    ///
+    /// # Errors
+    /// A template names what is not there.
+    pub fn texts(&self, item: &Value, output_text: &str) -> Result<(String, String), String> {
+        Ok((self.input.fill(item, output_text)?, self.reference.fill(item, output_text)?))
     }
 }
 
