@@ -8,16 +8,12 @@ use tch::{Cuda, Device, Kind, Tensor};
 
 use crate::error::{EngineError, Result};
 use crate::native;
-use finetuned::config::Allocation;
 use finetuned::domain::hyperparameters::{Hyperparameters, Precision};
 use finetuned::domain::run::Devices;
-use finetuned::limits;
 
 /// The side of a matrix whose products all threads share.
 const WARM: i64 = 256;
-/// Bytes that are touched ahead at most, and the part of a machine's memory that they are.
-const MOST_TOUCHED: u64 = 512 << 20;
-const TOUCHED_PART: u64 = 32;
+/// Bytes of a piece of memory that is touched.
 const PIECE: u64 = 4 << 20;
 
 /// The device of a run.
@@ -87,24 +83,20 @@ pub fn prepare(wanted: &str, threads: usize) -> Result<ComputeDevice> {
     Ok(ComputeDevice::new(device))
 }
 
-/// Has libtorch do once what every process does at its first step: load its libraries, start its threads, choose its kernels.
+/// Has libtorch do once what every process does at its first step: load its libraries, start its threads, choose its kernels, and
+/// touch so many bytes of memory.
 ///
 /// # Errors
 /// libtorch fails.
-pub fn warm_up(wanted: &str) -> Result<()> {
+pub fn warm_up(wanted: &str, bytes: u64) -> Result<()> {
     if wanted != "cpu" {
         load_cuda();
     }
     // On the processor: a GPU's memory is for runs.
     let weight = Tensor::f_ones([WARM, WARM], (Kind::Float, Device::Cpu))?.f_set_requires_grad(true)?;
     weight.f_matmul(&weight)?.f_softmax(-1, Kind::Float)?.f_sum(Kind::Float)?.f_backward()?;
-    if Cuda::is_available() {
-        return Ok(());
-    }
     // The system clears pages when they are first touched, which is half of the time to a small model's first step. Our
     // allocator keeps them for what comes.
-    let bytes = limits::memory(Path::new(limits::ROOT), Allocation::default()).unwrap_or(0);
-    let bytes = (bytes / TOUCHED_PART).min(MOST_TOUCHED);
     let touched = |bytes: u64| Tensor::f_ones([bytes.cast_signed()], (Kind::Uint8, Device::Cpu));
     // It keeps pieces of over 8 MiB apart from the others.
     let large = touched(bytes / 2)?;

@@ -27,7 +27,7 @@ use finetuned_engine::{check, device, native, preview, run, serving};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-const USAGE: &str = "usage: finetuned-trainer run SPEC [auto|cpu|cuda] [--profile] | finetuned-trainer wait SPEC | \
+const USAGE: &str = "usage: finetuned-trainer run SPEC [auto|cpu|cuda] [--profile] | finetuned-trainer wait SPEC BYTES | \
                      finetuned-trainer serve SPEC [auto|cpu|cuda] | \
                      finetuned-trainer check MODEL | finetuned-trainer preview SPEC | finetuned-trainer devices";
 
@@ -52,7 +52,9 @@ fn main() -> ExitCode {
         ["run", spec, "--profile"] => train(Path::new(spec), "auto", Begin::Profiled),
         ["run", spec, device] => train(Path::new(spec), device, Begin::AtOnce),
         ["run", spec, device, "--profile"] => train(Path::new(spec), device, Begin::Profiled),
-        ["wait", spec] => train(Path::new(spec), "auto", Begin::WhenTold),
+        ["wait", spec, bytes] => {
+            train(Path::new(spec), "auto", Begin::WhenTold { touched: bytes.parse().unwrap_or(0) })
+        }
         ["serve", spec] => serve(Path::new(spec), "auto"),
         ["serve", spec, device] => serve(Path::new(spec), device),
         _ => {
@@ -68,8 +70,10 @@ enum Begin {
     AtOnce,
     /// The same, with a profile of it on standard error.
     Profiled,
-    /// With libtorch ready, once the input says so.
-    WhenTold,
+    /// With libtorch ready and so many bytes of memory touched, once the input says so.
+    WhenTold {
+        touched: u64,
+    },
 }
 
 /// Runs a spec.
@@ -80,8 +84,8 @@ fn train(spec: &Path, wanted: &str, begin: Begin) -> ExitCode {
     std::thread::spawn(|| console.keep_lease());
     let is_profiled = begin == Begin::Profiled;
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        if begin == Begin::WhenTold {
-            device::warm_up(wanted)?;
+        if let Begin::WhenTold { touched } = begin {
+            device::warm_up(wanted, touched)?;
             // It is told, or the process ends with its input.
             let _ = started.recv();
         }

@@ -19,9 +19,8 @@ use super::unread::{Unread, limit_unsent};
 use super::{connections, context, problem};
 use crate::config::Config;
 
-/// How long a request's head may take, and how long a connection may be idle between requests: as long as nginx keeps one, for
-/// clients that ask every ten seconds. One that others need the place of is closed sooner.
-const HEAD: Duration = Duration::from_secs(75);
+/// How long a request's head may take, and how long a connection may be idle between requests.
+const HEAD: Duration = Duration::from_secs(10);
 /// The same on a connection that is one too many: it is told so, and closed.
 const REFUSED_HEAD: Duration = Duration::from_secs(2);
 /// How many connections are told so at once; for those beyond, others are closed before they are told.

@@ -73,20 +73,20 @@ impl Trainer {
     /// # Errors
     /// The program cannot be started.
     pub(super) fn start(place: &Place<'_>) -> std::io::Result<Self> {
-        Self::spawn(place, "run", "training")
+        Self::spawn(place, &["run", "spec.json"], "training")
     }
 
-    /// Starts a trainer that [begins](Self::begin) when it is told to.
+    /// Starts a trainer that [begins](Self::begin) when it is told to, and has touched so many bytes of memory by then.
     ///
     /// # Errors
     /// The program cannot be started.
-    pub(super) fn wait(place: &Place<'_>) -> std::io::Result<Self> {
-        Self::spawn(place, "wait", "waiting")
+    pub(super) fn wait(place: &Place<'_>, touched: u64) -> std::io::Result<Self> {
+        Self::spawn(place, &["wait", "spec.json", &touched.to_string()], "waiting")
     }
 
-    fn spawn(place: &Place<'_>, how: &str, work: &'static str) -> std::io::Result<Self> {
+    fn spawn(place: &Place<'_>, arguments: &[&str], work: &'static str) -> std::io::Result<Self> {
         let mut command = process::command(place.config, place.threads);
-        command.arg(how).arg("spec.json");
+        command.args(arguments);
         if let Some(gpu) = place.gpu {
             command.env("CUDA_VISIBLE_DEVICES", gpu);
             if place.sharing > 1 {

@@ -52,6 +52,16 @@ pub(super) fn threads(slots: u32, config: &Config) -> usize {
     }
 }
 
+/// The part of the memory that a trainer which waits touches ahead, and how many bytes that are at most: what a small run needs.
+const TOUCHED_PART: u64 = 32;
+const MOST_TOUCHED: u64 = 512 << 20;
+
+/// Bytes that a trainer which waits touches ahead.
+pub(super) fn touched(config: &Config) -> u64 {
+    let memory = limits::memory(Path::new(limits::ROOT), config.allocation);
+    memory.map_or(0, |bytes| (bytes / TOUCHED_PART).min(MOST_TOUCHED))
+}
+
 impl Worker {
     /// Shows what the machine offers until the worker shuts down.
     pub(super) async fn show_machine(self, slots: u32) {

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::Worker;
 use super::child::{Place, Trainer};
+use super::machine;
 use crate::private;
 
 /// A trainer that waits in a folder of its own, on one of the GPUs if there are some. It has read nothing yet, so it is as
@@ -99,7 +100,9 @@ impl Worker {
         let mut folder = tempfile::Builder::new();
         let folder = folder.prefix(&name).rand_bytes(0).permissions(Permissions::from_mode(private::FOLDER));
         let folder = folder.tempdir_in(self.app.runs())?;
-        let trainer = Trainer::wait(&self.place(folder.path(), gpu))?;
+        // Where there is a GPU, what a run needs lies there.
+        let touched = if gpu.is_some() { 0 } else { machine::touched(&self.app.config) };
+        let trainer = Trainer::wait(&self.place(folder.path(), gpu), touched)?;
         Ok(Spare { trainer, folder, gpu: gpu.map(str::to_owned) })
     }
 }
