@@ -73,6 +73,7 @@ struct Metadata {
 
 /// OpenAI's flags. Graders that ask models or run programs are not here, so most are never set.
 #[derive(Default, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "OpenAI's object")]
 struct Faults {
     formula_parse_error: bool,
     sample_parse_error: bool,
