@@ -15,12 +15,20 @@ pub(super) fn bounded(name: &str, value: Option<String>, most: usize) -> Result<
     Err(Error::invalid(name, format!("'{name}' has {length} characters; at most {most} are allowed.")))
 }
 
+/// A text of at most `most` characters, which must be there.
+///
+/// # Errors
+/// It is not, or it has more.
+pub(super) fn filled(name: &str, value: Option<String>, most: usize) -> Result<String> {
+    bounded(name, value, most)?.filter(|text| !text.is_empty()).ok_or_else(|| missing(name))
+}
+
 /// The name of a model or the id of a file, which must be there.
 ///
 /// # Errors
 /// It is not, or it is longer than any.
 pub(super) fn required(name: &str, value: Option<String>) -> Result<String> {
-    bounded(name, value, MODEL_NAME_CHARS)?.filter(|text| !text.is_empty()).ok_or_else(|| missing(name))
+    filled(name, value, MODEL_NAME_CHARS)
 }
 
 /// What is said of a field that must be there and is not.

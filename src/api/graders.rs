@@ -92,13 +92,13 @@ struct Faults {
 }
 
 fn read(grader: Option<GraderBody>) -> Result<Grader> {
-    let grader = grader.ok_or_else(|| missing(GRADER))?.read(GRADER)?;
-    evaluations::ready(&grader, GRADER)?;
-    Ok(grader)
+    grader.ok_or_else(|| missing(GRADER))?.read(GRADER)
 }
 
 async fn validate_grader(_: Caller, body: JsonBody<ValidateBody>) -> Answer<Json<Validated>> {
-    Ok(Json(Validated { grader: read(body.value.grader)? }))
+    let grader = read(body.value.grader)?;
+    evaluations::ready(&grader, GRADER)?;
+    Ok(Json(Validated { grader }))
 }
 
 async fn run_grader(_: Caller, body: JsonBody<RunBody>) -> Answer<Json<Graded>> {
@@ -111,7 +111,7 @@ async fn run_grader(_: Caller, body: JsonBody<RunBody>) -> Answer<Json<Graded>> 
 }
 
 /// # Errors
-/// The texts to be compared are too long.
+/// A template of the grader cannot be used, or the texts to be compared are too long.
 fn grade(grader: Grader, item: &Value, sample: &str) -> Result<Graded> {
     let started = Instant::now();
     let texts = evaluations::ready(&grader, GRADER)?.texts(item, sample);

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::extract::read_value;
-use super::fields::{bounded, missing};
+use super::fields::filled;
 use super::generation::{real, stops, whole};
 use crate::domain::clip::clipped;
 use crate::domain::error::{Error, Result};
@@ -96,10 +96,7 @@ impl GraderBody {
 impl OwnGrader {
     fn grader(self, at: &str) -> Result<Grader> {
         let at = |field: &str| format!("{at}.{field}");
-        let text = |field, value: Option<String>, most| {
-            let text = bounded(&at(field), value, most)?;
-            text.filter(|text| !text.is_empty()).ok_or_else(|| missing(&at(field)))
-        };
+        let text = |field, value: Option<String>, most| filled(&at(field), value, most);
         let name = text("name", self.name, NAME_CHARS)?;
         let word = text("type", self.r#type, NAME_CHARS)?;
         let strays = |fields: &[(&str, bool)]| match fields.iter().find(|(_, is_there)| *is_there) {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::ApiState;
 use super::context::Made;
 use super::extract::{Caller, JsonBody, Path};
-use super::fields::{bounded, missing, required};
+use super::fields::{bounded, filled, missing, required};
 use super::files::FileView;
 use super::list::{Item, Limit, List, page};
 use super::multipart::{PartForm, parse_purpose};
@@ -62,9 +62,8 @@ enum Anchor {
 impl CreateUploadBody {
     fn into_request(self) -> Result<NewUpload> {
         let expires_after = self.expires_after.map(|ExpiresAfter { anchor: Anchor::CreatedAt, seconds }| seconds);
-        let filename = bounded("filename", self.filename, MAX_FILENAME)?.filter(|name| !name.is_empty());
         let file = NewFile {
-            filename: filename.ok_or_else(|| missing("filename"))?,
+            filename: filled("filename", self.filename, MAX_FILENAME)?,
             purpose: parse_purpose(&required("purpose", self.purpose)?)?,
             expires_after,
         };
@@ -99,10 +98,9 @@ impl CompleteUploadBody {
 
 /// From hexadecimal digits, as `md5sum` prints them.
 fn parse_md5(text: &str) -> Result<[u8; 16]> {
-    let digits: Option<Vec<u8>> = text.chars().map(|digit| Some(digit.to_digit(16)? as u8)).collect();
-    let bytes: Option<Vec<u8>> =
-        digits.map(|digits| digits.chunks(2).map(|pair| pair[0] << 4 | pair[pair.len() - 1]).collect());
-    bytes.filter(|_| text.len() == 32).and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
+    let is_hash = text.len() == 32 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let hash = u128::from_str_radix(text, 16).ok().filter(|_| is_hash);
+    hash.map(u128::to_be_bytes).ok_or_else(|| {
         Error::invalid("md5", "Invalid value for 'md5': it must be 32 hexadecimal digits, as md5sum prints them.")
     })
 }

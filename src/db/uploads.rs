@@ -125,24 +125,30 @@ pub async fn count_parts(db: impl PgExecutor<'_>, upload: UploadId) -> Result<u6
     Ok(unsigned(row.fetch_one(db).await?.count))
 }
 
+macro_rules! select_page {
+    ($behind:literal, $order:literal, $($argument:expr),* $(,)?) => {
+        sqlx::query_as!(
+            PartRow,
+            r#"
+            select id, upload_id, bytes, sha256, object_key, created_at from upload_parts
+            where upload_id = $1 and id "# + $behind + " $2 order by id " + $order + " limit $3",
+            $($argument),*
+        )
+    };
+}
+
 /// One page of an upload's parts.
 pub async fn list_parts(db: impl PgExecutor<'_>, upload: UploadId, page: PageRequest<PartId>) -> Result<Page<Part>> {
-    let (after, ascending) = (page.after.map(|id| id.0), page.order == Order::Ascending);
-    let rows = sqlx::query_as!(
-        PartRow,
-        r#"
-        select id, upload_id, bytes, sha256, object_key, created_at from upload_parts
-        where upload_id = $1 and ($2::uuid is null or case when $3 then id > $2 else id < $2 end)
-        order by case when $3 then id end asc, case when not $3 then id end desc
-        limit $4
-        "#,
-        upload.0,
-        after,
-        ascending,
-        page.rows()
-    )
-    .fetch_all(db)
-    .await?;
+    let after = page.after.map(|id| id.0);
+    // Each order is a query of its own, since each goes along the index.
+    let rows = match page.order {
+        Order::Ascending => {
+            select_page!(">", "asc", upload.0, after.unwrap_or(Uuid::nil()), page.rows()).fetch_all(db).await?
+        }
+        Order::Descending => {
+            select_page!("<", "desc", upload.0, after.unwrap_or(Uuid::max()), page.rows()).fetch_all(db).await?
+        }
+    };
     let parts = rows.into_iter().map(Part::try_from).collect::<Result<Vec<_>>>()?;
     Ok(Page::from_rows(parts, page.limit))
 }
